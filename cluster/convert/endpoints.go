@@ -1,0 +1,158 @@
+package convert
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/clusterip/clusterip/cluster"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+// EndpointSlice converts a slice and returns the Service it belongs to (label
+// kubernetes.io/service-name). On an error the endpoints that are sound are
+// returned all the same; without that label there is nothing to return.
+func EndpointSlice(s *discoveryv1.EndpointSlice) (cluster.ServiceName, []cluster.Endpoint, error) {
+	owner := cluster.ServiceName{Namespace: s.Namespace, Name: s.Labels[discoveryv1.LabelServiceName]}
+	if owner.Name == "" {
+		return owner, nil, fmt.Errorf("label %s is missing: set it to the name of the Service", discoveryv1.LabelServiceName)
+	}
+	if s.AddressType == discoveryv1.AddressTypeFQDN {
+		return owner, nil, errors.New("addressType FQDN is not supported: use IPv4 or IPv6, or an ExternalName Service")
+	}
+	ports, errs := slicePorts(s.Ports)
+	var endpoints []cluster.Endpoint
+	for i, e := range s.Endpoints {
+		out := cluster.Endpoint{
+			Hostname: deref(e.Hostname),
+			NodeName: deref(e.NodeName),
+			Zone:     deref(e.Zone),
+			PodName:  podName(e.TargetRef),
+			Ports:    ports,
+		}
+		// The defaults of discovery/v1: an unknown condition means ready.
+		out.Ready = e.Conditions.Ready == nil || *e.Conditions.Ready
+		out.Serving = out.Ready
+		if e.Conditions.Serving != nil {
+			out.Serving = *e.Conditions.Serving
+		}
+		out.Terminating = deref(e.Conditions.Terminating)
+		at := fmt.Sprintf("endpoints[%d]", i)
+		if err := checkHostname(at, out.Hostname); err != nil {
+			errs = append(errs, err)
+			out.Hostname = ""
+		}
+		for _, text := range e.Addresses {
+			addr, err := endpointAddr(text)
+			if err == nil && s.AddressType != "" && cluster.FamilyOf(addr).String() != string(s.AddressType) {
+				err = fmt.Errorf("address %q does not fit addressType %s", text, s.AddressType)
+			}
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", at, err))
+				continue
+			}
+			out.Addr = addr
+			endpoints = append(endpoints, out)
+		}
+	}
+	return owner, endpoints, errors.Join(errs...)
+}
+
+// Endpoints converts the older core/v1 Endpoints, which belong to the Service of
+// the same name. On an error the endpoints that are sound are returned.
+func Endpoints(e *corev1.Endpoints) (cluster.ServiceName, []cluster.Endpoint, error) {
+	owner := cluster.ServiceName{Namespace: e.Namespace, Name: e.Name}
+	var endpoints []cluster.Endpoint
+	var errs []error
+	for i, subset := range e.Subsets {
+		slice := discoveryv1.EndpointSlice{}
+		for _, p := range subset.Ports {
+			slice.Ports = append(slice.Ports, discoveryv1.EndpointPort{Name: &p.Name, Protocol: &p.Protocol, Port: &p.Port})
+		}
+		ports, portErrs := slicePorts(slice.Ports)
+		errs = append(errs, portErrs...)
+		for ready, addresses := range map[bool][]corev1.EndpointAddress{true: subset.Addresses, false: subset.NotReadyAddresses} {
+			for _, a := range addresses {
+				addr, err := endpointAddr(a.IP)
+				if err == nil {
+					err = checkHostname("address "+a.IP, a.Hostname)
+				}
+				if err != nil {
+					errs = append(errs, fmt.Errorf("subsets[%d]: %w", i, err))
+					continue
+				}
+				endpoints = append(endpoints, cluster.Endpoint{
+					Addr: addr, Hostname: a.Hostname, NodeName: deref(a.NodeName), PodName: podName(a.TargetRef),
+					Ports: ports, Ready: ready, Serving: ready,
+				})
+			}
+		}
+	}
+	return owner, endpoints, errors.Join(errs...)
+}
+
+func slicePorts(given []discoveryv1.EndpointPort) ([]cluster.EndpointPort, []error) {
+	var errs []error
+	ports := make([]cluster.EndpointPort, 0, len(given))
+	for i, p := range given {
+		protocol, err := cluster.ParseProtocol(string(deref(p.Protocol)))
+		if err != nil {
+			errs = append(errs, fmt.Errorf("ports[%d].%w", i, err))
+			continue
+		}
+		if p.Port == nil || *p.Port < 1 || *p.Port > 65535 {
+			errs = append(errs, fmt.Errorf("ports[%d].port must be a number in 1-65535", i))
+			continue
+		}
+		ports = append(ports, cluster.EndpointPort{Name: deref(p.Name), Protocol: protocol, Port: uint16(*p.Port)})
+	}
+	SortPorts(ports)
+	return slices.Clip(ports), errs
+}
+
+// SortPorts puts ports in the order that cluster.Endpoint.Ports promises.
+func SortPorts(ports []cluster.EndpointPort) {
+	slices.SortFunc(ports, cluster.EndpointPort.Compare)
+}
+
+// endpointAddr refuses what the API server refuses (and what would loop or leak
+// when it became the target of NAT).
+func endpointAddr(text string) (netip.Addr, error) {
+	addr, err := netip.ParseAddr(text)
+	switch {
+	case err != nil || addr.Zone() != "" || addr.Is4In6():
+		return netip.Addr{}, fmt.Errorf("address %q is not an IP address", text)
+	case addr.IsUnspecified(), addr.IsLoopback(), addr.IsMulticast(), addr.IsLinkLocalUnicast(),
+		addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return netip.Addr{}, fmt.Errorf("address %s cannot be an endpoint: it is unspecified, loopback, link-local, multicast or broadcast", text)
+	}
+	return addr, nil
+}
+
+func checkHostname(at, hostname string) error {
+	if hostname == "" {
+		return nil
+	}
+	if msgs := validation.IsDNS1123Label(hostname); len(msgs) > 0 {
+		return fmt.Errorf("%s: hostname %q is no DNS label: %s", at, hostname, msgs[0])
+	}
+	return nil
+}
+
+func podName(ref *corev1.ObjectReference) string {
+	if ref == nil || ref.Kind != "Pod" {
+		return ""
+	}
+	return ref.Name
+}
+
+func deref[T any](p *T) T {
+	var zero T
+	if p == nil {
+		return zero
+	}
+	return *p
+}

@@ -1,0 +1,57 @@
+package convert
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/clusterip/clusterip/cluster"
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Pod converts a Pod. A Pod without an address yet comes out with no IPs, which
+// is no error; so does one that has ended, since its addresses may be reused.
+func Pod(p *corev1.Pod) (*cluster.Pod, error) {
+	out := &cluster.Pod{Name: cluster.PodName{Namespace: p.Namespace, Name: p.Name}}
+	if p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
+		return out, nil
+	}
+	given := p.Status.PodIPs
+	if len(given) == 0 && p.Status.PodIP != "" {
+		given = []corev1.PodIP{{IP: p.Status.PodIP}}
+	}
+	for i, text := range given {
+		ip, err := netip.ParseAddr(text.IP)
+		if err != nil || ip.Zone() != "" {
+			return nil, fmt.Errorf("status.podIPs[%d] %q is not an IP address", i, text.IP)
+		}
+		out.IPs = append(out.IPs, ip.Unmap())
+	}
+	return out, nil
+}
+
+// Node converts a Node.
+func Node(n *corev1.Node) (*cluster.Node, error) {
+	out := &cluster.Node{Name: n.Name, Zone: n.Labels[corev1.LabelTopologyZone]}
+	for i, a := range n.Status.Addresses {
+		if a.Type != corev1.NodeInternalIP && a.Type != corev1.NodeExternalIP {
+			continue
+		}
+		ip, err := netip.ParseAddr(a.Address)
+		if err != nil {
+			return nil, fmt.Errorf("status.addresses[%d] %q is not an IP address", i, a.Address)
+		}
+		out.Addresses = append(out.Addresses, ip)
+	}
+	given := n.Spec.PodCIDRs
+	if len(given) == 0 && n.Spec.PodCIDR != "" {
+		given = []string{n.Spec.PodCIDR}
+	}
+	for i, text := range given {
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, fmt.Errorf("spec.podCIDRs[%d] %q is not a CIDR such as 10.42.0.0/24", i, text)
+		}
+		out.PodCIDRs = append(out.PodCIDRs, prefix.Masked())
+	}
+	return out, nil
+}

@@ -1,0 +1,86 @@
+package cluster
+
+import (
+	"cmp"
+	"slices"
+)
+
+// New merges a Service with the endpoints of its slices. It takes ownership of
+// service and never keeps the slices. Endpoints come out sorted by address;
+// where slices repeat an endpoint (same address, same ports: it is moving from
+// one slice to another) the one in the better condition counts.
+func New(service Service, endpointSlices ...[]Endpoint) *Service {
+	all := slices.Concat(endpointSlices...)
+	slices.SortFunc(all, compareEndpoints)
+	service.Endpoints = slices.Clip(slices.CompactFunc(all, sameEndpoint))
+	return &service
+}
+
+func sameEndpoint(a, b Endpoint) bool {
+	return a.Addr == b.Addr && slices.Equal(a.Ports, b.Ports)
+}
+
+// compareEndpoints sorts by address and ports, and for one endpoint puts the
+// better condition first. The rest makes the order total, so that the result
+// does not depend on the order of the slices.
+func compareEndpoints(a, b Endpoint) int {
+	return cmp.Or(
+		a.Addr.Compare(b.Addr),
+		slices.CompareFunc(a.Ports, b.Ports, EndpointPort.Compare),
+		compareBool(b.Ready, a.Ready),
+		compareBool(b.Serving, a.Serving),
+		compareBool(a.Terminating, b.Terminating),
+		cmp.Compare(a.Hostname, b.Hostname),
+		cmp.Compare(a.PodName, b.PodName),
+		cmp.Compare(a.NodeName, b.NodeName),
+		cmp.Compare(a.Zone, b.Zone),
+	)
+}
+
+// Compare orders ports by number, then by protocol, then by name.
+func (p EndpointPort) Compare(o EndpointPort) int {
+	return cmp.Or(cmp.Compare(p.Port, o.Port), cmp.Compare(p.Protocol, o.Protocol), cmp.Compare(p.Name, o.Name))
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
+}
+
+// Usable returns the endpoints that count, in the same order: those that are
+// ready, or, when none is, those that still serve while they terminate
+// (KEP-1669). DNS and NAT both ask here, so that a name never disappears while
+// the ClusterIP still forwards. Callers narrow the list (to a port, a family, a
+// node) first: the fallback is taken per list. The result may share memory with
+// the argument; neither may be written to.
+func Usable(endpoints []Endpoint) []Endpoint {
+	if usable := filter(endpoints, func(e *Endpoint) bool { return e.Ready }); len(usable) > 0 {
+		return usable
+	}
+	return filter(endpoints, func(e *Endpoint) bool { return e.Serving && e.Terminating })
+}
+
+// filter copies only when it must: mostly every endpoint is ready.
+func filter(endpoints []Endpoint, keep func(*Endpoint) bool) []Endpoint {
+	kept := 0
+	for i := range endpoints {
+		if keep(&endpoints[i]) {
+			kept++
+		}
+	}
+	if kept == len(endpoints) {
+		return endpoints
+	}
+	out := make([]Endpoint, 0, kept)
+	for i := range endpoints {
+		if keep(&endpoints[i]) {
+			out = append(out, endpoints[i])
+		}
+	}
+	return out
+}

@@ -1,0 +1,26 @@
+package cluster
+
+import "net/netip"
+
+// PodName identifies a Pod.
+type PodName struct {
+	Namespace, Name string
+}
+
+// String returns "namespace/name".
+func (n PodName) String() string { return n.Namespace + "/" + n.Name }
+
+// Pod is what DNS needs of a Pod: its addresses, of both families
+// (status.podIPs). Immutable.
+type Pod struct {
+	Name PodName
+	IPs  []netip.Addr
+}
+
+// Node is what NAT needs of a Node. Immutable.
+type Node struct {
+	Name      string
+	Addresses []netip.Addr   // status.addresses that are IP addresses
+	PodCIDRs  []netip.Prefix // spec.podCIDRs
+	Zone      string         // label topology.kubernetes.io/zone
+}

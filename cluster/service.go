@@ -1,0 +1,101 @@
+// Package cluster is the model that both halves of clusterip share: what a
+// Service is, and the Store that carries changed Services from a source (a
+// folder of manifests, an API server) to DNS and NAT.
+//
+// Every value handed out by this package is immutable: a change makes a new
+// *Service. Readers therefore need no locks and may keep what they were given.
+// The package knows nothing of DNS messages or of the kernel.
+//
+// Start with Service, then Store; Usable says which endpoints count.
+package cluster
+
+import (
+	"net/netip"
+	"strings"
+)
+
+// ServiceName identifies a Service. It is comparable, so it serves as map key.
+type ServiceName struct {
+	Namespace, Name string
+}
+
+// String returns "namespace/name", as Kubernetes prints it.
+func (n ServiceName) String() string { return n.Namespace + "/" + n.Name }
+
+// Compare orders names by namespace, then by name.
+func (n ServiceName) Compare(o ServiceName) int {
+	if c := strings.Compare(n.Namespace, o.Namespace); c != 0 {
+		return c
+	}
+	return strings.Compare(n.Name, o.Name)
+}
+
+// Kind says how a Service is reached. The zero value is invalid.
+type Kind uint8
+
+const (
+	// KindClusterIP has virtual addresses that the kernel translates.
+	KindClusterIP Kind = iota + 1
+	// KindHeadless (clusterIP: None) is known by its endpoints' addresses only.
+	KindHeadless
+	// KindExternalName is an alias for a DNS name outside.
+	KindExternalName
+)
+
+// Service is the unit of change: one Service merged with the endpoints of all
+// its slices. It is immutable; build one with New.
+type Service struct {
+	Name ServiceName
+	Kind Kind
+	// ClusterIPs holds at most one address of each family, the primary first.
+	// It is empty for the other kinds, and for a Service whose address could
+	// not be allocated.
+	ClusterIPs []netip.Addr
+	// ExternalName is the target of KindExternalName, without a trailing dot.
+	ExternalName string
+	// InternalLocal is internalTrafficPolicy: Local.
+	InternalLocal bool
+	// Ports are in the order of the manifest.
+	Ports []Port
+	// Endpoints are sorted by address and have no duplicates; see New.
+	Endpoints []Endpoint
+}
+
+// Port is a port of a Service, as clients of its ClusterIP see it.
+type Port struct {
+	Name     string // a DNS label, or "" for the only port
+	Protocol Protocol
+	Port     uint16
+}
+
+// EndpointPort is a port of an endpoint. Name and Protocol tie it to the Port
+// of the same name; Port is the number inside the pod (the targetPort).
+type EndpointPort struct {
+	Name     string
+	Protocol Protocol
+	Port     uint16
+}
+
+// Endpoint is one address that backs a Service.
+type Endpoint struct {
+	Addr     netip.Addr
+	Hostname string // the DNS label set by the pod (StatefulSets), or ""
+	PodName  string // the pod behind the address, or ""
+	NodeName string // the node the pod runs on, or ""
+	Zone     string // topology.kubernetes.io/zone of that node, or ""
+	// Ports is shared by all endpoints of one EndpointSlice. Sorted.
+	Ports []EndpointPort
+	// The conditions of discovery/v1: Ready already includes
+	// publishNotReadyAddresses.
+	Ready, Serving, Terminating bool
+}
+
+// PortFor returns the endpoint's port number for a port of its Service.
+func (e *Endpoint) PortFor(p Port) (uint16, bool) {
+	for _, ep := range e.Ports {
+		if ep.Name == p.Name && ep.Protocol == p.Protocol {
+			return ep.Port, true
+		}
+	}
+	return 0, false
+}

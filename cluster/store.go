@@ -1,0 +1,169 @@
+package cluster
+
+import (
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Update says what changed in a source. An Update is applied whole; the objects
+// in it are immutable from then on.
+type Update struct {
+	Services   []ServiceUpdate
+	Namespaces []NamespaceUpdate
+	Pods       []PodUpdate
+	Nodes      []NodeUpdate
+	// Synced is set on the Update that completes the source's first listing.
+	Synced bool
+}
+
+// ServiceUpdate replaces a Service; a nil Service means it is gone.
+type ServiceUpdate struct {
+	Name    ServiceName
+	Service *Service
+}
+
+// NamespaceUpdate says whether a namespace exists.
+type NamespaceUpdate struct {
+	Name   string
+	Exists bool
+}
+
+// PodUpdate replaces a Pod; a nil Pod means it is gone.
+type PodUpdate struct {
+	Name PodName
+	Pod  *Pod
+}
+
+// NodeUpdate replaces a Node; a nil Node means it is gone.
+type NodeUpdate struct {
+	Name string
+	Node *Node
+}
+
+// Subscriber receives every Update in order, one at a time. It runs while the
+// Store is locked: it must not block, nor call the Store.
+type Subscriber func(Update)
+
+// Store holds the last good state of a source and hands each change on to its
+// subscribers. A Store is safe for concurrent use.
+type Store struct {
+	mu          sync.Mutex
+	services    map[ServiceName]*Service
+	namespaces  map[string]struct{}
+	pods        map[PodName]*Pod
+	nodes       map[string]*Node
+	subscribers []Subscriber
+
+	generation atomic.Uint64
+	synced     chan struct{}
+	syncOnce   sync.Once
+}
+
+// NewStore returns an empty Store that is not synced.
+func NewStore() *Store {
+	s := &Store{
+		services:   make(map[ServiceName]*Service),
+		namespaces: make(map[string]struct{}),
+		pods:       make(map[PodName]*Pod),
+		nodes:      make(map[string]*Node),
+		synced:     make(chan struct{}),
+	}
+	// Generations become SOA serials. Starting from the clock keeps them
+	// rising over a restart, so that secondaries go on transferring.
+	s.generation.Store(uint64(time.Now().Unix()))
+	return s
+}
+
+// Apply takes over an Update and passes it to every subscriber before it
+// returns.
+func (s *Store) Apply(u Update) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range u.Services {
+		set(s.services, c.Name, c.Service)
+	}
+	for _, c := range u.Namespaces {
+		if c.Exists {
+			s.namespaces[c.Name] = struct{}{}
+		} else {
+			delete(s.namespaces, c.Name)
+		}
+	}
+	for _, c := range u.Pods {
+		set(s.pods, c.Name, c.Pod)
+	}
+	for _, c := range u.Nodes {
+		set(s.nodes, c.Name, c.Node)
+	}
+	s.generation.Add(1)
+	for _, subscriber := range s.subscribers {
+		subscriber(u)
+	}
+	if u.Synced {
+		s.syncOnce.Do(func() { close(s.synced) })
+	}
+}
+
+func set[K comparable, V any](m map[K]*V, k K, v *V) {
+	if v == nil {
+		delete(m, k)
+	} else {
+		m[k] = v
+	}
+}
+
+// Subscribe hands the present state to the subscriber as one Update, and from
+// then on each change.
+func (s *Store) Subscribe(subscriber Subscriber) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	subscriber(s.snapshot())
+	s.subscribers = append(s.subscribers, subscriber)
+}
+
+// Snapshot returns the whole present state as one Update, sorted by name.
+func (s *Store) Snapshot() Update {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.snapshot()
+}
+
+func (s *Store) snapshot() Update {
+	u := Update{Synced: s.HasSynced()}
+	for _, name := range slices.SortedFunc(maps.Keys(s.services), ServiceName.Compare) {
+		u.Services = append(u.Services, ServiceUpdate{name, s.services[name]})
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.namespaces)) {
+		u.Namespaces = append(u.Namespaces, NamespaceUpdate{name, true})
+	}
+	for name, pod := range s.pods {
+		u.Pods = append(u.Pods, PodUpdate{name, pod})
+	}
+	slices.SortFunc(u.Pods, func(a, b PodUpdate) int {
+		return ServiceName(a.Name).Compare(ServiceName(b.Name))
+	})
+	for _, name := range slices.Sorted(maps.Keys(s.nodes)) {
+		u.Nodes = append(u.Nodes, NodeUpdate{name, s.nodes[name]})
+	}
+	return u
+}
+
+// Synced is closed when the source has delivered its first complete listing.
+func (s *Store) Synced() <-chan struct{} { return s.synced }
+
+// HasSynced reports whether Synced is closed.
+func (s *Store) HasSynced() bool {
+	select {
+	case <-s.synced:
+		return true
+	default:
+		return false
+	}
+}
+
+// Generation counts Updates, starting from the Unix time of NewStore. Its low
+// 32 bits are the SOA serial (RFC 1982 arithmetic).
+func (s *Store) Generation() uint64 { return s.generation.Load() }

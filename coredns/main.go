@@ -1,0 +1,5 @@
+package main
+
+import "github.com/coredns/coredns/coremain"
+
+func main() { coremain.Run() }
