@@ -1,0 +1,133 @@
+// Package plan says in plain data what the kernel must do for a Service: which
+// frontend goes to which endpoints, and what happens when there are none.
+//
+// Compute is pure: no I/O, no clock, no map order. The same input gives the same
+// value, so backends may compare plans to find out whether anything changed.
+// How a plan becomes rules is the business of the backends.
+package plan
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/clusterip/clusterip/cluster"
+)
+
+// Options are the settings that shape plans; they are the same for all Services.
+type Options struct {
+	// ClusterCIDRs are the pod ranges, at most one of each family. Clients
+	// outside the range of their family are masqueraded on their way to a
+	// ClusterIP. Without a range none is.
+	ClusterCIDRs []netip.Prefix
+	// MasqueradeAll masquerades every client of a ClusterIP.
+	MasqueradeAll bool
+}
+
+// Service is the plan for one Service. A Service without ClusterIPs has a plan
+// without ports.
+type Service struct {
+	Name  cluster.ServiceName
+	Ports []Port // in the order of the Service's addresses, then of its ports
+}
+
+// Port is the plan for one port of a Service in one IP family.
+type Port struct {
+	// Name is the port's name, "" if it has none.
+	Name     string
+	Protocol cluster.Protocol
+	// Frontend is where clients connect to: the ClusterIP and the port.
+	Frontend netip.AddrPort
+	Verdict  Verdict
+	// Local says that Endpoints are this node's only (internalTrafficPolicy).
+	Local bool
+	// Masquerade says which clients get this node's address as their source,
+	// besides an endpoint that reaches itself, which always does.
+	Masquerade Masquerade
+	// Endpoints are sorted; empty unless Verdict is Forward.
+	Endpoints []netip.AddrPort
+}
+
+// Family is the IP version of the port's frontend and endpoints.
+func (p *Port) Family() cluster.Family { return cluster.FamilyOf(p.Frontend.Addr()) }
+
+// Verdict is what happens to a new connection. The zero value is invalid.
+type Verdict uint8
+
+const (
+	// Forward sends it to one of the endpoints, each with the same chance.
+	Forward Verdict = iota + 1
+	// Reject answers it with an ICMP error: the Service has no endpoints.
+	Reject
+	// Drop lets it time out: the policy is Local, and the endpoints are on
+	// other nodes.
+	Drop
+)
+
+// Masquerade says whose source address is replaced. The zero value: nobody's.
+type Masquerade struct {
+	All     bool         // everybody's
+	Outside netip.Prefix // that of clients outside this range, if it is valid
+}
+
+// Compute returns the plan for a Service on a node. node is the Node's name; it
+// matters to Services whose internalTrafficPolicy is Local.
+func Compute(service *cluster.Service, node string, options Options) Service {
+	out := Service{Name: service.Name}
+	for _, ip := range service.ClusterIPs {
+		family := cluster.FamilyOf(ip)
+		for _, p := range service.Ports {
+			port := Port{
+				Name:       p.Name,
+				Protocol:   p.Protocol,
+				Frontend:   netip.AddrPortFrom(ip, p.Port),
+				Local:      service.InternalLocal,
+				Masquerade: options.masquerade(family),
+			}
+			port.Endpoints, port.Verdict = endpoints(service, p, family, node)
+			out.Ports = append(out.Ports, port)
+		}
+	}
+	return out
+}
+
+func (o *Options) masquerade(family cluster.Family) Masquerade {
+	m := Masquerade{All: o.MasqueradeAll}
+	for _, cidr := range o.ClusterCIDRs {
+		if !m.All && cluster.FamilyOf(cidr.Addr()) == family {
+			m.Outside = cidr
+		}
+	}
+	return m
+}
+
+// endpoints chooses for one port: first those that have the port at all, then by
+// the policy, then by condition. The fallback to terminating endpoints is taken
+// in the cluster and on the node independently (KEP-1669).
+func endpoints(service *cluster.Service, port cluster.Port, family cluster.Family, node string) ([]netip.AddrPort, Verdict) {
+	var all, local []cluster.Endpoint
+	for _, e := range service.Endpoints {
+		if _, ok := e.PortFor(port); !ok || cluster.FamilyOf(e.Addr) != family {
+			continue
+		}
+		all = append(all, e)
+		if service.InternalLocal && e.NodeName == node {
+			local = append(local, e)
+		}
+	}
+	usable := cluster.Usable(all)
+	if len(usable) == 0 {
+		return nil, Reject
+	}
+	if service.InternalLocal {
+		if usable = cluster.Usable(local); len(usable) == 0 {
+			return nil, Drop
+		}
+	}
+	out := make([]netip.AddrPort, 0, len(usable))
+	for i := range usable {
+		number, _ := usable[i].PortFor(port)
+		out = append(out, netip.AddrPortFrom(usable[i].Addr, number))
+	}
+	slices.SortFunc(out, netip.AddrPort.Compare)
+	return slices.Compact(out), Forward
+}
