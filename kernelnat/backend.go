@@ -12,11 +12,8 @@ import (
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
-// Change is one Service's plan as it was applied before and as it is to be.
-// A plan without ports stands for a Service that needs nothing of the kernel.
-type Change struct {
-	Old, New plan.Service
-}
+// Change is what a Backend applies.
+type Change = plan.Change
 
 // Backend writes plans to the kernel. Each method either does all it was asked
 // or returns an error, after which the kernel's state is unknown and Sync is to

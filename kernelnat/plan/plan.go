@@ -43,8 +43,29 @@ type Port struct {
 	// Masquerade says which clients get this node's address as their source,
 	// besides an endpoint that reaches itself, which always does.
 	Masquerade Masquerade
-	// Endpoints are sorted; empty unless Verdict is Forward.
+	// Endpoints get the new connections. Sorted; empty unless Verdict is
+	// Forward.
 	Endpoints []netip.AddrPort
+	// Draining endpoints terminate but still serve: they get no new
+	// connections and keep those they have. Sorted; none is in Endpoints.
+	Draining []netip.AddrPort
+}
+
+// Change is one Service's plan as it was applied before and as it is to be. A
+// plan without ports stands for a Service that needs nothing of the kernel.
+type Change struct {
+	Old, New Service
+}
+
+// Equal reports whether two plans say the same.
+func (s Service) Equal(o Service) bool {
+	return s.Name == o.Name && slices.EqualFunc(s.Ports, o.Ports, Port.equal)
+}
+
+func (p Port) equal(o Port) bool {
+	return p.Name == o.Name && p.Protocol == o.Protocol && p.Frontend == o.Frontend &&
+		p.Verdict == o.Verdict && p.Local == o.Local && p.Masquerade == o.Masquerade &&
+		slices.Equal(p.Endpoints, o.Endpoints) && slices.Equal(p.Draining, o.Draining)
 }
 
 // Family is the IP version of the port's frontend and endpoints.
@@ -83,7 +104,7 @@ func Compute(service *cluster.Service, node string, options Options) Service {
 				Local:      service.InternalLocal,
 				Masquerade: options.masquerade(family),
 			}
-			port.Endpoints, port.Verdict = endpoints(service, p, family, node)
+			port.route(p, withPort(service, p, family), node)
 			out.Ports = append(out.Ports, port)
 		}
 	}
@@ -100,34 +121,51 @@ func (o *Options) masquerade(family cluster.Family) Masquerade {
 	return m
 }
 
-// endpoints chooses for one port: first those that have the port at all, then by
-// the policy, then by condition. The fallback to terminating endpoints is taken
-// in the cluster and on the node independently (KEP-1669).
-func endpoints(service *cluster.Service, port cluster.Port, family cluster.Family, node string) ([]netip.AddrPort, Verdict) {
-	var all, local []cluster.Endpoint
-	for _, e := range service.Endpoints {
-		if _, ok := e.PortFor(port); !ok || cluster.FamilyOf(e.Addr) != family {
-			continue
-		}
-		all = append(all, e)
-		if service.InternalLocal && e.NodeName == node {
-			local = append(local, e)
+// withPort returns the endpoints of a family that have a port of the Service.
+// Slices may differ in their ports, and pods in what a named targetPort means.
+func withPort(service *cluster.Service, port cluster.Port, family cluster.Family) []cluster.Endpoint {
+	var out []cluster.Endpoint
+	for i := range service.Endpoints {
+		e := &service.Endpoints[i]
+		if _, ok := e.PortFor(port); ok && cluster.FamilyOf(e.Addr) == family {
+			out = append(out, *e)
 		}
 	}
+	return out
+}
+
+// route chooses among the endpoints that have the port: by the policy, then by
+// condition. The fallback to terminating endpoints is taken in the cluster and
+// on the node independently (KEP-1669).
+func (p *Port) route(port cluster.Port, all []cluster.Endpoint, node string) {
 	usable := cluster.Usable(all)
 	if len(usable) == 0 {
-		return nil, Reject
+		p.Verdict = Reject
+		return
 	}
-	if service.InternalLocal {
-		if usable = cluster.Usable(local); len(usable) == 0 {
-			return nil, Drop
-		}
+	reachable := all
+	if p.Local {
+		reachable = slices.DeleteFunc(slices.Clone(all), func(e cluster.Endpoint) bool { return e.NodeName != node })
+		usable = cluster.Usable(reachable)
 	}
-	out := make([]netip.AddrPort, 0, len(usable))
-	for i := range usable {
-		number, _ := usable[i].PortFor(port)
-		out = append(out, netip.AddrPortFrom(usable[i].Addr, number))
+	p.Verdict = Forward
+	if len(usable) == 0 {
+		p.Verdict = Drop
+	}
+	p.Endpoints = targets(usable, port)
+	draining := slices.DeleteFunc(slices.Clone(reachable), func(e cluster.Endpoint) bool { return !e.Serving || !e.Terminating })
+	p.Draining = slices.DeleteFunc(targets(draining, port), func(t netip.AddrPort) bool {
+		return slices.Contains(p.Endpoints, t)
+	})
+}
+
+// targets returns where the port is at each endpoint, sorted, each once.
+func targets(endpoints []cluster.Endpoint, port cluster.Port) []netip.AddrPort {
+	var out []netip.AddrPort
+	for i := range endpoints {
+		number, _ := endpoints[i].PortFor(port)
+		out = append(out, netip.AddrPortFrom(endpoints[i].Addr, number))
 	}
 	slices.SortFunc(out, netip.AddrPort.Compare)
-	return slices.Compact(out), Forward
+	return slices.Compact(out)
 }

@@ -1,0 +1,143 @@
+// Package conntrack has the kernel forget UDP flows that point at endpoints
+// which no longer serve.
+//
+// The kernel translates a flow as it did its first packet for as long as packets
+// keep coming. A TCP client notices when its endpoint goes and connects anew; a
+// UDP client goes on sending into the void, and one that sent before the Service
+// had endpoints keeps going past the NAT. Such flows are deleted, so that their
+// next packet is translated afresh. TCP flows are never touched.
+//
+// It needs CAP_NET_ADMIN and the nf_conntrack netlink interface.
+package conntrack
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat/plan"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Stale collects the UDP frontends whose flows are to be looked at, each with
+// the endpoints that flows may go on using. The zero value is empty.
+type Stale struct {
+	serving map[netip.AddrPort][]netip.AddrPort
+}
+
+// Changed adds the frontends that lose an endpoint, get their first one or go,
+// when the old plans give way to the new.
+func (s *Stale) Changed(changes []plan.Change) {
+	for _, change := range changes {
+		after := frontends(change.New)
+		for frontend := range frontends(change.Old) {
+			if _, kept := after[frontend]; !kept {
+				s.add(frontend, nil)
+			}
+		}
+	}
+	// Second, since a Service may take over a frontend that another gave up.
+	for _, change := range changes {
+		before := frontends(change.Old)
+		for frontend, serving := range frontends(change.New) {
+			_, pending := s.serving[frontend]
+			first := len(before[frontend]) == 0 && len(serving) > 0
+			if pending || first || lost(before[frontend], serving) {
+				s.add(frontend, serving)
+			}
+		}
+	}
+}
+
+// All adds every frontend of a Service. It is for the start, when nobody knows
+// what changed since the flows began.
+func (s *Stale) All(service plan.Service) {
+	for frontend, serving := range frontends(service) {
+		s.add(frontend, serving)
+	}
+}
+
+// Empty reports whether there is nothing to look at.
+func (s *Stale) Empty() bool { return len(s.serving) == 0 }
+
+func (s *Stale) add(frontend netip.AddrPort, serving []netip.AddrPort) {
+	if s.serving == nil {
+		s.serving = make(map[netip.AddrPort][]netip.AddrPort)
+	}
+	s.serving[frontend] = serving
+}
+
+// frontends returns the UDP frontends of a plan with all endpoints that may
+// serve existing flows.
+func frontends(service plan.Service) map[netip.AddrPort][]netip.AddrPort {
+	out := make(map[netip.AddrPort][]netip.AddrPort)
+	for _, p := range service.Ports {
+		if p.Protocol == cluster.UDP {
+			out[p.Frontend] = append(p.Endpoints[:len(p.Endpoints):len(p.Endpoints)], p.Draining...)
+		}
+	}
+	return out
+}
+
+func lost(before, after []netip.AddrPort) bool {
+	kept := make(map[netip.AddrPort]bool, len(after))
+	for _, endpoint := range after {
+		kept[endpoint] = true
+	}
+	for _, endpoint := range before {
+		if !kept[endpoint] {
+			return true
+		}
+	}
+	return false
+}
+
+// Delete removes the stale flows from the kernel and returns how many there
+// were. It reads the flow table once for each IP family concerned, and not at
+// all when nothing was collected. After an error some flows may be left; Delete
+// may be repeated.
+func (s *Stale) Delete() (deleted uint, err error) {
+	families := make(map[cluster.Family]bool)
+	for frontend := range s.serving {
+		families[cluster.FamilyOf(frontend.Addr())] = true
+	}
+	for family := range families {
+		inet := netlink.InetFamily(unix.AF_INET)
+		if family == cluster.IPv6 {
+			inet = unix.AF_INET6
+		}
+		n, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, inet, s)
+		deleted += n
+		if err != nil {
+			return deleted, fmt.Errorf("delete stale %s conntrack entries: %w", family, err)
+		}
+	}
+	return deleted, nil
+}
+
+// MatchConntrackFlow reports whether a flow is stale: it is for one of the
+// frontends, and the address its replies come from is none that serves it.
+// It implements netlink.CustomConntrackFilter.
+func (s *Stale) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
+	if flow.Forward.Protocol != unix.IPPROTO_UDP {
+		return false
+	}
+	serving, ok := s.serving[addrPort(flow.Forward.DstIP, flow.Forward.DstPort)]
+	if !ok {
+		return false
+	}
+	replier := addrPort(flow.Reverse.SrcIP, flow.Reverse.SrcPort)
+	for _, endpoint := range serving {
+		if endpoint == replier {
+			return false
+		}
+	}
+	return true
+}
+
+func addrPort(ip net.IP, port uint16) netip.AddrPort {
+	addr, _ := netip.AddrFromSlice(ip)
+	return netip.AddrPortFrom(addr.Unmap(), port)
+}

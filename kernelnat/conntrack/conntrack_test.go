@@ -1,0 +1,134 @@
+package conntrack
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat/plan"
+	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
+)
+
+const frontend = "10.43.0.10:53"
+
+func dns(endpoints ...string) plan.Service {
+	return service("dns", cluster.UDP, endpoints...)
+}
+
+func service(name string, protocol cluster.Protocol, endpoints ...string) plan.Service {
+	port := plan.Port{Protocol: protocol, Frontend: netip.MustParseAddrPort(frontend), Verdict: plan.Forward}
+	for _, e := range endpoints {
+		port.Endpoints = append(port.Endpoints, netip.MustParseAddrPort(e))
+	}
+	return plan.Service{Name: cluster.ServiceName{Namespace: "kube-system", Name: name}, Ports: []plan.Port{port}}
+}
+
+func draining(s plan.Service, endpoint string) plan.Service {
+	s.Ports[0].Draining = []netip.AddrPort{netip.MustParseAddrPort(endpoint)}
+	return s
+}
+
+func none(name string) plan.Service {
+	return plan.Service{Name: cluster.ServiceName{Namespace: "kube-system", Name: name}}
+}
+
+func TestChanged(t *testing.T) {
+	const a, b = "10.42.0.1:53", "10.42.0.2:53"
+	tests := []struct {
+		name    string
+		changes []plan.Change
+		// want maps the frontends looked at to the endpoints that stay.
+		want map[string][]string
+	}{
+		{"endpoint goes", []plan.Change{{Old: dns(a, b), New: dns(b)}}, map[string][]string{frontend: {b}}},
+		{"endpoint comes", []plan.Change{{Old: dns(a), New: dns(a, b)}}, nil},
+		{"first endpoint comes", []plan.Change{{Old: dns(), New: dns(a)}}, map[string][]string{frontend: {a}}},
+		{"last endpoint goes", []plan.Change{{Old: dns(a), New: dns()}}, map[string][]string{frontend: nil}},
+		{"Service comes", []plan.Change{{Old: none("dns"), New: dns(a)}}, map[string][]string{frontend: {a}}},
+		{"Service goes", []plan.Change{{Old: dns(a), New: none("dns")}}, map[string][]string{frontend: nil}},
+		{"endpoint drains", []plan.Change{{Old: dns(a, b), New: draining(dns(b), a)}}, nil},
+		{"drained endpoint goes", []plan.Change{{Old: draining(dns(b), a), New: dns(b)}}, map[string][]string{frontend: {b}}},
+		{"TCP", []plan.Change{{Old: service("web", cluster.TCP, a), New: service("web", cluster.TCP)}}, nil},
+		{"address moves to a Service that sorts before", []plan.Change{
+			{Old: none("a"), New: service("a", cluster.UDP, b)},
+			{Old: dns(a), New: none("dns")},
+		}, map[string][]string{frontend: {b}}},
+		{"address moves to a Service that sorts after", []plan.Change{
+			{Old: dns(a), New: none("dns")},
+			{Old: none("z"), New: service("z", cluster.UDP, b)},
+		}, map[string][]string{frontend: {b}}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var s Stale
+			s.Changed(tt.changes)
+			got := map[string][]string{}
+			for frontend, serving := range s.serving {
+				var list []string
+				for _, e := range serving {
+					list = append(list, e.String())
+				}
+				got[frontend.String()] = list
+			}
+			if tt.want == nil {
+				tt.want = map[string][]string{}
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Error(diff)
+			}
+			if s.Empty() != (len(tt.want) == 0) {
+				t.Errorf("Empty() = %v", s.Empty())
+			}
+		})
+	}
+}
+
+// What could not be deleted stays noted, with the endpoints as they are by then.
+func TestChangedAddsToWhatIsPending(t *testing.T) {
+	var s Stale
+	s.Changed([]plan.Change{{Old: dns("10.42.0.1:53", "10.42.0.2:53"), New: dns("10.42.0.2:53")}})
+	s.Changed([]plan.Change{{Old: dns("10.42.0.2:53"), New: dns("10.42.0.2:53", "10.42.0.3:53")}})
+	if !s.MatchConntrackFlow(flow(17, frontend, "10.42.0.1:53")) {
+		t.Error("the flow to the endpoint that went is no longer stale")
+	}
+	if s.MatchConntrackFlow(flow(17, frontend, "10.42.0.3:53")) {
+		t.Error("a flow to the new endpoint counts as stale")
+	}
+}
+
+func TestMatchConntrackFlow(t *testing.T) {
+	var s Stale
+	s.All(draining(dns("10.42.0.1:53"), "10.42.0.2:53"))
+	tests := []struct {
+		name string
+		flow *netlink.ConntrackFlow
+		want bool
+	}{
+		{"to a serving endpoint", flow(17, frontend, "10.42.0.1:53"), false},
+		{"to a draining endpoint", flow(17, frontend, "10.42.0.2:53"), false},
+		{"to one that went", flow(17, frontend, "10.42.0.9:53"), true},
+		{"to another port of a serving endpoint", flow(17, frontend, "10.42.0.1:54"), true},
+		{"not translated", flow(17, frontend, frontend), true},
+		{"TCP", flow(6, frontend, "10.42.0.9:53"), false},
+		{"another port of the address", flow(17, "10.43.0.10:54", "10.42.0.9:53"), false},
+		{"somebody else's", flow(17, "192.0.2.1:53", "192.0.2.1:53"), false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := s.MatchConntrackFlow(tt.flow); got != tt.want {
+				t.Errorf("stale = %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+// flow builds what the kernel reports, where IPv4 addresses come in 4 bytes.
+func flow(protocol uint8, to, repliedBy string) *netlink.ConntrackFlow {
+	dst, src := netip.MustParseAddrPort(to), netip.MustParseAddrPort(repliedBy)
+	return &netlink.ConntrackFlow{
+		Forward: netlink.IPTuple{Protocol: protocol, DstIP: net.IP(dst.Addr().AsSlice()), DstPort: dst.Port()},
+		Reverse: netlink.IPTuple{Protocol: protocol, SrcIP: net.IP(src.Addr().AsSlice()), SrcPort: src.Port()},
+	}
+}

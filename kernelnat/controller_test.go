@@ -1,0 +1,272 @@
+package kernelnat
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"reflect"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat/plan"
+)
+
+// memory is a Backend that keeps what it is given, as a kernel would. The real
+// ones run in the packages beside this; here the loop is looked at.
+type memory struct {
+	mu     sync.Mutex
+	held   map[cluster.ServiceName]plan.Service
+	calls  []string
+	fail   func() error // asked before every write
+	misuse error        // the loop broke Backend's contract
+	known  bool         // the last write succeeded
+}
+
+func newMemory() *memory {
+	return &memory{held: make(map[cluster.ServiceName]plan.Service), fail: func() error { return nil }}
+}
+
+func (m *memory) Sync(_ context.Context, services []plan.Service) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.calls = append(m.calls, fmt.Sprintf("sync %d", len(services)))
+	m.known = false
+	if err := m.fail(); err != nil {
+		return err
+	}
+	m.held = make(map[cluster.ServiceName]plan.Service)
+	for _, s := range services {
+		m.held[s.Name] = s
+	}
+	m.known = true
+	return nil
+}
+
+func (m *memory) Apply(_ context.Context, changes []Change) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.calls = append(m.calls, fmt.Sprintf("apply %d", len(changes)))
+	if !m.known {
+		m.misuse = errors.New("Apply while the kernel's state is unknown")
+	}
+	m.known = false
+	if err := m.fail(); err != nil {
+		return err
+	}
+	for _, c := range changes {
+		if old := m.held[c.New.Name]; len(old.Ports) > 0 && !old.Equal(c.Old) {
+			m.misuse = fmt.Errorf("Apply says %v was %v, but %v was written", c.New.Name, c.Old, old)
+		}
+		delete(m.held, c.New.Name)
+		if len(c.New.Ports) > 0 {
+			m.held[c.New.Name] = c.New
+		}
+	}
+	m.known = true
+	return nil
+}
+
+func (m *memory) Cleanup(context.Context) error { return nil }
+
+func (m *memory) takeCalls() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	calls := m.calls
+	m.calls = nil
+	return calls
+}
+
+type testLog struct{ t *testing.T }
+
+func (l testLog) Infof(format string, args ...any)  { l.t.Logf(format, args...) }
+func (l testLog) Errorf(format string, args ...any) { l.t.Logf("error: "+format, args...) }
+
+func service(name string, endpoints ...string) cluster.ServiceUpdate {
+	id := cluster.ServiceName{Namespace: "testing", Name: name}
+	var list []cluster.Endpoint
+	for _, e := range endpoints {
+		list = append(list, cluster.Endpoint{
+			Addr: netip.MustParseAddr(e), Ready: true, Serving: true,
+			Ports: []cluster.EndpointPort{{Protocol: cluster.TCP, Port: 80}},
+		})
+	}
+	return cluster.ServiceUpdate{Name: id, Service: cluster.New(cluster.Service{
+		Name: id, Kind: cluster.KindClusterIP,
+		ClusterIPs: []netip.Addr{netip.MustParseAddr("10.43.0.7")},
+		Ports:      []cluster.Port{{Protocol: cluster.TCP, Port: 80}},
+	}, list)}
+}
+
+func gone(name string) cluster.ServiceUpdate {
+	return cluster.ServiceUpdate{Name: cluster.ServiceName{Namespace: "testing", Name: name}}
+}
+
+// run starts a Controller inside a synctest bubble and stops it at the end.
+func run(t *testing.T, options Options, backend Backend, store *cluster.Store) {
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- New(options, backend, testLog{t}).Run(ctx, store) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("Run returned %v", err)
+		}
+	})
+}
+
+func wantCalls(t *testing.T, m *memory, want ...string) {
+	t.Helper()
+	synctest.Wait()
+	if got := m.takeCalls(); !reflect.DeepEqual(got, want) {
+		t.Errorf("backend calls %q, want %q", got, want)
+	}
+}
+
+func TestNothingIsWrittenBeforeTheStoreHasSynced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, backend := cluster.NewStore(), newMemory()
+		run(t, Options{}, backend, store)
+		store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{service("a", "10.42.0.1")}})
+		time.Sleep(time.Hour)
+		wantCalls(t, backend)
+		store.Apply(cluster.Update{Synced: true})
+		wantCalls(t, backend, "sync 1")
+	})
+}
+
+func TestOnlyChangesAreWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, backend := cluster.NewStore(), newMemory()
+		store.Apply(cluster.Update{Synced: true, Services: []cluster.ServiceUpdate{service("a", "10.42.0.1"), service("b")}})
+		run(t, Options{}, backend, store)
+		wantCalls(t, backend, "sync 2")
+
+		store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{service("a", "10.42.0.1", "10.42.0.2")}})
+		wantCalls(t, backend, "apply 1")
+		// The same again, pods and namespaces: no work for the kernel.
+		store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{service("a", "10.42.0.1", "10.42.0.2")}})
+		store.Apply(cluster.Update{Namespaces: []cluster.NamespaceUpdate{{Name: "x", Exists: true}}})
+		wantCalls(t, backend)
+		store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{gone("a"), gone("never-seen")}})
+		wantCalls(t, backend, "apply 1")
+		if len(backend.held) != 1 {
+			t.Errorf("the backend holds %v", backend.held)
+		}
+	})
+}
+
+func TestMinSyncPeriodGathersChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, backend := cluster.NewStore(), newMemory()
+		store.Apply(cluster.Update{Synced: true})
+		run(t, Options{MinSyncPeriod: time.Second}, backend, store)
+		wantCalls(t, backend, "sync 0")
+		for _, name := range []string{"a", "b", "c"} {
+			store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{service(name, "10.42.0.1")}})
+		}
+		wantCalls(t, backend)
+		time.Sleep(time.Second)
+		wantCalls(t, backend, "apply 3")
+	})
+}
+
+func TestFailureIsRetriedWhole(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, backend := cluster.NewStore(), newMemory()
+		store.Apply(cluster.Update{Synced: true, Services: []cluster.ServiceUpdate{service("a", "10.42.0.1")}})
+		run(t, Options{}, backend, store)
+		wantCalls(t, backend, "sync 1")
+
+		broken := true
+		backend.mu.Lock()
+		backend.fail = func() error {
+			if broken {
+				return errors.New("iptables-restore: refused")
+			}
+			return nil
+		}
+		backend.mu.Unlock()
+		store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{service("b", "10.42.0.2")}})
+		wantCalls(t, backend, "apply 1")
+		time.Sleep(firstRetry)
+		wantCalls(t, backend, "sync 2")
+		time.Sleep(firstRetry)
+		wantCalls(t, backend) // the second delay is twice as long
+		backend.mu.Lock()
+		broken = false
+		backend.mu.Unlock()
+		time.Sleep(firstRetry)
+		wantCalls(t, backend, "sync 2")
+		store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{gone("b")}})
+		wantCalls(t, backend, "apply 1")
+	})
+}
+
+func TestDryRunWritesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, backend := cluster.NewStore(), newMemory()
+		store.Apply(cluster.Update{Synced: true, Services: []cluster.ServiceUpdate{service("a", "10.42.0.1")}})
+		run(t, Options{DryRun: true}, backend, store)
+		store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{service("b", "10.42.0.2")}})
+		wantCalls(t, backend)
+	})
+}
+
+// One write in ten fails; however the changes fall, the kernel must end up
+// holding what a fresh start would write.
+func TestRandomWalkConverges(t *testing.T) {
+	for seed := range uint64(20) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				randomWalk(t, rand.New(rand.NewPCG(seed, 0)), rand.New(rand.NewPCG(seed, 1)))
+			})
+		})
+	}
+}
+
+func randomWalk(t *testing.T, random, faults *rand.Rand) {
+	store, backend := cluster.NewStore(), newMemory()
+	backend.fail = func() error {
+		if faults.IntN(10) == 0 {
+			return errors.New("the tenth write")
+		}
+		return nil
+	}
+	store.Apply(cluster.Update{Synced: true})
+	run(t, Options{}, backend, store)
+	for range 200 {
+		name := string(rune('a' + random.IntN(8)))
+		update := gone(name)
+		if random.IntN(4) > 0 {
+			var endpoints []string
+			for range random.IntN(4) {
+				endpoints = append(endpoints, fmt.Sprint("10.42.0.", 1+random.IntN(9)))
+			}
+			update = service(name, endpoints...)
+		}
+		store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{update}})
+		switch random.IntN(6) {
+		case 0, 1:
+			synctest.Wait()
+		case 2:
+			time.Sleep(firstRetry) // virtual: lets a retry come in between
+		}
+	}
+	time.Sleep(10 * lastRetry)
+	synctest.Wait()
+	want := make(map[cluster.ServiceName]plan.Service)
+	for _, u := range store.Snapshot().Services {
+		want[u.Name] = plan.Compute(u.Service, "", plan.Options{})
+	}
+	if backend.misuse != nil {
+		t.Error(backend.misuse)
+	}
+	if !reflect.DeepEqual(backend.held, want) {
+		t.Errorf("the kernel holds %v, a fresh start would write %v", backend.held, want)
+	}
+}
