@@ -215,10 +215,10 @@ func (c *Controller) report(full bool, changed int, took time.Duration) {
 	}
 	switch {
 	case c.options.DryRun:
-		c.log.Infof("dry run: %d Services with %d ports planned, nothing written to the kernel", len(c.plans), ports)
+		c.log.Infof("dry run, nothing written to the kernel: Services %d, ports %d", len(c.plans), ports)
 	case full:
-		c.log.Infof("wrote the rules of all %d Services (%d ports) in %v", len(c.plans), ports, took.Round(time.Microsecond))
+		c.log.Infof("wrote all rules in %v: Services %d, ports %d", took.Round(time.Microsecond), len(c.plans), ports)
 	default:
-		c.log.Infof("wrote the rules of %d changed Services of %d in %v", changed, len(c.plans), took.Round(time.Microsecond))
+		c.log.Infof("wrote changed rules in %v: changed Services %d of %d", took.Round(time.Microsecond), changed, len(c.plans))
 	}
 }
