@@ -21,8 +21,8 @@ func sameEndpoint(a, b Endpoint) bool {
 }
 
 // compareEndpoints sorts by address and ports, and for one endpoint puts the
-// better condition first. The rest makes the order total, so that the result
-// does not depend on the order of the slices.
+// better condition first, then the one that says more. The rest makes the order
+// total, so that the result does not depend on the order of the slices.
 func compareEndpoints(a, b Endpoint) int {
 	return cmp.Or(
 		a.Addr.Compare(b.Addr),
@@ -30,10 +30,10 @@ func compareEndpoints(a, b Endpoint) int {
 		compareBool(b.Ready, a.Ready),
 		compareBool(b.Serving, a.Serving),
 		compareBool(a.Terminating, b.Terminating),
-		cmp.Compare(a.Hostname, b.Hostname),
-		cmp.Compare(a.PodName, b.PodName),
-		cmp.Compare(a.NodeName, b.NodeName),
-		cmp.Compare(a.Zone, b.Zone),
+		cmp.Compare(b.Hostname, a.Hostname),
+		cmp.Compare(b.PodName, a.PodName),
+		cmp.Compare(b.NodeName, a.NodeName),
+		cmp.Compare(b.Zone, a.Zone),
 	)
 }
 

@@ -44,7 +44,7 @@ type NodeUpdate struct {
 }
 
 // Subscriber receives every Update in order, one at a time. It runs while the
-// Store is locked: it must not block, nor call the Store.
+// Store is locked: it must not block, nor call the Store (Generation is fine).
 type Subscriber func(Update)
 
 // Store holds the last good state of a source and hands each change on to its

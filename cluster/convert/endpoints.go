@@ -46,7 +46,7 @@ func EndpointSlice(s *discoveryv1.EndpointSlice) (cluster.ServiceName, []cluster
 			out.Hostname = ""
 		}
 		for _, text := range e.Addresses {
-			addr, err := endpointAddr(text)
+			addr, err := EndpointAddr(text)
 			if err == nil && s.AddressType != "" && cluster.FamilyOf(addr).String() != string(s.AddressType) {
 				err = fmt.Errorf("address %q does not fit addressType %s", text, s.AddressType)
 			}
@@ -63,6 +63,8 @@ func EndpointSlice(s *discoveryv1.EndpointSlice) (cluster.ServiceName, []cluster
 
 // Endpoints converts the older core/v1 Endpoints, which belong to the Service of
 // the same name. On an error the endpoints that are sound are returned.
+//
+//lint:ignore SA1019 deprecated, and still in use
 func Endpoints(e *corev1.Endpoints) (cluster.ServiceName, []cluster.Endpoint, error) {
 	owner := cluster.ServiceName{Namespace: e.Namespace, Name: e.Name}
 	var endpoints []cluster.Endpoint
@@ -74,9 +76,10 @@ func Endpoints(e *corev1.Endpoints) (cluster.ServiceName, []cluster.Endpoint, er
 		}
 		ports, portErrs := slicePorts(slice.Ports)
 		errs = append(errs, portErrs...)
-		for ready, addresses := range map[bool][]corev1.EndpointAddress{true: subset.Addresses, false: subset.NotReadyAddresses} {
+		for list, addresses := range [][]corev1.EndpointAddress{subset.Addresses, subset.NotReadyAddresses} {
+			ready := list == 0
 			for _, a := range addresses {
-				addr, err := endpointAddr(a.IP)
+				addr, err := EndpointAddr(a.IP)
 				if err == nil {
 					err = checkHostname("address "+a.IP, a.Hostname)
 				}
@@ -118,9 +121,9 @@ func SortPorts(ports []cluster.EndpointPort) {
 	slices.SortFunc(ports, cluster.EndpointPort.Compare)
 }
 
-// endpointAddr refuses what the API server refuses (and what would loop or leak
-// when it became the target of NAT).
-func endpointAddr(text string) (netip.Addr, error) {
+// EndpointAddr parses the address of an endpoint. It refuses what the API server
+// refuses (and what would loop or leak when it became the target of NAT).
+func EndpointAddr(text string) (netip.Addr, error) {
 	addr, err := netip.ParseAddr(text)
 	switch {
 	case err != nil || addr.Zone() != "" || addr.Is4In6():

@@ -25,13 +25,17 @@ func Service(s *corev1.Service) (cluster.Service, error) {
 	errs := checkName("metadata.name", s.Name)
 	errs = append(errs, checkName("metadata.namespace", s.Namespace)...)
 
-	if s.Spec.Type == corev1.ServiceTypeExternalName {
+	switch s.Spec.Type {
+	case "", corev1.ServiceTypeClusterIP, corev1.ServiceTypeNodePort, corev1.ServiceTypeLoadBalancer:
+	case corev1.ServiceTypeExternalName:
 		out.Kind = cluster.KindExternalName
 		out.ExternalName = strings.TrimSuffix(s.Spec.ExternalName, ".")
 		if msgs := validation.IsDNS1123Subdomain(strings.ToLower(out.ExternalName)); len(msgs) > 0 {
 			errs = append(errs, fmt.Errorf("spec.externalName %q: %s", s.Spec.ExternalName, msgs[0]))
 		}
 		return out, errors.Join(errs...)
+	default:
+		errs = append(errs, fmt.Errorf("spec.type %q is none of ClusterIP, NodePort, LoadBalancer, ExternalName", s.Spec.Type))
 	}
 
 	ips, headless, err := clusterIPs(s)
@@ -66,6 +70,9 @@ func clusterIPs(s *corev1.Service) (ips []netip.Addr, headless bool, err error) 
 	given, field := s.Spec.ClusterIPs, "spec.clusterIPs"
 	if len(given) == 0 && s.Spec.ClusterIP != "" {
 		given, field = []string{s.Spec.ClusterIP}, "spec.clusterIP"
+	}
+	if ip := s.Spec.ClusterIP; ip != "" && ip != given[0] {
+		return nil, false, fmt.Errorf("spec.clusterIP %q and spec.clusterIPs[0] %q differ: make them the same, or leave one out", ip, given[0])
 	}
 	if len(given) == 1 && given[0] == corev1.ClusterIPNone {
 		return nil, true, nil

@@ -1,0 +1,324 @@
+package allocator
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+var (
+	v4   = []cluster.Family{cluster.IPv4}
+	dual = []cluster.Family{cluster.IPv4, cluster.IPv6}
+)
+
+func service(name string) cluster.ServiceName {
+	return cluster.ServiceName{Namespace: "testing", Name: name}
+}
+
+func newAllocator(t testing.TB, cidrs ...string) *Allocator {
+	t.Helper()
+	a, err := New(prefixes(cidrs...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func prefixes(cidrs ...string) []netip.Prefix {
+	var out []netip.Prefix
+	for _, cidr := range cidrs {
+		out = append(out, netip.MustParsePrefix(cidr))
+	}
+	return out
+}
+
+func addrs(texts ...string) []netip.Addr {
+	var out []netip.Addr
+	for _, text := range texts {
+		out = append(out, netip.MustParseAddr(text))
+	}
+	return out
+}
+
+// claim asks for any IPv4 address, or for the static ones.
+func claim(name string, static ...string) Claim {
+	return Claim{Service: service(name), Families: v4, Static: addrs(static...)}
+}
+
+func created(c Claim, year int) Claim {
+	c.Created = time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC)
+	return c
+}
+
+func TestNewRefuses(t *testing.T) {
+	for _, test := range []struct {
+		cidrs []netip.Prefix
+		want  string
+	}{
+		{nil, "0 service CIDRs"},
+		{prefixes("10.0.0.0/24", "fd00::/108", "10.1.0.0/24"), "3 service CIDRs"},
+		{prefixes("10.0.0.0/24", "10.1.0.0/24"), "both IPv4"},
+		{prefixes("fd00::/63"), "shortest IPv6 prefix is /64"},
+		{prefixes("10.0.0.0/31"), "no usable address"},
+		{prefixes("10.0.0.0/32"), "no usable address"},
+		{prefixes("fd00::/128"), "no usable address"},
+		{[]netip.Prefix{{}}, "is no CIDR"},
+		{prefixes("::ffff:10.0.0.0/112"), "is no CIDR"},
+	} {
+		t.Run(test.want, func(t *testing.T) {
+			if _, err := New(test.cidrs); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("New(%v) = %v, want an error with %q", test.cidrs, err, test.want)
+			}
+		})
+	}
+}
+
+func TestStaticDemands(t *testing.T) {
+	other, yearless := service("other"), claim("a", "10.0.0.5")
+	for _, test := range []struct {
+		name    string
+		held    Allocations
+		claims  []Claim
+		absent  bool
+		want    Allocations
+		wantErr string // of Service a
+	}{
+		{
+			name:   "honoured, also in the upper band",
+			claims: []Claim{claim("a", "10.0.0.5"), claim("b", "10.0.0.254")},
+			want:   Allocations{service("a"): addrs("10.0.0.5"), service("b"): addrs("10.0.0.254")},
+		},
+		{
+			name:    "outside",
+			claims:  []Claim{claim("a", "10.0.1.5")},
+			wantErr: "spec.clusterIP 10.0.1.5 is outside the service CIDR 10.0.0.0/24",
+		},
+		{
+			name:    "network address",
+			claims:  []Claim{claim("a", "10.0.0.0")},
+			wantErr: "10.0.0.0 is the network or broadcast address of 10.0.0.0/24",
+		},
+		{
+			name:    "broadcast address",
+			claims:  []Claim{claim("a", "10.0.0.255")},
+			wantErr: "10.0.0.255 is the network or broadcast address",
+		},
+		{
+			name:    "taken by a dynamic holder",
+			held:    Allocations{other: addrs("10.0.0.5")},
+			claims:  []Claim{claim("a", "10.0.0.5"), claim("other")},
+			want:    Allocations{other: addrs("10.0.0.5")},
+			wantErr: "10.0.0.5 is taken by Service testing/other",
+		},
+		{
+			name:    "who holds it keeps it, even from an older one",
+			held:    Allocations{other: addrs("10.0.0.5")},
+			claims:  []Claim{created(yearless, 2001), created(claim("other", "10.0.0.5"), 2020)},
+			want:    Allocations{other: addrs("10.0.0.5")},
+			wantErr: "taken by Service testing/other",
+		},
+		{
+			name:    "the older one wins",
+			claims:  []Claim{created(yearless, 2020), created(claim("other", "10.0.0.5"), 2001)},
+			want:    Allocations{other: addrs("10.0.0.5")},
+			wantErr: "taken by Service testing/other",
+		},
+		{
+			name:    "an unknown age loses",
+			claims:  []Claim{yearless, created(claim("other", "10.0.0.5"), 2020)},
+			want:    Allocations{other: addrs("10.0.0.5")},
+			wantErr: "taken by Service testing/other",
+		},
+		{
+			name:   "of equal age the first by name wins",
+			claims: []Claim{created(claim("b", "10.0.0.5"), 2020), created(yearless, 2020)},
+			want:   Allocations{service("a"): addrs("10.0.0.5")},
+		},
+		{
+			name:   "demanding it keeps what is held already",
+			held:   Allocations{service("a"): addrs("10.0.0.5")},
+			claims: []Claim{yearless},
+			want:   Allocations{service("a"): addrs("10.0.0.5")},
+		},
+		{
+			name:   "no longer demanding it keeps it too",
+			held:   Allocations{service("a"): addrs("10.0.0.5")},
+			claims: []Claim{claim("a")},
+			want:   Allocations{service("a"): addrs("10.0.0.5")},
+		},
+		{
+			name:   "two exchange their addresses",
+			held:   Allocations{service("a"): addrs("10.0.0.5"), other: addrs("10.0.0.6")},
+			claims: []Claim{claim("a", "10.0.0.6"), claim("other", "10.0.0.5")},
+			want:   Allocations{service("a"): addrs("10.0.0.6"), other: addrs("10.0.0.5")},
+		},
+		{
+			name:    "a refused demand leaves what was held",
+			held:    Allocations{service("a"): addrs("10.0.0.7"), other: addrs("10.0.0.5")},
+			claims:  []Claim{yearless, claim("other")},
+			want:    Allocations{service("a"): addrs("10.0.0.7"), other: addrs("10.0.0.5")},
+			wantErr: "taken by Service testing/other",
+		},
+		{
+			name:   "the deleted lose theirs",
+			held:   Allocations{other: addrs("10.0.0.5")},
+			claims: []Claim{yearless},
+			want:   Allocations{service("a"): addrs("10.0.0.5")},
+		},
+		{
+			name:   "the absent keep theirs",
+			held:   Allocations{other: addrs("10.0.0.6")},
+			claims: []Claim{yearless},
+			absent: true,
+			want:   Allocations{service("a"): addrs("10.0.0.5"), other: addrs("10.0.0.6")},
+		},
+		{
+			name:   "the absent lose theirs to a demand",
+			held:   Allocations{other: addrs("10.0.0.5")},
+			claims: []Claim{yearless},
+			absent: true,
+			want:   Allocations{service("a"): addrs("10.0.0.5")},
+		},
+		{
+			name:    "no range of that family",
+			claims:  []Claim{{Service: service("a"), Families: []cluster.Family{cluster.IPv6}}},
+			wantErr: "there is no IPv6 service CIDR",
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			a := newAllocator(t, "10.0.0.0/24")
+			if errs := a.Restore(test.held); len(errs) > 0 {
+				t.Fatal(errs)
+			}
+			for range 2 { // a second call must change nothing
+				errs := a.Sync(test.claims, test.absent)
+				if err := errs[service("a")]; (test.wantErr == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), test.wantErr) {
+					t.Errorf("error of Service a is %v, want %q", err, test.wantErr)
+				}
+				if diff := cmp.Diff(test.want, a.Allocations(), cmpopts.EquateEmpty(), cmp.Comparer(sameAddr)); diff != "" {
+					t.Errorf("allocations differ from what is wanted (-):\n%s", diff)
+				}
+			}
+		})
+	}
+}
+
+func sameAddr(a, b netip.Addr) bool { return a == b }
+
+func TestDynamicBands(t *testing.T) {
+	a := newAllocator(t, "10.0.0.0/26") // 62 usable, of them 16 in the static band
+	var claims []Claim
+	for i := range 63 {
+		claims = append(claims, claim(fmt.Sprintf("s%02d", i)))
+		errs := a.Sync(claims, false)
+		if len(errs) != max(0, i-61) {
+			t.Fatalf("with %d Services the errors are %v", i+1, errs)
+		}
+		low := 0
+		for _, held := range a.Allocations() {
+			if held[0].Less(netip.MustParseAddr("10.0.0.17")) {
+				low++
+			}
+		}
+		if want := max(0, min(i+1, 62)-46); low != want {
+			t.Errorf("with %d Services %d are in the static band, want %d", i+1, low, want)
+		}
+	}
+	err := a.Sync(claims, false)[service("s62")]
+	if err == nil || !strings.Contains(err.Error(), "no ClusterIP is left in 10.0.0.0/26 (all 62 are held)") {
+		t.Errorf("error when full: %v", err)
+	}
+	if errs := a.Sync(claims[1:], false); len(errs) > 0 {
+		t.Errorf("after one was deleted: %v", errs)
+	}
+}
+
+func TestDualStack(t *testing.T) {
+	a := newAllocator(t, "10.0.0.0/24", "fd00::/64")
+	c := Claim{Service: service("a"), Families: dual}
+	a.Sync([]Claim{c}, false)
+	both := a.Held(c.Service)
+	if len(both) != 2 || !both[0].Is4() || !both[1].Is6() {
+		t.Fatalf("held %v, want IPv4 and IPv6", both)
+	}
+	c.Families = []cluster.Family{cluster.IPv6, cluster.IPv4}
+	a.Sync([]Claim{c}, false)
+	if got := a.Held(c.Service); !slices.Equal(got, []netip.Addr{both[1], both[0]}) {
+		t.Errorf("with the families turned round it holds %v, want the same two, IPv6 first", got)
+	}
+	c.Families = v4
+	a.Sync([]Claim{c}, false)
+	if got := a.Held(c.Service); !slices.Equal(got, both[:1]) {
+		t.Errorf("as single-stack it holds %v, want %v", got, both[:1])
+	}
+	if len(both) != 2 || !both[0].Is4() {
+		t.Errorf("the slice handed out before changed to %v", both)
+	}
+}
+
+func TestRestoreDrops(t *testing.T) {
+	for name, held := range map[string]Allocations{
+		"outside":         {service("a"): addrs("10.9.0.1")},
+		"other family":    {service("a"): addrs("fd00::1")},
+		"network address": {service("a"): addrs("10.0.0.0")},
+		"two holders":     {service("a"): addrs("10.0.0.1"), service("b"): addrs("10.0.0.1")},
+		"two of a family": {service("a"): addrs("10.0.0.1", "10.0.0.2")},
+		"twice the same":  {service("a"): addrs("10.0.0.1", "10.0.0.1")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newAllocator(t, "10.0.0.0/24")
+			if errs := a.Restore(held); len(errs) != 1 {
+				t.Errorf("errors %v, want one", errs)
+			}
+			a.Sync([]Claim{claim("a"), claim("b")}, false)
+			checkInvariants(t, a)
+		})
+	}
+}
+
+// Machines that read the same folder agree, whatever the order of the objects.
+func TestMachinesAgree(t *testing.T) {
+	var claims []Claim
+	for i := range 300 {
+		claims = append(claims, claim(fmt.Sprint("s", i)))
+	}
+	one, two := newAllocator(t, "10.43.0.0/16"), newAllocator(t, "10.43.0.0/16")
+	one.Sync(claims, false)
+	slices.Reverse(claims)
+	two.Sync(claims, false)
+	if diff := cmp.Diff(one.Allocations(), two.Allocations(), cmp.Comparer(sameAddr)); diff != "" {
+		t.Error(diff)
+	}
+	// Growing one by one, collisions may fall otherwise, but few do.
+	three := newAllocator(t, "10.43.0.0/16")
+	for i := range claims {
+		three.Sync(claims[:i+1], false)
+	}
+	same := 0
+	for name, held := range one.Allocations() {
+		if slices.Equal(held, three.Held(name)) {
+			same++
+		}
+	}
+	if same < 295 {
+		t.Errorf("only %d of 300 addresses are the same when Services come one by one", same)
+	}
+}
+
+func BenchmarkSync10000(b *testing.B) {
+	a := newAllocator(b, "10.43.0.0/16")
+	var claims []Claim
+	for i := range 10_000 {
+		claims = append(claims, claim(fmt.Sprint("service-", i)))
+	}
+	for b.Loop() {
+		a.Sync(claims, false)
+	}
+}

@@ -1,0 +1,149 @@
+package allocator
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+const stateText = `{
+  "version": 1,
+  "services": {
+    "testing/a": [
+      "10.0.0.5",
+      "fd00::5"
+    ],
+    "testing/b": [
+      "10.0.0.6"
+    ]
+  }
+}
+`
+
+func TestState(t *testing.T) {
+	path := filepath.Join(t.TempDir(), ".state.json")
+	if got, err := ReadState(path); got != nil || err != nil {
+		t.Errorf("without a file: %v, %v", got, err)
+	}
+	held := Allocations{service("b"): addrs("10.0.0.6"), service("a"): addrs("10.0.0.5", "fd00::5")}
+	for range 2 { // the second replaces the first
+		if err := WriteState(path, held); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(stateText, string(text)); diff != "" {
+		t.Error(diff)
+	}
+	got, err := ReadState(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(held, got, cmp.Comparer(sameAddr)); diff != "" {
+		t.Error(diff)
+	}
+	if entries, _ := os.ReadDir(filepath.Dir(path)); len(entries) != 1 {
+		t.Errorf("left behind: %v", entries)
+	}
+}
+
+func TestStateFailures(t *testing.T) {
+	dir := t.TempDir()
+	if err := WriteState(filepath.Join(dir, "missing", "state.json"), nil); err == nil {
+		t.Error("no error in a folder that does not exist")
+	}
+	if _, err := ReadState(dir); err == nil || errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("reading a folder: %v", err)
+	}
+	if err := WriteState(dir, nil); err == nil {
+		t.Error("no error where a folder has the name")
+	}
+	if entries, _ := filepath.Glob(filepath.Join(filepath.Dir(dir), ".*.new-*")); len(entries) > 0 {
+		t.Errorf("left behind: %v", entries)
+	}
+}
+
+func TestStateCorrupt(t *testing.T) {
+	for name, text := range map[string]string{
+		"empty":           "",
+		"cut off":         stateText[:len(stateText)/2],
+		"no JSON":         "addresses: none\n",
+		"no version":      `{"services": {}}`,
+		"newer version":   `{"version": 2, "services": {}}`,
+		"no namespace":    `{"version": 1, "services": {"a": ["10.0.0.1"]}}`,
+		"slash too many":  `{"version": 1, "services": {"a/b/c": ["10.0.0.1"]}}`,
+		"no address":      `{"version": 1, "services": {"a/b": ["ten"]}}`,
+		"empty address":   `{"version": 1, "services": {"a/b": [""]}}`,
+		"zoned address":   `{"version": 1, "services": {"a/b": ["fe80::1%eth0"]}}`,
+		"mapped address":  `{"version": 1, "services": {"a/b": ["::ffff:10.0.0.1"]}}`,
+		"something after": stateText + "}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got, err := decodeState([]byte(text)); !errors.Is(err, ErrCorrupt) {
+				t.Errorf("decodeState = %v, %v; want ErrCorrupt", got, err)
+			}
+		})
+	}
+}
+
+func TestSetAside(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.json")
+	seen := map[string]bool{}
+	for range 3 {
+		if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		aside, err := SetAside(path)
+		if err != nil || seen[aside] || !strings.HasPrefix(aside, path+".corrupt-") {
+			t.Fatalf("SetAside = %q, %v", aside, err)
+		}
+		seen[aside] = true
+		if _, err := os.Stat(aside); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := SetAside(path); err == nil {
+		t.Error("no error for a file that does not exist")
+	}
+}
+
+// Whatever the file holds, it is refused or it comes back the same when written,
+// and an Allocator keeps its promises with it.
+func FuzzState(f *testing.F) {
+	f.Add([]byte(stateText))
+	f.Add([]byte(`{"version": 1, "services": {"a/b": ["10.0.0.1", "10.0.0.1"], "a/c": ["10.0.0.1"]}}`))
+	f.Add([]byte(`{"version": 1, "services": {"a/b": ["fd00::1", "10.0.0.0", "192.0.2.1"]}}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		allocations, err := decodeState(data)
+		if err != nil {
+			return
+		}
+		text, err := encodeState(allocations)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := decodeState(text)
+		if err != nil {
+			t.Fatalf("cannot read what was written: %v\n%s", err, text)
+		}
+		if diff := cmp.Diff(allocations, again, cmp.Comparer(sameAddr), cmpopts.EquateEmpty()); diff != "" {
+			t.Error(diff)
+		}
+		a, err := New([]netip.Prefix{netip.MustParsePrefix("10.0.0.0/24"), netip.MustParsePrefix("fd00::/112")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.Restore(allocations)
+		a.Sync([]Claim{claim("a"), claim("b", "10.0.0.1")}, len(data)%2 == 0)
+		checkInvariants(t, a)
+	})
+}

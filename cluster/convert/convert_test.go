@@ -1,0 +1,293 @@
+package convert
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+func diff(want, got any) string {
+	return cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }))
+}
+
+// checkError compares each line of an error: it lists every fault of an object.
+func checkError(t *testing.T, err error, want ...string) {
+	t.Helper()
+	var got []string
+	if err != nil {
+		got = strings.Split(err.Error(), "\n")
+	}
+	if len(got) != len(want) {
+		t.Errorf("%d faults, want %d:\n%v", len(got), len(want), err)
+		return
+	}
+	for i := range want {
+		if !strings.Contains(got[i], want[i]) {
+			t.Errorf("fault %d is %q, want %q", i, got[i], want[i])
+		}
+	}
+}
+
+func ptr[T any](v T) *T { return &v }
+
+func meta(name string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Namespace: "testing", Name: name}
+}
+
+func service(spec corev1.ServiceSpec) *corev1.Service {
+	return &corev1.Service{ObjectMeta: meta("echo"), Spec: spec}
+}
+
+var onePort = []corev1.ServicePort{{Port: 80}}
+
+func TestService(t *testing.T) {
+	name := cluster.ServiceName{Namespace: "testing", Name: "echo"}
+	ports := []cluster.Port{{Protocol: cluster.TCP, Port: 80}}
+	for _, test := range []struct {
+		name string
+		spec corev1.ServiceSpec
+		want cluster.Service
+	}{
+		{"no address yet", corev1.ServiceSpec{Ports: onePort},
+			cluster.Service{Name: name, Kind: cluster.KindClusterIP, Ports: ports}},
+		{"ClusterIP", corev1.ServiceSpec{Type: "ClusterIP", ClusterIP: "10.43.0.1", Ports: onePort},
+			cluster.Service{Name: name, Kind: cluster.KindClusterIP, ClusterIPs: addrs("10.43.0.1"), Ports: ports}},
+		{"NodePort and LoadBalancer have ClusterIPs too", corev1.ServiceSpec{Type: "LoadBalancer", ClusterIP: "10.43.0.1", ClusterIPs: []string{"10.43.0.1", "fd00::1"}, Ports: onePort},
+			cluster.Service{Name: name, Kind: cluster.KindClusterIP, ClusterIPs: addrs("10.43.0.1", "fd00::1"), Ports: ports}},
+		{"headless", corev1.ServiceSpec{ClusterIP: "None", ClusterIPs: []string{"None"}},
+			cluster.Service{Name: name, Kind: cluster.KindHeadless, Ports: []cluster.Port{}}},
+		{"ExternalName", corev1.ServiceSpec{Type: "ExternalName", ExternalName: "WWW.example.com."},
+			cluster.Service{Name: name, Kind: cluster.KindExternalName, ExternalName: "WWW.example.com"}},
+		{"internalTrafficPolicy", corev1.ServiceSpec{InternalTrafficPolicy: ptr(corev1.ServiceInternalTrafficPolicyLocal), Ports: onePort},
+			cluster.Service{Name: name, Kind: cluster.KindClusterIP, InternalLocal: true, Ports: ports}},
+		{"one number for two protocols, in the given order", corev1.ServiceSpec{Ports: []corev1.ServicePort{{Name: "u", Protocol: "UDP", Port: 53}, {Name: "t", Port: 53}}},
+			cluster.Service{Name: name, Kind: cluster.KindClusterIP, Ports: []cluster.Port{{Name: "u", Protocol: cluster.UDP, Port: 53}, {Name: "t", Protocol: cluster.TCP, Port: 53}}}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got, err := Service(service(test.spec))
+			checkError(t, err)
+			if d := diff(test.want, got); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+}
+
+func TestServiceFaults(t *testing.T) {
+	for _, test := range []struct {
+		spec corev1.ServiceSpec
+		want []string
+	}{
+		{corev1.ServiceSpec{}, []string{"spec.ports is empty"}},
+		{corev1.ServiceSpec{ClusterIP: "none", Ports: onePort}, []string{`spec.clusterIP "none": for a headless Service write None`}},
+		{corev1.ServiceSpec{ClusterIPs: []string{"None", "10.0.0.1"}, Ports: onePort}, []string{`spec.clusterIPs "None": for a headless Service write None, with a capital N and alone`}},
+		{corev1.ServiceSpec{ClusterIP: "10.0.0", Ports: onePort}, []string{`spec.clusterIP "10.0.0" is not an IP address`}},
+		{corev1.ServiceSpec{ClusterIP: "::ffff:10.0.0.1", Ports: onePort}, []string{"is not an IP address"}},
+		{corev1.ServiceSpec{ClusterIP: "fe80::1%eth0", Ports: onePort}, []string{"is not an IP address"}},
+		{corev1.ServiceSpec{ClusterIP: "10.0.0.1", ClusterIPs: []string{"10.0.0.2"}, Ports: onePort}, []string{`spec.clusterIP "10.0.0.1" and spec.clusterIPs[0] "10.0.0.2" differ`}},
+		{corev1.ServiceSpec{ClusterIPs: []string{"10.0.0.1", "10.0.0.2"}, Ports: onePort}, []string{"must be one IPv4 and one IPv6"}},
+		{corev1.ServiceSpec{ClusterIPs: []string{"10.0.0.1", "fd00::1", "fd00::2"}, Ports: onePort}, []string{"has 3 addresses"}},
+		{corev1.ServiceSpec{Type: "clusterip", Ports: onePort}, []string{`spec.type "clusterip" is none of`}},
+		{corev1.ServiceSpec{Type: "ExternalName"}, []string{`spec.externalName ""`}},
+		{corev1.ServiceSpec{Type: "ExternalName", ExternalName: "a b"}, []string{`spec.externalName "a b"`}},
+		{corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 0}}}, []string{"spec.ports[0].port 0 is outside 1-65535"}},
+		{corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80, Name: "a.b"}}}, []string{`spec.ports[0].name "a.b" is no DNS label`}},
+		{corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80, Protocol: "tcp"}}}, []string{`spec.ports[0].protocol "tcp" is none of`}},
+		{corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80, Name: "a"}, {Port: 81, Name: "a"}, {Port: 80, Name: "b"}, {Port: 82}}}, []string{
+			`spec.ports[1].name "a" is given twice`, "spec.ports[2]: TCP port 80 is given twice", "spec.ports[3] has no name"}},
+	} {
+		t.Run(test.want[0], func(t *testing.T) {
+			_, err := Service(service(test.spec))
+			checkError(t, err, test.want...)
+		})
+	}
+	t.Run("names", func(t *testing.T) {
+		_, err := Service(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "name.space", Name: strings.Repeat("x", 64)}, Spec: corev1.ServiceSpec{Ports: onePort}})
+		checkError(t, err, "metadata.name", `metadata.namespace "name.space" is no DNS label`)
+	})
+}
+
+func addrs(texts ...string) []netip.Addr {
+	var out []netip.Addr
+	for _, text := range texts {
+		out = append(out, netip.MustParseAddr(text))
+	}
+	return out
+}
+
+func slice(addressType discoveryv1.AddressType, endpoints ...discoveryv1.Endpoint) *discoveryv1.EndpointSlice {
+	s := &discoveryv1.EndpointSlice{ObjectMeta: meta("echo-x"), AddressType: addressType, Endpoints: endpoints}
+	s.Labels = map[string]string{discoveryv1.LabelServiceName: "echo"}
+	s.Ports = []discoveryv1.EndpointPort{{Name: ptr("b"), Port: ptr[int32](81)}, {Name: ptr("a"), Port: ptr[int32](80), Protocol: ptr(corev1.ProtocolUDP)}}
+	return s
+}
+
+func TestEndpointSlice(t *testing.T) {
+	ports := []cluster.EndpointPort{{Name: "a", Protocol: cluster.UDP, Port: 80}, {Name: "b", Protocol: cluster.TCP, Port: 81}}
+	yes, no := ptr(true), ptr(false)
+	for _, test := range []struct {
+		name string
+		in   discoveryv1.Endpoint
+		want cluster.Endpoint
+	}{
+		{"unknown conditions mean ready", discoveryv1.Endpoint{}, cluster.Endpoint{Ready: true, Serving: true}},
+		{"serving follows ready", discoveryv1.Endpoint{Conditions: discoveryv1.EndpointConditions{Ready: no}}, cluster.Endpoint{}},
+		{"terminating but serving", discoveryv1.Endpoint{Conditions: discoveryv1.EndpointConditions{Ready: no, Serving: yes, Terminating: yes}},
+			cluster.Endpoint{Serving: true, Terminating: true}},
+		{"published though not ready", discoveryv1.Endpoint{Conditions: discoveryv1.EndpointConditions{Ready: yes, Serving: no}}, cluster.Endpoint{Ready: true}},
+		{"names", discoveryv1.Endpoint{Hostname: ptr("host"), NodeName: ptr("node"), Zone: ptr("zone"), TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: "pod"}},
+			cluster.Endpoint{Hostname: "host", NodeName: "node", Zone: "zone", PodName: "pod", Ready: true, Serving: true}},
+		{"a target that is no Pod", discoveryv1.Endpoint{TargetRef: &corev1.ObjectReference{Kind: "Node", Name: "node"}}, cluster.Endpoint{Ready: true, Serving: true}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			test.in.Addresses = []string{"192.0.2.1"}
+			test.want.Addr, test.want.Ports = netip.MustParseAddr("192.0.2.1"), ports
+			owner, got, err := EndpointSlice(slice("IPv4", test.in))
+			checkError(t, err)
+			if want := (cluster.ServiceName{Namespace: "testing", Name: "echo"}); owner != want {
+				t.Errorf("owner %s, want %s", owner, want)
+			}
+			if d := diff([]cluster.Endpoint{test.want}, got); d != "" {
+				t.Error(d)
+			}
+			if cap(got[0].Ports) != len(got[0].Ports) {
+				t.Error("the ports have spare capacity")
+			}
+		})
+	}
+}
+
+func TestEndpointSliceFaults(t *testing.T) {
+	at := func(addresses ...string) discoveryv1.Endpoint { return discoveryv1.Endpoint{Addresses: addresses} }
+	unlabelled := slice("IPv4", at("192.0.2.1"))
+	unlabelled.Labels = nil
+	badPorts := slice("IPv4", at("192.0.2.1"))
+	badPorts.Ports = []discoveryv1.EndpointPort{{}, {Port: ptr[int32](70000)}, {Port: ptr[int32](80), Protocol: ptr(corev1.Protocol("IP"))}, {Port: ptr[int32](80)}}
+	badHost := at("192.0.2.1")
+	badHost.Hostname = ptr("a.b")
+	for _, test := range []struct {
+		name  string
+		in    *discoveryv1.EndpointSlice
+		sound int // endpoints that come out all the same
+		want  []string
+	}{
+		{"no label", unlabelled, 0, []string{"label kubernetes.io/service-name is missing"}},
+		{"FQDN", slice("FQDN", at("example.com")), 0, []string{"addressType FQDN is not supported"}},
+		{"addresses", slice("IPv4", at("192.0.2.1"), at("fd00::1"), at("192.0.2", "192.0.2.2")), 2,
+			[]string{`endpoints[1]: address "fd00::1" does not fit addressType IPv4`, `endpoints[2]: address "192.0.2" is not an IP address`}},
+		{"ports", badPorts, 1, []string{"ports[0].port must be", "ports[1].port must be", `ports[2].protocol "IP"`}},
+		{"hostname", slice("IPv4", badHost), 1, []string{`endpoints[0]: hostname "a.b" is no DNS label`}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, got, err := EndpointSlice(test.in)
+			checkError(t, err, test.want...)
+			if len(got) != test.sound {
+				t.Errorf("%d endpoints come out, want %d", len(got), test.sound)
+			}
+			for _, e := range got {
+				if e.Hostname != "" {
+					t.Errorf("the hostname %q comes out", e.Hostname)
+				}
+			}
+		})
+	}
+}
+
+func TestEndpointAddr(t *testing.T) {
+	for text, ok := range map[string]bool{
+		"192.0.2.1": true, "2001:db8::1": true, "fd00::1": true, "10.0.0.1": true,
+		"": false, "192.0.2": false, "host": false, "::ffff:192.0.2.1": false, "fe80::1%eth0": false,
+		"0.0.0.0": false, "::": false, "127.0.0.1": false, "::1": false, "169.254.1.1": false, "fe80::1": false,
+		"224.0.0.1": false, "ff02::1": false, "255.255.255.255": false,
+	} {
+		if _, err := EndpointAddr(text); (err == nil) != ok {
+			t.Errorf("EndpointAddr(%q): %v", text, err)
+		}
+	}
+}
+
+func TestEndpoints(t *testing.T) {
+	//lint:ignore SA1019 deprecated, and still in use
+	in := &corev1.Endpoints{ObjectMeta: meta("echo"), Subsets: []corev1.EndpointSubset{{
+		Addresses:         []corev1.EndpointAddress{{IP: "192.0.2.1", Hostname: "host", NodeName: ptr("node"), TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: "pod"}}, {IP: "127.0.0.1"}},
+		NotReadyAddresses: []corev1.EndpointAddress{{IP: "192.0.2.2"}},
+		Ports:             []corev1.EndpointPort{{Name: "web", Port: 80}},
+	}}}
+	owner, got, err := Endpoints(in)
+	checkError(t, err, "subsets[0]: address 127.0.0.1 cannot be an endpoint")
+	if owner.String() != "testing/echo" {
+		t.Errorf("owner %s", owner)
+	}
+	ports := []cluster.EndpointPort{{Name: "web", Protocol: cluster.TCP, Port: 80}}
+	want := []cluster.Endpoint{
+		{Addr: netip.MustParseAddr("192.0.2.1"), Hostname: "host", NodeName: "node", PodName: "pod", Ports: ports, Ready: true, Serving: true},
+		{Addr: netip.MustParseAddr("192.0.2.2"), Ports: ports},
+	}
+	if d := diff(want, got); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestPod(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		status  corev1.PodStatus
+		want    []netip.Addr
+		wantErr string
+	}{
+		{"no address yet", corev1.PodStatus{Phase: corev1.PodPending}, nil, ""},
+		{"both families", corev1.PodStatus{PodIP: "10.42.0.1", PodIPs: []corev1.PodIP{{IP: "10.42.0.1"}, {IP: "fd00::1"}}}, addrs("10.42.0.1", "fd00::1"), ""},
+		{"podIP only", corev1.PodStatus{PodIP: "10.42.0.1"}, addrs("10.42.0.1"), ""},
+		{"ended", corev1.PodStatus{Phase: corev1.PodSucceeded, PodIP: "10.42.0.1"}, nil, ""},
+		{"failed", corev1.PodStatus{Phase: corev1.PodFailed, PodIP: "10.42.0.1"}, nil, ""},
+		{"no IP address", corev1.PodStatus{PodIPs: []corev1.PodIP{{IP: "10.42.0.1"}, {IP: "ten"}}}, nil, `status.podIPs[1] "ten" is not an IP address`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got, err := Pod(&corev1.Pod{ObjectMeta: meta("pod"), Status: test.status})
+			if test.wantErr != "" {
+				checkError(t, err, test.wantErr)
+				return
+			}
+			checkError(t, err)
+			if d := diff(&cluster.Pod{Name: cluster.PodName{Namespace: "testing", Name: "pod"}, IPs: test.want}, got); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+}
+
+func TestNode(t *testing.T) {
+	in := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node", Labels: map[string]string{corev1.LabelTopologyZone: "zone"}}}
+	in.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeHostName, Address: "node"}, {Type: corev1.NodeInternalIP, Address: "192.0.2.1"}, {Type: corev1.NodeExternalIP, Address: "2001:db8::1"}}
+	in.Spec.PodCIDR = "10.42.0.0/24"
+	want := &cluster.Node{Name: "node", Zone: "zone", Addresses: addrs("192.0.2.1", "2001:db8::1"), PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.42.0.0/24")}}
+	got, err := Node(in)
+	checkError(t, err)
+	if d := diff(want, got); d != "" {
+		t.Error(d)
+	}
+	for i, bad := range []func(*corev1.Node){
+		func(n *corev1.Node) { n.Status.Addresses[1].Address = "nowhere" },
+		func(n *corev1.Node) { n.Spec.PodCIDRs = []string{"10.42.0.0"} },
+	} {
+		n := in.DeepCopy()
+		bad(n)
+		_, err := Node(n)
+		checkError(t, err, []string{`status.addresses[1] "nowhere" is not an IP address`, `spec.podCIDRs[0] "10.42.0.0" is not a CIDR`}[i])
+	}
+}
+
+func ExampleService() {
+	_, err := Service(service(corev1.ServiceSpec{ClusterIP: "none"}))
+	fmt.Println(err)
+	// Output:
+	// spec.clusterIP "none": for a headless Service write None, with a capital N and alone
+	// spec.ports is empty: name at least one port (only a headless Service, clusterIP: None, needs none)
+}

@@ -1,0 +1,86 @@
+package manifest
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// manyServices is a folder with 10,000 Services of 10 Pods each, a hundred to a
+// namespace, in one file each.
+func manyServices(b *testing.B) Options {
+	b.Helper()
+	options := Options{Dir: b.TempDir()}
+	for i := range 10_000 {
+		namespace := fmt.Sprint("ns", i/100)
+		write(b, filepath.Join(options.Dir, namespace, fmt.Sprint(i, ".yaml")), manifestOf(namespace, i))
+	}
+	old := time.Now().Add(-time.Hour)
+	for i := range 10_000 {
+		path := filepath.Join(options.Dir, fmt.Sprint("ns", i/100), fmt.Sprint(i, ".yaml"))
+		if err := os.Chtimes(path, old, old); err != nil {
+			b.Fatal(err)
+		}
+	}
+	return options
+}
+
+func manifestOf(namespace string, i int) string {
+	text := fmt.Sprintf("apiVersion: v1\nkind: Service\nmetadata: {name: s%d, namespace: %s}\nspec: {selector: {app: s%d}, ports: [{port: 80}]}\n", i, namespace, i)
+	for pod := range 10 {
+		text += fmt.Sprintf("---\napiVersion: v1\nkind: Pod\nmetadata: {name: s%d-%d, namespace: %s, labels: {app: s%d}}\nstatus: {podIPs: [{ip: 10.%d.%d.%d}], conditions: [{type: Ready, status: 'True'}]}\n",
+			i, pod, namespace, i, 64+i>>12, i>>4&255, i&15*16+pod)
+	}
+	return text
+}
+
+// BenchmarkChange10000 is one changed file among 10,000: looking for it, reading
+// it, and finding the one Service that differs.
+func BenchmarkChange10000(b *testing.B) {
+	options := manyServices(b)
+	s, err := New(options, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	s.folder.scan()
+	s.link()
+	path := filepath.Join(options.Dir, "ns50", "5000.yaml")
+	port := 1
+	for b.Loop() {
+		b.StopTimer()
+		port++
+		write(b, path, manifestOf("ns50", 5000)+fmt.Sprintf("---\napiVersion: v1\nkind: Pod\nmetadata: {name: extra, namespace: ns50, labels: {app: s5000}}\nstatus: {podIPs: [{ip: 10.9.%d.%d}]}\n", port>>8, port&255))
+		b.StartTimer()
+		if !s.folder.scan() {
+			b.Fatal("the change was not found")
+		}
+		if u := s.link(); len(u.Services) != 1 {
+			b.Fatalf("%d Services differ", len(u.Services))
+		}
+	}
+}
+
+// BenchmarkScan10000 is what looking at an unchanged folder costs.
+func BenchmarkScan10000(b *testing.B) {
+	options := manyServices(b)
+	s, err := New(options, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	s.folder.scan()
+	for b.Loop() {
+		s.folder.scan()
+	}
+}
+
+// BenchmarkLoad10000 is a start: every file is read.
+func BenchmarkLoad10000(b *testing.B) {
+	options := manyServices(b)
+	for b.Loop() {
+		if _, _, err := Load(options); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,170 @@
+package manifest
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/clusterip/clusterip/cluster"
+)
+
+// catalogue is all objects of the folder, without duplicates.
+type catalogue struct {
+	// namespaces holds the objects by namespace, in the order of the files;
+	// those without a namespace are under "".
+	namespaces map[string][]*object
+	problems   []Problem
+}
+
+func newCatalogue(f *folder) *catalogue {
+	c := &catalogue{namespaces: map[string][]*object{}, problems: slices.Clone(f.problems)}
+	seen := map[objectKey]*object{}
+	ignored := map[string]Problem{}
+	files := f.inOrder()
+	for _, file := range files {
+		if file.failure != nil {
+			c.problems = append(c.problems, Problem{File: file.path, Err: file.failure})
+		}
+		if file.content == nil {
+			continue
+		}
+		c.problems = append(c.problems, file.content.problems...)
+		for kind, line := range file.content.ignored {
+			if _, known := ignored[kind]; !known {
+				ignored[kind] = Problem{File: file.path, Line: line, Severity: Notice,
+					Err: fmt.Errorf("objects of kind %s are ignored: nothing here depends on them", kind)}
+			}
+		}
+		for _, o := range file.content.objects {
+			c.add(seen, o)
+		}
+	}
+	for _, kind := range slices.Sorted(maps.Keys(ignored)) {
+		c.problems = append(c.problems, ignored[kind])
+	}
+	if len(files) == 0 && len(f.problems) == 0 {
+		c.problems = append(c.problems, Problem{File: f.root, Severity: Notice,
+			Err: errors.New("the folder has no manifests: put *.yaml, *.yml or *.json files there")})
+	}
+	return c
+}
+
+func (c *catalogue) add(seen map[objectKey]*object, o *object) {
+	if first, twice := seen[o.objectKey]; twice {
+		c.problems = append(c.problems, Problem{File: o.file, Line: o.line, Object: o.String(),
+			Err: fmt.Errorf("this object is also in %s:%d, which counts: remove one of the two", first.file, first.line)})
+		return
+	}
+	seen[o.objectKey] = o
+	c.namespaces[o.namespace] = append(c.namespaces[o.namespace], o)
+}
+
+// services yields every Service with its object.
+func (c *catalogue) services(yield func(*object, *service) bool) {
+	for _, objects := range c.namespaces {
+		for _, o := range objects {
+			if s, ok := o.value.(*service); ok && !yield(o, s) {
+				return
+			}
+		}
+	}
+}
+
+// changedSince lists the namespaces whose objects are others than before.
+func (c *catalogue) changedSince(before *catalogue) map[string]bool {
+	changed := map[string]bool{}
+	for name, objects := range c.namespaces {
+		changed[name] = !slices.Equal(objects, before.namespaces[name])
+	}
+	for name := range before.namespaces {
+		if _, exists := c.namespaces[name]; !exists {
+			changed[name] = true
+		}
+	}
+	return changed
+}
+
+// nodes returns the Nodes, by name.
+func (c *catalogue) nodes() map[string]*cluster.Node {
+	nodes := map[string]*cluster.Node{}
+	for _, o := range c.namespaces[""] {
+		if node, ok := o.value.(*cluster.Node); ok {
+			nodes[node.Name] = node
+		}
+	}
+	return nodes
+}
+
+// namespaceNames returns the namespaces that exist: those with a Namespace
+// object, and those with any other object in them.
+func (c *catalogue) namespaceNames() map[string]bool {
+	names := map[string]bool{}
+	for name := range c.namespaces {
+		if name != "" {
+			names[name] = true
+		}
+	}
+	for _, o := range c.namespaces[""] {
+		if o.kind == "Namespace" {
+			names[o.name] = true
+		}
+	}
+	return names
+}
+
+// namespace is the objects of one namespace, by what linking asks for.
+type namespace struct {
+	services  []*service
+	endpoints map[string][]*endpoints // by the name of the Service
+	pods      []*pod
+	byLabel   map[label][]*pod
+}
+
+type label struct{ key, value string }
+
+func newNamespace(objects []*object) *namespace {
+	n := &namespace{endpoints: map[string][]*endpoints{}, byLabel: map[label][]*pod{}}
+	for _, o := range objects {
+		switch value := o.value.(type) {
+		case *service:
+			n.services = append(n.services, value)
+		case *endpoints:
+			n.endpoints[value.owner.Name] = append(n.endpoints[value.owner.Name], value)
+		case *pod:
+			n.pods = append(n.pods, value)
+			for key, text := range value.labels {
+				n.byLabel[label{key, text}] = append(n.byLabel[label{key, text}], value)
+			}
+		}
+	}
+	return n
+}
+
+// selected returns the Pods that carry all labels of a selector, which is not
+// empty. It looks only at those that carry the rarest of them.
+func (n *namespace) selected(selector map[string]string) []*pod {
+	var candidates []*pod
+	first := true
+	for key, text := range selector {
+		if with := n.byLabel[label{key, text}]; first || len(with) < len(candidates) {
+			candidates, first = with, false
+		}
+	}
+	var selected []*pod
+	for _, pod := range candidates {
+		if matches(pod.labels, selector) {
+			selected = append(selected, pod)
+		}
+	}
+	return selected
+}
+
+func matches(labels, selector map[string]string) bool {
+	for key, text := range selector {
+		if given, ok := labels[key]; !ok || given != text {
+			return false
+		}
+	}
+	return true
+}

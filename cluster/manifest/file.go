@@ -1,0 +1,119 @@
+package manifest
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"syscall"
+	"time"
+)
+
+// unsettled is how long after its last change a file may change again without a
+// new modification time: some file systems count in steps of two seconds.
+const unsettled = 2 * time.Second
+
+// file is one file of the folder.
+type file struct {
+	path string
+	// info is from before the file was read; settled means that a later change
+	// would show in it.
+	info    fs.FileInfo
+	settled bool
+	hash    [sha256.Size]byte // of the text that content came from
+	content *content          // nil until the file was read once
+	// failure says why the file could not be read, and lost that its folder
+	// could not: content is then what it was before.
+	failure error
+	lost    bool
+}
+
+// refresh reads the file if it changed and reports whether anything is new.
+func (f *file) refresh(info fs.FileInfo, p *parser) (changed bool) {
+	if f.lost {
+		f.lost, changed = false, true
+	}
+	if f.settled && sameVersion(f.info, info) {
+		return changed
+	}
+	data, info, err := read(f.path)
+	if err != nil {
+		err = fmt.Errorf("the file cannot be read: %w; what it held stays in force", pathless(err))
+		changed = changed || f.failure == nil || f.failure.Error() != err.Error()
+		f.settled, f.failure = false, err
+		return changed
+	}
+	f.info, f.settled = info, time.Since(info.ModTime()) > unsettled
+	if f.failure != nil {
+		f.failure, changed = nil, true
+	}
+	hash := sha256.Sum256(data)
+	if f.content != nil && hash == f.hash {
+		return changed
+	}
+	f.hash = hash
+	f.content = p.parse(f.path, data).keepLastGood(f.content)
+	return true
+}
+
+func sameVersion(a, b fs.FileInfo) bool {
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
+}
+
+// incomplete reports whether the file may have Services that are not known.
+func (f *file) incomplete() bool {
+	return f.failure != nil || f.lost || f.content == nil || f.content.incomplete()
+}
+
+// read returns the text of a file and what was known of it before reading, so
+// that a change during the reading shows.
+func read(path string) ([]byte, fs.FileInfo, error) {
+	// Opening a FIFO that was put there since the listing must not block.
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, nil, errors.New("it is not a regular file")
+	}
+	if info.Size() > maxFileSize {
+		return nil, nil, fmt.Errorf("it is larger than %d MiB: split it", maxFileSize>>20)
+	}
+	// A file that grows or shrinks meanwhile is read again for its new size.
+	data := make([]byte, info.Size())
+	n, err := io.ReadFull(file, data)
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		err = nil
+	}
+	return data[:n], info, err
+}
+
+// keepLastGood adds what the file held before and cannot be understood now. Of a
+// broken file nothing new is taken, since it may have been caught half-written;
+// an object that is invalid stays as it was.
+func (c *content) keepLastGood(before *content) *content {
+	if before == nil {
+		return c
+	}
+	if c.broken {
+		c.objects = before.objects
+		return c
+	}
+	good := map[objectKey]bool{}
+	for _, o := range c.objects {
+		good[o.objectKey] = true
+	}
+	for _, o := range before.objects {
+		if c.invalid[o.objectKey] && !good[o.objectKey] {
+			c.objects = append(c.objects, o)
+		}
+	}
+	return c
+}

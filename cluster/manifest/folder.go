@@ -1,0 +1,226 @@
+package manifest
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Bounds on a folder. What is beyond them is a Problem; the rest goes on.
+const (
+	maxFileSize  = 8 << 20
+	maxTotalSize = 512 << 20
+	maxFiles     = 100_000
+	maxFolders   = 10_000
+	maxDepth     = 16
+)
+
+// folder is a folder of manifests as it was when last scanned. Files that have
+// not changed are not read again.
+type folder struct {
+	root   string
+	state  string // the state file, which is no manifest whatever its name
+	parser *parser
+	files  map[string]*file
+	// folders are the root and the sub-folders that were found, for watching.
+	folders  map[string]fs.FileInfo
+	problems []Problem // with folders, and with finding files
+	lost     bool      // whether a folder or a file could not be read
+}
+
+func newFolder(root, state string, parser *parser) *folder {
+	return &folder{root: root, state: state, parser: parser, files: map[string]*file{}}
+}
+
+// scan looks at every file and reads those that changed. It reports whether
+// anything is different from the last scan.
+func (f *folder) scan() (changed bool) {
+	w := &walk{folder: f, found: map[string]bool{}, folders: map[string]fs.FileInfo{}}
+	w.start()
+	for path, known := range f.files {
+		switch {
+		case w.found[path]:
+		case w.isLost(path):
+			if !known.lost {
+				known.lost, changed = true, true
+			}
+		default:
+			delete(f.files, path)
+			changed = true
+		}
+	}
+	problems := boundProblems(w.problems, f.root)
+	changed = changed || w.changed || !slices.EqualFunc(f.problems, problems, sameProblem)
+	f.folders, f.problems, f.lost = w.folders, problems, len(w.lost) > 0
+	return changed
+}
+
+// incomplete reports whether there may be Services that are not known, because
+// something could not be read or understood.
+func (f *folder) incomplete() bool {
+	if f.lost {
+		return true
+	}
+	for _, file := range f.files {
+		if file.incomplete() {
+			return true
+		}
+	}
+	return false
+}
+
+// inOrder lists the files by path, which is the order in which the first of two
+// duplicate objects counts.
+func (f *folder) inOrder() []*file {
+	var files []*file
+	for _, path := range slices.Sorted(maps.Keys(f.files)) {
+		files = append(files, f.files[path])
+	}
+	return files
+}
+
+// walk is one scan.
+type walk struct {
+	folder   *folder
+	found    map[string]bool
+	folders  map[string]fs.FileInfo
+	lost     []string // folders and files that could not be read; see lose
+	size     int64
+	changed  bool
+	problems []Problem
+}
+
+func (w *walk) fail(path string, err error) {
+	w.problems = append(w.problems, Problem{File: path, Err: err})
+}
+
+// lose fails for something that known files may depend on: they are kept.
+func (w *walk) lose(path string, err error) {
+	w.lost = append(w.lost, path)
+	w.fail(path, err)
+}
+
+func (w *walk) isLost(path string) bool {
+	return slices.ContainsFunc(w.lost, func(lost string) bool {
+		return path == lost || strings.HasPrefix(path, lost+string(filepath.Separator))
+	})
+}
+
+func (w *walk) start() {
+	root := w.folder.root
+	info, err := os.Stat(root)
+	if err == nil && !info.IsDir() {
+		err = errors.New("it is not a folder")
+	}
+	if err != nil {
+		w.lose(root, fmt.Errorf("the folder of manifests is gone: %w; what it held stays in force until it is back", pathless(err)))
+		return
+	}
+	w.dir(root, []fs.FileInfo{info})
+}
+
+// dir reads a folder. chain holds it and the folders above it, by which loops of
+// symbolic links are noticed.
+func (w *walk) dir(path string, chain []fs.FileInfo) {
+	if len(w.folders) == maxFolders {
+		w.lose(path, fmt.Errorf("this folder is not read: there are more than %d", maxFolders))
+		return
+	}
+	if len(chain) > maxDepth {
+		w.lose(path, fmt.Errorf("this folder is not read: it is more than %d folders deep", maxDepth))
+		return
+	}
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		w.lose(path, fmt.Errorf("the folder cannot be read: %w; what it held stays in force", pathless(err)))
+		return
+	}
+	w.folders[path] = chain[len(chain)-1]
+	for _, entry := range entries {
+		// Hidden files include ConfigMap's ..data, to which the regular names
+		// are symbolic links, and the state file.
+		if strings.HasPrefix(entry.Name(), ".") {
+			continue
+		}
+		w.entry(filepath.Join(path, entry.Name()), chain)
+	}
+}
+
+func (w *walk) entry(path string, chain []fs.FileInfo) {
+	info, err := os.Stat(path)
+	if err != nil {
+		if _, linkErr := os.Lstat(path); errors.Is(linkErr, fs.ErrNotExist) {
+			return // deleted since it was listed
+		}
+		if !isManifest(path) && errors.Is(err, fs.ErrNotExist) {
+			return // a symbolic link to nothing
+		}
+		w.lose(path, fmt.Errorf("it cannot be read: %w; what it held stays in force", pathless(err)))
+		return
+	}
+	if info.IsDir() {
+		if slices.ContainsFunc(chain, func(above fs.FileInfo) bool { return os.SameFile(above, info) }) {
+			w.fail(path, errors.New("this symbolic link leads back to a folder above it: remove it"))
+			return
+		}
+		w.dir(path, append(slices.Clip(chain), info))
+		return
+	}
+	if isManifest(path) && !samePath(path, w.folder.state) {
+		w.file(path, info)
+	}
+}
+
+func isManifest(path string) bool {
+	switch strings.ToLower(filepath.Ext(path)) {
+	case ".yaml", ".yml", ".json":
+		return true
+	}
+	return false
+}
+
+func (w *walk) file(path string, info fs.FileInfo) {
+	w.size += info.Size()
+	switch {
+	case len(w.found) >= maxFiles:
+		w.lose(path, fmt.Errorf("this file is not read: there are more than %d files", maxFiles))
+		return
+	case w.size > maxTotalSize:
+		w.size -= info.Size()
+		w.lose(path, fmt.Errorf("this file is not read: with it the files are larger than %d MiB together", maxTotalSize>>20))
+		return
+	}
+	known := w.folder.files[path]
+	if known == nil {
+		known = &file{path: path}
+		w.folder.files[path] = known
+		w.changed = true
+	}
+	w.found[path] = true
+	if known.refresh(info, w.folder.parser) {
+		w.changed = true
+	}
+}
+
+// samePath compares paths of which one may be relative.
+func samePath(a, b string) bool {
+	if filepath.Base(a) != filepath.Base(b) {
+		return false
+	}
+	absA, errA := filepath.Abs(a)
+	absB, errB := filepath.Abs(b)
+	return errA == nil && errB == nil && absA == absB
+}
+
+// pathless drops the path from an error, for a message that begins with it.
+func pathless(err error) error {
+	if pathErr := (*fs.PathError)(nil); errors.As(err, &pathErr) {
+		return pathErr.Err
+	}
+	return err
+}

@@ -1,0 +1,142 @@
+package manifest
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/cluster/convert"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+// linker turns the objects of a namespace into what is published. It is pure.
+type linker struct {
+	nodes map[string]*cluster.Node
+	held  func(cluster.ServiceName) []netip.Addr
+}
+
+// view is what is published of one namespace.
+type view struct {
+	services map[cluster.ServiceName]*cluster.Service
+	pods     map[cluster.PodName]*cluster.Pod
+}
+
+func (l linker) view(n *namespace) view {
+	v := view{map[cluster.ServiceName]*cluster.Service{}, map[cluster.PodName]*cluster.Pod{}}
+	for _, s := range n.services {
+		v.services[s.model.Name] = l.service(s, n)
+	}
+	for _, p := range n.pods {
+		v.pods[p.model.Name] = p.model
+	}
+	return v
+}
+
+// service gives a Service its addresses and endpoints: those of its
+// EndpointSlices and Endpoints, and those of the Pods it selects, as the
+// endpointslice controller of Kubernetes finds them.
+func (l linker) service(s *service, n *namespace) *cluster.Service {
+	model := s.model
+	if model.Kind == cluster.KindExternalName {
+		return cluster.New(model)
+	}
+	if model.Kind == cluster.KindClusterIP {
+		model.ClusterIPs = slices.Clip(l.held(model.Name))
+	}
+	var lists [][]cluster.Endpoint
+	for _, given := range n.endpoints[model.Name.Name] {
+		lists = append(lists, given.list)
+	}
+	if len(s.selector) > 0 {
+		lists = append(lists, s.podEndpoints(n.selected(s.selector)))
+	}
+	out := cluster.New(model, lists...)
+	for i := range out.Endpoints {
+		// EndpointSlices mostly say the zone themselves.
+		if e := &out.Endpoints[i]; e.Zone == "" {
+			if node := l.nodes[e.NodeName]; node != nil {
+				e.Zone = node.Zone
+			}
+		}
+	}
+	return out
+}
+
+func (s *service) podEndpoints(pods []*pod) []cluster.Endpoint {
+	var out []cluster.Endpoint
+	var shared []cluster.EndpointPort
+	for _, p := range pods {
+		// Pods mostly have the same ports; then their endpoints share them.
+		if ports := s.portsOf(p); !slices.Equal(ports, shared) {
+			shared = ports
+		}
+		for _, ip := range p.model.IPs {
+			if !slices.Contains(s.families, cluster.FamilyOf(ip)) {
+				continue
+			}
+			out = append(out, cluster.Endpoint{
+				Addr:        ip,
+				Hostname:    s.hostnameOf(p),
+				PodName:     p.model.Name.Name,
+				NodeName:    p.node,
+				Ports:       shared,
+				Ready:       s.publishNotReady || p.ready && !p.terminating,
+				Serving:     p.ready,
+				Terminating: p.terminating,
+			})
+		}
+	}
+	return out
+}
+
+// portsOf finds the numbers of the Service's ports in a Pod. A targetPort that
+// the Pod has no port of that name for is left out.
+func (s *service) portsOf(p *pod) []cluster.EndpointPort {
+	ports := make([]cluster.EndpointPort, 0, len(s.ports))
+	for i := range s.ports {
+		// The model has the same ports, with the protocol understood.
+		model := s.model.Ports[i]
+		number, ok := targetPort(&s.ports[i], model.Protocol, p)
+		if ok {
+			ports = append(ports, cluster.EndpointPort{Name: model.Name, Protocol: model.Protocol, Port: number})
+		}
+	}
+	convert.SortPorts(ports)
+	return slices.Clip(ports)
+}
+
+func targetPort(port *corev1.ServicePort, protocol cluster.Protocol, p *pod) (uint16, bool) {
+	target := port.TargetPort
+	switch {
+	case target.Type == intstr.Int && target.IntVal != 0:
+		return uint16(target.IntVal), true
+	case target.Type == intstr.Int || target.StrVal == "":
+		return uint16(port.Port), true
+	}
+	for _, named := range p.ports {
+		if named.Name == target.StrVal && named.Protocol == protocol {
+			return named.Port, true
+		}
+	}
+	return 0, false
+}
+
+// hostnameOf returns the name by which a Pod is known below a Service: its
+// spec.hostname if its spec.subdomain names the Service. The StatefulSet
+// controller sets both; where a manifest leaves them out, a StatefulSet's Pod is
+// known by its name below the headless Services that select it.
+func (s *service) hostnameOf(p *pod) string {
+	switch {
+	case p.subdomain != "" && p.subdomain != s.model.Name.Name:
+		return ""
+	case p.subdomain != "" && p.hostname != "":
+		return p.hostname
+	case !p.statefulSet || s.model.Kind != cluster.KindHeadless:
+		return ""
+	case len(validation.IsDNS1123Label(p.model.Name.Name)) > 0:
+		return ""
+	}
+	return p.model.Name.Name
+}

@@ -1,0 +1,213 @@
+package manifest
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/cluster/allocator"
+	"github.com/clusterip/clusterip/cluster/convert"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+// objectKey identifies an object of the folder.
+type objectKey struct {
+	kind, namespace, name string
+}
+
+// String returns "Service testing/echo", or "Node worker-1".
+func (k objectKey) String() string {
+	if k.namespace == "" {
+		return k.kind + " " + k.name
+	}
+	return k.kind + " " + k.namespace + "/" + k.name
+}
+
+// object is what is kept of one object: as much as linking needs, since a folder
+// may hold a hundred thousand Pods. It is immutable; an unchanged file keeps its
+// objects, so that comparing pointers finds what changed.
+type object struct {
+	objectKey
+	file string
+	line int
+	// One of *service, *endpoints, *pod, *cluster.Node, or nil for a Namespace.
+	value any
+}
+
+// service is a Service before it has endpoints and allocated addresses.
+type service struct {
+	model    cluster.Service // ClusterIPs are those the manifest demands
+	families []cluster.Family
+	created  time.Time
+	selector map[string]string
+	ports    []corev1.ServicePort
+	// publishNotReady is spec.publishNotReadyAddresses.
+	publishNotReady bool
+}
+
+// endpoints are those of one EndpointSlice or Endpoints.
+type endpoints struct {
+	owner cluster.ServiceName
+	list  []cluster.Endpoint
+}
+
+// pod is a Pod as a candidate for endpoints.
+type pod struct {
+	model              *cluster.Pod // without IPs: no endpoint
+	labels             map[string]string
+	ports              []cluster.EndpointPort // the named container ports
+	hostname           string
+	subdomain          string
+	node               string
+	ready, terminating bool
+	statefulSet        bool
+}
+
+// convertService validates what convert.Service leaves to the API server or to
+// whoever allocates addresses.
+func (p *parser) convertService(s *corev1.Service) (*service, error) {
+	model, err := convert.Service(s)
+	out := &service{
+		model:           model,
+		created:         s.CreationTimestamp.Time,
+		selector:        s.Spec.Selector,
+		ports:           s.Spec.Ports,
+		publishNotReady: s.Spec.PublishNotReadyAddresses,
+	}
+	if model.Kind == cluster.KindExternalName {
+		return out, err
+	}
+	for i, port := range s.Spec.Ports {
+		err = errors.Join(err, checkTargetPort(fmt.Sprintf("spec.ports[%d].targetPort", i), port.TargetPort))
+	}
+	families, familyErr := allocator.Families(&s.Spec, model.ClusterIPs, p.families)
+	out.families = families
+	return out, errors.Join(err, familyErr)
+}
+
+func checkTargetPort(field string, port intstr.IntOrString) error {
+	switch {
+	case port.Type == intstr.Int && port.IntVal != 0:
+		if msgs := validation.IsValidPortNum(port.IntValue()); len(msgs) > 0 {
+			return fmt.Errorf("%s %d is outside 1-65535", field, port.IntVal)
+		}
+	case port.Type == intstr.String && port.StrVal != "":
+		if msgs := validation.IsValidPortName(port.StrVal); len(msgs) > 0 {
+			return fmt.Errorf("%s %q is neither a port number nor the name of a container port: %s", field, port.StrVal, msgs[0])
+		}
+	}
+	return nil
+}
+
+func convertSlice(s *discoveryv1.EndpointSlice) (*endpoints, error) {
+	owner, list, err := convert.EndpointSlice(s)
+	return &endpoints{owner, list}, err
+}
+
+//lint:ignore SA1019 deprecated, and still found in manifests
+func convertEndpoints(e *corev1.Endpoints) (*endpoints, error) {
+	owner, list, err := convert.Endpoints(e)
+	return &endpoints{owner, list}, err
+}
+
+func convertPod(p *corev1.Pod) (*pod, error) {
+	model, err := convert.Pod(p)
+	if err != nil {
+		return nil, err
+	}
+	out := &pod{
+		model:       model,
+		labels:      p.Labels,
+		hostname:    p.Spec.Hostname,
+		subdomain:   p.Spec.Subdomain,
+		node:        p.Spec.NodeName,
+		ready:       podReady(p),
+		terminating: p.DeletionTimestamp != nil,
+		statefulSet: ofStatefulSet(p),
+	}
+	var errs []error
+	for i, ip := range model.IPs {
+		errs = append(errs, checkPodIP(i, ip))
+	}
+	if out.hostname != "" && len(validation.IsDNS1123Label(out.hostname)) > 0 {
+		errs = append(errs, fmt.Errorf("spec.hostname %q is no DNS label: %s", out.hostname, validation.IsDNS1123Label(out.hostname)[0]))
+	}
+	ports, err := namedPorts(p)
+	out.ports = ports
+	return out, errors.Join(append(errs, err)...)
+}
+
+func checkPodIP(i int, ip netip.Addr) error {
+	if _, err := convert.EndpointAddr(ip.String()); err != nil {
+		return fmt.Errorf("status.podIPs[%d]: %w", i, err)
+	}
+	return nil
+}
+
+func podReady(p *corev1.Pod) bool {
+	for _, c := range p.Status.Conditions {
+		if c.Type == corev1.PodReady {
+			return c.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}
+
+// lacksReady finds Pods written by hand that lack what the kubelet would add.
+func lacksReady(p *corev1.Pod) bool {
+	for _, c := range p.Status.Conditions {
+		if c.Type == corev1.PodReady {
+			return false
+		}
+	}
+	return len(p.Status.PodIPs) > 0 || p.Status.PodIP != ""
+}
+
+func ofStatefulSet(p *corev1.Pod) bool {
+	if p.Labels["statefulset.kubernetes.io/pod-name"] == p.Name {
+		return true
+	}
+	for _, owner := range p.OwnerReferences {
+		if owner.Kind == "StatefulSet" {
+			return true
+		}
+	}
+	return false
+}
+
+// namedPorts lists the ports a targetPort can name: those of the containers and
+// of sidecars, which are init containers that are restarted always.
+func namedPorts(p *corev1.Pod) ([]cluster.EndpointPort, error) {
+	containers := append([]corev1.Container(nil), p.Spec.Containers...)
+	for _, c := range p.Spec.InitContainers {
+		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+			containers = append(containers, c)
+		}
+	}
+	var ports []cluster.EndpointPort
+	var errs []error
+	for _, c := range containers {
+		for i, port := range c.Ports {
+			if port.Name == "" {
+				continue
+			}
+			field := fmt.Sprintf("container %s: ports[%d]", c.Name, i)
+			protocol, err := cluster.ParseProtocol(string(port.Protocol))
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s.%w", field, err))
+				continue
+			}
+			if port.ContainerPort < 1 || port.ContainerPort > 65535 {
+				errs = append(errs, fmt.Errorf("%s.containerPort %d is outside 1-65535", field, port.ContainerPort))
+				continue
+			}
+			ports = append(ports, cluster.EndpointPort{Name: port.Name, Protocol: protocol, Port: uint16(port.ContainerPort)})
+		}
+	}
+	return ports, errors.Join(errs...)
+}

@@ -1,0 +1,314 @@
+package manifest
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/cluster/convert"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+	kjson "sigs.k8s.io/json"
+)
+
+// maxListDepth bounds Lists of Lists, each level of which is decoded again.
+const maxListDepth = 4
+
+// supported maps the kinds that are read to their one apiVersion. Each has a list
+// kind too; "" is kind List itself, whose items say what they are.
+var supported = map[string]string{
+	"":              "v1",
+	"Namespace":     "v1",
+	"Service":       "v1",
+	"Endpoints":     "v1",
+	"Pod":           "v1",
+	"Node":          "v1",
+	"EndpointSlice": "discovery.k8s.io/v1",
+}
+
+// content is what a file says.
+type content struct {
+	objects  []*object
+	problems []Problem
+	// invalid are objects that are in the file but must not be taken as they
+	// stand.
+	invalid map[objectKey]bool
+	// broken means that a document could not be understood: which objects the
+	// file has is not known.
+	broken bool
+	// ignored maps the kinds that are not read to the line of the first object.
+	ignored map[string]int
+}
+
+// incomplete reports whether the file may have Services that are not among the
+// objects.
+func (c *content) incomplete() bool {
+	if c.broken {
+		return true
+	}
+	for key := range c.invalid {
+		if key.kind == "Service" {
+			return true
+		}
+	}
+	return false
+}
+
+// parser turns the text of a file into objects. It depends on nothing but its
+// arguments.
+type parser struct {
+	families []cluster.Family // that have a service CIDR
+}
+
+func (p *parser) parse(file string, data []byte) *content {
+	c := &content{invalid: map[objectKey]bool{}, ignored: map[string]int{}}
+	for _, doc := range splitDocuments(data) {
+		d := &documentParser{parser: p, content: c, file: file, line: doc.line}
+		body, err := doc.toJSON()
+		if err != nil {
+			d.brokenDocument(err)
+			continue
+		}
+		d.object(body, metav1.TypeMeta{}, 0)
+	}
+	c.problems = boundProblems(c.problems, file)
+	return c
+}
+
+// documentParser parses one document into the content of its file.
+type documentParser struct {
+	*parser
+	*content
+	file string
+	line int
+}
+
+func (d *documentParser) report(severity Severity, object string, err error) {
+	line := d.line
+	if placed := (*lineError)(nil); errors.As(err, &placed) {
+		line = placed.line
+	}
+	for _, err := range split(err) {
+		d.problems = append(d.problems, Problem{File: d.file, Line: line, Object: object, Err: err, Severity: severity})
+	}
+}
+
+func (d *documentParser) brokenDocument(err error) {
+	d.broken = true
+	d.report(Error, "", err)
+}
+
+// object takes one object, or each of a List. The items of a typed list may
+// leave their type to the list.
+func (d *documentParser) object(body []byte, inherited metav1.TypeMeta, depth int) {
+	if string(body) == "null" {
+		return
+	}
+	var meta metav1.TypeMeta
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(body, &meta); err != nil {
+		d.brokenDocument(fmt.Errorf("this is no Kubernetes object: %w", decodeError(err)))
+		return
+	}
+	if meta.Kind == "" && meta.APIVersion == "" {
+		meta = inherited
+	}
+	if meta.Kind == "" || meta.APIVersion == "" {
+		d.brokenDocument(errors.New("kind or apiVersion is missing: a Service, for one, has apiVersion: v1 and kind: Service"))
+		return
+	}
+	element, isList := strings.CutSuffix(meta.Kind, "List")
+	want, known := supported[element]
+	switch {
+	case !known:
+		kind := fmt.Sprintf("%s (%s)", meta.Kind, meta.APIVersion)
+		if _, seen := d.ignored[kind]; !seen {
+			d.ignored[kind] = d.line
+		}
+	case want != meta.APIVersion && isList:
+		d.brokenDocument(unsupported(meta, want))
+	case want != meta.APIVersion:
+		key := nameOf(meta.Kind, body)
+		d.invalid[key] = true
+		d.report(Error, key.String(), unsupported(meta, want))
+	case isList:
+		d.list(body, metav1.TypeMeta{APIVersion: want, Kind: element}, depth)
+	default:
+		d.known(meta.Kind, body)
+	}
+}
+
+func unsupported(meta metav1.TypeMeta, want string) error {
+	return fmt.Errorf("apiVersion %q of kind %s is not supported: write %s", meta.APIVersion, meta.Kind, want)
+}
+
+func (d *documentParser) list(body []byte, element metav1.TypeMeta, depth int) {
+	if depth == maxListDepth {
+		d.brokenDocument(fmt.Errorf("there are more than %d Lists inside each other: write one flat List", maxListDepth))
+		return
+	}
+	var list struct {
+		Items []json.RawMessage `json:"items"`
+	}
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(body, &list); err != nil {
+		d.brokenDocument(fmt.Errorf("the List cannot be read: %w", decodeError(err)))
+		return
+	}
+	for _, item := range list.Items {
+		d.object(item, element, depth+1)
+	}
+}
+
+func (d *documentParser) known(kind string, body []byte) {
+	switch kind {
+	case "Namespace":
+		take(d, kind, body, func(n *corev1.Namespace) (any, error) { return nil, checkLabel("metadata.name", n.Name) })
+	case "Service":
+		take(d, kind, body, func(s *corev1.Service) (any, error) { return d.convertService(s) })
+	case "EndpointSlice":
+		take(d, kind, body, func(s *discoveryv1.EndpointSlice) (any, error) { return convertSlice(s) })
+	case "Endpoints":
+		//lint:ignore SA1019 deprecated, and still found in manifests
+		take(d, kind, body, func(e *corev1.Endpoints) (any, error) { return convertEndpoints(e) })
+	case "Pod":
+		take(d, kind, body, func(p *corev1.Pod) (any, error) {
+			if lacksReady(p) {
+				d.report(Notice, keyOf(kind, p.Namespace, p.Name).String(),
+					errors.New(`it has an address but no condition Ready, so it counts as not ready: add status.conditions [{type: Ready, status: "True"}]`))
+			}
+			return convertPod(p)
+		})
+	case "Node":
+		take(d, kind, body, func(n *corev1.Node) (any, error) { return convert.Node(n) })
+	}
+}
+
+// take decodes an object, converts it, and adds it to the content, or notes why
+// not.
+func take[T any, P interface {
+	*T
+	metav1.Object
+}](d *documentParser, kind string, body []byte, convertObject func(P) (any, error)) {
+	decoded := P(new(T))
+	// Field names are matched and fields are skipped as the API server does it.
+	strict, err := kjson.UnmarshalStrict(body, decoded)
+	key := keyOf(kind, decoded.GetNamespace(), decoded.GetName())
+	if err != nil {
+		key = nameOf(kind, body)
+	}
+	decoded.SetNamespace(key.namespace)
+	if key.name == "" {
+		if err == nil {
+			err = fmt.Errorf("metadata.name is missing: give the %s a name", kind)
+		}
+		d.brokenDocument(decodeError(err))
+		return
+	}
+	for _, unknown := range strict {
+		d.report(Notice, key.String(), fmt.Errorf("%w: it is ignored", unknown))
+	}
+	o := &object{objectKey: key, file: d.file, line: d.line}
+	if err == nil {
+		o.value, err = convertObject(decoded)
+	}
+	err = errors.Join(decodeError(err), checkKey(key))
+	if err == nil {
+		d.objects = append(d.objects, o)
+		return
+	}
+	d.report(Error, key.String(), err)
+	// Endpoints are independent of each other: those that are sound count.
+	if list, ok := o.value.(*endpoints); ok && list != nil && list.owner.Name != "" && checkKey(key) == nil {
+		d.objects = append(d.objects, o)
+		return
+	}
+	d.invalid[key] = true
+}
+
+// nameOf finds the name of an object that does not decode as a whole.
+func nameOf(kind string, body []byte) objectKey {
+	var partial struct {
+		Metadata struct {
+			Namespace string `json:"namespace"`
+			Name      string `json:"name"`
+		} `json:"metadata"`
+	}
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(body, &partial); err != nil {
+		return objectKey{kind: kind}
+	}
+	return keyOf(kind, partial.Metadata.Namespace, partial.Metadata.Name)
+}
+
+// keyOf leaves out the namespace where a kind has none, and fills it in where it
+// is not given.
+func keyOf(kind, namespace, name string) objectKey {
+	switch {
+	case kind == "Namespace" || kind == "Node":
+		namespace = ""
+	case namespace == "":
+		namespace = metav1.NamespaceDefault
+	}
+	return objectKey{kind, namespace, name}
+}
+
+// checkKey checks the names that conversion does not check.
+func checkKey(key objectKey) error {
+	if key.kind == "Service" || key.kind == "Namespace" {
+		return nil
+	}
+	var err error
+	if msgs := validation.IsDNS1123Subdomain(key.name); len(msgs) > 0 {
+		err = fmt.Errorf("metadata.name %q is no DNS name: %s", key.name, msgs[0])
+	}
+	if key.namespace != "" {
+		err = errors.Join(err, checkLabel("metadata.namespace", key.namespace))
+	}
+	return err
+}
+
+func checkLabel(field, name string) error {
+	if msgs := validation.IsDNS1123Label(name); len(msgs) > 0 {
+		return fmt.Errorf("%s %q is no DNS label: %s", field, name, msgs[0])
+	}
+	return nil
+}
+
+// wrongType matches what the JSON decoder says of a value of the wrong type. Its
+// error type is internal, so the field can only be had from the text.
+var wrongType = regexp.MustCompile(`^json: cannot unmarshal (\S+)(?: .*)? into Go (?:struct field \w*\.(\S+)|value) of type (\S+)$`)
+
+func decodeError(err error) error {
+	if err == nil {
+		return nil
+	}
+	found := wrongType.FindStringSubmatch(err.Error())
+	if found == nil {
+		return err
+	}
+	if found[2] == "" {
+		return fmt.Errorf("it is of type %s", found[1])
+	}
+	return fmt.Errorf("%s is of type %s: %s is needed", found[2], found[1], plainType(found[3]))
+}
+
+// plainType says in YAML's words what a Go type is, where it has one.
+func plainType(goType string) string {
+	goType = strings.TrimPrefix(goType, "*")
+	switch {
+	case strings.HasPrefix(goType, "[]"):
+		return "a list"
+	case strings.HasPrefix(goType, "map["):
+		return "a mapping (key: value)"
+	case strings.HasPrefix(goType, "int"), strings.HasPrefix(goType, "uint"):
+		return "a number"
+	case goType == "bool":
+		return "true or false"
+	case goType == "string":
+		return "a string (in quotes, if it looks like a number or a boolean)"
+	}
+	return goType
+}

@@ -1,0 +1,95 @@
+package manifest
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Severity says whether a Problem needs mending.
+type Severity uint8
+
+const (
+	// Error means that something was not taken as it stands: the last good
+	// state of it is in force, or nothing.
+	Error Severity = iota
+	// Notice is worth knowing, and all is well.
+	Notice
+)
+
+// String returns "error" or "notice".
+func (s Severity) String() string {
+	if s == Notice {
+		return "notice"
+	}
+	return "error"
+}
+
+// Problem is one thing wrong with the folder, with its place. It is an error.
+type Problem struct {
+	File     string // as opened: below Options.Dir, or the state file
+	Line     int    // of the YAML fault, else of the document; 0 means the whole file
+	Object   string // "Service testing/echo", or "" where it has no name
+	Err      error  // what is wrong and how to mend it
+	Severity Severity
+}
+
+// Error returns "file:line: object: what is wrong", without the parts that are
+// not known.
+func (p Problem) Error() string {
+	var b strings.Builder
+	if p.File != "" {
+		b.WriteString(p.File)
+		if p.Line > 0 {
+			fmt.Fprintf(&b, ":%d", p.Line)
+		}
+		b.WriteString(": ")
+	}
+	if p.Object != "" {
+		b.WriteString(p.Object + ": ")
+	}
+	b.WriteString(p.Err.Error())
+	return b.String()
+}
+
+// Unwrap returns Err.
+func (p Problem) Unwrap() error { return p.Err }
+
+// split returns the errors that errors.Join put together, one by one.
+func split(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var errs []error
+		for _, e := range joined.Unwrap() {
+			errs = append(errs, split(e)...)
+		}
+		return errs
+	}
+	if err == nil {
+		return nil
+	}
+	return []error{err}
+}
+
+func sortProblems(problems []Problem) {
+	slices.SortStableFunc(problems, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.Severity, b.Severity), cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line),
+			cmp.Compare(a.Object, b.Object), cmp.Compare(a.Err.Error(), b.Err.Error()))
+	})
+}
+
+// maxProblems of one place are told; more help no one.
+const maxProblems = 100
+
+// boundProblems sorts the problems of one place and counts those beyond the bound.
+func boundProblems(problems []Problem, place string) []Problem {
+	sortProblems(problems)
+	more := len(problems) - maxProblems
+	if more <= 0 {
+		return problems
+	}
+	return append(slices.Clone(problems[:maxProblems]),
+		Problem{File: place, Err: fmt.Errorf("there are %d more problems here", more), Severity: problems[maxProblems].Severity})
+}
+
+func sameProblem(a, b Problem) bool { return a.Severity == b.Severity && a.Error() == b.Error() }

@@ -1,0 +1,68 @@
+package manifest
+
+import (
+	"cmp"
+	"maps"
+	"reflect"
+	"slices"
+
+	"github.com/clusterip/clusterip/cluster"
+)
+
+// publisher knows what was published and finds what is different.
+type publisher struct {
+	views      map[string]view // by namespace
+	namespaces map[string]bool
+	nodes      map[string]*cluster.Node
+}
+
+// update returns the step to the given views of the namespaces that changed, and
+// to all namespaces and nodes, and remembers them. The order in an Update is by
+// name.
+func (p *publisher) update(changed map[string]view, namespaces map[string]bool, nodes map[string]*cluster.Node) cluster.Update {
+	var u cluster.Update
+	for _, name := range slices.Sorted(maps.Keys(changed)) {
+		before, now := p.views[name], changed[name]
+		for _, service := range differing(before.services, now.services) {
+			u.Services = append(u.Services, cluster.ServiceUpdate{Name: service, Service: now.services[service]})
+		}
+		for _, pod := range differing(before.pods, now.pods) {
+			u.Pods = append(u.Pods, cluster.PodUpdate{Name: pod, Pod: now.pods[pod]})
+		}
+		if p.views[name] = now; len(now.services)+len(now.pods) == 0 {
+			delete(p.views, name)
+		}
+	}
+	slices.SortFunc(u.Services, func(a, b cluster.ServiceUpdate) int { return a.Name.Compare(b.Name) })
+	slices.SortFunc(u.Pods, func(a, b cluster.PodUpdate) int {
+		return cmp.Or(cmp.Compare(a.Name.Namespace, b.Name.Namespace), cmp.Compare(a.Name.Name, b.Name.Name))
+	})
+	for _, name := range slices.Sorted(slices.Values(differing(p.namespaces, namespaces))) {
+		u.Namespaces = append(u.Namespaces, cluster.NamespaceUpdate{Name: name, Exists: namespaces[name]})
+	}
+	for _, name := range slices.Sorted(slices.Values(differing(p.nodes, nodes))) {
+		u.Nodes = append(u.Nodes, cluster.NodeUpdate{Name: name, Node: nodes[name]})
+	}
+	p.namespaces, p.nodes = namespaces, nodes
+	return u
+}
+
+// differing lists the keys whose values are not deeply equal, in any order.
+func differing[K comparable, V any](before, now map[K]V) []K {
+	var keys []K
+	for key, value := range now {
+		if old, existed := before[key]; !existed || !reflect.DeepEqual(old, value) {
+			keys = append(keys, key)
+		}
+	}
+	for key := range before {
+		if _, exists := now[key]; !exists {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+func isEmpty(u cluster.Update) bool {
+	return len(u.Services)+len(u.Namespaces)+len(u.Pods)+len(u.Nodes) == 0
+}

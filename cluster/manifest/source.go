@@ -1,0 +1,195 @@
+// Package manifest reads Services from a folder of Kubernetes manifests, for
+// machines without an API server.
+//
+// It takes Namespace, Service, EndpointSlice, Endpoints, Pod and Node from YAML
+// and JSON files in the folder and its sub-folders. In place of the controllers
+// of Kubernetes it allocates ClusterIPs (package allocator) and finds the
+// endpoints of a Service among the Pods that its selector matches. What cannot
+// be read or understood keeps its last good state and is reported as a Problem
+// with file and line; everything else goes on.
+//
+// The way of a change: watcher (something moved), folder (which files are
+// different), parser (their objects), catalogue (all objects), allocator and
+// linker (Services with addresses and endpoints), publisher (what differs from
+// before). Start with Source.Run.
+package manifest
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/cluster/allocator"
+)
+
+// Options say where manifests are and how ClusterIPs are allocated.
+type Options struct {
+	Dir          string
+	ServiceCIDRs []netip.Prefix // one, or one of each family; none means 10.43.0.0/16
+	State        string         // where allocations are remembered; "" means Dir/.clusterip-state.json
+}
+
+// Source publishes the Services of a folder. Make one with New.
+type Source struct {
+	folder    *folder
+	allocator *allocator.Allocator
+	state     *stateFile
+	report    func([]Problem)
+
+	catalogue *catalogue // as last linked
+	published publisher
+	problems  []Problem // of the catalogue and its claims
+	reported  []Problem
+}
+
+// New prepares a Source. It starts nothing and writes nothing; it fails if the
+// folder does not exist or cannot be read, or if the CIDRs cannot be used.
+//
+// Run calls report, from its own goroutine, with all problems there are, whenever
+// they are others than before; Errors come first.
+func New(options Options, report func([]Problem)) (*Source, error) {
+	if _, err := os.ReadDir(options.Dir); err != nil {
+		return nil, fmt.Errorf("read the folder of manifests: %w: create it, or name another folder", err)
+	}
+	cidrs := options.ServiceCIDRs
+	if len(cidrs) == 0 {
+		cidrs = []netip.Prefix{netip.MustParsePrefix("10.43.0.0/16")}
+	}
+	alloc, err := allocator.New(cidrs)
+	if err != nil {
+		return nil, err
+	}
+	state := options.State
+	if state == "" {
+		state = filepath.Join(options.Dir, ".clusterip-state.json")
+	}
+	return &Source{
+		folder:    newFolder(options.Dir, state, &parser{families: alloc.Families()}),
+		allocator: alloc,
+		state:     &stateFile{path: state},
+		report:    report,
+		catalogue: &catalogue{},
+		published: publisher{views: map[string]view{}},
+	}, nil
+}
+
+// Load returns what Run would publish first, and the problems. It writes
+// nothing: a corrupt state file stays in place.
+func Load(options Options) (cluster.Update, []Problem, error) {
+	s, err := New(options, nil)
+	if err != nil {
+		return cluster.Update{}, nil, err
+	}
+	s.state.load(s.allocator)
+	s.folder.scan()
+	update := s.link()
+	update.Synced = true
+	return update, s.allProblems(), nil
+}
+
+// Run publishes the folder to the Store and then every change, until the context
+// is done. The first Update has Synced set. ClusterIPs are written to the state
+// file before they are published; if that fails it is a Problem, and Run goes on
+// and tries again. Run must be called only once.
+func (s *Source) Run(ctx context.Context, store *cluster.Store) error {
+	w := newWatcher(s.folder.state)
+	defer w.close()
+	s.state.load(s.allocator)
+	s.state.setAside()
+	for first := true; ; first = false {
+		update := cluster.Update{}
+		if changed := s.scan(w); changed || first {
+			update = s.link()
+			update.Synced = first
+		}
+		s.state.save(s.allocator.Allocations())
+		problems := s.allProblems(w.problems()...)
+		if !slices.EqualFunc(problems, s.reported, sameProblem) {
+			s.report(problems)
+			s.reported = problems
+		}
+		if first || !isEmpty(update) {
+			store.Apply(update)
+		}
+		if !w.wait(ctx) {
+			return nil
+		}
+	}
+}
+
+// scan brings the folder up to date, and with it what is watched. A sub-folder
+// may get files before it is watched, so after a new one it scans again.
+func (s *Source) scan(w *watcher) (changed bool) {
+	for range maxDepth {
+		changed = s.folder.scan() || changed
+		if !w.watch(s.folder.folders) {
+			break
+		}
+	}
+	return changed
+}
+
+// link brings the allocations up to date and returns what differs from what was
+// published before. It works on the namespaces whose objects or addresses are
+// different.
+func (s *Source) link() cluster.Update {
+	next := newCatalogue(s.folder)
+	changed := next.changedSince(s.catalogue)
+	before := s.allocator.Allocations()
+	s.problems = append(next.problems, s.allocate(next)...)
+	for _, service := range differing(before, s.allocator.Allocations()) {
+		changed[service.Namespace] = true
+	}
+	l := linker{nodes: next.nodes(), held: s.allocator.Held}
+	views := map[string]view{}
+	for name, objects := range next.namespaces {
+		// Nodes, which are in no namespace, have a say in all.
+		if name != "" && (changed[name] || changed[""]) {
+			views[name] = l.view(newNamespace(objects))
+		}
+	}
+	for name := range s.catalogue.namespaces {
+		if _, exists := next.namespaces[name]; !exists {
+			views[name] = view{}
+		}
+	}
+	s.catalogue = next
+	return s.published.update(views, next.namespaceNames(), l.nodes)
+}
+
+// allocate claims the ClusterIPs of all Services and returns what went wrong.
+func (s *Source) allocate(c *catalogue) []Problem {
+	var claims []allocator.Claim
+	objects := map[cluster.ServiceName]*object{}
+	for o, service := range c.services {
+		if service.model.Kind != cluster.KindClusterIP {
+			continue
+		}
+		objects[service.model.Name] = o
+		claims = append(claims, allocator.Claim{
+			Service:  service.model.Name,
+			Families: service.families,
+			Static:   service.model.ClusterIPs,
+			Created:  service.created,
+		})
+	}
+	var problems []Problem
+	for name, err := range s.allocator.Sync(claims, s.folder.incomplete()) {
+		o := objects[name]
+		for _, err := range split(err) {
+			problems = append(problems, Problem{File: o.file, Line: o.line, Object: o.String(), Err: err})
+		}
+	}
+	return problems
+}
+
+// allProblems returns what is known to be wrong, and more, in order.
+func (s *Source) allProblems(more ...Problem) []Problem {
+	all := slices.Concat(s.problems, s.state.problems(), more)
+	sortProblems(all)
+	return all
+}

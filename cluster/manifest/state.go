@@ -1,0 +1,78 @@
+package manifest
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/clusterip/clusterip/cluster/allocator"
+)
+
+// stateFile remembers allocations over a restart.
+type stateFile struct {
+	path    string
+	saved   allocator.Allocations // what the file holds
+	loading []Problem             // from the start until the end of the process
+	corrupt bool
+	// keep means that the file must not be replaced, since what it holds is not
+	// known.
+	keep    bool
+	failure error // of the last attempt to write
+}
+
+// load takes over what the file holds. It only reads.
+func (f *stateFile) load(a *allocator.Allocator) {
+	allocations, err := allocator.ReadState(f.path)
+	f.corrupt = errors.Is(err, allocator.ErrCorrupt)
+	switch {
+	case f.corrupt:
+		f.fail(Error, fmt.Errorf("%w; addresses are allocated anew, mostly the same ones", err))
+	case err != nil:
+		f.keep = true
+		f.fail(Error, fmt.Errorf("%w; addresses are allocated anew and not remembered until this is mended and the program restarted", err))
+	}
+	f.saved = allocations
+	for _, err := range a.Restore(allocations) {
+		f.fail(Notice, err)
+	}
+}
+
+func (f *stateFile) fail(severity Severity, err error) {
+	f.loading = append(f.loading, Problem{File: f.path, Err: err, Severity: severity})
+}
+
+// setAside keeps a corrupt file under another name, for a person to look at.
+func (f *stateFile) setAside() {
+	if !f.corrupt {
+		return
+	}
+	aside, err := allocator.SetAside(f.path)
+	if err != nil {
+		f.keep = true
+		f.fail(Error, fmt.Errorf("%w; addresses are not remembered until this is mended and the program restarted", err))
+		return
+	}
+	f.fail(Error, fmt.Errorf("the corrupt state file was kept as %s: look what was lost, then delete it", aside))
+}
+
+// save writes what is held if that is not what the file holds.
+func (f *stateFile) save(held allocator.Allocations) {
+	same := maps.EqualFunc(held, f.saved, func(a, b []netip.Addr) bool { return slices.Equal(a, b) })
+	if same || f.keep {
+		f.failure = nil
+		return
+	}
+	if f.failure = allocator.WriteState(f.path, held); f.failure == nil {
+		f.saved = held
+	}
+}
+
+func (f *stateFile) problems() []Problem {
+	if f.failure == nil {
+		return f.loading
+	}
+	return append(slices.Clip(f.loading), Problem{File: f.path,
+		Err: fmt.Errorf("%w; Services go on, but after a restart they may get other addresses: make the folder writable, or name another file with the state option", f.failure)})
+}

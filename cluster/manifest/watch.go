@@ -1,0 +1,150 @@
+package manifest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+const (
+	// settleTime without a further change is awaited before the folder is read.
+	settleTime = 100 * time.Millisecond
+	// maxSettleTime ends the waiting where changes never pause.
+	maxSettleTime = 2 * time.Second
+	// pollInterval is how often the folder is looked at in any case: network
+	// file systems do not tell what other machines change, and a folder that is
+	// gone is not watched.
+	pollInterval = 5 * time.Second
+	// fastPollInterval is the same where watching does not work.
+	fastPollInterval = time.Second
+)
+
+// watcher tells when to look at the folder again. It watches folders, not files:
+// an editor replaces files, and a ConfigMap swaps its ..data link.
+type watcher struct {
+	state    string
+	notify   *fsnotify.Watcher // nil if the system has none
+	events   <-chan fsnotify.Event
+	errors   <-chan error
+	watching map[string]fs.FileInfo
+	failure  error // why it polls
+}
+
+func newWatcher(state string) *watcher {
+	w := &watcher{state: state, watching: map[string]fs.FileInfo{}}
+	if w.notify, w.failure = fsnotify.NewWatcher(); w.failure == nil {
+		w.events, w.errors = w.notify.Events, w.notify.Errors
+	}
+	return w
+}
+
+func (w *watcher) close() {
+	if w.notify != nil {
+		// There is nothing to do about an error: the process lets go of it.
+		_ = w.notify.Close()
+	}
+}
+
+// watch makes the given folders those that are watched, and reports whether it
+// watches one that it did not before.
+func (w *watcher) watch(folders map[string]fs.FileInfo) (added bool) {
+	if w.notify == nil {
+		return false
+	}
+	for path := range w.watching {
+		if _, exists := folders[path]; !exists {
+			// Fails if the folder is gone, and its watch with it.
+			_ = w.notify.Remove(path)
+			delete(w.watching, path)
+		}
+	}
+	w.failure = nil
+	for path, info := range folders {
+		if old, known := w.watching[path]; known {
+			if os.SameFile(old, info) {
+				continue
+			}
+			_ = w.notify.Remove(path) // another folder has taken its place
+		}
+		err := w.notify.Add(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // gone since it was found: its parent tells
+		}
+		if err != nil {
+			w.failure = err
+			continue
+		}
+		w.watching[path] = info
+		added = true
+	}
+	return added
+}
+
+func (w *watcher) problems() []Problem {
+	if w.failure == nil {
+		return nil
+	}
+	return []Problem{{Severity: Notice,
+		Err: fmt.Errorf("changes cannot be watched, so the folder is read every %v: %w (see fs.inotify.max_user_watches and max_user_instances)", fastPollInterval, w.failure)}}
+}
+
+// wait returns true when it is time to look at the folder, and false when the
+// context is done.
+func (w *watcher) wait(ctx context.Context) bool {
+	interval := pollInterval
+	if w.failure != nil || len(w.watching) == 0 {
+		interval = fastPollInterval
+	}
+	timer := time.NewTimer(interval)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-timer.C:
+			return true
+		case <-w.errors: // the queue ran over: events were lost
+			return w.settle(ctx)
+		case event := <-w.events:
+			if w.matters(event) {
+				return w.settle(ctx)
+			}
+		}
+	}
+}
+
+// settle waits until changes pause.
+func (w *watcher) settle(ctx context.Context) bool {
+	limit := time.NewTimer(maxSettleTime)
+	defer limit.Stop()
+	quiet := time.NewTimer(settleTime)
+	defer quiet.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-quiet.C:
+			return true
+		case <-limit.C:
+			return true
+		case <-w.errors:
+		case event := <-w.events:
+			if w.matters(event) {
+				quiet.Reset(settleTime)
+			}
+		}
+	}
+}
+
+// matters leaves out hidden files, among them the state file as it is replaced.
+func (w *watcher) matters(event fsnotify.Event) bool {
+	name := filepath.Base(event.Name)
+	return name == "..data" || !strings.HasPrefix(name, ".") && !samePath(event.Name, w.state)
+}

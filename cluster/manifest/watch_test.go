@@ -1,0 +1,84 @@
+package manifest
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+func TestSettle(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		events int
+		pause  time.Duration
+		want   time.Duration
+	}{
+		{"one change", 1, 0, 100 * time.Millisecond},
+		{"a few changes", 5, 50 * time.Millisecond, 4*50*time.Millisecond + 100*time.Millisecond},
+		{"changes that never pause", 1000, 50 * time.Millisecond, 2 * time.Second},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				events := make(chan fsnotify.Event)
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				go func() {
+					for range test.events {
+						select {
+						case events <- fsnotify.Event{Name: "/manifests/a.yaml", Op: fsnotify.Write}:
+						case <-ctx.Done():
+							return
+						}
+						time.Sleep(test.pause)
+					}
+				}()
+				w := &watcher{events: events}
+				start := time.Now()
+				if !w.wait(ctx) {
+					t.Fatal("wait says that the context is done")
+				}
+				if took := time.Since(start); took != test.want {
+					t.Errorf("took %v, want %v", took, test.want)
+				}
+			})
+		})
+	}
+}
+
+func TestWaitWithoutEvents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		start := time.Now()
+		polling := &watcher{failure: context.Canceled}
+		if !polling.wait(ctx) || time.Since(start) != fastPollInterval {
+			t.Errorf("without watching it took %v, want %v", time.Since(start), fastPollInterval)
+		}
+		cancel()
+		if polling.wait(ctx) {
+			t.Error("wait goes on after the end of the context")
+		}
+	})
+}
+
+func TestMatters(t *testing.T) {
+	w := &watcher{state: "/manifests/state.json"}
+	for name, want := range map[string]bool{
+		"/manifests/a.yaml":                 true,
+		"/manifests/sub":                    true,
+		"/manifests/..data":                 true,
+		"/manifests/..data_tmp":             false,
+		"/manifests/.a.yaml.swp":            false,
+		"/manifests/state.json":             false,
+		"/manifests/.state.json.new-1":      false,
+		"/manifests/.clusterip-state.json":  false,
+		"/manifests/sub/..2026_01_01_00_00": false,
+	} {
+		if got := w.matters(fsnotify.Event{Name: name}); got != want {
+			t.Errorf("matters(%s) = %t", name, got)
+		}
+	}
+}
