@@ -1,0 +1,131 @@
+package clusterip
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/plugin/clusterip/zone"
+	"github.com/coredns/coredns/plugin"
+	"github.com/coredns/coredns/plugin/pkg/fall"
+	"github.com/coredns/coredns/plugin/pkg/upstream"
+	"github.com/coredns/coredns/request"
+	"github.com/miekg/dns"
+)
+
+// Handler answers queries for the zones of one server block from a Store.
+type Handler struct {
+	// Next is called for names in other zones, and on fallthrough.
+	Next plugin.Handler
+
+	store    *cluster.Store
+	index    *zone.Index
+	fall     fall.F
+	upstream upstreamer
+	counted  *counted
+}
+
+// upstreamer looks up names that are not ours.
+type upstreamer interface {
+	Lookup(ctx context.Context, state request.Request, name string, qtype uint16) (*dns.Msg, error)
+}
+
+// New returns a Handler with an empty Store. It answers SERVFAIL until a source
+// has filled the Store. The addresses are those the server listens on.
+func New(o Options, own []netip.Addr) *Handler {
+	h := &Handler{
+		store: cluster.NewStore(),
+		index: zone.New(o.Zones, zone.Options{
+			TTL:              o.TTL,
+			EndpointPodNames: o.EndpointPodNames,
+			Pods:             o.Pods,
+			Namespaces:       o.Namespaces,
+			Nameservers:      own,
+		}),
+		fall:     o.Fall,
+		upstream: upstream.New(),
+		counted:  newCounted(),
+	}
+	h.store.Subscribe(h.index.Apply)
+	h.store.Subscribe(func(u cluster.Update) {
+		h.counted.apply(u)
+		generation.Set(float64(h.store.Generation()))
+	})
+	return h
+}
+
+// Store returns what the Handler answers from. Whoever else needs the Services
+// of this server block subscribes to it.
+func (h *Handler) Store() *cluster.Store { return h.store }
+
+// Name implements plugin.Handler.
+func (h *Handler) Name() string { return pluginName }
+
+// ServeDNS implements plugin.Handler. CoreDNS passes on messages with exactly
+// one question, of class IN, and fits what is written to the client's buffer.
+func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+	question := r.Question[0]
+	name := zone.Lower(question.Name)
+	z := h.index.Match(name)
+	if z == nil {
+		return plugin.NextOrFailure(pluginName, h.Next, ctx, w, r)
+	}
+	if r.Opcode != dns.OpcodeQuery {
+		return dns.RcodeNotImplemented, nil
+	}
+	if question.Qtype == dns.TypeAXFR || question.Qtype == dns.TypeIXFR {
+		return dns.RcodeRefused, nil
+	}
+	// Before the first sync, nothing is known not to exist: no NXDOMAIN, and no
+	// fallthrough that would ask strangers for names of the cluster.
+	if !h.store.HasSynced() {
+		answersBy[zone.NotReady].Inc()
+		return dns.RcodeServerFailure, nil
+	}
+
+	answer := z.Lookup(name, question.Qtype, h.serial())
+	if answer.Outcome == zone.NXDomain && h.through(name) {
+		return plugin.NextOrFailure(pluginName, h.Next, ctx, w, r)
+	}
+	answersBy[answer.Outcome].Inc()
+	if name != question.Name {
+		answer = answer.InCaseOf(question.Name)
+	}
+	m := newReply(r, answer)
+	if answer.Alias != "" {
+		h.follow(ctx, request.Request{W: w, Req: r}, m, answer.Alias)
+	}
+	w.WriteMsg(m)
+	return dns.RcodeSuccess, nil
+}
+
+// through does what fall.F.Through does, without allocating: most queries that a
+// search path makes end here.
+func (h *Handler) through(name string) bool {
+	return slices.ContainsFunc(h.fall.Zones, func(origin string) bool { return zone.Contains(origin, name) })
+}
+
+// serial is the SOA serial of the present state.
+func (h *Handler) serial() uint32 { return uint32(h.store.Generation()) }
+
+// newReply makes the reply in one allocation, which SetReply does not.
+func newReply(r *dns.Msg, a zone.Answer) *dns.Msg {
+	m := &struct {
+		dns.Msg
+		question [1]dns.Question
+	}{question: [1]dns.Question{r.Question[0]}}
+	m.Id, m.Opcode, m.Response, m.Authoritative = r.Id, r.Opcode, true, true
+	m.RecursionDesired, m.CheckingDisabled = r.RecursionDesired, r.CheckingDisabled
+	m.Rcode = rcode(a.Outcome)
+	m.Question = m.question[:]
+	m.Answer, m.Ns, m.Extra = a.Answer, a.Authority, a.Extra
+	return &m.Msg
+}
+
+func rcode(o zone.Outcome) int {
+	if o == zone.NXDomain {
+		return dns.RcodeNameError
+	}
+	return dns.RcodeSuccess
+}

@@ -1,0 +1,117 @@
+package clusterip
+
+import (
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/plugin/clusterip/zone"
+	"github.com/coredns/coredns/plugin"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+var (
+	answersTotal = promauto.NewCounterVec(prometheus.CounterOpts{
+		Namespace: plugin.Namespace,
+		Subsystem: pluginName,
+		Name:      "answers_total",
+		Help:      "Queries answered, by outcome. Queries that fell through are not counted.",
+	}, []string{"outcome"})
+
+	// answersBy spares queries the search by label.
+	answersBy = [...]prometheus.Counter{
+		zone.Success:  answersTotal.WithLabelValues("success"),
+		zone.NoData:   answersTotal.WithLabelValues("nodata"),
+		zone.NXDomain: answersTotal.WithLabelValues("nxdomain"),
+		zone.NotReady: answersTotal.WithLabelValues("not_ready"),
+	}
+
+	objects = promauto.NewGaugeVec(prometheus.GaugeOpts{
+		Namespace: plugin.Namespace,
+		Subsystem: pluginName,
+		Name:      "objects",
+		Help:      "Objects the source holds, by kind.",
+	}, []string{"kind"})
+
+	generation = promauto.NewGauge(prometheus.GaugeOpts{
+		Namespace: plugin.Namespace,
+		Subsystem: pluginName,
+		Name:      "generation",
+		Help:      "Generation of the objects served; its low 32 bits are the SOA serial.",
+	})
+
+	manifestProblems = promauto.NewGaugeVec(prometheus.GaugeOpts{
+		Namespace: plugin.Namespace,
+		Subsystem: pluginName,
+		Name:      "manifest_problems",
+		Help:      "Problems in the manifests at present, by severity.",
+	}, []string{"severity"})
+)
+
+// counted is one Store's share of the gauges, which all server blocks add to. It
+// is for one writer at a time.
+type counted struct {
+	services   map[cluster.ServiceName]int // number of endpoints
+	namespaces map[string]struct{}
+	pods       map[cluster.PodName]struct{}
+}
+
+func newCounted() *counted {
+	return &counted{
+		services:   make(map[cluster.ServiceName]int),
+		namespaces: make(map[string]struct{}),
+		pods:       make(map[cluster.PodName]struct{}),
+	}
+}
+
+// apply follows an Update.
+func (c *counted) apply(u cluster.Update) {
+	for _, s := range u.Services {
+		old, known := c.services[s.Name]
+		endpoints := 0
+		if s.Service != nil {
+			endpoints = len(s.Service.Endpoints)
+			c.services[s.Name] = endpoints
+		} else {
+			delete(c.services, s.Name)
+		}
+		objects.WithLabelValues("endpoints").Add(float64(endpoints - old))
+		objects.WithLabelValues("services").Add(change(known, s.Service != nil))
+	}
+	for _, n := range u.Namespaces {
+		objects.WithLabelValues("namespaces").Add(count(c.namespaces, n.Name, n.Exists))
+	}
+	for _, p := range u.Pods {
+		objects.WithLabelValues("pods").Add(count(c.pods, p.Name, p.Pod != nil))
+	}
+}
+
+// remove takes the share out of the gauges.
+func (c *counted) remove() {
+	for _, endpoints := range c.services {
+		objects.WithLabelValues("endpoints").Sub(float64(endpoints))
+	}
+	objects.WithLabelValues("services").Sub(float64(len(c.services)))
+	objects.WithLabelValues("namespaces").Sub(float64(len(c.namespaces)))
+	objects.WithLabelValues("pods").Sub(float64(len(c.pods)))
+	*c = *newCounted()
+}
+
+// count keeps the set and returns by how much it grew.
+func count[K comparable](set map[K]struct{}, k K, exists bool) float64 {
+	_, known := set[k]
+	if exists {
+		set[k] = struct{}{}
+	} else {
+		delete(set, k)
+	}
+	return change(known, exists)
+}
+
+func change(before, after bool) float64 {
+	switch {
+	case before == after:
+		return 0
+	case after:
+		return 1
+	}
+	return -1
+}

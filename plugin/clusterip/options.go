@@ -1,0 +1,217 @@
+package clusterip
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/cluster/manifest"
+	"github.com/clusterip/clusterip/plugin/clusterip/zone"
+	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/plugin"
+	"github.com/coredns/coredns/plugin/pkg/fall"
+)
+
+const (
+	defaultTTL = 5
+	maxTTL     = 3600
+)
+
+var defaultServiceCIDR = netip.MustParsePrefix("10.43.0.0/16")
+
+// Options is a parsed clusterip directive.
+type Options struct {
+	Zones            []string // lower case, fully qualified; at least one is no reverse zone
+	Manifest         manifest.Options
+	TTL              uint32
+	Pods             zone.PodMode
+	Namespaces       []string // the only ones served; none means all
+	EndpointPodNames bool
+	Fall             fall.F
+}
+
+// parsers has the function that reads each option's arguments.
+var parsers = map[string]func(o *Options, args []string) error{
+	"manifests":          parseManifests,
+	"service_cidr":       parseServiceCIDR,
+	"state":              parseState,
+	"ttl":                parseTTL,
+	"pods":               parsePods,
+	"namespaces":         parseNamespaces,
+	"endpoint_pod_names": parseEndpointPodNames,
+	"fallthrough":        parseFallthrough,
+}
+
+// apiServerOptions are those of CoreDNS's kubernetes directive that make sense
+// only with an API server.
+var apiServerOptions = []string{
+	"endpoint", "tls", "kubeconfig", "labels", "namespace_labels", "noendpoints", "ignore", "multicluster", "zonal",
+	"startup_timeout", "apiserver_qps", "apiserver_burst", "apiserver_max_inflight",
+}
+
+// ParseOptions reads the clusterip directive of a server block and starts
+// nothing. Relative paths start at root, the block's root directive, or else at
+// the working directory.
+//
+//	clusterip [ZONES...] {
+//	    manifests DIR
+//	    service_cidr CIDR [CIDR]
+//	    state FILE
+//	    ttl TTL
+//	    pods disabled|insecure|verified
+//	    namespaces NAMESPACE...
+//	    endpoint_pod_names
+//	    fallthrough [ZONES...]
+//	}
+func ParseOptions(c *caddy.Controller, root string) (Options, error) {
+	o := Options{TTL: defaultTTL}
+	for directives := 0; c.Next(); directives++ {
+		if directives > 0 {
+			return o, c.Errf("clusterip is there twice in one server block: keep one")
+		}
+		o.Zones = plugin.OriginsFromArgsOrServerBlock(c.RemainingArgs(), c.ServerBlockKeys)
+		if !slices.ContainsFunc(o.Zones, func(z string) bool { return !zone.IsReverse(z) }) {
+			return o, c.Errf("clusterip needs a zone that is not a reverse one, such as cluster.local; it has %q", o.Zones)
+		}
+		if err := parseBlock(c, &o); err != nil {
+			return o, err
+		}
+		if err := o.complete(root); err != nil {
+			return o, c.Err(err.Error())
+		}
+	}
+	return o, nil
+}
+
+func parseBlock(c *caddy.Controller, o *Options) error {
+	seen := make(map[string]bool)
+	for c.NextBlock() {
+		name := c.Val()
+		parse, known := parsers[name]
+		switch {
+		case slices.Contains(apiServerOptions, name):
+			return c.Errf("option %s needs the API server source, which this version does not have: remove it, and name a folder of YAML with manifests", name)
+		case !known:
+			return c.Errf("unknown option %q: the options are %s", name, strings.Join(slices.Sorted(maps.Keys(parsers)), ", "))
+		case seen[name]:
+			return c.Errf("option %s is given twice: keep one", name)
+		}
+		seen[name] = true
+		if err := parse(o, c.RemainingArgs()); err != nil {
+			return c.Err(err.Error())
+		}
+	}
+	return nil
+}
+
+// complete checks the options together and fills in defaults.
+func (o *Options) complete(root string) error {
+	if o.Manifest.Dir == "" {
+		return fmt.Errorf("option manifests is missing: name the folder of YAML to serve with manifests DIR (reading from an API server is not in this version)")
+	}
+	o.Manifest.Dir = below(root, o.Manifest.Dir)
+	if o.Manifest.State != "" {
+		o.Manifest.State = below(root, o.Manifest.State)
+	}
+	if len(o.Manifest.ServiceCIDRs) == 0 {
+		o.Manifest.ServiceCIDRs = []netip.Prefix{defaultServiceCIDR}
+	}
+	return nil
+}
+
+// below makes a relative path relative to the root directive, as the file plugin
+// does.
+func below(root, name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(root, name)
+}
+
+func parseManifests(o *Options, args []string) error {
+	if len(args) != 1 {
+		return fmt.Errorf("manifests takes one folder")
+	}
+	o.Manifest.Dir = args[0]
+	return nil
+}
+
+func parseState(o *Options, args []string) error {
+	if len(args) != 1 {
+		return fmt.Errorf("state takes one file")
+	}
+	o.Manifest.State = args[0]
+	return nil
+}
+
+func parseServiceCIDR(o *Options, args []string) error {
+	if len(args) < 1 || len(args) > 2 {
+		return fmt.Errorf("service_cidr takes one CIDR, or two of different IP versions")
+	}
+	for _, text := range args {
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			return fmt.Errorf("service_cidr %q is not a CIDR such as %s", text, defaultServiceCIDR)
+		}
+		if prefix != prefix.Masked() {
+			return fmt.Errorf("service_cidr %s has host bits set: write %s", prefix, prefix.Masked())
+		}
+		o.Manifest.ServiceCIDRs = append(o.Manifest.ServiceCIDRs, prefix)
+	}
+	if cidrs := o.Manifest.ServiceCIDRs; len(cidrs) == 2 && cluster.FamilyOf(cidrs[0].Addr()) == cluster.FamilyOf(cidrs[1].Addr()) {
+		return fmt.Errorf("service_cidr %s and %s are both %s: give one IPv4 and one IPv6 CIDR",
+			cidrs[0], cidrs[1], cluster.FamilyOf(cidrs[0].Addr()))
+	}
+	return nil
+}
+
+func parseTTL(o *Options, args []string) error {
+	if len(args) != 1 {
+		return fmt.Errorf("ttl takes one number of seconds")
+	}
+	ttl, err := strconv.Atoi(args[0])
+	if err != nil || ttl < 0 || ttl > maxTTL {
+		return fmt.Errorf("ttl %q is no number of seconds from 0 to %d", args[0], maxTTL)
+	}
+	o.TTL = uint32(ttl)
+	return nil
+}
+
+func parsePods(o *Options, args []string) error {
+	modes := map[string]zone.PodMode{
+		"disabled": zone.PodsDisabled, "insecure": zone.PodsInsecure, "verified": zone.PodsVerified,
+	}
+	if len(args) == 1 {
+		if mode, ok := modes[args[0]]; ok {
+			o.Pods = mode
+			return nil
+		}
+	}
+	return fmt.Errorf("pods %q: give one of disabled, insecure, verified", strings.Join(args, " "))
+}
+
+func parseNamespaces(o *Options, args []string) error {
+	if len(args) == 0 {
+		return fmt.Errorf("namespaces takes at least one namespace; without the option all are served")
+	}
+	o.Namespaces = args
+	return nil
+}
+
+func parseEndpointPodNames(o *Options, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("endpoint_pod_names takes no arguments")
+	}
+	o.EndpointPodNames = true
+	return nil
+}
+
+func parseFallthrough(o *Options, args []string) error {
+	o.Fall.SetZonesFromArgs(args)
+	return nil
+}

@@ -1,0 +1,144 @@
+package clusterip
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/clusterip/clusterip/cluster/manifest"
+	"github.com/clusterip/clusterip/plugin/clusterip/zone"
+	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/plugin/pkg/fall"
+)
+
+func TestParseOptions(t *testing.T) {
+	v4 := []netip.Prefix{netip.MustParsePrefix("10.43.0.0/16")}
+	for _, c := range []struct {
+		name, in string
+		want     Options
+	}{
+		{
+			"defaults",
+			"clusterip cluster.local {\n manifests /srv/m\n}",
+			Options{Zones: []string{"cluster.local."}, TTL: 5, Manifest: manifest.Options{Dir: "/srv/m", ServiceCIDRs: v4}},
+		},
+		{
+			"everything",
+			`clusterip Cluster.Local 10.43.0.0/16 {
+				manifests /srv/m
+				service_cidr 10.96.0.0/12 fd00:43::/112
+				state /var/lib/clusterip/state.json
+				ttl 0
+				pods verified
+				namespaces a b
+				endpoint_pod_names
+				fallthrough in-addr.arpa
+			}`,
+			Options{
+				Zones: []string{"cluster.local.", "43.10.in-addr.arpa."},
+				Manifest: manifest.Options{
+					Dir:          "/srv/m",
+					ServiceCIDRs: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/12"), netip.MustParsePrefix("fd00:43::/112")},
+					State:        "/var/lib/clusterip/state.json",
+				},
+				Pods: zone.PodsVerified, Namespaces: []string{"a", "b"}, EndpointPodNames: true,
+				Fall: fall.F{Zones: []string{"in-addr.arpa."}},
+			},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := ParseOptions(caddy.NewTestController("dns", c.in), "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !reflect.DeepEqual(got, c.want) {
+				t.Errorf("got\n%+v\nwant\n%+v", got, c.want)
+			}
+		})
+	}
+}
+
+// Relative paths start at the root directive, as those of the file plugin do.
+func TestRoot(t *testing.T) {
+	c := caddy.NewTestController("dns", "clusterip cluster.local {\n manifests m\n state s/state.json\n}")
+	o, err := ParseOptions(c, "/srv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.Manifest.Dir != "/srv/m" || o.Manifest.State != "/srv/s/state.json" {
+		t.Errorf("paths are %s and %s", o.Manifest.Dir, o.Manifest.State)
+	}
+}
+
+func TestParseErrors(t *testing.T) {
+	for _, c := range []struct {
+		block, want string
+	}{
+		{"", "manifests is missing"},
+		{"manifests", "manifests takes one folder"},
+		{"manifests a b", "manifests takes one folder"},
+		{"manifests m\n manifests m", "Testfile:3 - Error during parsing: option manifests is given twice"},
+		{"nonsense", "the options are endpoint_pod_names, fallthrough, manifests, namespaces, pods, service_cidr, state, ttl"},
+		{"endpoint https://10.0.0.1", "endpoint needs the API server source"},
+		{"apiserver_qps 5", "apiserver_qps needs the API server source"},
+		{"service_cidr", "service_cidr takes one CIDR"},
+		{"service_cidr 10.0.0.0/8 fd00::/64 fd01::/64", "service_cidr takes one CIDR"},
+		{"service_cidr 10.0.0.0", `"10.0.0.0" is not a CIDR`},
+		{"service_cidr 10.0.0.1/8", "write 10.0.0.0/8"},
+		{"service_cidr 10.0.0.0/8 11.0.0.0/8", "are both IPv4"},
+		{"state", "state takes one file"},
+		{"ttl", "ttl takes one number"},
+		{"ttl 3601", `"3601" is no number of seconds from 0 to 3600`},
+		{"ttl -1", "from 0 to 3600"},
+		{"ttl soon", "from 0 to 3600"},
+		{"pods", "disabled, insecure, verified"},
+		{"pods sometimes", "disabled, insecure, verified"},
+		{"namespaces", "at least one namespace"},
+		{"endpoint_pod_names yes", "takes no arguments"},
+	} {
+		t.Run(c.block, func(t *testing.T) {
+			_, err := ParseOptions(caddy.NewTestController("dns", "clusterip cluster.local {\n "+c.block+"\n}"), "")
+			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "Testfile:") {
+				t.Errorf("got error %v, want Testfile:line and %q", err, c.want)
+			}
+		})
+	}
+	for _, in := range []string{
+		"clusterip 10.0.0.0/8 {\n manifests m\n}",
+		"clusterip in-addr.arpa {\n manifests m\n}",
+		"clusterip cluster.local {\n manifests m\n}\nclusterip cluster.local {\n manifests m\n}",
+	} {
+		if o, err := ParseOptions(caddy.NewTestController("dns", in), ""); err == nil {
+			t.Errorf("%s\nwas taken as %+v", in, o)
+		}
+	}
+}
+
+// The README names every option, with its arguments as the doc comment has them.
+func TestReadmeNamesOptions(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range parsers {
+		if !strings.Contains(string(readme), "* `"+name) {
+			t.Errorf("README.md does not describe option %s", name)
+		}
+	}
+	for _, metric := range []string{"answers_total", "objects", "generation", "manifest_problems"} {
+		if !strings.Contains(string(readme), "`coredns_clusterip_"+metric) {
+			t.Errorf("README.md does not describe metric %s", metric)
+		}
+	}
+}
+
+func TestSetupNamesMissingFolder(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "nowhere")
+	err := setup(caddy.NewTestController("dns", "clusterip cluster.local {\n manifests "+dir+"\n}"))
+	if err == nil || !strings.Contains(err.Error(), dir) {
+		t.Errorf("got error %v, want one that names %s", err, dir)
+	}
+}

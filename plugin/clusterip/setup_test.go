@@ -1,0 +1,272 @@
+package clusterip
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/cluster/manifest"
+	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/core/dnsserver"
+	_ "github.com/coredns/coredns/plugin/bind"
+	_ "github.com/coredns/coredns/plugin/cache"
+	_ "github.com/coredns/coredns/plugin/loadbalance"
+	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+)
+
+func TestMain(m *testing.M) {
+	caddy.Quiet, dnsserver.Quiet = true, true
+	dnsserver.Directives = slices.Insert(dnsserver.Directives, slices.Index(dnsserver.Directives, "kubernetes"), pluginName)
+	os.Exit(m.Run())
+}
+
+const serviceYAML = `
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: default}
+spec:
+  clusterIP: %s
+  ports: [{port: 80}]
+`
+
+// write replaces a file in one step, as the editors of manifests should.
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path+".new", []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func corefile(dir, options, plugins string) caddy.Input {
+	return caddy.CaddyfileInput{
+		ServerTypeName: "dns",
+		Filepath:       "Corefile",
+		Contents: fmt.Appendf(nil, `cluster.local:0 {
+			bind 127.0.0.1
+			%s
+			clusterip {
+				manifests %s
+				%s
+			}
+		}`, plugins, dir, options),
+	}
+}
+
+// eventually asks until the answer is right.
+func eventually(t *testing.T, instance *caddy.Instance, want string) {
+	t.Helper()
+	got := ""
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+		address := instance.Servers()[0].LocalAddr().String()
+		m, err := dns.Exchange(new(dns.Msg).SetQuestion("web.default.svc.cluster.local.", dns.TypeA), address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got = text(m); got == want {
+			return
+		}
+	}
+	t.Fatalf("got\n%s\nwant\n%s", got, want)
+}
+
+// The life of a server: it starts with the folder, follows it, survives a reload
+// that works and one that does not, and leaves nothing behind.
+func TestLifecycle(t *testing.T) {
+	gauges := []prometheus.Gauge{
+		objects.WithLabelValues("services"), objects.WithLabelValues("namespaces"), manifestProblems.WithLabelValues("error"),
+	}
+	before := values(t, gauges)
+	dir := t.TempDir()
+	file := filepath.Join(dir, "web.yaml")
+	write(t, file, fmt.Sprintf(serviceYAML, "10.43.0.10"))
+	instance, err := caddy.Start(corefile(dir, "", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, instance, "NOERROR\nweb.default.svc.cluster.local. 5 IN A 10.43.0.10")
+	if got := values(t, gauges); got[0] != before[0]+1 {
+		t.Errorf("%v services are counted, want one more than %v", got[0], before[0])
+	}
+
+	write(t, file, fmt.Sprintf(serviceYAML, "10.43.0.11"))
+	eventually(t, instance, "NOERROR\nweb.default.svc.cluster.local. 5 IN A 10.43.0.11")
+
+	if instance, err = instance.Restart(corefile(dir, "ttl 30", "")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, instance, "NOERROR\nweb.default.svc.cluster.local. 30 IN A 10.43.0.11")
+
+	if _, err := instance.Restart(corefile(dir, "nonsense", "")); err == nil {
+		t.Fatal("a broken Corefile was taken")
+	}
+	write(t, file, fmt.Sprintf(serviceYAML, "10.43.0.12"))
+	eventually(t, instance, "NOERROR\nweb.default.svc.cluster.local. 30 IN A 10.43.0.12")
+
+	write(t, file, "not: [yaml")
+	for deadline := time.Now().Add(10 * time.Second); values(t, gauges)[2] == before[2]; <-time.After(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the broken file is not counted as a problem")
+		}
+	}
+	eventually(t, instance, "NOERROR\nweb.default.svc.cluster.local. 30 IN A 10.43.0.12")
+
+	instance.ShutdownCallbacks()
+	if err := instance.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if after := values(t, gauges); !slices.Equal(after, before) {
+		t.Errorf("services, namespaces and errors counted are %v after shutdown and were %v before", after, before)
+	}
+}
+
+func values(t *testing.T, gauges []prometheus.Gauge) []float64 {
+	t.Helper()
+	out := make([]float64, len(gauges))
+	for i, gauge := range gauges {
+		out[i] = value(t, gauge)
+	}
+	return out
+}
+
+func value(t *testing.T, gauge prometheus.Metric) float64 {
+	t.Helper()
+	var m dto.Metric
+	if err := gauge.Write(&m); err != nil {
+		t.Fatal(err)
+	}
+	return m.GetGauge().GetValue()
+}
+
+// Queries and changes at once, through the plugins that rewrite answers: the race
+// detector sees whether any of them writes to shared records.
+func TestConcurrentQueries(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "web.yaml")
+	write(t, file, fmt.Sprintf(serviceYAML, "10.43.0.10"))
+	instance, err := caddy.Start(corefile(dir, "", "loadbalance\ncache 1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer instance.Stop()
+	defer instance.ShutdownCallbacks()
+	address := instance.Servers()[0].LocalAddr().String()
+	failures := make(chan error)
+	for i := range 4 {
+		go func() {
+			client := dns.Client{Timeout: 5 * time.Second}
+			for n := range 200 {
+				name := []string{"web.default.svc.cluster.local.", "WEB.default.svc.cluster.local.", "nope.cluster.local."}[(i+n)%3]
+				r := new(dns.Msg).SetQuestion(name, dns.TypeA)
+				r.SetEdns0(1232, n%2 == 0)
+				if _, _, err := client.Exchange(r, address); err != nil {
+					failures <- err
+					return
+				}
+			}
+			failures <- nil
+		}()
+	}
+	for i := range 4 {
+		write(t, file, fmt.Sprintf(serviceYAML, fmt.Sprintf("10.43.0.%d", 20+i)))
+		if err := <-failures; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Each problem is logged once as long as it lasts, and counted while it does.
+func TestProblems(t *testing.T) {
+	var p problems
+	fault := manifest.Problem{File: "a.yaml", Line: 3, Object: "Service default/web", Err: os.ErrInvalid}
+	notice := manifest.Problem{File: "b.yaml", Err: os.ErrInvalid, Severity: manifest.Notice}
+	errors, notices := manifestProblems.WithLabelValues("error"), manifestProblems.WithLabelValues("notice")
+	for _, step := range []struct {
+		report          []manifest.Problem
+		errors, notices float64
+	}{
+		{[]manifest.Problem{fault, notice}, 1, 1},
+		{[]manifest.Problem{fault, fault}, 1, 0},
+		{[]manifest.Problem{notice}, 0, 1},
+		{nil, 0, 0},
+	} {
+		p.report(step.report)
+		if e, n := value(t, errors), value(t, notices); e != step.errors || n != step.notices {
+			t.Errorf("%v: %v errors and %v notices are counted", step.report, e, n)
+		}
+	}
+}
+
+func TestCounted(t *testing.T) {
+	c := newCounted()
+	before := make(map[string]float64)
+	for _, kind := range []string{"services", "endpoints", "namespaces", "pods"} {
+		before[kind] = value(t, objects.WithLabelValues(kind))
+	}
+	name := cluster.ServiceName{Namespace: "default", Name: "web"}
+	endpoints := func(n int) *cluster.Service {
+		all := make([]cluster.Endpoint, n)
+		for i := range all {
+			all[i].Addr = netip.AddrFrom4([4]byte{10, 42, 0, byte(i)})
+		}
+		return cluster.New(cluster.Service{Name: name}, all)
+	}
+	for _, step := range []struct {
+		update                      cluster.Update
+		services, endpoints, others float64
+	}{
+		{cluster.Update{Services: []cluster.ServiceUpdate{{Name: name, Service: endpoints(3)}}}, 1, 3, 0},
+		{cluster.Update{Services: []cluster.ServiceUpdate{{Name: name, Service: endpoints(2)}}}, 1, 2, 0},
+		{cluster.Update{
+			Namespaces: []cluster.NamespaceUpdate{{Name: "default", Exists: true}},
+			Pods:       []cluster.PodUpdate{{Name: cluster.PodName{Name: "p"}, Pod: &cluster.Pod{}}},
+		}, 1, 2, 1},
+		{cluster.Update{
+			Services:   []cluster.ServiceUpdate{{Name: name}},
+			Namespaces: []cluster.NamespaceUpdate{{Name: "default"}},
+			Pods:       []cluster.PodUpdate{{Name: cluster.PodName{Name: "p"}}},
+		}, 0, 0, 0},
+	} {
+		c.apply(step.update)
+		for kind, want := range map[string]float64{
+			"services": step.services, "endpoints": step.endpoints, "namespaces": step.others, "pods": step.others,
+		} {
+			if got := value(t, objects.WithLabelValues(kind)) - before[kind]; got != want {
+				t.Errorf("%v %s are counted, want %v", got, kind, want)
+			}
+		}
+	}
+}
+
+func TestOwnAddresses(t *testing.T) {
+	for _, c := range []struct{ hosts, want string }{
+		{"192.0.2.1", "192.0.2.1"},
+		{"127.0.0.1", "127.0.0.1"},
+		{"127.0.0.1 192.0.2.1 2001:db8::1", "192.0.2.1 2001:db8::1"},
+		{"fe80::1%eth0 ::ffff:192.0.2.1", "192.0.2.1"},
+	} {
+		var got []string
+		for _, ip := range ownAddresses(strings.Fields(c.hosts)) {
+			got = append(got, ip.String())
+		}
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("%s: got %v, want %s", c.hosts, got, c.want)
+		}
+	}
+	// Every machine has at least a loopback address.
+	for _, host := range []string{"", "0.0.0.0", "::"} {
+		if len(ownAddresses([]string{host})) == 0 {
+			t.Errorf("%q has no addresses", host)
+		}
+	}
+}

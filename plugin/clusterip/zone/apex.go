@@ -1,0 +1,111 @@
+package zone
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/miekg/dns"
+)
+
+// The SOA timers are CoreDNS's, and so is the limit on the SOA's own TTL.
+const (
+	soaRefresh = 7200
+	soaRetry   = 1800
+	soaExpire  = 86400
+	soaMaxTTL  = 300
+)
+
+// serialSOA is the SOA of one serial number.
+type serialSOA struct {
+	serial  uint32
+	records []dns.RR
+}
+
+// SOA returns the SOA record with a serial number. The TTL option is the time
+// that clients may keep a negative answer (RFC 2308).
+func (z *Zone) SOA(serial uint32) []dns.RR {
+	if soa := z.soa.Load(); soa != nil && soa.serial == serial {
+		return soa.records
+	}
+	// A reverse zone has no names for servers and people: it borrows them.
+	names := z.index.primary.origin
+	ttl := z.index.options.TTL
+	soa := &serialSOA{serial, []dns.RR{&dns.SOA{
+		Hdr: header(z.origin, dns.TypeSOA, min(ttl, soaMaxTTL)),
+		Ns:  join("ns.dns", names), Mbox: join("hostmaster", names),
+		Serial: serial, Refresh: soaRefresh, Retry: soaRetry, Expire: soaExpire, Minttl: ttl,
+	}}}
+	z.soa.Store(soa)
+	return soa.records
+}
+
+func (z *Zone) apex(qtype uint16, serial uint32) Answer {
+	switch qtype {
+	case dns.TypeSOA, dns.TypeANY:
+		return Answer{Outcome: Success, Answer: z.SOA(serial)}
+	case dns.TypeNS:
+		target := join("ns.dns", z.index.primary.origin)
+		ns := &dns.NS{Hdr: header(z.origin, dns.TypeNS, z.index.options.TTL), Ns: target}
+		extra := z.index.nameservers(target)
+		return Answer{Outcome: Success, Answer: []dns.RR{ns}, Extra: extra}
+	}
+	return Answer{Outcome: NoData}
+}
+
+// nameserver answers for ns.dns.<zone>.
+func (z *Zone) nameserver(qtype uint16) Answer {
+	var ofType []dns.RR
+	for _, rr := range z.index.nameservers(join("ns.dns", z.origin)) {
+		if t := rr.Header().Rrtype; t == qtype || qtype == dns.TypeANY {
+			ofType = append(ofType, rr)
+		}
+	}
+	if len(ofType) == 0 {
+		return Answer{Outcome: NoData}
+	}
+	return Answer{Outcome: Success, Answer: slices.Clip(ofType)}
+}
+
+// nameservers returns address records, at the name given, of the Services that
+// this server is an endpoint of, else of the server itself.
+func (x *Index) nameservers(owner string) []dns.RR {
+	var ips []netip.Addr
+	for _, own := range x.options.Nameservers {
+		found, ok := x.pointers.get(own)
+		if !ok {
+			continue
+		}
+		for _, p := range found.all {
+			if records := x.primary.services.get(p.service); records != nil && !p.virtual {
+				ips = append(ips, records.addresses()...)
+			}
+		}
+	}
+	if len(ips) == 0 {
+		ips = slices.Clone(x.options.Nameservers)
+	}
+	slices.SortFunc(ips, netip.Addr.Compare)
+	var out []dns.RR
+	for _, ip := range slices.Compact(ips) {
+		rr := newAddress(ip)
+		*rr.Header() = header(owner, rr.Header().Rrtype, x.options.TTL)
+		out = append(out, rr)
+	}
+	return slices.Clip(out)
+}
+
+// addresses returns the addresses of the Service's own name.
+func (r *Records) addresses() []netip.Addr {
+	var ips []netip.Addr
+	for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
+		for _, rr := range r.lookup("", qtype).Answer {
+			switch rr := rr.(type) {
+			case *dns.A:
+				ips = append(ips, netip.AddrFrom4([4]byte(rr.A)))
+			case *dns.AAAA:
+				ips = append(ips, netip.AddrFrom16([16]byte(rr.AAAA)))
+			}
+		}
+	}
+	return ips
+}

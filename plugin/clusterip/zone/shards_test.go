@@ -1,0 +1,56 @@
+package zone
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"github.com/clusterip/clusterip/cluster"
+)
+
+// Swapping one Service among 10,000 must not touch the others: one shard is
+// replaced, by a map no larger than a shard's fair share, and one path of the
+// reverse table.
+func TestSwapTouchesOneShard(t *testing.T) {
+	const services = 10_000
+	x := New([]string{"cluster.local."}, Options{TTL: 5})
+	for i := range services {
+		s := numbered(i, 80)
+		x.Apply(cluster.Update{Services: []cluster.ServiceUpdate{{Name: s.Name, Service: s}}})
+	}
+	z := x.zones[0]
+	var before [shardCount]*map[string]*Records
+	for i := range before {
+		before[i] = z.services.maps[i].Load()
+	}
+	table := x.pointers.published.Load()
+	namespaces := x.namespaces.published.Load()
+
+	s := numbered(4711, 81)
+	x.Apply(cluster.Update{Services: []cluster.ServiceUpdate{{Name: s.Name, Service: s}}})
+
+	copied := 0
+	for i := range before {
+		if after := z.services.maps[i].Load(); after != before[i] {
+			copied += len(*after)
+		}
+	}
+	if limit := 4 * services / shardCount; copied == 0 || copied > limit {
+		t.Errorf("the swap copied %d entries of the index, want at most %d", copied, limit)
+	}
+	if x.pointers.published.Load() != table {
+		t.Error("the swap changed the reverse table though no address changed")
+	}
+	if x.namespaces.published.Load() != namespaces {
+		t.Error("the swap copied the set of namespaces")
+	}
+}
+
+func numbered(i int, port uint16) *cluster.Service {
+	return cluster.New(cluster.Service{
+		Name:       cluster.ServiceName{Namespace: fmt.Sprintf("ns-%d", i%100), Name: fmt.Sprintf("service-%d", i)},
+		Kind:       cluster.KindClusterIP,
+		ClusterIPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 43, byte(i >> 8), byte(i)})},
+		Ports:      []cluster.Port{{Name: "http", Protocol: cluster.TCP, Port: port}},
+	})
+}
