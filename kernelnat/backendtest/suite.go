@@ -1,0 +1,198 @@
+// Package backendtest is the suite that every kernelnat.Backend must pass: plans
+// are written on a node made of network namespaces, and real packets show what
+// becomes of them. The cases know nothing of how a backend does it.
+package backendtest
+
+import (
+	"context"
+	"net/netip"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat"
+	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/kernelnat/plan"
+)
+
+// patience is how long an answer may take on a busy machine.
+const patience = 5 * time.Second
+
+// The ports on which every pod answers, TCP and UDP.
+const (
+	targetPort = 5678
+	otherPort  = 5679
+)
+
+// Run runs all cases. newBackend is called once for each, before anything is
+// written; the backend's methods are called in the node's namespace. The tools
+// are those that the backend needs.
+func Run(t *testing.T, newBackend func(t *testing.T, node *nattest.Node) kernelnat.Backend, tools ...string) {
+	nattest.Require(t, tools...)
+	for _, c := range []struct {
+		name string
+		run  func(s *suite)
+	}{
+		{"Distribution", (*suite).distribution},
+		{"ManyPorts", (*suite).manyPorts},
+		{"SCTP", (*suite).sctp},
+		{"Hairpin", (*suite).hairpin},
+		{"Masquerade", (*suite).masquerade},
+		{"Verdicts", (*suite).verdicts},
+		{"ConnectionsSurvive", (*suite).connectionsSurvive},
+		{"NeverInterrupted", (*suite).neverInterrupted},
+		{"NeverLeaks", (*suite).neverLeaks},
+	} {
+		t.Run(c.name, func(t *testing.T) { c.run(newSuite(t, newBackend)) })
+	}
+}
+
+// suite is one case's network: three pods that answer, a pod that asks, and a
+// host outside the cluster.
+type suite struct {
+	*testing.T
+	node    *nattest.Node
+	pods    []*nattest.Host
+	client  *nattest.Host
+	backend kernelnat.Backend
+}
+
+func newSuite(t *testing.T, newBackend func(*testing.T, *nattest.Node) kernelnat.Backend) *suite {
+	t.Helper()
+	node, err := nattest.NewNode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := node.Close(); err != nil {
+			t.Errorf("close node: %v", err)
+		}
+	})
+	s := &suite{T: t, node: node}
+	s.must(node.Do(answerEachWithICMP))
+	for _, p := range []struct {
+		name string
+		v4   string
+		v6   string
+	}{
+		{"pod-a", "10.42.0.49", "fd00:10:42::49"},
+		{"pod-b", "10.42.1.63", "fd00:10:42::1:63"},
+		{"pod-c", "10.42.1.64", "fd00:10:42::1:64"},
+		{"client", "10.42.0.2", "fd00:10:42::2"},
+	} {
+		pod, err := node.AddPod(p.name, netip.MustParseAddr(p.v4), netip.MustParseAddr(p.v6))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.name == "client" {
+			s.client = pod
+			continue
+		}
+		s.pods = append(s.pods, pod)
+		for _, port := range []uint16{targetPort, otherPort} {
+			s.must(pod.ServeTCP(port))
+			s.must(pod.ServeUDP(port))
+		}
+	}
+	s.backend = newBackend(t, node)
+	return s
+}
+
+// answerEachWithICMP lifts the limit of about one ICMP error a second for each
+// client: who is refused would have to try again.
+func answerEachWithICMP() error {
+	for _, limit := range []string{"ipv4/icmp_ratelimit", "ipv6/icmp/ratelimit"} {
+		if err := os.WriteFile("/proc/sys/net/"+limit, []byte("0"), 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *suite) must(err error) {
+	s.Helper()
+	if err != nil {
+		s.Fatal(err)
+	}
+}
+
+func (s *suite) sync(services ...plan.Service) {
+	s.Helper()
+	s.must(s.node.Do(func() error { return s.backend.Sync(s.Context(), services) }))
+}
+
+func (s *suite) apply(changes ...kernelnat.Change) {
+	s.Helper()
+	s.must(s.node.Do(func() error { return s.backend.Apply(s.Context(), changes) }))
+}
+
+// families runs f for IPv4 and IPv6, each as a subtest.
+func (s *suite) families(f func(s *suite, family cluster.Family)) {
+	for _, family := range []cluster.Family{cluster.IPv4, cluster.IPv6} {
+		s.Run(family.String(), func(t *testing.T) {
+			sub := *s
+			sub.T = t
+			f(&sub, family)
+		})
+	}
+}
+
+// clusterIP is an address of no host. Packets to it that are not translated
+// leave the node for Outside.
+func clusterIP(family cluster.Family) netip.Addr {
+	if family == cluster.IPv4 {
+		return netip.MustParseAddr("10.43.134.253")
+	}
+	return netip.MustParseAddr("fd00:10:43::253")
+}
+
+func podNetwork(family cluster.Family) netip.Prefix {
+	if family == cluster.IPv4 {
+		return nattest.GatewayIPv4.Masked()
+	}
+	return nattest.GatewayIPv6.Masked()
+}
+
+// gateway is the node's address that pods see when a client is masqueraded.
+func gateway(family cluster.Family) netip.Addr {
+	if family == cluster.IPv4 {
+		return nattest.GatewayIPv4.Addr()
+	}
+	return nattest.GatewayIPv6.Addr()
+}
+
+func named(name string, ports ...plan.Port) plan.Service {
+	return plan.Service{Name: cluster.ServiceName{Namespace: "testing", Name: name}, Ports: ports}
+}
+
+// port is a plan that forwards from the family's ClusterIP to targetPort of the
+// pods.
+func (s *suite) port(protocol cluster.Protocol, number uint16, family cluster.Family, pods ...*nattest.Host) plan.Port {
+	p := plan.Port{
+		Name:     protocol.Lower(),
+		Protocol: protocol,
+		Frontend: netip.AddrPortFrom(clusterIP(family), number),
+		Verdict:  plan.Forward,
+	}
+	for _, pod := range pods {
+		p.Endpoints = append(p.Endpoints, netip.AddrPortFrom(pod.Addr(family), targetPort))
+	}
+	return p
+}
+
+func (s *suite) ask(from *nattest.Host, network string, to netip.AddrPort) (nattest.Reply, error) {
+	ctx, cancel := context.WithTimeout(s.Context(), patience)
+	defer cancel()
+	return from.Ask(ctx, network, to)
+}
+
+// answer asks and fails if nobody answers.
+func (s *suite) answer(from *nattest.Host, network string, to netip.AddrPort) nattest.Reply {
+	s.Helper()
+	reply, err := s.ask(from, network, to)
+	if err != nil {
+		s.Fatalf("%s asks %s %s: %v", from.Name, network, to, err)
+	}
+	return reply
+}

@@ -1,0 +1,79 @@
+package iptables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/clusterip/clusterip/cluster"
+)
+
+// Cleanup implements kernelnat.Backend. It removes what this Backend and
+// kube-proxy write, from both variants, and says so if it could not look at one.
+func (b *Backend) Cleanup(ctx context.Context) error {
+	var errs []error
+	for _, v := range variants {
+		for _, f := range families {
+			if err := cleanup(ctx, v, f); err != nil {
+				errs = append(errs, fmt.Errorf("remove %s rules of iptables-%s: %w", f, v, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func cleanup(ctx context.Context, v variant, f cluster.Family) error {
+	if f == cluster.IPv6 && !hasIPv6() {
+		return nil
+	}
+	if v == legacy {
+		// Where there are none, the tools need not be installed.
+		if loaded, err := legacyLoaded(f); err != nil || !loaded {
+			return err
+		}
+	}
+	t, err := findTools(ctx, v, f)
+	if err != nil {
+		return err
+	}
+	have, err := t.read(ctx)
+	if err != nil {
+		return err
+	}
+	s := session{have: have.state, chains: v.chains(), send: func(input []byte) error { return t.write(ctx, input) }}
+	return errors.Join(have.err, s.clean())
+}
+
+// clean removes the jumps to our chains, then the chains of Services, then the
+// others.
+func (s *session) clean() error {
+	var errs []error
+	for _, table := range []string{tableFilter, tableNAT, tableMangle} {
+		have := s.have.table(table)
+		for _, u := range have.uses {
+			if slices.Contains(builtinChains, u.from) {
+				s.open(table)
+				s.script.deleteRule(u.from, u.rule)
+				continue
+			}
+			errs = append(errs, fmt.Errorf("chain %s of table %s is emptied but cannot be deleted while the rule %q uses it: delete that rule and run again",
+				u.to, table, "-A "+u.from+" "+u.rule))
+		}
+		fixed := slices.DeleteFunc(slices.Clone(ownChains[table]), func(c string) bool {
+			_, there := have.chains[c]
+			return !there
+		})
+		for _, c := range fixed {
+			s.open(table)
+			s.script.declare(c)
+		}
+		s.commit()
+		if table == tableNAT {
+			s.removeServiceChains(nil)
+		}
+		s.remove(table, fixed)
+		s.commit()
+	}
+	return errors.Join(append([]error{s.flush()}, errs...)...)
+}

@@ -1,0 +1,220 @@
+package iptables
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/kernelnat/plan"
+)
+
+// host is a network namespace whose kubelet uses one variant.
+type host struct {
+	*nattest.Namespace
+	variant variant
+}
+
+func newHost(t *testing.T, v variant) *host {
+	t.Helper()
+	nattest.Require(t, "iptables-nft", "iptables-legacy", "ip6tables-nft", "ip6tables-legacy")
+	// The lock is the machine's, not the namespace's: stay away from others.
+	if os.Getenv("XTABLES_LOCKFILE") == "" {
+		t.Setenv("XTABLES_LOCKFILE", filepath.Join(t.TempDir(), "lock"))
+	}
+	namespace, err := nattest.NewNamespace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { namespace.Close() })
+	h := &host{namespace, v}
+	h.run(t, "iptables", "-t", "mangle", "-N", "KUBE-IPTABLES-HINT")
+	return h
+}
+
+// run runs a tool of the host's variant, "iptables" or "ip6tables-save", say.
+func (h *host) run(t *testing.T, tool string, args ...string) string {
+	t.Helper()
+	return h.runVariant(t, h.variant, tool, args...)
+}
+
+func (h *host) runVariant(t *testing.T, v variant, tool string, args ...string) string {
+	t.Helper()
+	program, rest, dash := strings.Cut(tool, "-")
+	program += "-" + string(v)
+	if dash {
+		program += "-" + rest
+	}
+	var out []byte
+	err := h.Do(func() (err error) {
+		out, err = exec.Command(program, args...).CombinedOutput()
+		return err
+	})
+	if err != nil {
+		t.Fatalf("%s %q: %v\n%s", program, args, err, out)
+	}
+	return string(out)
+}
+
+// do calls f, which must not fail, on the host.
+func (h *host) do(t *testing.T, f func() error) {
+	t.Helper()
+	if err := h.Do(f); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func newBackend(t *testing.T) *Backend {
+	t.Helper()
+	b, err := New(Options{MasqueradeBit: DefaultMasqueradeBit})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+var counters = regexp.MustCompile(`(?m)^#.*\n| \[\d+:\d+\]$`)
+
+// saved returns all rules of all tables and both families.
+func (h *host) saved(t *testing.T) string {
+	t.Helper()
+	return counters.ReplaceAllString(h.run(t, "iptables-save")+h.run(t, "ip6tables-save"), "")
+}
+
+// comparable is what is left of iptables-save without what may differ between
+// two ways to the same rules: the order in the dispatch chains.
+func comparable(saved string) string {
+	lines := strings.Split(saved, "\n")
+	start := 0
+	for i, line := range lines {
+		if strings.HasPrefix(line, "*") || strings.HasPrefix(line, "COMMIT") {
+			sortDispatch(lines[start:i])
+			start = i
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+func sortDispatch(lines []string) {
+	const prefix = "-A " + chainServices + " "
+	var at []int
+	var rules []string
+	for i, line := range lines {
+		if strings.HasPrefix(line, prefix) && !strings.HasSuffix(line, "-j "+chainNodePorts) {
+			at, rules = append(at, i), append(rules, line)
+		}
+	}
+	slices.Sort(rules)
+	for i, rule := range rules {
+		lines[at[i]] = rule
+	}
+}
+
+func eachVariant(t *testing.T, f func(t *testing.T, h *host)) {
+	for _, v := range variants {
+		t.Run(string(v), func(t *testing.T) { f(t, newHost(t, v)) })
+	}
+}
+
+func addrPorts(texts ...string) []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, text := range texts {
+		out = append(out, netip.MustParseAddrPort(text))
+	}
+	return out
+}
+
+var (
+	clusterIPv4 = plan.Masquerade{Outside: netip.MustParsePrefix("10.42.0.0/16")}
+	clusterIPv6 = plan.Masquerade{Outside: netip.MustParsePrefix("fd00:10:42::/64")}
+)
+
+// pageService is the Service of which kube-proxy's rules are in testdata.
+func pageService() plan.Service {
+	return plan.Service{
+		Name: cluster.ServiceName{Namespace: "testing", Name: "echo-server-clusterip"},
+		Ports: []plan.Port{{
+			Protocol: cluster.TCP, Frontend: netip.MustParseAddrPort("10.43.134.253:8080"), Verdict: plan.Forward,
+			Masquerade: clusterIPv4, Endpoints: addrPorts("10.42.0.49:5678", "10.42.1.63:5678", "10.42.1.64:5678"),
+		}},
+	}
+}
+
+// What is read back is, line by line, what kube-proxy 1.37 leaves in nat.
+func TestPage(t *testing.T) {
+	want, err := os.ReadFile("testdata/page.save")
+	if err != nil {
+		t.Fatal(err)
+	}
+	eachVariant(t, func(t *testing.T, h *host) {
+		h.do(t, func() error { return newBackend(t).Sync(t.Context(), []plan.Service{pageService()}) })
+		var got bytes.Buffer
+		for line := range strings.Lines(h.run(t, "iptables-save", "-t", "nat")) {
+			if strings.Contains(line, "KUBE-") {
+				got.WriteString(line)
+			}
+		}
+		diff(t, sortedLines(string(want)), sortedLines(counters.ReplaceAllStringFunc(got.String(), func(s string) string { return " [0:0]" })))
+	})
+}
+
+func sortedLines(text string) string {
+	// The tools sort chains in different ways.
+	chains, rules := []string{}, []string{}
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, ":") {
+			chains = append(chains, line)
+		} else {
+			rules = append(rules, line)
+		}
+	}
+	slices.Sort(chains)
+	slices.SortStableFunc(rules, func(a, b string) int { return strings.Compare(strings.Fields(a)[1], strings.Fields(b)[1]) })
+	return strings.Join(append(chains, rules...), "")
+}
+
+func diff(t *testing.T, want, got string) {
+	t.Helper()
+	if want == got {
+		return
+	}
+	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
+	for i := range max(len(w), len(g)) {
+		var a, b string
+		if i < len(w) {
+			a = w[i]
+		}
+		if i < len(g) {
+			b = g[i]
+		}
+		if a != b {
+			t.Fatalf("line %d:\nwant %s\ngot  %s\nwhole:\n%s", i+1, a, b, got)
+		}
+	}
+}
+
+func services(n, ports, endpoints int) []plan.Service {
+	var out []plan.Service
+	for i := range n {
+		s := plan.Service{Name: cluster.ServiceName{Namespace: "ns", Name: fmt.Sprintf("svc-%d", i)}}
+		vip := netip.AddrFrom4([4]byte{10, 43, byte(i >> 8), byte(i)})
+		for p := range ports {
+			port := plan.Port{Name: fmt.Sprintf("p%d", p), Protocol: cluster.TCP, Verdict: plan.Forward,
+				Frontend: netip.AddrPortFrom(vip, uint16(8000+p)), Masquerade: clusterIPv4}
+			for e := range endpoints {
+				port.Endpoints = append(port.Endpoints, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 42, byte(e), byte(i)}), uint16(5000+p)))
+			}
+			s.Ports = append(s.Ports, port)
+		}
+		out = append(out, s)
+	}
+	return out
+}

@@ -1,0 +1,224 @@
+package iptables
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat"
+	"github.com/clusterip/clusterip/kernelnat/plan"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	file := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(file, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	diff(t, string(want), string(got))
+}
+
+// varied has a port of each kind, in both families.
+func varied() []plan.Service {
+	vip4, vip6 := netip.MustParseAddr("10.43.0.10"), netip.MustParseAddr("fd00:10:43::10")
+	port := func(name string, protocol cluster.Protocol, vip netip.Addr, number uint16, endpoints ...string) plan.Port {
+		p := plan.Port{Name: name, Protocol: protocol, Frontend: netip.AddrPortFrom(vip, number),
+			Verdict: plan.Forward, Masquerade: clusterIPv4, Endpoints: addrPorts(endpoints...)}
+		if vip.Is6() {
+			p.Masquerade = clusterIPv6
+		}
+		return p
+	}
+	refused := port("", cluster.TCP, netip.MustParseAddr("10.43.0.11"), 80)
+	refused.Verdict = plan.Reject
+	refused6 := port("", cluster.TCP, netip.MustParseAddr("fd00:10:43::11"), 80)
+	refused6.Verdict = plan.Reject
+	local := port("here", cluster.TCP, netip.MustParseAddr("10.43.0.12"), 80, "10.42.0.7:8080", "10.42.0.8:8080")
+	local.Local, local.Masquerade = true, plan.Masquerade{}
+	dropped := port("elsewhere", cluster.UDP, netip.MustParseAddr("10.43.0.12"), 80)
+	dropped.Local, dropped.Verdict = true, plan.Drop
+	all := port("", cluster.SCTP, netip.MustParseAddr("10.43.0.13"), 9, "10.42.0.9:9")
+	all.Masquerade = plan.Masquerade{All: true}
+	name := func(s string) cluster.ServiceName { return cluster.ServiceName{Namespace: "testing", Name: s} }
+	return []plan.Service{
+		{Name: name("dns"), Ports: []plan.Port{
+			port("dns", cluster.UDP, vip4, 53, "10.42.0.5:1053", "10.42.1.5:1053"),
+			port("dns-tcp", cluster.TCP, vip4, 53, "10.42.0.5:1053", "10.42.1.5:1053"),
+			port("dns", cluster.UDP, vip6, 53, "[fd00:10:42::5]:1053", "[fd00:10:42::6]:1053"),
+		}},
+		{Name: name("empty"), Ports: []plan.Port{refused, refused6}},
+		{Name: name("local"), Ports: []plan.Port{local, dropped}},
+		{Name: name("masqueraded"), Ports: []plan.Port{all}},
+		{Name: name("without-address")},
+	}
+}
+
+func TestRulesGolden(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		services []plan.Service
+		family   cluster.Family
+	}{
+		{"page", []plan.Service{pageService()}, cluster.IPv4},
+		{"varied4", varied(), cluster.IPv4},
+		{"varied6", varied(), cluster.IPv6},
+		{"none", nil, cluster.IPv6},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var got bytes.Buffer
+			if err := Rules(&got, c.family, c.services, Options{MasqueradeBit: DefaultMasqueradeBit}); err != nil {
+				t.Fatal(err)
+			}
+			golden(t, c.name+".rules", got.Bytes())
+		})
+	}
+}
+
+// Rules prints what Sync sends.
+func TestRulesAreWhatSyncSends(t *testing.T) {
+	h := newHost(t, nft)
+	dir := h.replaceRestore(t, `tee -a $DIR/${0##*/}.in | $REAL "$@"`)
+	all := varied()
+	h.do(t, func() error { return newBackend(t).Sync(t.Context(), all) })
+	for _, f := range families {
+		var want bytes.Buffer
+		if err := Rules(&want, f, all, Options{MasqueradeBit: DefaultMasqueradeBit}); err != nil {
+			t.Fatal(err)
+		}
+		sent, err := os.ReadFile(filepath.Join(dir, command(f)+"-nft-restore.in"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		diff(t, want.String(), string(sent))
+	}
+}
+
+// What Apply sends for changes of the varied Services, in one golden a case.
+func TestChangeGolden(t *testing.T) {
+	page := pageService()
+	with := func(f func(p *plan.Port)) plan.Service {
+		s := pageService()
+		f(&s.Ports[0])
+		return s
+	}
+	none := plan.Service{Name: page.Name}
+	scaled := with(func(p *plan.Port) { p.Endpoints = p.Endpoints[:2] })
+	refused := with(func(p *plan.Port) { p.Endpoints, p.Verdict = nil, plan.Reject })
+	moved := with(func(p *plan.Port) { p.Frontend = netip.MustParseAddrPort("10.43.134.254:8080") })
+	local := with(func(p *plan.Port) { p.Local = true })
+	var got bytes.Buffer
+	for _, c := range []struct {
+		name     string
+		old, new plan.Service
+	}{
+		{"new", none, page}, {"gone", page, none}, {"scaled", page, scaled}, {"refused", page, refused},
+		{"forwarded again", refused, page}, {"moved", page, moved}, {"local", page, local}, {"same", page, page},
+	} {
+		fmt.Fprintf(&got, "# %s\n%s", c.name, changeScript([]kernelnat.Change{{Old: c.old, New: c.new}}, cluster.IPv4, 1000))
+	}
+	golden(t, "changes.rules", got.Bytes())
+}
+
+// What Sync sends where there is something already: each is a state as
+// iptables-save prints it, and the plans for it.
+func TestSyncGolden(t *testing.T) {
+	page, err := os.ReadFile("testdata/page.save")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := pageService()
+	refused.Ports[0].Endpoints, refused.Ports[0].Verdict = nil, plan.Reject
+	const filter = "*filter\n:KUBE-SERVICES - [0:0]\n"
+	var got bytes.Buffer
+	for _, c := range []struct {
+		name     string
+		saved    string
+		services []plan.Service
+	}{
+		{"same in nat", "*nat\n" + string(page), []plan.Service{pageService()}},
+		{"has lost its endpoints", "*nat\n" + string(page) + filter, []plan.Service{refused}},
+		{"flushed by somebody", strings.ReplaceAll("*nat\n"+string(page), "-A KUBE-SEP", "-A NOT-KUBE-SEP"), []plan.Service{pageService()}},
+		{"used by somebody", "*nat\n" + string(page) + "-A CNI -j KUBE-SVC-EF6QQNEDGUCXH6TD\n" + filter, nil},
+	} {
+		fmt.Fprintf(&got, "# %s\n", c.name)
+		s := session{have: parse(t, c.saved).state, chains: nft.chains(), send: func(input []byte) error {
+			got.Write(input)
+			return nil
+		}}
+		if err := s.sync(c.services, dialect{family: cluster.IPv4, bit: DefaultMasqueradeBit, randomFully: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	golden(t, "syncs.rules", got.Bytes())
+}
+
+// A large Apply is sent in transactions of bounded size, each Service whole.
+func TestChangesAreBounded(t *testing.T) {
+	var changes []kernelnat.Change
+	for _, s := range services(100, 1, 9) {
+		changes = append(changes, kernelnat.Change{Old: plan.Service{Name: s.Name}, New: s})
+	}
+	text := string(changeScript(changes, cluster.IPv4, 100))
+	transactions := strings.Split(strings.TrimSuffix(text, "COMMIT\n"), "COMMIT\n")
+	if len(transactions) != 10 {
+		t.Fatalf("%d transactions", len(transactions))
+	}
+	for _, tx := range transactions {
+		if n := strings.Count(tx, "\n:"); n != 100 {
+			t.Errorf("%d chains in one transaction", n)
+		}
+	}
+}
+
+// The rules are as many as kube-proxy's: for each port one that dispatches and
+// one that masquerades, and three for each endpoint.
+func TestNumberOfRules(t *testing.T) {
+	for _, c := range []struct{ services, ports, endpoints, want int }{
+		{0, 0, 0, 5},
+		{1, 1, 1, 10},
+		{1, 1, 10, 37},
+		{10, 1, 2, 85},
+		{10, 2, 10, 645},
+	} {
+		var out bytes.Buffer
+		if err := Rules(&out, cluster.IPv4, services(c.services, c.ports, c.endpoints), Options{}); err != nil {
+			t.Fatal(err)
+		}
+		got := 0
+		for _, tx := range strings.Split(out.String(), "COMMIT\n") {
+			if strings.HasPrefix(tx, "*nat") {
+				got += strings.Count(tx, "\n-A ")
+			}
+		}
+		if got != c.want {
+			t.Errorf("%d Services, %d ports, %d endpoints: %d rules in nat, want %d", c.services, c.ports, c.endpoints, got, c.want)
+		}
+	}
+}
+
+// The cost of a change depends on the Service alone.
+func BenchmarkChange(b *testing.B) {
+	for _, n := range []int{1, 10, 100} {
+		b.Run(fmt.Sprintf("endpoints=%d", n), func(b *testing.B) {
+			old := services(1, 1, n)[0]
+			next := services(1, 1, n+1)[0]
+			for b.Loop() {
+				changeScript([]kernelnat.Change{{Old: old, New: next}}, cluster.IPv4, 1000)
+			}
+		})
+	}
+}

@@ -1,0 +1,136 @@
+package iptables
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+)
+
+// runSize is about how much one run of iptables-restore reads at most: every run
+// reads the names of all chains first, and its input is kept for error messages.
+const runSize = 8 << 20
+
+// session sends transactions of bounded size. After a failed send it does
+// nothing but keep the error.
+type session struct {
+	have   state
+	chains int // the most chains one transaction declares, but for the chains of one Service
+	send   func(input []byte) error
+
+	script script
+	table  string // of the open transaction; "" if there is none
+	err    error
+}
+
+// open goes on with the transaction on a table, or begins one if there is none
+// or it is full.
+func (s *session) open(table string) {
+	if s.table == table && s.script.chains < s.chains {
+		return
+	}
+	s.commit()
+	s.table = table
+	s.script.beginTable(table)
+}
+
+// commit ends the open transaction. It may be sent later, with those after it.
+func (s *session) commit() {
+	if s.table != "" {
+		s.script.commit()
+		s.table = ""
+	}
+	if s.script.buf.Len() >= runSize {
+		s.flush()
+	}
+}
+
+// flush ends the open transaction and sends all that are not sent.
+func (s *session) flush() error {
+	if s.table != "" {
+		s.script.commit()
+		s.table = ""
+	}
+	if s.err == nil && s.script.buf.Len() > 0 {
+		s.err = s.send(s.script.buf.Bytes())
+	}
+	s.script.buf.Reset()
+	return s.err
+}
+
+// write writes the chains that are not there with these rules yet, in one
+// transaction.
+func (s *session) write(table string, chains ...chain) {
+	have := s.have.table(table)
+	var changed []chain
+	for _, c := range chains {
+		if !have.has(c) {
+			changed = append(changed, c)
+		}
+	}
+	if len(changed) > 0 {
+		s.open(table)
+		s.script.write(changed...)
+	}
+}
+
+// link sees to it that the built-in chains of a table lead to ours, once each.
+func (s *session) link(table string) {
+	have := s.have.table(table)
+	for _, j := range jumps {
+		if j.table != table {
+			continue
+		}
+		n := have.count(j)
+		if n == 0 {
+			s.open(table)
+			s.script.insert(j.from, j.rule)
+		}
+		// Two programs that insert at the same time both find it missing.
+		for ; n > 1; n-- {
+			s.open(table)
+			s.script.deleteRule(j.from, j.rule)
+		}
+	}
+}
+
+// removeServiceChains removes the chains of Services that are in nat and not in
+// keep. Nothing else of ours may refer to them any more.
+func (s *session) removeServiceChains(keep map[string]bool) {
+	var names []string
+	for name := range s.have.table(tableNAT).chains {
+		if rank(name) >= 0 && !keep[name] {
+			names = append(names, name)
+		}
+	}
+	slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a, b)) })
+	for batch := range slices.Chunk(names, s.chains) {
+		s.commit()
+		s.remove(tableNAT, batch)
+	}
+}
+
+// remove deletes chains, but only empties those that a foreign rule uses: that
+// rule stays, and they cannot be deleted before it.
+func (s *session) remove(table string, chains []string) {
+	used := make(map[string]bool)
+	for _, u := range s.have.table(table).foreign() {
+		used[u.to] = true
+	}
+	for _, c := range chains {
+		s.open(table)
+		s.script.declare(c)
+	}
+	for _, c := range chains {
+		if !used[c] {
+			s.script.deleteChain(c)
+		}
+	}
+}
+
+// names returns the chains of a table that are ours, sorted.
+func (t *tableState) names() []string { return slices.Sorted(maps.Keys(t.chains)) }
+
+// foreign returns the uses by rules in chains of others.
+func (t *tableState) foreign() []use {
+	return slices.DeleteFunc(slices.Clone(t.uses), func(u use) bool { return slices.Contains(builtinChains, u.from) })
+}

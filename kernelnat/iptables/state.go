@@ -1,0 +1,189 @@
+package iptables
+
+import (
+	"bytes"
+	"fmt"
+	"hash/maphash"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// state is what the kernel holds in one family, by table; a table that is not in
+// it is empty.
+type state map[string]*tableState
+
+// tableState is one table as iptables-save prints it. Of our own chains only a
+// digest is kept.
+type tableState struct {
+	chains map[string]uint64 // our chains, with the digest of their rules
+	uses   []use
+}
+
+// use is a rule in a chain that is not ours, that leads to one of ours.
+type use struct {
+	from, rule, to string
+}
+
+func newTableState() *tableState { return &tableState{chains: make(map[string]uint64)} }
+
+// table returns the state of a table that may not be there.
+func (s state) table(name string) *tableState {
+	if t := s[name]; t != nil {
+		return t
+	}
+	return newTableState()
+}
+
+// has reports whether a chain is there with exactly these rules.
+func (t *tableState) has(c chain) bool {
+	digest, ok := t.chains[c.name]
+	return ok && digest == digestOf(c.rules)
+}
+
+// count says how often a jump is there. Versions of iptables differ in the order
+// in which they print a rule's parts.
+func (t *tableState) count(j jump) int {
+	n, want := 0, sortedWords(j.rule)
+	for _, u := range t.uses {
+		if u.from == j.from && slices.Equal(sortedWords(u.rule), want) {
+			n++
+		}
+	}
+	return n
+}
+
+// parser reads the output of iptables-save as a stream: it can be large.
+type parser struct {
+	state state
+	rest  []byte // an incomplete line
+	name  string // of the table
+	table *tableState
+	err   error
+
+	rules  int  // in all tables
+	hinted bool // the kubelet has left its mark
+}
+
+// Write implements io.Writer.
+func (p *parser) Write(data []byte) (int, error) {
+	n := len(data)
+	for {
+		line, after, found := bytes.Cut(data, []byte("\n"))
+		if !found {
+			p.rest = append(p.rest, data...)
+			return n, nil
+		}
+		if len(p.rest) > 0 {
+			line = append(p.rest, line...)
+			p.rest = p.rest[:0]
+		}
+		p.line(string(line))
+		data = after
+	}
+}
+
+func (p *parser) line(line string) {
+	switch {
+	case strings.HasPrefix(line, "*"):
+		p.name, p.table = line[1:], newTableState()
+		p.state[p.name] = p.table
+	// iptables-nft prints this in place of the rules, and exits with 0, where
+	// another program has put rules into the table that iptables cannot show.
+	case strings.HasPrefix(line, "# Table `"):
+		name, _, _ := strings.Cut(line[len("# Table `"):], "'")
+		if _, used := ownChains[name]; used {
+			p.err = fmt.Errorf("%s Another program has written rules that are none of iptables' into it: move them to a table of their own", line[2:])
+		}
+	case p.table == nil:
+	case strings.HasPrefix(line, ":"):
+		name, _, _ := strings.Cut(line[1:], " ")
+		p.hinted = p.hinted || p.name == tableMangle && slices.Contains(kubeletHints, name)
+		if owned(p.name, name) {
+			p.table.chains[name] = digestOf(nil)
+		}
+	case strings.HasPrefix(line, "-A "):
+		name, rule, _ := strings.Cut(line[3:], " ")
+		p.rules++
+		p.rule(name, rule)
+	}
+}
+
+func (p *parser) rule(from, rule string) {
+	if owned(p.name, from) {
+		p.table.chains[from] = addDigest(p.table.chains[from], rule)
+		return
+	}
+	if !strings.Contains(rule, "KUBE-") {
+		return
+	}
+	w := words(rule)
+	for i, word := range w[1:] {
+		if (w[i] == "-j" || w[i] == "-g") && owned(p.name, word) {
+			p.table.uses = append(p.table.uses, use{from, rule, word})
+		}
+	}
+}
+
+func owned(table, chain string) bool {
+	return table == tableNAT && rank(chain) >= 0 || slices.Contains(ownChains[table], chain)
+}
+
+var digestSeed = maphash.MakeSeed()
+
+func digestOf(rules []string) uint64 {
+	var digest uint64
+	for _, r := range rules {
+		digest = addDigest(digest, r)
+	}
+	return digest
+}
+
+func addDigest(digest uint64, rule string) uint64 {
+	return digest*31 + maphash.String(digestSeed, canonical(rule)) + 1
+}
+
+// canonical replaces a probability by the number the kernel keeps: 31 bits after
+// the binary point. It prints 0.3333333333 as 0.33333333349.
+func canonical(rule string) string {
+	const option = " --probability "
+	before, rest, found := strings.Cut(rule, option)
+	if !found {
+		return rule
+	}
+	number, after, _ := strings.Cut(rest, " ")
+	p, err := strconv.ParseFloat(number, 64)
+	if err != nil {
+		return rule
+	}
+	return fmt.Sprintf("%s%s%d %s", before, option, int64(math.Round(p*(1<<31))), after)
+}
+
+func sortedWords(rule string) []string {
+	w := words(rule)
+	slices.Sort(w)
+	return w
+}
+
+// words splits a rule as iptables-restore does: at spaces outside quotes, a
+// backslash keeping the next character. It returns at least one word.
+func words(rule string) []string {
+	var out []string
+	var word []byte
+	quoted := false
+	for i := 0; i < len(rule); i++ {
+		switch c := rule[i]; {
+		case c == '\\' && i+1 < len(rule):
+			i++
+			word = append(word, rule[i])
+		case c == '"':
+			quoted = !quoted
+		case c == ' ' && !quoted:
+			out, word = append(out, string(word)), nil
+		default:
+			word = append(word, c)
+		}
+	}
+	return append(out, string(word))
+}

@@ -1,0 +1,332 @@
+package iptables
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat"
+	"github.com/clusterip/clusterip/kernelnat/plan"
+)
+
+// replaceRestore makes the tools in a directory of its own those of the host, but for
+// iptables-restore, which is the shell script; it gets REAL, the tool it stands
+// for. It returns the directory, which the script has as DIR.
+func (h *host) replaceRestore(t *testing.T, script string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, command := range []string{"iptables", "ip6tables"} {
+		for _, v := range variants {
+			name := command + "-" + string(v)
+			for _, tool := range []string{name, name + "-save"} {
+				if err := os.Symlink("/usr/sbin/"+tool, filepath.Join(dir, tool)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			text := fmt.Sprintf("#!/bin/sh\nREAL=/usr/sbin/%s-restore DIR=%s\n%s\n", name, dir, script)
+			if err := os.WriteFile(filepath.Join(dir, name+"-restore"), []byte(text), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	t.Setenv("PATH", dir+":/usr/bin:/bin")
+	return dir
+}
+
+func runs(t *testing.T, dir string) int {
+	t.Helper()
+	log, err := os.ReadFile(filepath.Join(dir, "log"))
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	return strings.Count(string(log), "\n")
+}
+
+const recording = `echo run >> $DIR/log; exec $REAL "$@"`
+
+// What is there already is not written again.
+func TestNothingToDo(t *testing.T) {
+	eachVariant(t, func(t *testing.T, h *host) {
+		dir := h.replaceRestore(t, recording)
+		ctx, b := t.Context(), newBackend(t)
+		r := rand.New(rand.NewPCG(1, 1))
+		var all []plan.Service
+		for i := range 20 {
+			all = append(all, randomService(r, i))
+		}
+		h.do(t, func() error { return b.Sync(ctx, all) })
+		before, n := h.saved(t), runs(t, dir)
+		h.do(t, func() error { return b.Sync(ctx, all) })
+		h.do(t, func() error { return newBackend(t).Sync(ctx, all) })
+		var changes []kernelnat.Change
+		for _, s := range all {
+			changes = append(changes, kernelnat.Change{Old: s, New: s})
+		}
+		h.do(t, func() error { return b.Apply(ctx, changes) })
+		if n == 0 || runs(t, dir) != n {
+			t.Errorf("iptables-restore ran %d times the first time and %d times afterwards", n, runs(t, dir)-n)
+		}
+		diff(t, before, h.saved(t))
+	})
+}
+
+// randomService makes one of many plans for Service i; it has no ports at times.
+func randomService(r *rand.Rand, i int) plan.Service {
+	s := plan.Service{Name: cluster.ServiceName{Namespace: "ns", Name: fmt.Sprintf("svc-%d", i)}}
+	vips := []string{fmt.Sprintf("10.43.0.%d", i), fmt.Sprintf("fd00:10:43::%x", i)}
+	for family, vip := range vips {
+		for p := range r.IntN(3) {
+			port := plan.Port{
+				Name:     []string{"a", "b", "c"}[p],
+				Protocol: []cluster.Protocol{cluster.TCP, cluster.UDP, cluster.SCTP}[p],
+				Frontend: netip.AddrPortFrom(netip.MustParseAddr(vip), uint16(80+r.IntN(2))),
+				Local:    r.IntN(4) == 0,
+				Masquerade: []plan.Masquerade{
+					{}, {All: true}, []plan.Masquerade{clusterIPv4, clusterIPv6}[family]}[r.IntN(3)],
+			}
+			port.Verdict = []plan.Verdict{plan.Forward, plan.Forward, plan.Reject, plan.Drop}[r.IntN(4)]
+			if port.Verdict == plan.Forward {
+				for e := range 1 + r.IntN(4) {
+					a := []string{fmt.Sprintf("10.42.0.%d", 2*e+1+r.IntN(2)), fmt.Sprintf("fd00:10:42::%d", 2*e+1+r.IntN(2))}[family]
+					port.Endpoints = append(port.Endpoints, netip.AddrPortFrom(netip.MustParseAddr(a), 5678))
+				}
+			}
+			s.Ports = append(s.Ports, port)
+		}
+	}
+	return s
+}
+
+// A walk of changes leads to what a fresh start gives.
+func TestConverges(t *testing.T) {
+	eachVariant(t, func(t *testing.T, h *host) {
+		seed := rand.Uint64()
+		t.Logf("seed %d", seed)
+		r := rand.New(rand.NewPCG(seed, 0))
+		ctx, b := t.Context(), newBackend(t)
+		all := make([]plan.Service, 6)
+		for i := range all {
+			all[i] = randomService(r, i)
+		}
+		h.do(t, func() error { return b.Sync(ctx, all) })
+		for step := range 24 {
+			var changes []kernelnat.Change
+			for _, i := range r.Perm(len(all))[:1+r.IntN(3)] {
+				next := randomService(r, i)
+				changes = append(changes, kernelnat.Change{Old: all[i], New: next})
+				all[i] = next
+			}
+			h.do(t, func() error { return b.Apply(ctx, changes) })
+			if step%8 != 7 {
+				continue
+			}
+			fresh := newHost(t, h.variant)
+			fresh.do(t, func() error { return newBackend(t).Sync(ctx, all) })
+			diff(t, comparable(fresh.saved(t)), comparable(h.saved(t)))
+		}
+		// And so does a Sync on top of it.
+		for i := range all {
+			all[i] = randomService(r, i)
+		}
+		h.do(t, func() error { return b.Sync(ctx, all) })
+		fresh := newHost(t, h.variant)
+		fresh.do(t, func() error { return newBackend(t).Sync(ctx, all) })
+		diff(t, fresh.saved(t), h.saved(t))
+	})
+}
+
+// foreignRules are other people's, next to ours and within the same tables.
+var foreignRules = [][]string{
+	{"-t", "nat", "-N", "CNI"},
+	{"-t", "nat", "-A", "CNI", "-p", "tcp", "--dport", "9999", "-j", "DNAT", "--to-destination", "10.1.0.1:80"},
+	{"-t", "nat", "-A", "PREROUTING", "-j", "CNI"},
+	{"-t", "nat", "-N", "KUBE-MARK-DROP"},
+	{"-t", "filter", "-N", "KUBE-FIREWALL"},
+	{"-t", "filter", "-A", "KUBE-FIREWALL", "-m", "mark", "--mark", "0x8000", "-j", "DROP"},
+	{"-t", "filter", "-A", "INPUT", "-j", "KUBE-FIREWALL"},
+	{"-t", "filter", "-A", "FORWARD", "-m", "comment", "--comment", "not -j KUBE-SERVICES", "-j", "ACCEPT"},
+}
+
+// proxyRules are left behind by kube-proxy, with features that are not ours.
+var proxyRules = [][]string{
+	{"-t", "nat", "-N", "KUBE-SERVICES"},
+	{"-t", "nat", "-N", "KUBE-NODEPORTS"},
+	{"-t", "nat", "-N", "KUBE-SEP-AAAAAAAAAAAAAAAA"},
+	{"-t", "nat", "-N", "KUBE-SVC-AAAAAAAAAAAAAAAA"},
+	{"-t", "nat", "-N", "KUBE-EXT-AAAAAAAAAAAAAAAA"},
+	{"-t", "nat", "-A", "KUBE-SVC-AAAAAAAAAAAAAAAA", "-j", "KUBE-SEP-AAAAAAAAAAAAAAAA"},
+	{"-t", "nat", "-A", "KUBE-EXT-AAAAAAAAAAAAAAAA", "-j", "KUBE-SVC-AAAAAAAAAAAAAAAA"},
+	{"-t", "nat", "-A", "KUBE-NODEPORTS", "-p", "tcp", "--dport", "30000", "-j", "KUBE-EXT-AAAAAAAAAAAAAAAA"},
+	{"-t", "nat", "-A", "KUBE-SERVICES", "-d", "10.43.9.9", "-j", "KUBE-SVC-AAAAAAAAAAAAAAAA"},
+	{"-t", "nat", "-I", "PREROUTING", "-m", "comment", "--comment", "kubernetes service portals", "-j", "KUBE-SERVICES"},
+	{"-t", "filter", "-N", "KUBE-NODEPORTS"},
+	{"-t", "filter", "-A", "KUBE-NODEPORTS", "-p", "tcp", "--dport", "30001", "-j", "ACCEPT"},
+	{"-t", "filter", "-A", "INPUT", "-m", "comment", "--comment", "kubernetes health check service ports", "-j", "KUBE-NODEPORTS"},
+}
+
+func (h *host) add(t *testing.T, rules [][]string) {
+	t.Helper()
+	for _, rule := range rules {
+		h.run(t, "iptables", rule...)
+	}
+}
+
+// rules returns the rules and chains with or without KUBE- in them.
+func rules(saved string, ours bool) string {
+	var out strings.Builder
+	for line := range strings.Lines(saved) {
+		_, shared, _ := strings.Cut(line, "KUBE-")
+		if isOurs := shared != "" && !slices.ContainsFunc([]string{"KUBE-MARK-DROP", "KUBE-FIREWALL", "KUBE-IPTABLES-HINT", "not -j"},
+			func(s string) bool { return strings.Contains(line, s) }); isOurs == ours {
+			out.WriteString(line)
+		}
+	}
+	return out.String()
+}
+
+// Rules of others stay, before, between and after; those of kube-proxy go.
+func TestForeignRules(t *testing.T) {
+	eachVariant(t, func(t *testing.T, h *host) {
+		h.add(t, foreignRules)
+		foreign := rules(h.saved(t), false)
+		h.add(t, proxyRules)
+		// Somebody else was as fast as we were.
+		h.add(t, proxyRules[9:10])
+
+		ctx, b := t.Context(), newBackend(t)
+		all := []plan.Service{pageService()}
+		h.do(t, func() error { return b.Sync(ctx, all) })
+		saved := h.saved(t)
+		diff(t, foreign, withoutTables(foreign, rules(saved, false)))
+		for _, text := range []string{"AAAA", "30000", "30001"} {
+			if strings.Contains(saved, text) {
+				t.Errorf("%s is left of kube-proxy's rules:\n%s", text, saved)
+			}
+		}
+		if n := strings.Count(saved, "-A PREROUTING -m comment --comment \"kubernetes service portals\""); n != 2 {
+			t.Errorf("%d jumps to KUBE-SERVICES in PREROUTING of the two families, want 2:\n%s", n, saved)
+		}
+		h.do(t, func() error {
+			return b.Apply(ctx, []kernelnat.Change{{Old: all[0], New: plan.Service{Name: all[0].Name}}})
+		})
+		diff(t, foreign, withoutTables(foreign, rules(h.saved(t), false)))
+
+		for range 2 {
+			h.do(t, func() error { return newBackend(t).Cleanup(ctx) })
+			saved = h.saved(t)
+			diff(t, foreign, withoutTables(foreign, rules(saved, false)))
+			if left := rules(saved, true); left != "" {
+				t.Errorf("left after cleanup:\n%s", left)
+			}
+		}
+	})
+}
+
+// withoutTables drops from saved the empty tables that came into being since.
+func withoutTables(before, saved string) string {
+	var out, table strings.Builder
+	known := func(text string) bool { return strings.Contains(text, "-A ") || strings.Contains(before, text) }
+	for line := range strings.Lines(saved) {
+		table.WriteString(line)
+		if line == "COMMIT\n" {
+			if known(table.String()) {
+				out.WriteString(table.String())
+			}
+			table.Reset()
+		}
+	}
+	return out.String()
+}
+
+// Both variants are cleaned, whichever the host uses.
+func TestCleanupOfOtherVariant(t *testing.T) {
+	h := newHost(t, legacy)
+	ctx := t.Context()
+	h.do(t, func() error { return newBackend(t).Sync(ctx, []plan.Service{pageService()}) })
+	h.run(t, "iptables", "-t", "mangle", "-X", "KUBE-IPTABLES-HINT")
+	h.runVariant(t, nft, "iptables", "-t", "mangle", "-N", "KUBE-IPTABLES-HINT")
+	h.do(t, func() error { return newBackend(t).Sync(ctx, []plan.Service{pageService()}) })
+	for _, v := range variants {
+		if saved := h.runVariant(t, v, "iptables-save"); !strings.Contains(saved, "KUBE-SVC-") {
+			t.Fatalf("nothing to clean in %s:\n%s", v, saved)
+		}
+	}
+	h.do(t, func() error { return newBackend(t).Cleanup(ctx) })
+	for _, v := range variants {
+		if left := rules(counters.ReplaceAllString(h.runVariant(t, v, "iptables-save"), ""), true); left != "" {
+			t.Errorf("left in %s:\n%s", v, left)
+		}
+	}
+}
+
+// A foreign rule that uses a chain of ours keeps it, and is reported.
+func TestCleanupOfUsedChain(t *testing.T) {
+	eachVariant(t, func(t *testing.T, h *host) {
+		ctx, b := t.Context(), newBackend(t)
+		h.do(t, func() error { return b.Sync(ctx, []plan.Service{pageService()}) })
+		h.add(t, [][]string{{"-t", "nat", "-N", "CNI"}, {"-t", "nat", "-A", "CNI", "-j", "KUBE-MARK-MASQ"}})
+		err := h.Do(func() error { return b.Cleanup(ctx) })
+		if err == nil || !strings.Contains(err.Error(), `"-A CNI -j KUBE-MARK-MASQ"`) {
+			t.Errorf("error %v", err)
+		}
+		want := ":KUBE-MARK-MASQ -\n-A CNI -j KUBE-MARK-MASQ\n"
+		diff(t, want, rules(h.saved(t), true))
+		h.run(t, "iptables", "-t", "nat", "-F", "CNI")
+		h.do(t, func() error { return b.Cleanup(ctx) })
+		diff(t, "", rules(h.saved(t), true))
+	})
+}
+
+func TestDetect(t *testing.T) {
+	rule := func(v variant, n int) func(*testing.T, *host) {
+		return func(t *testing.T, h *host) {
+			for range n {
+				h.runVariant(t, v, "iptables", "-A", "INPUT", "-j", "ACCEPT")
+			}
+		}
+	}
+	hint := func(v variant, chain string) func(*testing.T, *host) {
+		return func(t *testing.T, h *host) { h.runVariant(t, v, "ip6tables", "-t", "mangle", "-N", chain) }
+	}
+	for _, c := range []struct {
+		name  string
+		setup []func(*testing.T, *host)
+		want  variant
+	}{
+		{"nothing", nil, nft},
+		{"more legacy rules", []func(*testing.T, *host){rule(legacy, 2), rule(nft, 1)}, legacy},
+		{"as many rules", []func(*testing.T, *host){rule(legacy, 1), rule(nft, 1)}, nft},
+		{"hint against rules", []func(*testing.T, *host){rule(legacy, 2), hint(nft, "KUBE-IPTABLES-HINT")}, nft},
+		{"old kubelet", []func(*testing.T, *host){rule(nft, 2), hint(legacy, "KUBE-KUBELET-CANARY")}, legacy},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := newHost(t, nft)
+			h.run(t, "iptables", "-t", "mangle", "-X", "KUBE-IPTABLES-HINT")
+			for _, setup := range c.setup {
+				setup(t, h)
+			}
+			var got variant
+			var loaded bool
+			h.do(t, func() (err error) {
+				if got, err = detect(context.Background()); err != nil {
+					return err
+				}
+				loaded, err = legacyLoaded(cluster.IPv4)
+				return err
+			})
+			if got != c.want {
+				t.Errorf("got %s, want %s", got, c.want)
+			}
+			if c.setup == nil && loaded {
+				t.Error("looking has made legacy tables")
+			}
+		})
+	}
+}

@@ -1,0 +1,77 @@
+package iptables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+
+	"github.com/clusterip/clusterip/cluster"
+)
+
+var families = []cluster.Family{cluster.IPv4, cluster.IPv6}
+
+// detect finds out which variant the host uses, as the iptables-wrappers of
+// Kubernetes do: the one in which the kubelet has left its mark, or else the one
+// with more rules, or else nft. It passes over what is not installed and what the
+// kernel does not support.
+func detect(ctx context.Context) (variant, error) {
+	var best variant
+	var most int
+	var unusable []error
+	for _, v := range variants {
+		rules, usable := 0, false
+		for _, f := range families {
+			p, err := survey(ctx, v, f)
+			switch {
+			case errors.Is(err, exec.ErrNotFound), errors.Is(err, errOtherVariant), errors.Is(err, errUnsupported):
+				unusable = append(unusable, err)
+				continue
+			case err != nil:
+				return "", err
+			case p.hinted:
+				return v, nil
+			}
+			usable = true
+			rules += p.rules
+		}
+		if usable && (best == "" || rules > most) {
+			best, most = v, rules
+		}
+	}
+	if best == "" {
+		return "", unusable[0]
+	}
+	return best, nil
+}
+
+func survey(ctx context.Context, v variant, f cluster.Family) (*parser, error) {
+	t, err := findTools(ctx, v, f)
+	if err != nil {
+		return nil, err
+	}
+	return t.read(ctx)
+}
+
+// legacyLoaded reports whether there is any table of the legacy variant. The
+// tools are no way to find out: a table comes into being when they look at it.
+func legacyLoaded(f cluster.Family) (bool, error) {
+	file := "ip_tables_names"
+	if f == cluster.IPv6 {
+		file = "ip6_tables_names"
+	}
+	// Not /proc/net: that shows the namespace of the first thread.
+	names, err := os.ReadFile("/proc/thread-self/net/" + file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, fmt.Errorf("look for legacy tables: %w", err)
+	}
+	return len(names) > 0, nil
+}
+
+// hasIPv6 reports whether the kernel speaks IPv6.
+func hasIPv6() bool {
+	_, err := os.Stat("/proc/thread-self/net/if_inet6")
+	return err == nil
+}

@@ -1,0 +1,259 @@
+package plan_test
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat/plan"
+)
+
+const node = "node-1"
+
+var (
+	name = cluster.ServiceName{Namespace: "testing", Name: "echo"}
+	vip4 = netip.MustParseAddr("10.43.0.1")
+	vip6 = netip.MustParseAddr("fd00:10:43::1")
+	http = cluster.EndpointPort{Name: "http", Protocol: cluster.TCP, Port: 5678}
+)
+
+// condition is what discovery/v1 says of an endpoint.
+type condition int
+
+const (
+	ready condition = iota
+	notReady
+	terminating // and still serving
+	gone        // terminating and not serving
+)
+
+func endpoint(addr string, c condition, node string, ports ...cluster.EndpointPort) cluster.Endpoint {
+	if ports == nil {
+		ports = []cluster.EndpointPort{http}
+	}
+	return cluster.Endpoint{
+		Addr: netip.MustParseAddr(addr), NodeName: node, Ports: ports,
+		Ready: c == ready, Serving: c == ready || c == terminating, Terminating: c == terminating || c == gone,
+	}
+}
+
+func service(local bool, endpoints ...cluster.Endpoint) *cluster.Service {
+	return cluster.New(cluster.Service{
+		Name: name, Kind: cluster.KindClusterIP, ClusterIPs: []netip.Addr{vip4}, InternalLocal: local,
+		Ports: []cluster.Port{{Name: "http", Protocol: cluster.TCP, Port: 80}},
+	}, endpoints)
+}
+
+func addrPorts(texts ...string) []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, text := range texts {
+		out = append(out, netip.MustParseAddrPort(text))
+	}
+	return out
+}
+
+// Which endpoints count, by condition and by internalTrafficPolicy (KEP-1669).
+func TestEndpoints(t *testing.T) {
+	here, there := node, "node-2"
+	for _, c := range []struct {
+		name      string
+		local     bool
+		endpoints []cluster.Endpoint
+		verdict   plan.Verdict
+		want      []netip.AddrPort
+		draining  []netip.AddrPort
+	}{
+		{name: "none", verdict: plan.Reject},
+		{
+			name:      "ready",
+			endpoints: []cluster.Endpoint{endpoint("10.42.0.2", ready, here), endpoint("10.42.0.1", ready, there)},
+			verdict:   plan.Forward, want: addrPorts("10.42.0.1:5678", "10.42.0.2:5678"),
+		},
+		{
+			name:      "ready before terminating",
+			endpoints: []cluster.Endpoint{endpoint("10.42.0.1", ready, here), endpoint("10.42.0.2", terminating, here), endpoint("10.42.0.3", notReady, here)},
+			verdict:   plan.Forward, want: addrPorts("10.42.0.1:5678"), draining: addrPorts("10.42.0.2:5678"),
+		},
+		{
+			name:      "terminating if none is ready",
+			endpoints: []cluster.Endpoint{endpoint("10.42.0.2", terminating, here), endpoint("10.42.0.3", notReady, here), endpoint("10.42.0.4", gone, here)},
+			verdict:   plan.Forward, want: addrPorts("10.42.0.2:5678"),
+		},
+		{
+			name:      "none serves",
+			endpoints: []cluster.Endpoint{endpoint("10.42.0.3", notReady, here), endpoint("10.42.0.4", gone, here)},
+			verdict:   plan.Reject,
+		},
+		{
+			name:      "another port only",
+			endpoints: []cluster.Endpoint{endpoint("10.42.0.1", ready, here, cluster.EndpointPort{Name: "http", Protocol: cluster.UDP, Port: 5678})},
+			verdict:   plan.Reject,
+		},
+		{
+			name:      "another family only",
+			endpoints: []cluster.Endpoint{endpoint("fd00:10:42::1", ready, here)},
+			verdict:   plan.Reject,
+		},
+		{
+			name: "local", local: true,
+			endpoints: []cluster.Endpoint{endpoint("10.42.0.1", ready, here), endpoint("10.42.1.1", ready, there), endpoint("10.42.2.1", ready, "")},
+			verdict:   plan.Forward, want: addrPorts("10.42.0.1:5678"),
+		},
+		{
+			name: "local terminating, though others are ready elsewhere", local: true,
+			endpoints: []cluster.Endpoint{endpoint("10.42.0.1", terminating, here), endpoint("10.42.1.1", ready, there)},
+			verdict:   plan.Forward, want: addrPorts("10.42.0.1:5678"),
+		},
+		{
+			name: "local, all elsewhere", local: true,
+			endpoints: []cluster.Endpoint{endpoint("10.42.1.1", ready, there), endpoint("10.42.1.2", terminating, there)},
+			verdict:   plan.Drop,
+		},
+		{name: "local, none at all", local: true, verdict: plan.Reject},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ports := plan.Compute(service(c.local, c.endpoints...), node, plan.Options{}).Ports
+			if len(ports) != 1 {
+				t.Fatalf("%d ports", len(ports))
+			}
+			p := ports[0]
+			if p.Verdict != c.verdict || p.Local != c.local {
+				t.Errorf("verdict %v, local %v", p.Verdict, p.Local)
+			}
+			if !slices.Equal(p.Endpoints, c.want) || !slices.Equal(p.Draining, c.draining) {
+				t.Errorf("endpoints %v draining %v, want %v and %v", p.Endpoints, p.Draining, c.want, c.draining)
+			}
+		})
+	}
+}
+
+// Ports are matched by name and protocol, in whichever slice they are, and may
+// have another number at each endpoint.
+func TestNamedPorts(t *testing.T) {
+	metrics := func(number uint16) cluster.EndpointPort {
+		return cluster.EndpointPort{Name: "metrics", Protocol: cluster.TCP, Port: number}
+	}
+	s := service(false)
+	s = cluster.New(cluster.Service{
+		Name: name, ClusterIPs: s.ClusterIPs,
+		Ports: append(s.Ports, cluster.Port{Name: "metrics", Protocol: cluster.TCP, Port: 9000}),
+	},
+		[]cluster.Endpoint{endpoint("10.42.0.1", ready, node, http, metrics(9001))},
+		[]cluster.Endpoint{endpoint("10.42.0.2", ready, node, http, metrics(9002)), endpoint("10.42.0.3", ready, node)},
+	)
+	ports := plan.Compute(s, node, plan.Options{}).Ports
+	if want := addrPorts("10.42.0.1:5678", "10.42.0.2:5678", "10.42.0.3:5678"); !slices.Equal(ports[0].Endpoints, want) {
+		t.Errorf("http: %v, want %v", ports[0].Endpoints, want)
+	}
+	if want := addrPorts("10.42.0.1:9001", "10.42.0.2:9002"); !slices.Equal(ports[1].Endpoints, want) {
+		t.Errorf("metrics: %v, want %v", ports[1].Endpoints, want)
+	}
+	if ports[0].Name != "http" || ports[1].Name != "metrics" || ports[1].Frontend != netip.AddrPortFrom(vip4, 9000) {
+		t.Errorf("ports %v", ports)
+	}
+}
+
+// An address that is in two slices, with different ports, is one endpoint of
+// each port.
+func TestAddressInTwoSlices(t *testing.T) {
+	s := service(false)
+	other := cluster.EndpointPort{Name: "other", Protocol: cluster.TCP, Port: 1}
+	s = cluster.New(*s,
+		[]cluster.Endpoint{endpoint("10.42.0.1", ready, node, http)},
+		[]cluster.Endpoint{endpoint("10.42.0.1", ready, node, http, other)})
+	if got, want := plan.Compute(s, node, plan.Options{}).Ports[0].Endpoints, addrPorts("10.42.0.1:5678"); !slices.Equal(got, want) {
+		t.Errorf("endpoints %v, want %v", got, want)
+	}
+}
+
+func TestDualStack(t *testing.T) {
+	s := cluster.New(cluster.Service{
+		Name: name, ClusterIPs: []netip.Addr{vip6, vip4}, Ports: service(false).Ports,
+	}, []cluster.Endpoint{endpoint("10.42.0.1", ready, node), endpoint("fd00:10:42::1", ready, node)})
+	ports := plan.Compute(s, node, plan.Options{}).Ports
+	if len(ports) != 2 {
+		t.Fatalf("%d ports", len(ports))
+	}
+	for i, want := range []struct {
+		family   cluster.Family
+		frontend netip.Addr
+		endpoint string
+	}{{cluster.IPv6, vip6, "[fd00:10:42::1]:5678"}, {cluster.IPv4, vip4, "10.42.0.1:5678"}} {
+		if p := ports[i]; p.Family() != want.family || p.Frontend.Addr() != want.frontend || !slices.Equal(p.Endpoints, addrPorts(want.endpoint)) {
+			t.Errorf("port %d: %v", i, p)
+		}
+	}
+}
+
+func TestMasquerade(t *testing.T) {
+	cidr4, cidr6 := netip.MustParsePrefix("10.42.0.0/16"), netip.MustParsePrefix("fd00:10:42::/64")
+	both := cluster.New(cluster.Service{Name: name, ClusterIPs: []netip.Addr{vip4, vip6}, Ports: service(false).Ports})
+	for _, c := range []struct {
+		name    string
+		options plan.Options
+		v4, v6  plan.Masquerade
+	}{
+		{name: "nobody"},
+		{"clients outside, both families", plan.Options{ClusterCIDRs: []netip.Prefix{cidr6, cidr4}}, plan.Masquerade{Outside: cidr4}, plan.Masquerade{Outside: cidr6}},
+		{"clients outside, one family", plan.Options{ClusterCIDRs: []netip.Prefix{cidr4}}, plan.Masquerade{Outside: cidr4}, plan.Masquerade{}},
+		{"everybody", plan.Options{ClusterCIDRs: []netip.Prefix{cidr4}, MasqueradeAll: true}, plan.Masquerade{All: true}, plan.Masquerade{All: true}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ports := plan.Compute(both, node, c.options).Ports
+			if ports[0].Masquerade != c.v4 || ports[1].Masquerade != c.v6 {
+				t.Errorf("%v and %v, want %v and %v", ports[0].Masquerade, ports[1].Masquerade, c.v4, c.v6)
+			}
+		})
+	}
+}
+
+func TestWithoutAddress(t *testing.T) {
+	s := cluster.New(cluster.Service{Name: name, Kind: cluster.KindHeadless, Ports: service(false).Ports},
+		[]cluster.Endpoint{endpoint("10.42.0.1", ready, node)})
+	if got := plan.Compute(s, node, plan.Options{}); got.Name != name || len(got.Ports) != 0 {
+		t.Errorf("plan %v", got)
+	}
+}
+
+// However the endpoints are spread over slices, the plan is the same.
+func TestOrderDoesNotMatter(t *testing.T) {
+	endpoints := []cluster.Endpoint{
+		endpoint("10.42.0.1", ready, node), endpoint("10.42.0.2", terminating, node),
+		endpoint("10.42.0.2", ready, node), endpoint("10.42.0.3", terminating, "node-2"),
+	}
+	want := plan.Compute(service(false, endpoints...), node, plan.Options{})
+	slices.Reverse(endpoints)
+	template := service(false)
+	got := plan.Compute(cluster.New(*template, endpoints[:1], endpoints[1:]), node, plan.Options{})
+	if !got.Equal(want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestEqual(t *testing.T) {
+	base := func() plan.Service {
+		return plan.Compute(service(true, endpoint("10.42.0.1", ready, node), endpoint("10.42.0.2", terminating, node)), node, plan.Options{})
+	}
+	if !base().Equal(base()) {
+		t.Fatal("a plan is not equal to itself")
+	}
+	for name, change := range map[string]func(s *plan.Service){
+		"name":       func(s *plan.Service) { s.Name.Name = "other" },
+		"no ports":   func(s *plan.Service) { s.Ports = nil },
+		"port name":  func(s *plan.Service) { s.Ports[0].Name = "other" },
+		"protocol":   func(s *plan.Service) { s.Ports[0].Protocol = cluster.UDP },
+		"frontend":   func(s *plan.Service) { s.Ports[0].Frontend = addrPorts("10.43.0.1:81")[0] },
+		"verdict":    func(s *plan.Service) { s.Ports[0].Verdict = plan.Drop },
+		"local":      func(s *plan.Service) { s.Ports[0].Local = false },
+		"masquerade": func(s *plan.Service) { s.Ports[0].Masquerade.All = true },
+		"endpoints":  func(s *plan.Service) { s.Ports[0].Endpoints = addrPorts("10.42.0.9:5678") },
+		"draining":   func(s *plan.Service) { s.Ports[0].Draining = nil },
+	} {
+		s := base()
+		change(&s)
+		if s.Equal(base()) || base().Equal(s) {
+			t.Errorf("%s is not looked at", name)
+		}
+	}
+}

@@ -1,0 +1,183 @@
+package kernelnat
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat"
+	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/plugin"
+)
+
+// Options is a kernelnat stanza.
+type Options struct {
+	kernelnat.Options
+	// MasqueradeBit is the bit of the packet mark, 0 to 31, that asks for
+	// masquerading.
+	MasqueradeBit uint8
+}
+
+// option reads the arguments of one option of the stanza.
+type option struct {
+	name  string
+	parse func(o *Options, args []string) error
+}
+
+var options = []option{
+	{"backend", parseBackend},
+	{"node_name", parseNodeName},
+	{"cluster_cidr", parseClusterCIDR},
+	{"masquerade_all", func(o *Options, args []string) error {
+		o.Plan.MasqueradeAll = true
+		return noArguments(args)
+	}},
+	{"masquerade_bit", parseMasqueradeBit},
+	{"min_sync_period", parseMinSyncPeriod},
+	{"dry_run", func(o *Options, args []string) error {
+		o.DryRun = true
+		return noArguments(args)
+	}},
+}
+
+// ParseOptions reads the stanza that the controller stands on:
+//
+//	kernelnat {
+//	    backend iptables
+//	    node_name NAME
+//	    cluster_cidr CIDR [CIDR]
+//	    masquerade_all
+//	    masquerade_bit N
+//	    min_sync_period DURATION
+//	    dry_run
+//	}
+//
+// Errors name the line of the Corefile.
+func ParseOptions(c *caddy.Controller) (Options, error) {
+	o := Options{MasqueradeBit: 14}
+	o.NodeName = nodeName()
+	stanzas := 0
+	for c.Next() {
+		if stanzas++; stanzas > 1 {
+			return o, plugin.ErrOnce
+		}
+		if len(c.RemainingArgs()) > 0 {
+			return o, c.Errf("kernelnat takes no arguments, only a block of options")
+		}
+		seen := make(map[string]bool)
+		for c.NextBlock() {
+			name := c.Val()
+			i := slices.IndexFunc(options, func(o option) bool { return o.name == name })
+			if i < 0 {
+				return o, c.Errf("unknown kernelnat option %q: the options are %s", name, optionNames())
+			}
+			if seen[name] {
+				return o, c.Errf("kernelnat option %q is given twice: keep one", name)
+			}
+			seen[name] = true
+			if err := options[i].parse(&o, c.RemainingArgs()); err != nil {
+				return o, c.Errf("kernelnat option %q: %v", name, err)
+			}
+		}
+	}
+	return o, nil
+}
+
+func optionNames() string {
+	names := make([]string, len(options))
+	for i, o := range options {
+		names[i] = o.name
+	}
+	return strings.Join(names, ", ")
+}
+
+// nodeName is the default of node_name: $NODE_NAME, which a DaemonSet sets from
+// spec.nodeName, or else the host's name as the kubelet would register it.
+func nodeName() string {
+	if name := os.Getenv("NODE_NAME"); name != "" {
+		return name
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return ""
+	}
+	return strings.ToLower(strings.TrimSpace(host))
+}
+
+func noArguments(args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("takes no argument, got %q", args)
+	}
+	return nil
+}
+
+func oneArgument(args []string, what string) (string, error) {
+	if len(args) != 1 {
+		return "", fmt.Errorf("needs one argument, %s, got %d", what, len(args))
+	}
+	return args[0], nil
+}
+
+func parseBackend(_ *Options, args []string) error {
+	name, err := oneArgument(args, "iptables")
+	if err == nil && name != "iptables" {
+		err = fmt.Errorf("%q is not available in this version: use iptables", name)
+	}
+	return err
+}
+
+func parseNodeName(o *Options, args []string) (err error) {
+	o.NodeName, err = oneArgument(args, "the name of this machine's Node")
+	return err
+}
+
+func parseClusterCIDR(o *Options, args []string) error {
+	if len(args) < 1 || len(args) > 2 {
+		return fmt.Errorf("needs the pod range, one CIDR of each family at most, got %d", len(args))
+	}
+	seen := make(map[cluster.Family]bool)
+	for _, arg := range args {
+		cidr, err := netip.ParsePrefix(arg)
+		if err != nil {
+			return fmt.Errorf("%q is not a CIDR such as 10.42.0.0/16", arg)
+		}
+		family := cluster.FamilyOf(cidr.Addr())
+		if seen[family] {
+			return fmt.Errorf("has two %s ranges: give one that covers both", family)
+		}
+		seen[family] = true
+		o.Plan.ClusterCIDRs = append(o.Plan.ClusterCIDRs, cidr.Masked())
+	}
+	return nil
+}
+
+func parseMasqueradeBit(o *Options, args []string) error {
+	text, err := oneArgument(args, "a number from 0 to 31")
+	if err != nil {
+		return err
+	}
+	bit, err := strconv.ParseUint(text, 10, 8)
+	if err != nil || bit > 31 {
+		return fmt.Errorf("%q is not a number from 0 to 31", text)
+	}
+	o.MasqueradeBit = uint8(bit)
+	return nil
+}
+
+func parseMinSyncPeriod(o *Options, args []string) error {
+	text, err := oneArgument(args, "a duration such as 100ms")
+	if err != nil {
+		return err
+	}
+	period, err := time.ParseDuration(text)
+	if err != nil || period < 0 {
+		return fmt.Errorf("%q is not a duration such as 100ms", text)
+	}
+	o.MinSyncPeriod = period
+	return nil
+}

@@ -1,0 +1,82 @@
+package kernelnat
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/clusterip/clusterip/kernelnat"
+	"github.com/clusterip/clusterip/kernelnat/plan"
+	"github.com/coredns/caddy"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+func TestParseOptions(t *testing.T) {
+	t.Setenv("NODE_NAME", "node-1")
+	tests := []struct {
+		name, stanza string
+		want         Options
+	}{
+		{"defaults", `kernelnat`, Options{
+			Options: kernelnat.Options{NodeName: "node-1"}, MasqueradeBit: 14,
+		}},
+		{"everything", `kernelnat {
+			backend iptables
+			node_name worker
+			cluster_cidr 10.42.7.9/16 fd42::/48
+			masquerade_all
+			masquerade_bit 15
+			min_sync_period 100ms
+			dry_run
+		}`, Options{
+			Options: kernelnat.Options{
+				Plan: plan.Options{
+					ClusterCIDRs:  []netip.Prefix{netip.MustParsePrefix("10.42.0.0/16"), netip.MustParsePrefix("fd42::/48")},
+					MasqueradeAll: true,
+				},
+				NodeName: "worker", MinSyncPeriod: 100 * time.Millisecond, DryRun: true,
+			},
+			MasqueradeBit: 15,
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := ParseOptions(caddy.NewTestController("dns", tt.stanza))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, got, cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestParseOptionsErrors(t *testing.T) {
+	tests := []struct{ stanza, want string }{
+		{"kernelnat yes", "takes no arguments"},
+		{"kernelnat {\n backed iptables\n}", `Testfile:2 - Error during parsing: unknown kernelnat option "backed": the options are backend, `},
+		{"kernelnat {\n dry_run\n dry_run\n}", `Testfile:3 - Error during parsing: kernelnat option "dry_run" is given twice`},
+		{"kernelnat {\n dry_run on\n}", "takes no argument"},
+		{"kernelnat {\n backend\n}", "needs one argument"},
+		{"kernelnat {\n backend ipvs\n}", "use iptables"},
+		{"kernelnat {\n node_name\n}", "needs one argument"},
+		{"kernelnat {\n cluster_cidr\n}", "got 0"},
+		{"kernelnat {\n cluster_cidr 10.42.0.0\n}", "not a CIDR"},
+		{"kernelnat {\n cluster_cidr 10.42.0.0/16 10.44.0.0/16\n}", "two IPv4 ranges"},
+		{"kernelnat {\n masquerade_bit 32\n}", "number from 0 to 31"},
+		{"kernelnat {\n min_sync_period -1s\n}", "not a duration"},
+		{"kernelnat {\n min_sync_period 5\n}", "not a duration"},
+		{"kernelnat\nkernelnat", "once per Server Block"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.stanza, func(t *testing.T) {
+			_, err := ParseOptions(caddy.NewTestController("dns", tt.stanza))
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error %v, want one with %q", err, tt.want)
+			}
+		})
+	}
+}

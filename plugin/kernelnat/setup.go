@@ -1,0 +1,87 @@
+// Package kernelnat is the CoreDNS directive that switches the NAT half on. It
+// serves no queries: like health, it ties a thing of its own to the life of the
+// server. The work is done by the package of the same name in the module's root.
+package kernelnat
+
+import (
+	"context"
+	"errors"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat"
+	"github.com/clusterip/clusterip/kernelnat/iptables"
+	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/core/dnsserver"
+	"github.com/coredns/coredns/plugin"
+	clog "github.com/coredns/coredns/plugin/pkg/log"
+)
+
+const name = "kernelnat"
+
+var log = clog.NewWithPlugin(name)
+
+func init() { plugin.Register(name, setup) }
+
+func setup(c *caddy.Controller) error {
+	o, err := ParseOptions(c)
+	if err != nil {
+		return plugin.Error(name, err)
+	}
+	config := dnsserver.GetConfig(c)
+	n := &nat{options: o}
+	c.OnStartup(func() error {
+		source, ok := config.Handler("clusterip").(interface{ Store() *cluster.Store })
+		if !ok {
+			return plugin.Error(name, errors.New("there is no clusterip in this server block: add it, kernelnat takes its Services from there"))
+		}
+		n.store = source.Store()
+		return n.start()
+	})
+	// On a reload the new instance starts before the old one is shut down. Two
+	// writers would undo each other's work, so the old one pauses first.
+	c.OnRestart(n.stop)
+	c.OnRestartFailed(n.start)
+	c.OnShutdown(n.stop)
+	return nil
+}
+
+// nat is the running NAT half of one server block.
+type nat struct {
+	options Options
+	store   *cluster.Store
+	cancel  context.CancelFunc
+	done    chan struct{}
+}
+
+func (n *nat) start() error {
+	backend, err := iptables.New(iptables.Options{MasqueradeBit: n.options.MasqueradeBit})
+	if err != nil {
+		return plugin.Error(name, err)
+	}
+	controller := kernelnat.New(n.options.Options, backend, log)
+	if n.options.DryRun {
+		log.Info("dry_run is set: the kernel is not touched. To switch NAT on, remove dry_run and run as root or with CAP_NET_ADMIN")
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	n.cancel, n.done = cancel, done
+	go func() {
+		defer close(done)
+		if err := controller.Run(ctx, n.store); !errors.Is(err, context.Canceled) {
+			log.Errorf("NAT stopped: %v", err)
+		}
+	}()
+	return nil
+}
+
+// stop ends the controller and leaves its rules in the kernel. It may be called
+// more than once.
+func (n *nat) stop() error {
+	if n.cancel == nil {
+		return nil
+	}
+	n.cancel()
+	<-n.done
+	n.cancel = nil
+	return nil
+}
