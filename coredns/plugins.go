@@ -1,7 +1,12 @@
 package main
 
 import (
+	"slices"
+
 	"github.com/coredns/coredns/core/dnsserver"
+
+	_ "github.com/clusterip/clusterip/plugin/clusterip"
+	_ "github.com/clusterip/clusterip/plugin/kernelnat"
 
 	// The plugins a cluster DNS server needs. Left out are the cloud, etcd,
 	// nomad and Datadog ones: their SDKs would triple the binary.
@@ -58,4 +63,9 @@ import (
 	_ "github.com/coredns/coredns/plugin/whoami"
 )
 
-var _ = dnsserver.Directives
+// Directives are the plugins' order in the chain; ours stand where the plugin
+// they replace stands, so that changing one word of a Corefile changes no order.
+func init() {
+	at := slices.Index(dnsserver.Directives, "kubernetes")
+	dnsserver.Directives = slices.Insert(dnsserver.Directives, at, "clusterip", "kernelnat")
+}

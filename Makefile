@@ -1,0 +1,39 @@
+# make demo, make test: each does all set-up on a fresh Debian 12 with Go and root.
+
+# Package and a command it brings. What is there already is not installed again.
+PACKAGES = iptables:iptables nftables:nft conntrack:conntrack iproute2:ip \
+           bind9-host:host bind9-dnsutils:dig curl:curl gcc:gcc
+# The tools live in sbin, which the PATH of a login through plain su lacks.
+export PATH := $(PATH):/usr/sbin:/sbin
+
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.7.0
+ARGS =
+
+.PHONY: build demo test lint bench setup
+
+build:
+	go build -o coredns/coredns ./coredns
+
+demo: setup build
+	./coredns/coredns demo $(ARGS)
+
+# The race detector slows packets but not the kernel, and every test runs under it.
+test: setup
+	go test -race -timeout 20m ./...
+
+lint:
+	@test -z "$$(gofmt -l .)" || { echo "not gofmt-ed:"; gofmt -l .; exit 1; }
+	go vet ./...
+	go run $(STATICCHECK) ./...
+
+bench:
+	go test -run '^$$' -bench . -benchmem ./plugin/... ./kernelnat/... ./cluster/...
+
+setup:
+	@missing=; for pair in $(PACKAGES); do \
+	  command -v "$${pair#*:}" >/dev/null || missing="$$missing $${pair%:*}"; done; \
+	test -z "$$missing" && exit 0; \
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+	  echo "missing on this machine:$$missing (packet tests will skip)"; exit 0; fi; \
+	echo "installing:$$missing"; \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+
+	"github.com/clusterip/clusterip/cluster/manifest"
+	"github.com/coredns/caddy"
+)
+
+// runCheck validates the Corefile with every plugin's own parser, and the
+// manifests it names. It starts nothing and writes nothing.
+func runCheck(args []string) int {
+	flags := flag.NewFlagSet("coredns check", flag.ContinueOnError)
+	conf := confFlag(flags)
+	if err := flags.Parse(args); err != nil || flags.NArg() > 0 {
+		fmt.Fprintln(os.Stderr, "usage: coredns check [-conf FILE]")
+		return 2
+	}
+	input, done, err := subcommandCorefile(*conf)
+	defer done()
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	if err := caddy.ValidateAndExecuteDirectives(input, nil, true); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	found, err := blocks(input)
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	faults := 0
+	for _, b := range found {
+		faults += checkManifests(b.names.Manifest)
+	}
+	if faults > 0 {
+		return 1
+	}
+	fmt.Fprintf(os.Stderr, "%s is sound, and so are the manifests of its %d clusterip stanzas.\n", input.Path(), len(found))
+	return 0
+}
+
+// checkManifests prints what is wrong in a folder and returns how much is.
+func checkManifests(options manifest.Options) (faults int) {
+	_, problems, err := manifest.Load(options)
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	for _, p := range problems {
+		if p.Severity == manifest.Error {
+			faults++
+			fmt.Println(p)
+		} else {
+			fmt.Fprintln(os.Stderr, p)
+		}
+	}
+	return faults
+}

@@ -1,0 +1,35 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/clusterip/clusterip/kernelnat/iptables"
+)
+
+const cleanupTimeout = 2 * time.Minute
+
+// runCleanup removes all rules that kernelnat ever writes. It needs no running
+// instance and no Corefile.
+func runCleanup(args []string) int {
+	flags := flag.NewFlagSet("coredns cleanup", flag.ContinueOnError)
+	if err := flags.Parse(args); err != nil || flags.NArg() > 0 {
+		fmt.Fprintln(os.Stderr, "usage: coredns cleanup")
+		return 2
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
+	defer cancel()
+	backend, err := iptables.New(iptables.Options{})
+	if err == nil {
+		err = backend.Cleanup(ctx)
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "cleanup: %v\n", err)
+		return 1
+	}
+	fmt.Fprintln(os.Stderr, "No rule of kernelnat is left in iptables, nft and legacy variant, IPv4 and IPv6.")
+	return 0
+}

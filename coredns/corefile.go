@@ -1,0 +1,133 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/clusterip/clusterip/corefile"
+	"github.com/clusterip/clusterip/plugin/clusterip"
+	"github.com/clusterip/clusterip/plugin/kernelnat"
+	"github.com/coredns/caddy"
+	"github.com/coredns/caddy/caddyfile"
+	"github.com/coredns/coredns/core/dnsserver"
+)
+
+const serverType = "dns"
+
+// defaultCorefile is what CoreDNS loads without -conf: ./Corefile, or else the
+// built-in example, unpacked where it can be edited.
+func defaultCorefile(string) (caddy.Input, error) {
+	input, err := readCorefile(caddy.DefaultConfigFile)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return input, err
+	}
+	dir, remove, err := unpackStandalone()
+	if err != nil {
+		return nil, err
+	}
+	caddy.OnProcessExit = append(caddy.OnProcessExit, remove)
+	// The example runs in its own folder, as it does from corefile/standalone:
+	// its relative paths hold, and a reload finds the Corefile there.
+	if err := os.Chdir(dir); err != nil {
+		return nil, err
+	}
+	fmt.Fprintf(os.Stderr, "No Corefile here and no -conf: serving the example in %s until this ends; edit it and ask again.\n", dir)
+	return readCorefile(caddy.DefaultConfigFile)
+}
+
+func readCorefile(path string) (caddy.Input, error) {
+	contents, err := os.ReadFile(filepath.Clean(path))
+	if err != nil {
+		return nil, err
+	}
+	return caddy.CaddyfileInput{Contents: contents, Filepath: path, ServerTypeName: serverType}, nil
+}
+
+// unpackStandalone writes the built-in example to a new temporary folder.
+func unpackStandalone() (dir string, remove func(), err error) {
+	dir, err = os.MkdirTemp("", "clusterip-")
+	if err != nil {
+		return "", nil, fmt.Errorf("unpack the example Corefile: %w", err)
+	}
+	remove = func() { os.RemoveAll(dir) }
+	if err := os.CopyFS(dir, corefile.Standalone()); err != nil {
+		remove()
+		return "", nil, fmt.Errorf("unpack the example Corefile: %w", err)
+	}
+	return dir, remove, nil
+}
+
+// confFlag adds CoreDNS's -conf to a subcommand.
+func confFlag(flags *flag.FlagSet) *string {
+	return flags.String("conf", "", "Corefile to read (default: ./Corefile, or else the built-in example)")
+}
+
+// subcommandCorefile loads the Corefile that the server would load.
+func subcommandCorefile(conf string) (input caddy.Input, done func(), err error) {
+	done = func() {}
+	if conf != "" {
+		input, err = readCorefile(conf)
+		return input, done, err
+	}
+	input, err = readCorefile(caddy.DefaultConfigFile)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return input, done, err
+	}
+	dir, done, err := unpackStandalone()
+	if err != nil {
+		return nil, done, err
+	}
+	if err := os.Chdir(dir); err != nil {
+		return nil, done, err
+	}
+	input, err = readCorefile(caddy.DefaultConfigFile)
+	return input, done, err
+}
+
+// block is what one server block of a Corefile says about Services.
+type block struct {
+	names clusterip.Options
+	nat   kernelnat.Options // the defaults without kernelnat
+}
+
+// blocks returns the server blocks that have clusterip.
+func blocks(input caddy.Input) ([]block, error) {
+	parsed, err := caddyfile.Parse(input.Path(), bytes.NewReader(input.Body()), dnsserver.Directives)
+	if err != nil {
+		return nil, err
+	}
+	var out []block
+	for _, server := range parsed {
+		if _, ok := server.Tokens["clusterip"]; !ok {
+			continue
+		}
+		stanza := func(directive string) *caddy.Controller {
+			return &caddy.Controller{
+				Dispenser:       caddyfile.NewDispenserTokens(input.Path(), server.Tokens[directive]),
+				ServerBlockKeys: server.Keys,
+			}
+		}
+		var b block
+		if b.names, err = clusterip.ParseOptions(stanza("clusterip"), root(server)); err != nil {
+			return nil, err
+		}
+		if b.nat, err = kernelnat.ParseOptions(stanza("kernelnat")); err != nil {
+			return nil, err
+		}
+		out = append(out, b)
+	}
+	return out, nil
+}
+
+// root is the folder that the root directive of a server block names, or "".
+func root(server caddyfile.ServerBlock) string {
+	if tokens := server.Tokens["root"]; len(tokens) == 2 {
+		return tokens[1].Text
+	}
+	return ""
+}

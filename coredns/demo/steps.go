@@ -1,0 +1,199 @@
+package demo
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// script is the walk-through.
+var script = []scene{
+	{"Apply the manifests", apply},
+	{"The Service has a name and a stable address", names},
+	{"The node's kernel translates the address", rules},
+	{"The kernel picks a pod at random", chain},
+	{"Connections are balanced", balance},
+	{"An edit does not change the address", edit},
+	{"A headless Service: the name has all pods' addresses", headless},
+	{"The pods of a StatefulSet have names", statefulSet},
+	{"Scale the Deployment from 3 to 5: the name follows", scaleUp},
+	{"Back to a ClusterIP: the shares followed", backToClusterIP},
+	{"Scale the Deployment from 5 to 2", scaleDown},
+}
+
+const (
+	serviceName  = "echo-server-clusterip"
+	fullName     = serviceName + ".testing.svc.cluster.local"
+	serviceChain = "KUBE-SVC-EF6QQNEDGUCXH6TD" // of testing/echo-server-clusterip, tcp
+	listRules    = "iptables -t nat -L KUBE-SERVICES -n | grep " + serviceName
+	listChain    = "iptables -t nat -L " + serviceChain + " -n --line-numbers"
+)
+
+var serviceCIDR = netip.MustParsePrefix("10.43.0.0/16")
+
+func apply(p *play) error {
+	err := p.do(onNode, "cp examples/deployment.yaml examples/service.yaml examples/statefulset.yaml manifests/")
+	if err != nil {
+		return err
+	}
+	p.screen.note("(The demo plays the controllers and the kubelet: it starts the pods and writes their manifests.)")
+	if err := p.stage.scale(3); err != nil {
+		return err
+	}
+	for _, pod := range dbPods {
+		if err := p.stage.startPod(pod); err != nil {
+			return err
+		}
+	}
+	return p.show(onNode, "grep -H podIP: manifests/pod-*", "three pods of the Deployment, two of the StatefulSet", linesWith("podIP", 5))
+}
+
+func names(p *play) error {
+	err := p.show(inClient, "host "+serviceName, "the short name, in the same namespace, has one address in "+serviceCIDR.String(),
+		func(out string) error {
+			addrs, err := addresses(out, fullName)
+			if err != nil {
+				return err
+			}
+			if len(addrs) != 1 || !serviceCIDR.Contains(addrs[0]) {
+				return fmt.Errorf("the addresses are %v", addrs)
+			}
+			p.clusterIP = addrs[0]
+			return nil
+		})
+	if err != nil {
+		return err
+	}
+	if err := p.show(inClient, "host "+fullName, "the full name has the same", resolvesTo(fullName, p.clusterIP)); err != nil {
+		return err
+	}
+	return p.show(inClient, "host "+p.clusterIP.String(), "and the address has the name", contains("domain name pointer "+fullName+"."))
+}
+
+func rules(p *play) error {
+	return p.show(onNode, "iptables -t nat -L -n | grep KUBE-SVC", "the Service's line, with the page's chain name",
+		p.serviceRule(8080))
+}
+
+func chain(p *play) error {
+	return p.show(onNode, listChain, "the page's lines: 33 % for pod 1, 50 % of the rest for pod 2, what is left for pod 3",
+		p.chainOfPage)
+}
+
+func balance(p *play) error {
+	pods := echoPods[:3]
+	err := p.show(inClient, "curl -sS http://echo-server-clusterip:8080", "one of the pods says hello", helloFrom(pods))
+	if err != nil {
+		return err
+	}
+	return p.connect(300, pods)
+}
+
+func edit(p *play) error {
+	if err := p.do(onNode, "sed -i 's/port: 8080/port: 9090/' manifests/service.yaml"); err != nil {
+		return err
+	}
+	err := p.show(onNode, listRules, "the edit has arrived, on the same address", p.serviceRule(9090))
+	if err != nil {
+		return err
+	}
+	if err := p.show(inClient, "host "+serviceName, "the name has still the same address", resolvesTo(fullName, p.clusterIP)); err != nil {
+		return err
+	}
+	if err := p.do(onNode, "cp examples/service.yaml manifests/"); err != nil {
+		return err
+	}
+	return p.show(onNode, listRules, "as before", p.serviceRule(8080))
+}
+
+func headless(p *play) error {
+	if err := p.do(onNode, "cp examples/service-headless.yaml manifests/service.yaml"); err != nil {
+		return err
+	}
+	err := p.show(inClient, "host "+serviceName, "the addresses of all three pods", resolvesTo(fullName, ips(echoPods[:3])...))
+	if err != nil {
+		return err
+	}
+	return p.show(onNode, "iptables -t nat -L -n | grep -c "+serviceName, "no rule is left of the ClusterIP", equals("0"))
+}
+
+func statefulSet(p *play) error {
+	const governor = "db.testing.svc.cluster.local"
+	if err := p.show(inClient, "host db", "the governing Service has both pods", resolvesTo(governor, ips(dbPods)...)); err != nil {
+		return err
+	}
+	for _, pod := range dbPods {
+		name := pod.Name + "." + governor
+		if err := p.show(inClient, "host "+name, "one pod's own address", resolvesTo(name, pod.IP)); err != nil {
+			return err
+		}
+	}
+	return p.show(inClient, "curl -sS http://db-1.db:5678", "the short form reaches that pod", equals(hello(dbPods[1])))
+}
+
+func scaleUp(p *play) error {
+	if err := p.scale(5); err != nil {
+		return err
+	}
+	return p.show(inClient, "host "+serviceName, "the addresses of all five pods", resolvesTo(fullName, ips(echoPods)...))
+}
+
+func backToClusterIP(p *play) error {
+	if err := p.do(onNode, "cp examples/service.yaml manifests/"); err != nil {
+		return err
+	}
+	err := p.show(inClient, "host "+serviceName, "one address again: "+p.clusterIP.String(), resolvesTo(fullName, p.clusterIP))
+	if err != nil {
+		return err
+	}
+	if err := p.show(onNode, listChain, "five pods: 20 %, 25 %, 33 %, 50 % and the rest", chainOf(echoPods)); err != nil {
+		return err
+	}
+	return p.connect(500, echoPods)
+}
+
+func scaleDown(p *play) error {
+	pods := echoPods[:2]
+	if err := p.scale(len(pods)); err != nil {
+		return err
+	}
+	if err := p.show(onNode, listChain, "two pods: 50 % and the rest", chainOf(pods)); err != nil {
+		return err
+	}
+	if err := p.stage.stopRemoved(); err != nil {
+		return err
+	}
+	// With "pods verified" a pod's address has a name while there is such a pod.
+	gone, stays := podDNSName(echoPods[2]), podDNSName(pods[0])
+	if err := p.show(inClient, "host "+gone, "a removed pod's name is gone", contains("NXDOMAIN")); err != nil {
+		return err
+	}
+	if err := p.show(inClient, "host "+stays, "a remaining one's is not", resolvesTo(stays, pods[0].IP)); err != nil {
+		return err
+	}
+	if err := p.show(inClient, "host "+serviceName, "and the Service's address stays", resolvesTo(fullName, p.clusterIP)); err != nil {
+		return err
+	}
+	return p.connect(300, pods)
+}
+
+// scale edits the Deployment and then does the controller's part.
+func (p *play) scale(replicas int) error {
+	err := p.do(onNode, fmt.Sprintf("sed -i 's/replicas: .*/replicas: %d/' manifests/deployment.yaml", replicas))
+	if err != nil {
+		return err
+	}
+	return p.stage.scale(replicas)
+}
+
+func ips(pods []podSpec) []netip.Addr {
+	addrs := make([]netip.Addr, len(pods))
+	for i, pod := range pods {
+		addrs[i] = pod.IP
+	}
+	return addrs
+}
+
+func podDNSName(pod podSpec) string {
+	return strings.ReplaceAll(pod.IP.String(), ".", "-") + ".testing.pod.cluster.local"
+}

@@ -1,0 +1,116 @@
+// Package docs runs the commands that README.md and docs/ tell people to run:
+// every fenced block marked sh, beside a server started as the README says.
+package docs
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/miekg/dns"
+)
+
+const repository = "../.."
+
+func TestCommands(t *testing.T) {
+	nattest.Require(t, "dig", "iptables")
+	bin := t.TempDir()
+	build := exec.Command("go", "build", "-o", filepath.Join(bin, "coredns"), repository+"/coredns")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build coredns: %v\n%s", err, out)
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	n, err := nattest.NewNode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { n.Close() })
+	serve(t, n)
+
+	files, err := filepath.Glob(repository + "/docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := 0
+	for _, file := range append(files, repository+"/README.md", repository+"/plugin/kernelnat/README.md", repository+"/plugin/clusterip/README.md") {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line, block := range shellBlocks(string(text)) {
+			blocks++
+			t.Run(fmt.Sprintf("%s:%d", filepath.Base(file), line), func(t *testing.T) {
+				cmd := exec.Command("sh", "-e", "-c", block)
+				cmd.Dir = repository
+				var out bytes.Buffer
+				cmd.Stdout, cmd.Stderr = &out, &out
+				if err := n.Do(cmd.Run); err != nil {
+					t.Errorf("%s\n%v\n%s", block, err, out.String())
+				}
+			})
+		}
+	}
+	if blocks == 0 {
+		t.Error("no commands found: is the pattern still right?")
+	}
+}
+
+// serve runs coredns without arguments in an empty folder.
+func serve(t *testing.T, n *nattest.Node) {
+	t.Helper()
+	var log bytes.Buffer
+	server := exec.Command("coredns")
+	server.Dir = t.TempDir()
+	server.Stdout, server.Stderr = &log, &log
+	if err := n.Do(server.Start); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		server.Process.Signal(syscall.SIGTERM)
+		server.Wait()
+		if t.Failed() {
+			t.Logf("log of coredns:\n%s", log.String())
+		}
+	})
+	query := new(dns.Msg).SetQuestion("db.testing.svc.cluster.local.", dns.TypeA)
+	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		conn, err := n.Dial(t.Context(), "udp", netip.MustParseAddrPort("127.0.0.1:1053"))
+		if err == nil {
+			var reply *dns.Msg
+			reply, _, err = (&dns.Client{Timeout: time.Second}).ExchangeWithConn(query, &dns.Conn{Conn: conn})
+			conn.Close()
+			if err == nil && len(reply.Answer) == 2 {
+				return
+			}
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("coredns without arguments does not answer: %v\n%s", err, log.String())
+		}
+	}
+}
+
+// shellBlocks returns the blocks marked sh by their line. Lines with make are
+// left out: they run this test.
+func shellBlocks(text string) map[int]string {
+	blocks := make(map[int]string)
+	start := 0
+	for i, line := range strings.Split(text, "\n") {
+		switch {
+		case start == 0 && strings.TrimSpace(line) == "```sh":
+			start = i + 1
+		case start > 0 && strings.TrimSpace(line) == "```":
+			start = 0
+		case start > 0 && !strings.HasPrefix(strings.TrimSpace(line), "make "):
+			blocks[start] += line + "\n"
+		}
+	}
+	return blocks
+}

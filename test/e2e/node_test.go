@@ -1,0 +1,285 @@
+// Package e2e runs the real program on a node of its own: manifests in, and out
+// come DNS answers and translated packets, which are all that the tests look at.
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/miekg/dns"
+)
+
+// patience bounds every wait for something that should come about.
+const patience = 15 * time.Second
+
+const corefile = `.:53 {
+	bind 10.42.0.1
+	errors
+	clusterip cluster.local in-addr.arpa ip6.arpa {
+		manifests %[1]s
+		state %[2]s
+		service_cidr 10.43.0.0/16 fd00:10:43::/108
+	}
+	kernelnat {
+		node_name node-1
+		cluster_cidr 10.42.0.0/16 fd00:10:42::/64
+	}
+}
+`
+
+var dnsServer = netip.MustParseAddrPort("10.42.0.1:53")
+
+// program is the binary that TestMain built.
+var program string
+
+func TestMain(m *testing.M) {
+	os.Exit(buildAndRun(m))
+}
+
+func buildAndRun(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "clusterip-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	program = filepath.Join(dir, "coredns")
+	build := exec.Command("go", "build", "-race", "-o", program, "../../coredns")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build coredns: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// node is a nattest.Node with a folder of manifests.
+type node struct {
+	*nattest.Node
+	t         *testing.T
+	manifests string
+	state     string
+	conf      string
+}
+
+func newNode(t *testing.T) *node {
+	t.Helper()
+	nattest.Require(t, "iptables", "ip6tables", "iptables-save")
+	n, err := nattest.NewNode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := n.Close(); err != nil {
+			t.Errorf("close node: %v", err)
+		}
+	})
+	dir := t.TempDir()
+	out := &node{
+		Node: n, t: t,
+		manifests: filepath.Join(dir, "manifests"),
+		state:     filepath.Join(dir, "state.json"),
+		conf:      filepath.Join(dir, "Corefile"),
+	}
+	if err := os.Mkdir(out.manifests, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	text := fmt.Sprintf(corefile, out.manifests, out.state)
+	if err := os.WriteFile(out.conf, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// pod makes a pod with echo servers, and its manifest.
+func (n *node) pod(name string, addrs ...string) *nattest.Host {
+	n.t.Helper()
+	var ips []netip.Addr
+	for _, a := range addrs {
+		ips = append(ips, netip.MustParseAddr(a))
+	}
+	host, err := n.AddPod(name, ips...)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	for _, serve := range []func(uint16) error{host.ServeTCP, host.ServeUDP} {
+		if err := serve(5678); err != nil {
+			n.t.Fatal(err)
+		}
+	}
+	n.write(name+".yaml", podManifest(name, addrs...))
+	return host
+}
+
+func podManifest(name string, addrs ...string) string {
+	var ips strings.Builder
+	for _, a := range addrs {
+		fmt.Fprintf(&ips, "  - ip: %q\n", a)
+	}
+	return fmt.Sprintf(`apiVersion: v1
+kind: Pod
+metadata:
+  name: %s
+  namespace: testing
+  labels: {app: echo}
+spec:
+  nodeName: node-1
+  containers: [{name: echo, image: echo}]
+status:
+  podIPs:
+%s  conditions: [{type: Ready, status: "True"}]
+`, name, ips.String())
+}
+
+const echoService = `apiVersion: v1
+kind: Service
+metadata:
+  name: echo
+  namespace: testing
+spec:
+  selector: {app: echo}
+  ipFamilyPolicy: RequireDualStack
+  clusterIPs: [10.43.0.7, "fd00:10:43::7"]
+  ports:
+  - {name: tcp, protocol: TCP, port: 8080, targetPort: 5678}
+  - {name: udp, protocol: UDP, port: 8080, targetPort: 5678}
+`
+
+var (
+	echoIPv4 = netip.MustParseAddrPort("10.43.0.7:8080")
+	echoIPv6 = netip.MustParseAddrPort("[fd00:10:43::7]:8080")
+)
+
+// write puts a manifest in place as an editor that cares does: whole.
+func (n *node) write(name, text string) {
+	n.t.Helper()
+	path := filepath.Join(n.manifests, name)
+	if err := os.WriteFile(path+".new", []byte(text), 0o644); err != nil {
+		n.t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+func (n *node) remove(name string) {
+	n.t.Helper()
+	if err := os.Remove(filepath.Join(n.manifests, name)); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// process is a running program.
+type process struct {
+	cmd    *exec.Cmd
+	t      *testing.T
+	output *bytes.Buffer // to be read after stop
+}
+
+// start runs the program on the node. The test's end stops it and shows its log
+// if the test failed.
+func (n *node) start() *process {
+	n.t.Helper()
+	p := &process{t: n.t, output: new(bytes.Buffer)}
+	p.cmd = exec.Command(program, "-conf", n.conf)
+	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
+	if err := n.Do(p.cmd.Start); err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(func() {
+		p.stop(syscall.SIGTERM)
+		if n.t.Failed() {
+			n.t.Logf("log of the program:\n%s", p.output)
+		}
+	})
+	return p
+}
+
+// stop ends the program and waits for it. A race it found fails the test.
+func (p *process) stop(signal syscall.Signal) {
+	p.t.Helper()
+	if p.cmd.ProcessState != nil {
+		return
+	}
+	p.cmd.Process.Signal(signal)
+	kill := time.AfterFunc(patience, func() { p.cmd.Process.Kill() })
+	p.cmd.Wait()
+	if !kill.Stop() {
+		p.t.Errorf("the program did not end within %v of %v", patience, signal)
+	}
+	if strings.Contains(p.output.String(), "WARNING: DATA RACE") {
+		p.t.Errorf("data race in the program:\n%s", p.output)
+	}
+}
+
+// eventually fails the test unless the condition comes true in good time.
+func eventually(t *testing.T, what string, condition func() error) {
+	t.Helper()
+	var err error
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if err = condition(); err == nil {
+			return
+		}
+	}
+	t.Fatalf("%s: not within %v: %v", what, patience, err)
+}
+
+// ask makes one connection or flow from a host.
+func ask(from *nattest.Host, network string, to netip.AddrPort) (nattest.Reply, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	return from.Ask(ctx, network, to)
+}
+
+func reaches(from *nattest.Host, network string, to netip.AddrPort) func() error {
+	return func() error {
+		_, err := ask(from, network, to)
+		return err
+	}
+}
+
+// lookup asks the program's DNS from within a host.
+func lookup(from *nattest.Host, name string, qtype uint16) (*dns.Msg, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	conn, err := from.Dial(ctx, "udp", dnsServer)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	m := new(dns.Msg).SetQuestion(name, qtype)
+	reply, _, err := new(dns.Client).ExchangeWithConnContext(ctx, m, &dns.Conn{Conn: conn})
+	return reply, err
+}
+
+// kernelRules returns what the node's kernel holds of both families, with the
+// counters and the comments of iptables-save left out.
+func (n *node) kernelRules() string {
+	n.t.Helper()
+	var all strings.Builder
+	for _, save := range []string{"iptables-save", "ip6tables-save"} {
+		cmd := exec.Command(save)
+		var out bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, io.Discard
+		if err := n.Do(cmd.Run); err != nil {
+			n.t.Fatalf("%s: %v", save, err)
+		}
+		for line := range strings.Lines(out.String()) {
+			if !strings.HasPrefix(line, "#") {
+				line, _, _ = strings.Cut(line, " [")
+				all.WriteString(strings.TrimSpace(line) + "\n")
+			}
+		}
+	}
+	return all.String()
+}
