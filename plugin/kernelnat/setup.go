@@ -22,11 +22,20 @@ var log = clog.NewWithPlugin(name)
 
 func init() { plugin.Register(name, setup) }
 
+// onePerServer is the key under which the server's storage notes that it has a
+// kernelnat.
+type onePerServer struct{}
+
 func setup(c *caddy.Controller) error {
 	o, err := ParseOptions(c)
 	if err != nil {
 		return plugin.Error(name, err)
 	}
+	// Each would take the other's rules for leftovers and remove them.
+	if c.Get(onePerServer{}) != nil {
+		return plugin.Error(name, c.Errf("kernelnat is in two server blocks: keep one, the kernel's rules have one writer"))
+	}
+	c.Set(onePerServer{}, true)
 	config := dnsserver.GetConfig(c)
 	n := &nat{options: o}
 	c.OnStartup(func() error {
