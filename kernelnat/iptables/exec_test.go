@@ -3,6 +3,7 @@ package iptables
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
+	"github.com/clusterip/clusterip/kernelnat/nattest"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
@@ -115,13 +117,10 @@ func TestNoTools(t *testing.T) {
 
 func TestNoCapability(t *testing.T) {
 	h := newHost(t, nft)
-	setpriv, err := exec.LookPath("setpriv")
-	if err != nil {
-		t.Skip("needs setpriv, of the package util-linux")
-	}
+	nattest.Require(t, "setpriv")
 	dir := t.TempDir()
 	for _, tool := range []string{"iptables-nft", "iptables-nft-save", "iptables-nft-restore"} {
-		text := "#!/bin/sh\nexec " + setpriv + " --bounding-set -net_admin --inh-caps -net_admin /usr/sbin/" + tool + ` "$@"` + "\n"
+		text := fmt.Sprintf("#!/bin/sh\nexec %s --bounding-set -net_admin --inh-caps -net_admin %s \"$@\"\n", realTool(t, "setpriv"), realTool(t, tool))
 		if err := os.WriteFile(filepath.Join(dir, tool), []byte(text), 0o755); err != nil {
 			t.Fatal(err)
 		}

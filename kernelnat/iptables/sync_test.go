@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -26,11 +27,11 @@ func (h *host) replaceRestore(t *testing.T, script string) string {
 		for _, v := range variants {
 			name := command + "-" + string(v)
 			for _, tool := range []string{name, name + "-save"} {
-				if err := os.Symlink("/usr/sbin/"+tool, filepath.Join(dir, tool)); err != nil {
+				if err := os.Symlink(realTool(t, tool), filepath.Join(dir, tool)); err != nil {
 					t.Fatal(err)
 				}
 			}
-			text := fmt.Sprintf("#!/bin/sh\nREAL=/usr/sbin/%s-restore DIR=%s\n%s\n", name, dir, script)
+			text := fmt.Sprintf("#!/bin/sh\nREAL=%s DIR=%s\n%s\n", realTool(t, name+"-restore"), dir, script)
 			if err := os.WriteFile(filepath.Join(dir, name+"-restore"), []byte(text), 0o755); err != nil {
 				t.Fatal(err)
 			}
@@ -40,6 +41,16 @@ func (h *host) replaceRestore(t *testing.T, script string) string {
 	return dir
 }
 
+func realTool(t *testing.T, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// runs says how often the script recording was run.
 func runs(t *testing.T, dir string) int {
 	t.Helper()
 	log, err := os.ReadFile(filepath.Join(dir, "log"))
