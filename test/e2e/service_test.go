@@ -293,3 +293,56 @@ func TestPortTakenNamesTheAddress(t *testing.T) {
 		t.Errorf("the error does not name the address:\n%s", out)
 	}
 }
+
+// While endpoints come and go and the program is killed and started, not one new
+// connection may fail: the pods themselves all stay up.
+func TestNewConnectionsNeverFail(t *testing.T) {
+	n := newNode(t)
+	client := n.pod("client", "10.42.0.2")
+	n.remove("client.yaml")
+	for i := range 4 {
+		n.pod(fmt.Sprint("echo-", i), fmt.Sprint("10.42.0.1", i), fmt.Sprint("fd00:10:42::1", i))
+	}
+	n.write("service.yaml", echoService)
+	p := n.start()
+	eventually(t, "an answer", reaches(client, "tcp", echoIPv4))
+
+	stop, failed := make(chan struct{}), make(chan error, 1)
+	made := 0
+	go func() {
+		defer close(failed)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if _, err := ask(client, "tcp", echoIPv4); err != nil {
+				failed <- err
+				return
+			}
+			made++
+		}
+	}()
+	for round := range 6 {
+		// The last pod's place is the one that changes; its server stays.
+		n.remove("echo-3.yaml")
+		n.write(fmt.Sprintf("other-%d.yaml", round), strings.NewReplacer("name: echo", fmt.Sprint("name: other-", round),
+			"  clusterIPs: [10.43.0.7, \"fd00:10:43::7\"]\n", "").Replace(echoService))
+		eventually(t, "the pod out of the rules", n.rulesLack("10.42.0.13:5678"))
+		if round%2 == 1 {
+			p.stop(syscall.SIGKILL)
+			p = n.start()
+		}
+		n.write("echo-3.yaml", podManifest("echo-3", "10.42.0.13", "fd00:10:42::13"))
+		eventually(t, "the pod in the rules", n.rulesHave("10.42.0.13:5678"))
+	}
+	close(stop)
+	if err := <-failed; err != nil {
+		t.Errorf("a connection failed after %d that did not: %v", made, err)
+	}
+	if made < 100 {
+		t.Errorf("only %d connections were made", made)
+	}
+	t.Logf("%d connections", made)
+}
