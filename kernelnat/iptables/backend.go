@@ -6,8 +6,9 @@
 // chains, the jumps to them; everything else in the tables stays. It uses the
 // variant, nft or legacy, that the host uses. It serves ClusterIPs only.
 //
-// It needs CAP_NET_ADMIN and iptables 1.4.20 or newer: iptables, iptables-save
-// and iptables-restore, and the same for ip6tables if there are IPv6 Services.
+// It needs CAP_NET_ADMIN and the tools iptables, iptables-save and
+// iptables-restore, and the same for ip6tables if there are IPv6 Services. Before
+// version 1.6.2 they do not wait for the xtables lock and have no --random-fully.
 //
 // Start with render (a Service's rules), then sync and changeScript (what is sent
 // to iptables-restore, and in which order).

@@ -50,16 +50,8 @@ func cleanup(ctx context.Context, v variant, f cluster.Family) error {
 func (s *session) clean() error {
 	var errs []error
 	for _, table := range []string{tableFilter, tableNAT, tableMangle} {
+		errs = append(errs, s.unlink(table))
 		have := s.have.table(table)
-		for _, u := range have.uses {
-			if slices.Contains(builtinChains, u.from) {
-				s.open(table)
-				s.script.deleteRule(u.from, u.rule)
-				continue
-			}
-			errs = append(errs, fmt.Errorf("chain %s of table %s is emptied but cannot be deleted while the rule %q uses it: delete that rule and run again",
-				u.to, table, "-A "+u.from+" "+u.rule))
-		}
 		fixed := slices.DeleteFunc(slices.Clone(ownChains[table]), func(c string) bool {
 			_, there := have.chains[c]
 			return !there
@@ -75,5 +67,25 @@ func (s *session) clean() error {
 		s.remove(table, fixed)
 		s.commit()
 	}
-	return errors.Join(append([]error{s.flush()}, errs...)...)
+	return errors.Join(append(errs, s.flush())...)
+}
+
+// unlink removes the rules of the built-in chains that lead to ours. It returns
+// what keeps chains in use after that.
+func (s *session) unlink(table string) error {
+	var errs []error
+	var others []use
+	have := s.have.table(table)
+	for _, u := range have.uses {
+		if slices.Contains(builtinChains, u.from) {
+			s.open(table)
+			s.script.deleteRule(u.from, u.rule)
+			continue
+		}
+		others = append(others, u)
+		errs = append(errs, fmt.Errorf("chain %s of table %s is emptied but cannot be deleted while the rule %q uses it: delete that rule and run again",
+			u.to, table, "-A "+u.from+" "+u.rule))
+	}
+	have.uses = others
+	return errors.Join(errs...)
 }

@@ -41,12 +41,13 @@ func (e execution) do(ctx context.Context) error {
 	// A process that left the group may still hold the pipes.
 	cmd.WaitDelay = time.Second
 
+	start := time.Now()
 	err := cmd.Run()
 	switch name := filepath.Base(e.path); {
 	case err == nil:
 		return nil
 	case ctx.Err() != nil:
-		return fmt.Errorf("%s was killed before it had ended: %w", name, ctx.Err())
+		return fmt.Errorf("%s was killed after %v, its work half done or not at all: %w", name, time.Since(start).Round(time.Millisecond), ctx.Err())
 	case !errors.As(err, new(*exec.ExitError)):
 		return fmt.Errorf("run %s: %w", name, err)
 	default:

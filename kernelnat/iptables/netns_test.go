@@ -23,7 +23,7 @@ type host struct {
 	variant variant
 }
 
-func newHost(t *testing.T, v variant) *host {
+func newHost(t testing.TB, v variant) *host {
 	t.Helper()
 	nattest.Require(t, "iptables-nft", "iptables-legacy", "ip6tables-nft", "ip6tables-legacy")
 	// The lock is the machine's, not the namespace's: stay away from others.
@@ -41,12 +41,12 @@ func newHost(t *testing.T, v variant) *host {
 }
 
 // run runs a tool of the host's variant, "iptables" or "ip6tables-save", say.
-func (h *host) run(t *testing.T, tool string, args ...string) string {
+func (h *host) run(t testing.TB, tool string, args ...string) string {
 	t.Helper()
 	return h.runVariant(t, h.variant, tool, args...)
 }
 
-func (h *host) runVariant(t *testing.T, v variant, tool string, args ...string) string {
+func (h *host) runVariant(t testing.TB, v variant, tool string, args ...string) string {
 	t.Helper()
 	program, rest, dash := strings.Cut(tool, "-")
 	program += "-" + string(v)
@@ -65,14 +65,14 @@ func (h *host) runVariant(t *testing.T, v variant, tool string, args ...string) 
 }
 
 // do calls f, which must not fail, on the host.
-func (h *host) do(t *testing.T, f func() error) {
+func (h *host) do(t testing.TB, f func() error) {
 	t.Helper()
 	if err := h.Do(f); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func newBackend(t *testing.T) *Backend {
+func newBackend(t testing.TB) *Backend {
 	t.Helper()
 	b, err := New(Options{MasqueradeBit: DefaultMasqueradeBit})
 	if err != nil {

@@ -2,7 +2,6 @@ package iptables
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 )
 
@@ -109,11 +108,11 @@ func (s *session) removeServiceChains(keep map[string]bool) {
 	}
 }
 
-// remove deletes chains, but only empties those that a foreign rule uses: that
-// rule stays, and they cannot be deleted before it.
+// remove deletes chains, but only empties those that a rule of somebody else
+// uses: that rule stays, and they cannot be deleted before it.
 func (s *session) remove(table string, chains []string) {
 	used := make(map[string]bool)
-	for _, u := range s.have.table(table).foreign() {
+	for _, u := range s.have.table(table).uses {
 		used[u.to] = true
 	}
 	for _, c := range chains {
@@ -125,12 +124,4 @@ func (s *session) remove(table string, chains []string) {
 			s.script.deleteChain(c)
 		}
 	}
-}
-
-// names returns the chains of a table that are ours, sorted.
-func (t *tableState) names() []string { return slices.Sorted(maps.Keys(t.chains)) }
-
-// foreign returns the uses by rules in chains of others.
-func (t *tableState) foreign() []use {
-	return slices.DeleteFunc(slices.Clone(t.uses), func(u use) bool { return slices.Contains(builtinChains, u.from) })
 }

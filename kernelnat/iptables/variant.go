@@ -15,8 +15,8 @@ var families = []cluster.Family{cluster.IPv4, cluster.IPv6}
 
 // detect finds out which variant the host uses, as the iptables-wrappers of
 // Kubernetes do: the one in which the kubelet has left its mark, or else the one
-// with more rules, or else nft. It passes over what is not installed and what the
-// kernel does not support.
+// with more rules, or else nft. It passes over what is not installed, what the
+// kernel does not support, and what may not be looked at.
 func detect(ctx context.Context) (variant, error) {
 	var best variant
 	var most int
@@ -26,7 +26,8 @@ func detect(ctx context.Context) (variant, error) {
 		for _, f := range families {
 			p, err := survey(ctx, v, f)
 			switch {
-			case errors.Is(err, exec.ErrNotFound), errors.Is(err, errOtherVariant), errors.Is(err, errUnsupported):
+			// The list of legacy tables is for root alone to read.
+			case errors.Is(err, exec.ErrNotFound), errors.Is(err, errOtherVariant), errors.Is(err, errUnsupported), errors.Is(err, fs.ErrPermission):
 				unusable = append(unusable, err)
 				continue
 			case err != nil:
