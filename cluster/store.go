@@ -55,7 +55,7 @@ type Store struct {
 	namespaces  map[string]struct{}
 	pods        map[PodName]*Pod
 	nodes       map[string]*Node
-	subscribers []Subscriber
+	subscribers []*Subscriber
 
 	generation atomic.Uint64
 	synced     chan struct{}
@@ -100,7 +100,7 @@ func (s *Store) Apply(u Update) {
 	}
 	s.generation.Add(1)
 	for _, subscriber := range s.subscribers {
-		subscriber(u)
+		(*subscriber)(u)
 	}
 	if u.Synced {
 		s.syncOnce.Do(func() { close(s.synced) })
@@ -116,12 +116,18 @@ func set[K comparable, V any](m map[K]*V, k K, v *V) {
 }
 
 // Subscribe hands the present state to the subscriber as one Update, and from
-// then on each change.
-func (s *Store) Subscribe(subscriber Subscriber) {
+// then on each change, until unsubscribe is called.
+func (s *Store) Subscribe(subscriber Subscriber) (unsubscribe func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	subscriber(s.snapshot())
-	s.subscribers = append(s.subscribers, subscriber)
+	entry := &subscriber
+	s.subscribers = append(s.subscribers, entry)
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.subscribers = slices.DeleteFunc(s.subscribers, func(e *Subscriber) bool { return e == entry })
+	}
 }
 
 // Snapshot returns the whole present state as one Update, sorted by name.

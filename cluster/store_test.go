@@ -151,3 +151,16 @@ func TestStoreConcurrency(t *testing.T) {
 		}
 	}
 }
+
+func TestStoreUnsubscribe(t *testing.T) {
+	s := NewStore()
+	var first, second int
+	unsubscribe := s.Subscribe(func(Update) { first++ })
+	s.Subscribe(func(Update) { second++ })
+	unsubscribe()
+	unsubscribe()
+	s.Apply(Update{})
+	if first != 1 || second != 2 {
+		t.Errorf("the one that left saw %d updates, want 1; the other %d, want 2", first, second)
+	}
+}

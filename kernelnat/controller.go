@@ -76,20 +76,22 @@ func (c *Controller) Run(ctx context.Context, store *cluster.Store) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	store.Subscribe(c.enqueue)
+	defer store.Subscribe(c.enqueue)()
 	retry := firstRetry
 	for {
-		pause := c.options.MinSyncPeriod
-		switch err := c.sync(ctx); {
+		err := c.sync(ctx)
+		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case err != nil:
-			c.log.Errorf("%v; trying again in %v", err, retry)
-			pause, retry = retry, min(2*retry, lastRetry)
+			c.log.Errorf("%v; trying again in %v, or with the next change", err, retry)
+			err = c.waitToRetry(ctx, retry)
+			retry = min(2*retry, lastRetry)
 		default:
+			err = c.wait(ctx)
 			retry = firstRetry
 		}
-		if err := c.wait(ctx, pause); err != nil {
+		if err != nil {
 			return err
 		}
 	}
@@ -111,19 +113,12 @@ func (c *Controller) enqueue(u cluster.Update) {
 	}
 }
 
-// wait returns when the pause is over and there is something to do.
-func (c *Controller) wait(ctx context.Context, pause time.Duration) error {
-	if pause > 0 {
-		timer := time.NewTimer(pause)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			return ctx.Err()
+// wait returns when something has changed, but not before MinSyncPeriod is over.
+func (c *Controller) wait(ctx context.Context) error {
+	if c.options.MinSyncPeriod > 0 {
+		if err := sleep(ctx, c.options.MinSyncPeriod, nil); err != nil {
+			return err
 		}
-	}
-	if c.dirty || !c.stale.Empty() {
-		return nil
 	}
 	select {
 	case <-c.wake:
@@ -131,6 +126,31 @@ func (c *Controller) wait(ctx context.Context, pause time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// waitToRetry returns after the retry delay or, once the least delay is over, as
+// soon as something has changed: what failed may concern another family or the
+// flow table, and must not hold up what can be written.
+func (c *Controller) waitToRetry(ctx context.Context, retry time.Duration) error {
+	least := max(firstRetry, c.options.MinSyncPeriod)
+	if err := sleep(ctx, least, nil); err != nil || retry <= least {
+		return err
+	}
+	return sleep(ctx, retry-least, c.wake)
+}
+
+// sleep returns after the delay, or earlier if wake has something; a nil wake
+// never has.
+func sleep(ctx context.Context, delay time.Duration, wake <-chan struct{}) error {
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-wake:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
 }
 
 // sync takes the pending changes and writes them, or everything if the kernel's

@@ -207,6 +207,26 @@ func TestFailureIsRetriedWhole(t *testing.T) {
 	})
 }
 
+// A change that comes while retries are far apart is tried soon.
+func TestChangeIsNotHeldUpByRetries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, backend := cluster.NewStore(), newMemory()
+		backend.fail = func() error { return errors.New("ip6tables: not there") }
+		store.Apply(cluster.Update{Synced: true, Services: []cluster.ServiceUpdate{service("a", "10.42.0.1")}})
+		run(t, Options{}, backend, store)
+		time.Sleep(10 * lastRetry)
+		synctest.Wait()
+		backend.takeCalls()
+		for len(backend.takeCalls()) == 0 { // until a retry has just failed
+			time.Sleep(firstRetry / 5)
+			synctest.Wait()
+		}
+		time.Sleep(2 * firstRetry)
+		store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{service("b", "10.42.0.2")}})
+		wantCalls(t, backend, "sync 2")
+	})
+}
+
 func TestDryRunWritesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, backend := cluster.NewStore(), newMemory()

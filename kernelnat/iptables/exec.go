@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -36,7 +37,11 @@ func (e execution) do(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, e.path, e.args...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C") // messages are looked at
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(e.stdin), e.stdout, stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// A tool that outlives this process, waiting for a lock, would write after
+	// the next one has read. The signal comes when the thread ends, so keep it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	// A process that left the group may still hold the pipes.
 	cmd.WaitDelay = time.Second

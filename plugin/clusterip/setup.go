@@ -7,14 +7,11 @@
 package clusterip
 
 import (
-	"context"
-	"errors"
 	"net"
 	"net/netip"
 	"sync"
 	"time"
 
-	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/cluster/manifest"
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
@@ -48,53 +45,23 @@ func setup(c *caddy.Controller) error {
 		h.Next = next
 		return h
 	})
-	r := &runner{source: source, store: h.store}
+	own := serverOf(c)
+	r := &runner{source: source, store: h.store, server: own, release: func() {
+		h.counted.remove()
+		p.report(nil)
+	}}
 	c.OnStartup(r.start)
+	c.OnRestartFailed(func() error {
+		stopSources(func(s *server) bool { return s != own })
+		return nil
+	})
 	// On a reload this comes after the next instance has started. Stopping any
 	// sooner would leave the old objects behind if the reload failed.
 	c.OnShutdown(func() error {
-		r.stop()
-		h.counted.remove()
-		p.report(nil)
+		stopSources(func(s *server) bool { return s == own })
 		return nil
 	})
 	return nil
-}
-
-// runner runs the source of a Store from start to stop.
-type runner struct {
-	source *manifest.Source
-	store  *cluster.Store
-	cancel context.CancelFunc
-	done   chan struct{}
-}
-
-// start returns when the Store is synced, or after a while without.
-func (r *runner) start() error {
-	ctx, cancel := context.WithCancel(context.Background())
-	r.cancel, r.done = cancel, make(chan struct{})
-	go func() {
-		defer close(r.done)
-		if err := r.source.Run(ctx, r.store); err != nil && !errors.Is(err, context.Canceled) {
-			log.Errorf("manifests are not followed any more: %v", err)
-		}
-	}()
-	timeout := time.NewTimer(syncTimeout)
-	defer timeout.Stop()
-	select {
-	case <-r.store.Synced():
-	case <-r.done:
-	case <-timeout.C:
-		log.Warningf("manifests are not read after %s: answering SERVFAIL until they are", syncTimeout)
-	}
-	return nil
-}
-
-func (r *runner) stop() {
-	if r.cancel != nil {
-		r.cancel()
-		<-r.done
-	}
 }
 
 // problems logs what is wrong with the manifests, each problem once as long as

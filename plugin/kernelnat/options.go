@@ -143,8 +143,11 @@ func parseClusterCIDR(o *Options, args []string) error {
 	seen := make(map[cluster.Family]bool)
 	for _, arg := range args {
 		cidr, err := netip.ParsePrefix(arg)
-		if err != nil {
+		if err != nil || cidr.Addr().Is4In6() {
 			return fmt.Errorf("%q is not a CIDR such as 10.42.0.0/16", arg)
+		}
+		if cidr.Bits() == 0 {
+			return fmt.Errorf("%s holds every address, so nobody is outside it: leave the option out", cidr)
 		}
 		family := cluster.FamilyOf(cidr.Addr())
 		if seen[family] {

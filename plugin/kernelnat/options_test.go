@@ -66,6 +66,8 @@ func TestParseOptionsErrors(t *testing.T) {
 		{"kernelnat {\n cluster_cidr\n}", "got 0"},
 		{"kernelnat {\n cluster_cidr 10.42.0.0\n}", "not a CIDR"},
 		{"kernelnat {\n cluster_cidr 10.42.0.0/16 10.44.0.0/16\n}", "two IPv4 ranges"},
+		{"kernelnat {\n cluster_cidr ::/0\n}", "leave the option out"},
+		{"kernelnat {\n cluster_cidr ::ffff:10.42.0.0/112\n}", "not a CIDR"},
 		{"kernelnat {\n masquerade_bit 32\n}", "number from 0 to 31"},
 		{"kernelnat {\n min_sync_period -1s\n}", "not a duration"},
 		{"kernelnat {\n min_sync_period 5\n}", "not a duration"},

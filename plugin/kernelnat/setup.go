@@ -6,6 +6,7 @@ package kernelnat
 import (
 	"context"
 	"errors"
+	"sync"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
@@ -54,12 +55,20 @@ func setup(c *caddy.Controller) error {
 	return nil
 }
 
-// nat is the running NAT half of one server block.
+// nat is the NAT half of one server.
 type nat struct {
 	options Options
 	store   *cluster.Store
 	cancel  context.CancelFunc
 	done    chan struct{}
+}
+
+// running is the one nat of this process that runs. CoreDNS discards the server
+// of a reload that failed late without shutting it down; so when the old server's
+// nat starts again, it ends what the discarded one left running.
+var running struct {
+	sync.Mutex
+	nat *nat
 }
 
 func (n *nat) start() error {
@@ -71,6 +80,12 @@ func (n *nat) start() error {
 	if n.options.DryRun {
 		log.Info("dry_run is set: the kernel is not touched. To switch NAT on, remove dry_run and run as root or with CAP_NET_ADMIN")
 	}
+	running.Lock()
+	defer running.Unlock()
+	if running.nat != nil {
+		running.nat.end()
+	}
+	running.nat = n
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	n.cancel, n.done = cancel, done
@@ -83,14 +98,18 @@ func (n *nat) start() error {
 	return nil
 }
 
-// stop ends the controller and leaves its rules in the kernel. It may be called
-// more than once.
+// stop ends the controller, if it runs, and leaves its rules in the kernel.
 func (n *nat) stop() error {
-	if n.cancel == nil {
-		return nil
+	running.Lock()
+	defer running.Unlock()
+	if running.nat == n {
+		n.end()
+		running.nat = nil
 	}
+	return nil
+}
+
+func (n *nat) end() {
 	n.cancel()
 	<-n.done
-	n.cancel = nil
-	return nil
 }

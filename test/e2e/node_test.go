@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -183,14 +184,32 @@ func (n *node) remove(name string) {
 type process struct {
 	cmd    *exec.Cmd
 	t      *testing.T
-	output *bytes.Buffer // to be read after stop
+	output *log
+}
+
+// log keeps what a program writes, to be read at any time.
+type log struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 // start runs the program on the node. The test's end stops it and shows its log
 // if the test failed.
 func (n *node) start() *process {
 	n.t.Helper()
-	p := &process{t: n.t, output: new(bytes.Buffer)}
+	p := &process{t: n.t, output: new(log)}
 	p.cmd = exec.Command(program, "-conf", n.conf)
 	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
 	if err := n.Do(p.cmd.Start); err != nil {

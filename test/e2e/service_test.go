@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -275,6 +277,49 @@ func sorted(rules string) []string {
 	lines := strings.Split(rules, "\n")
 	slices.Sort(lines)
 	return lines
+}
+
+// A reload that fails when the new server has already been started must leave
+// nothing of it behind: neither its rules nor a second writer.
+func TestFailedReloadChangesNothing(t *testing.T) {
+	n := newNode(t)
+	client := n.pod("client", "10.42.0.2")
+	n.remove("client.yaml")
+	n.pod("echo-0", "10.42.0.10", "fd00:10:42::10")
+	n.write("service.yaml", echoService)
+	p := n.start()
+	eventually(t, "an answer", reaches(client, "tcp", echoIPv4))
+
+	var taken net.Listener
+	err := n.Do(func() (err error) { taken, err = net.Listen("tcp", "10.42.0.1:5353"); return err })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	rejected := fmt.Sprintf(corefile, t.TempDir(), filepath.Join(t.TempDir(), "state")) +
+		".:5353 {\n\tbind 10.42.0.1\n\twhoami\n}\n"
+	if err := os.WriteFile(n.conf, []byte(rejected), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	const reloads = 4
+	for i := range reloads {
+		p.cmd.Process.Signal(syscall.SIGUSR1)
+		eventually(t, "the failed reload", func() error {
+			if got := strings.Count(p.output.String(), "Restart failed"); got != i+1 {
+				return fmt.Errorf("%d failures in the log", got)
+			}
+			return nil
+		})
+	}
+	n.pod("echo-1", "10.42.0.11", "fd00:10:42::11")
+	eventually(t, "the new endpoint in the rules", n.rulesHave("10.42.0.11:5678"))
+	if _, err := ask(client, "tcp", echoIPv4); err != nil {
+		t.Error(err)
+	}
+	p.stop(syscall.SIGTERM)
+	if got := strings.Count(p.output.String(), "wrote changed rules"); got != 1 {
+		t.Errorf("one change was written %d times", got)
+	}
 }
 
 func TestPortTakenNamesTheAddress(t *testing.T) {
