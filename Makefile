@@ -1,8 +1,10 @@
-# make demo, make test: each does all set-up on a fresh Debian 12 with Go and root.
+# make demo, make test: each does all set-up on a fresh Debian 12 with Go, as root.
 
 # Package and a command it brings. What is there already is not installed again.
 PACKAGES = iptables:iptables nftables:nft conntrack:conntrack iproute2:ip \
            bind9-host:host bind9-dnsutils:dig curl:curl gcc:gcc
+# The race detector is linked with cgo. libc6-dev brings headers and no command, and
+# gcc only recommends it, so setup asks gcc for a header.
 # The tools live in sbin, which the PATH of a login through plain su lacks.
 export PATH := $(PATH):/usr/sbin:/sbin
 
@@ -33,8 +35,9 @@ bench:
 setup:
 	@missing=; for pair in $(PACKAGES); do \
 	  command -v "$${pair#*:}" >/dev/null || missing="$$missing $${pair%:*}"; done; \
+	gcc -E -include stdlib.h -x c /dev/null >/dev/null 2>&1 || missing="$$missing libc6-dev"; \
 	test -z "$$missing" && exit 0; \
 	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
-	  echo "missing on this machine:$$missing (packet tests will skip)"; exit 0; fi; \
+	  echo "missing on this machine:$$missing (the race detector needs gcc and libc6-dev; without the others packet tests skip)"; exit 0; fi; \
 	echo "installing:$$missing"; \
 	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null
