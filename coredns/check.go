@@ -11,12 +11,10 @@ import (
 
 // runCheck validates the Corefile with every plugin's own parser, and the
 // manifests it names. It starts nothing and writes nothing.
-func runCheck(args []string) int {
-	flags := flag.NewFlagSet("coredns check", flag.ContinueOnError)
+func runCheck(flags *flag.FlagSet, args []string) int {
 	conf := confFlag(flags)
-	if err := flags.Parse(args); err != nil || flags.NArg() > 0 {
-		fmt.Fprintln(os.Stderr, "usage: coredns check [-conf FILE]")
-		return 2
+	if code, ok := parseFlags(flags, args); !ok {
+		return code
 	}
 	input, done, err := subcommandCorefile(*conf)
 	defer done()

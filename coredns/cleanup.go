@@ -14,11 +14,9 @@ const cleanupTimeout = 2 * time.Minute
 
 // runCleanup removes all rules that kernelnat ever writes. It needs no running
 // instance and no Corefile.
-func runCleanup(args []string) int {
-	flags := flag.NewFlagSet("coredns cleanup", flag.ContinueOnError)
-	if err := flags.Parse(args); err != nil || flags.NArg() > 0 {
-		fmt.Fprintln(os.Stderr, "usage: coredns cleanup")
-		return 2
+func runCleanup(flags *flag.FlagSet, args []string) int {
+	if code, ok := parseFlags(flags, args); !ok {
+		return code
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
 	defer cancel()

@@ -13,12 +13,10 @@ import (
 )
 
 // runDemo plays the ClusterIP walk-through on this machine; see package demo.
-func runDemo(args []string) int {
-	flags := flag.NewFlagSet("coredns demo", flag.ContinueOnError)
+func runDemo(flags *flag.FlagSet, args []string) int {
 	noShell := flags.Bool("no-shell", false, "end after the last step instead of opening a shell in the client pod")
-	if err := flags.Parse(args); err != nil || flags.NArg() > 0 {
-		fmt.Fprintln(os.Stderr, "usage: coredns demo [--no-shell]")
-		return 2
+	if code, ok := parseFlags(flags, args); !ok {
+		return code
 	}
 	executable, err := os.Executable()
 	if err != nil {

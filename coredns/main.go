@@ -3,27 +3,34 @@
 package main
 
 import (
+	"flag"
 	"os"
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/coremain"
 )
 
-// subcommands return the exit code: 0 all well, 1 found a problem, 2 wrong usage.
-// Data goes to stdout, talk to stderr.
-var subcommands = map[string]func(args []string) int{
-	"check":   runCheck,
-	"cleanup": runCleanup,
-	"demo":    runDemo,
-	"rules":   runRules,
+var subcommands = []subcommand{
+	{"check", "[-conf FILE]", "find faults in a Corefile and its manifests", runCheck},
+	{"rules", "[-conf FILE] [-backend iptables] [-family 4|6]", "print what kernelnat would program", runRules},
+	{"cleanup", "", "remove every rule that kernelnat ever wrote", runCleanup},
+	{"demo", "[-no-shell]", "play a walk-through of ClusterIP Services on this machine", runDemo},
 }
 
 func main() {
+	// iptables lives there, and the PATH of a user, of plain su and of cron lacks
+	// it. At the end, so that nothing else is found elsewhere than before.
+	os.Setenv("PATH", withSbin(os.Getenv("PATH")))
 	if len(os.Args) > 1 {
-		// First, since CoreDNS refuses positional arguments.
-		if run, ok := subcommands[os.Args[1]]; ok {
-			os.Exit(run(os.Args[2:]))
+		if s, ok := findSubcommand(os.Args[1]); ok {
+			os.Exit(s.run(s.flags(), os.Args[2:]))
 		}
+	}
+	flag.Usage = usage
+	flag.Parse()
+	if flag.NArg() > 0 {
+		// CoreDNS would refuse it too, but does not know the subcommands.
+		os.Exit(refuse(flag.Arg(0)))
 	}
 	caddy.SetDefaultCaddyfileLoader("default", caddy.LoaderFunc(defaultCorefile))
 	coremain.Run()

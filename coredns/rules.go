@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -14,14 +15,28 @@ import (
 // runRules prints what kernelnat would program for the Corefile's manifests. It
 // asks neither for root nor for a kernelnat stanza: without one the defaults
 // hold.
-func runRules(args []string) int {
-	flags := flag.NewFlagSet("coredns rules", flag.ContinueOnError)
+func runRules(flags *flag.FlagSet, args []string) int {
 	conf := confFlag(flags)
-	backend := flags.String("backend", "iptables", "`backend` whose rules to print")
-	family := flags.Int("family", 4, "IP `version`, 4 or 6")
-	if err := flags.Parse(args); err != nil || flags.NArg() > 0 || *backend != "iptables" || (*family != 4 && *family != 6) {
-		fmt.Fprintln(os.Stderr, "usage: coredns rules [-conf FILE] [-backend iptables] [-family 4|6]")
-		return 2
+	flags.Func("backend", "`backend` whose rules to print (default iptables)", func(name string) error {
+		if name != "iptables" {
+			return errors.New("the only one in this version is iptables")
+		}
+		return nil
+	})
+	family := cluster.IPv4
+	flags.Func("family", "IP `version`, 4 or 6 (default 4)", func(version string) error {
+		switch version {
+		case "4":
+			family = cluster.IPv4
+		case "6":
+			family = cluster.IPv6
+		default:
+			return errors.New("the IP versions are 4 and 6")
+		}
+		return nil
+	})
+	if code, ok := parseFlags(flags, args); !ok {
+		return code
 	}
 	input, done, err := subcommandCorefile(*conf)
 	defer done()
@@ -39,7 +54,7 @@ func runRules(args []string) int {
 		return 1
 	}
 	for _, b := range found {
-		if err := printRules(b, cluster.Family(*family)); err != nil {
+		if err := printRules(b, family); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
