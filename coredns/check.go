@@ -38,7 +38,11 @@ func runCheck(flags *flag.FlagSet, args []string) int {
 	if faults > 0 {
 		return 1
 	}
-	fmt.Fprintf(os.Stderr, "%s is sound, and so are the manifests of its %d clusterip stanzas.\n", input.Path(), len(found))
+	if len(found) == 0 {
+		fmt.Fprintf(os.Stderr, "%s is sound. It has no clusterip, so there were no manifests to look at.\n", input.Path())
+		return 0
+	}
+	fmt.Fprintf(os.Stderr, "%s is sound, and so are the manifests that it names.\n", input.Path())
 	return 0
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/coredns/caddy"
 	"github.com/coredns/caddy/caddyfile"
 	"github.com/coredns/coredns/core/dnsserver"
+	"github.com/coredns/coredns/plugin"
 )
 
 const serverType = "dns"
@@ -71,13 +72,16 @@ func confFlag(flags *flag.FlagSet) *string {
 func subcommandCorefile(conf string) (input caddy.Input, done func(), err error) {
 	done = func() {}
 	if conf != "" {
-		input, err = readCorefile(conf)
+		if input, err = readCorefile(conf); errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%w: give -conf a Corefile that exists, or leave it out for ./Corefile", err)
+		}
 		return input, done, err
 	}
 	input, err = readCorefile(caddy.DefaultConfigFile)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return input, done, err
 	}
+	fmt.Fprintln(os.Stderr, "No Corefile here and no -conf: this is about the built-in example.")
 	dir, done, err := unpackStandalone()
 	if err != nil {
 		return nil, done, err
@@ -95,7 +99,8 @@ type block struct {
 	nat   kernelnat.Options // the defaults without kernelnat
 }
 
-// blocks returns the server blocks that have clusterip.
+// blocks returns the server blocks that have clusterip. It is an error if another
+// has kernelnat.
 func blocks(input caddy.Input) ([]block, error) {
 	parsed, err := caddyfile.Parse(input.Path(), bytes.NewReader(input.Body()), dnsserver.Directives)
 	if err != nil {
@@ -103,14 +108,18 @@ func blocks(input caddy.Input) ([]block, error) {
 	}
 	var out []block
 	for _, server := range parsed {
-		if _, ok := server.Tokens["clusterip"]; !ok {
-			continue
-		}
 		stanza := func(directive string) *caddy.Controller {
 			return &caddy.Controller{
 				Dispenser:       caddyfile.NewDispenserTokens(input.Path(), server.Tokens[directive]),
 				ServerBlockKeys: server.Keys,
 			}
+		}
+		if _, ok := server.Tokens["clusterip"]; !ok {
+			// The plugin itself notices only when the server starts.
+			if nat := stanza("kernelnat"); nat.Next() {
+				return nil, plugin.Error("kernelnat", nat.Err("there is no clusterip in this server block: add it, kernelnat takes its Services from there"))
+			}
+			continue
 		}
 		var b block
 		if b.names, err = clusterip.ParseOptions(stanza("clusterip"), root(server)); err != nil {
