@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -160,11 +159,13 @@ func TestDemoInterrupted(t *testing.T) {
 		name   string
 		signal syscall.Signal
 		after  string // when this has been printed
+		stderr string // a pattern
 	}{
-		{"at the start", syscall.SIGTERM, ""},
-		{"in the middle", syscall.SIGTERM, "5. "},
-		{"Ctrl-C in the shell", syscall.SIGINT, "You are in the client pod"},
-		{"killed", syscall.SIGKILL, "2. "},
+		{"at the start", syscall.SIGTERM, "", "^demo: interrupted (before the first step|in step 1, .*)\n$"},
+		{"in the middle", syscall.SIGTERM, "5. ", "^demo: interrupted in step [5-9], .*\n$"},
+		{"Ctrl-C in a step", syscall.SIGINT, "3. ", "^demo: interrupted in step [3-9], .*\n$"},
+		{"Ctrl-C in the shell", syscall.SIGINT, "You are in the client pod", "^demo: the shell was ended: interrupt signal received\n$"},
+		{"killed", syscall.SIGKILL, "2. ", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cmd := newDemo(t)
@@ -177,6 +178,8 @@ func TestDemoInterrupted(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			var stderr strings.Builder
+			cmd.Stderr = &stderr
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
@@ -187,7 +190,11 @@ func TestDemoInterrupted(t *testing.T) {
 				t.Fatal(err)
 			}
 			began := time.Now()
-			go io.Copy(io.Discard, stdout)
+			for lines.Scan() {
+				if strings.Contains(lines.Text(), "✗") {
+					t.Errorf("a step has failed: %s", lines.Text())
+				}
+			}
 			err = cmd.Wait()
 			if took := time.Since(began); took > 10*time.Second {
 				t.Errorf("took %s to end", took)
@@ -197,6 +204,9 @@ func TestDemoInterrupted(t *testing.T) {
 			}
 			if cmd.ProcessState.ExitCode() != 1 {
 				t.Errorf("ended with %v, want exit status 1", err)
+			}
+			if !regexp.MustCompile(c.stderr).MatchString(stderr.String()) {
+				t.Errorf("stderr %q, want %q", stderr.String(), c.stderr)
 			}
 			checkNoFiles(t, cmd)
 		})

@@ -49,7 +49,12 @@ func (p *play) perform(scenes []scene) error {
 	}
 	for i, s := range scenes {
 		p.screen.heading(i+1, s.title)
-		if err := s.play(p); err != nil {
+		err := s.play(p)
+		if err != nil && p.interrupted() {
+			// The step's complaint would be about what the interrupt cut off.
+			return fmt.Errorf("interrupted in step %d, %s", i+1, s.title)
+		}
+		if err != nil {
 			p.screen.failed(err)
 			return fmt.Errorf("step %d, %s: %w", i+1, s.title, err)
 		}
@@ -62,6 +67,9 @@ func (p *play) perform(scenes []scene) error {
 func (p *play) curtain() error {
 	const line = "host -W 1 -t TXT dns-version.cluster.local."
 	_, err := p.await(inClient, line, contains("descriptive text"))
+	if err != nil && p.interrupted() {
+		return errors.New("interrupted before the first step")
+	}
 	if err != nil {
 		return fmt.Errorf("wait for the server: %s: %w", line, err)
 	}
@@ -100,7 +108,7 @@ func (p *play) await(at place, line string, want expectation) (string, error) {
 		select {
 		case <-ctx.Done():
 			if p.ctx.Err() != nil {
-				return out, p.interrupted()
+				return out, context.Cause(p.ctx)
 			}
 			return out, fmt.Errorf("after %s: %w", patience, complaint)
 		case <-time.After(pause):
@@ -116,9 +124,10 @@ func (p *play) try(ctx context.Context, at place, line string) (string, error) {
 	return p.stage.output(ctx, at, line)
 }
 
-// interrupted says why the play's context is done.
-func (p *play) interrupted() error {
-	return fmt.Errorf("interrupted: %w", context.Cause(p.ctx))
+// interrupted tells whether the play was ended from outside, and not because the
+// server has ended.
+func (p *play) interrupted() bool {
+	return errors.Is(context.Cause(p.ctx), context.Canceled)
 }
 
 // do runs a command that prints nothing.
@@ -199,7 +208,7 @@ In another terminal, for the rules on the node:
 	}
 	err := p.stage.perform(inClient, cmd)
 	if p.ctx.Err() != nil {
-		return p.interrupted()
+		return fmt.Errorf("the shell was ended: %w", context.Cause(p.ctx))
 	}
 	// A shell ends with the status of its last command.
 	if errors.As(err, new(*exec.ExitError)) {
