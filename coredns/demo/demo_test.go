@@ -200,7 +200,7 @@ func TestDemoInterrupted(t *testing.T) {
 				t.Errorf("took %s to end", took)
 			}
 			if c.signal == syscall.SIGKILL {
-				return // its files stay
+				return // the next demo removes its files, see TestAbandonedFolders
 			}
 			if cmd.ProcessState.ExitCode() != 1 {
 				t.Errorf("ended with %v, want exit status 1", err)

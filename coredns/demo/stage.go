@@ -40,6 +40,7 @@ options ndots:5
 // stage is the set: a node where the server runs, a client pod, and a folder.
 type stage struct {
 	dir    string
+	lock   *os.File // of dir
 	node   *nattest.Node
 	client *nattest.Host
 	pods   []*pod
@@ -62,7 +63,8 @@ func newStage(ctx context.Context, executable string) (*stage, error) {
 
 func (s *stage) build(ctx context.Context, executable string) error {
 	var err error
-	if s.dir, err = os.MkdirTemp("", "clusterip-demo-"); err != nil {
+	removeAbandoned()
+	if s.dir, s.lock, err = newFolder(); err != nil {
 		return err
 	}
 	if err := s.writeFiles(); err != nil {
@@ -100,7 +102,7 @@ func (s *stage) writeFiles() error {
 	}
 	return errors.Join(
 		os.Remove(filepath.Join(s.dir, examples, podTemplate)),
-		os.WriteFile(filepath.Join(s.dir, "Corefile"), corefile.Bytes(), 0o644),
+		os.WriteFile(filepath.Join(s.dir, corefileName), corefile.Bytes(), 0o644),
 		os.WriteFile(filepath.Join(s.dir, "resolv.conf"), []byte(resolvConf), 0o644),
 		os.WriteFile(filepath.Join(s.dir, "nsswitch.conf"), []byte("hosts: files dns\n"), 0o644),
 	)
@@ -117,7 +119,7 @@ func (s *stage) startServer(ctx context.Context, executable string) error {
 	var ended context.CancelCauseFunc
 	s.up, ended = context.WithCancelCause(ctx)
 	ctx, s.stop = context.WithCancel(ctx)
-	cmd := exec.CommandContext(ctx, executable, "-conf", filepath.Join(s.dir, "Corefile"))
+	cmd := exec.CommandContext(ctx, executable, "-conf", filepath.Join(s.dir, corefileName))
 	cmd.Dir, cmd.Stdout, cmd.Stderr = s.dir, log, log
 	cmd.Env = append(os.Environ(), "NODE_NAME=node")
 	// In a process group of its own: Ctrl-C is for the demo, which ends it in turn.
@@ -173,6 +175,9 @@ func (s *stage) Close() error {
 	}
 	if s.dir != "" {
 		errs = append(errs, os.RemoveAll(s.dir))
+	}
+	if s.lock != nil {
+		errs = append(errs, s.lock.Close())
 	}
 	return errors.Join(errs...)
 }

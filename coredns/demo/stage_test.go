@@ -12,6 +12,35 @@ import (
 	"github.com/clusterip/clusterip/kernelnat/nattest"
 )
 
+// A demo that was killed leaves its folder without a lock.
+func TestAbandonedFolders(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	makeFolder := func(locked, complete bool) string {
+		dir, lock, err := newFolder()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if complete {
+			if err := os.WriteFile(filepath.Join(dir, corefileName), nil, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if locked {
+			t.Cleanup(func() { lock.Close() })
+		} else {
+			lock.Close()
+		}
+		return dir
+	}
+	abandoned, inUse, beingMade := makeFolder(false, true), makeFolder(true, true), makeFolder(false, false)
+	removeAbandoned()
+	for dir, want := range map[string]bool{abandoned: false, inUse: true, beingMade: true} {
+		if _, err := os.Stat(dir); (err == nil) != want {
+			t.Errorf("%s is there: %v, want %v", dir, err == nil, want)
+		}
+	}
+}
+
 // newTestStage has a server that serves nothing.
 func newTestStage(t *testing.T, script string) *stage {
 	t.Helper()
