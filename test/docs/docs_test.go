@@ -1,5 +1,6 @@
-// Package docs runs the commands that README.md and docs/ tell people to run:
-// every fenced block marked sh, beside a server started as the README says.
+// Package docs does what README.md and docs/ tell people to do. It runs every
+// fenced block marked sh, beside a server started as the README says, and serves
+// the README's own Corefile and manifests.
 package docs
 
 import (
@@ -20,14 +21,27 @@ import (
 
 const repository = "../.."
 
-func TestCommands(t *testing.T) {
-	nattest.Require(t, "dig", "iptables")
-	bin := t.TempDir()
+func TestMain(m *testing.M) { os.Exit(withProgram(m.Run)) }
+
+// withProgram runs a function while coredns is in PATH.
+func withProgram(run func() int) int {
+	bin, err := os.MkdirTemp("", "coredns-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(bin)
 	build := exec.Command("go", "build", "-o", filepath.Join(bin, "coredns"), repository+"/coredns")
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build coredns: %v\n%s", err, out)
+		fmt.Fprintf(os.Stderr, "build coredns: %v\n%s", err, out)
+		return 1
 	}
-	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	os.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	return run()
+}
+
+func TestCommands(t *testing.T) {
+	nattest.Require(t, "dig", "iptables")
 	n, err := nattest.NewNode()
 	if err != nil {
 		t.Fatal(err)
@@ -45,8 +59,9 @@ func TestCommands(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for line, block := range shellBlocks(string(text)) {
+		for line, block := range fencedBlocks(string(text), "sh") {
 			blocks++
+			block = withoutMake(block)
 			t.Run(fmt.Sprintf("%s:%d", filepath.Base(file), line), func(t *testing.T) {
 				cmd := exec.Command("sh", "-e", "-c", block)
 				cmd.Dir = repository
@@ -97,20 +112,30 @@ func serve(t *testing.T, n *nattest.Node) {
 	}
 }
 
-// shellBlocks returns the blocks marked sh by their line. Lines with make are
-// left out: they run this test.
-func shellBlocks(text string) map[int]string {
+// fencedBlocks returns the blocks marked with a language by their line.
+func fencedBlocks(text, language string) map[int]string {
 	blocks := make(map[int]string)
 	start := 0
 	for i, line := range strings.Split(text, "\n") {
 		switch {
-		case start == 0 && strings.TrimSpace(line) == "```sh":
+		case start == 0 && strings.TrimSpace(line) == "```"+language:
 			start = i + 1
 		case start > 0 && strings.TrimSpace(line) == "```":
 			start = 0
-		case start > 0 && !strings.HasPrefix(strings.TrimSpace(line), "make "):
+		case start > 0:
 			blocks[start] += line + "\n"
 		}
 	}
 	return blocks
+}
+
+// withoutMake leaves out the lines with make: they run this test.
+func withoutMake(block string) string {
+	var kept strings.Builder
+	for line := range strings.Lines(block) {
+		if !strings.HasPrefix(strings.TrimSpace(line), "make ") {
+			kept.WriteString(line)
+		}
+	}
+	return kept.String()
 }
