@@ -169,6 +169,7 @@ func TestDemoInterrupted(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cmd := newDemo(t)
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 			stdin, err := cmd.StdinPipe() // keeps the shell waiting
 			if err != nil {
 				t.Fatal(err)
@@ -186,7 +187,11 @@ func TestDemoInterrupted(t *testing.T) {
 			lines := bufio.NewScanner(stdout)
 			for lines.Scan() && !strings.HasPrefix(lines.Text(), c.after) {
 			}
-			if err := cmd.Process.Signal(c.signal); err != nil {
+			to := cmd.Process.Pid
+			if c.signal == syscall.SIGINT {
+				to = -to // a terminal sends it to the whole group
+			}
+			if err := syscall.Kill(to, c.signal); err != nil {
 				t.Fatal(err)
 			}
 			began := time.Now()

@@ -203,7 +203,7 @@ In another terminal, for the rules on the node:
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	if stdin := int(os.Stdin.Fd()); term.IsTerminal(stdin) {
 		// Ctrl-C is for the shell's commands, not for the demo.
-		cmd.SysProcAttr.Setpgid, cmd.SysProcAttr.Foreground, cmd.SysProcAttr.Ctty = true, true, stdin
+		cmd.SysProcAttr.Foreground, cmd.SysProcAttr.Ctty = true, stdin
 		defer takeTerminal(stdin)
 	}
 	err := p.stage.perform(inClient, cmd)

@@ -204,7 +204,9 @@ exec "$@"`
 // command prepares a command to be run at a place with perform. It ends with the
 // context, and with all it started if it ran in the client.
 func (s *stage) command(ctx context.Context, at place, argv ...string) *exec.Cmd {
-	attributes := &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	// The group as with the server: a command that Ctrl-C ends looks like a step
+	// that fails, if it is noticed before the interrupt is.
+	attributes := &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	if at == inClient {
 		argv = append([]string{"sh", "-c", enter, s.dir}, argv...)
 		attributes.Cloneflags = syscall.CLONE_NEWPID | syscall.CLONE_NEWUTS
