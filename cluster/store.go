@@ -17,6 +17,10 @@ type Update struct {
 	Nodes      []NodeUpdate
 	// Synced is set on the Update that completes the source's first listing.
 	Synced bool
+	// Incomplete is set as long as there was something that the source could
+	// not read even once. What is not known may then exist all the same, and is
+	// not to be taken for gone.
+	Incomplete bool
 }
 
 // ServiceUpdate replaces a Service; a nil Service means it is gone.
@@ -55,6 +59,7 @@ type Store struct {
 	namespaces  map[string]struct{}
 	pods        map[PodName]*Pod
 	nodes       map[string]*Node
+	incomplete  bool
 	subscribers []*Subscriber
 
 	generation atomic.Uint64
@@ -98,6 +103,7 @@ func (s *Store) Apply(u Update) {
 	for _, c := range u.Nodes {
 		set(s.nodes, c.Name, c.Node)
 	}
+	s.incomplete = u.Incomplete
 	s.generation.Add(1)
 	for _, subscriber := range s.subscribers {
 		(*subscriber)(u)
@@ -138,7 +144,7 @@ func (s *Store) Snapshot() Update {
 }
 
 func (s *Store) snapshot() Update {
-	u := Update{Synced: s.HasSynced()}
+	u := Update{Synced: s.HasSynced(), Incomplete: s.incomplete}
 	for _, name := range slices.SortedFunc(maps.Keys(s.services), ServiceName.Compare) {
 		u.Services = append(u.Services, ServiceUpdate{name, s.services[name]})
 	}

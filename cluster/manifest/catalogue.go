@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/cluster/allocator"
 )
 
 // catalogue is all objects of the folder, without duplicates.
@@ -14,12 +15,14 @@ type catalogue struct {
 	// namespaces holds the objects by namespace, in the order of the files;
 	// those without a namespace are under "".
 	namespaces map[string][]*object
+	objects    map[objectKey]*object
 	problems   []Problem
 }
 
-func newCatalogue(f *folder) *catalogue {
-	c := &catalogue{namespaces: map[string][]*object{}, problems: slices.Clone(f.problems)}
-	seen := map[objectKey]*object{}
+// newCatalogue collects the objects of a folder. Of duplicates the one that is in
+// force stays, so that a copy takes nobody's place.
+func newCatalogue(f *folder, inForce *catalogue) *catalogue {
+	c := &catalogue{namespaces: map[string][]*object{}, objects: map[objectKey]*object{}, problems: slices.Clone(f.problems)}
 	ignored := map[string]Problem{}
 	files := f.inOrder()
 	for _, file := range files {
@@ -37,7 +40,7 @@ func newCatalogue(f *folder) *catalogue {
 			}
 		}
 		for _, o := range file.content.objects {
-			c.add(seen, o)
+			c.add(o, inForce.objects[o.objectKey])
 		}
 	}
 	for _, kind := range slices.Sorted(maps.Keys(ignored)) {
@@ -45,19 +48,42 @@ func newCatalogue(f *folder) *catalogue {
 	}
 	if len(files) == 0 && len(f.problems) == 0 {
 		c.problems = append(c.problems, Problem{File: f.root, Severity: Notice,
-			Err: errors.New("the folder has no manifests: put *.yaml, *.yml or *.json files there")})
+			Err: errors.New("the folder has no manifests: put *.yaml, *.yml or *.json files there; until there are some, what an earlier run has left stays in force")})
 	}
 	return c
 }
 
-func (c *catalogue) add(seen map[objectKey]*object, o *object) {
-	if first, twice := seen[o.objectKey]; twice {
-		c.problems = append(c.problems, Problem{File: o.file, Line: o.line, Object: o.String(),
-			Err: fmt.Errorf("this object is also in %s:%d, which counts: remove one of the two", first.file, first.line)})
+// add takes an object unless another of its name counts: the one from the file
+// that the object in force is from, or else the first.
+func (c *catalogue) add(o, inForce *object) {
+	counts, twice := c.objects[o.objectKey]
+	if !twice {
+		c.objects[o.objectKey] = o
+		c.namespaces[o.namespace] = append(c.namespaces[o.namespace], o)
 		return
 	}
-	seen[o.objectKey] = o
-	c.namespaces[o.namespace] = append(c.namespaces[o.namespace], o)
+	if inForce != nil && o.file == inForce.file && counts.file != inForce.file {
+		list := c.namespaces[o.namespace]
+		list[slices.Index(list, counts)] = o
+		c.objects[o.objectKey] = o
+		counts, o = o, counts
+	}
+	c.problems = append(c.problems, Problem{File: o.file, Line: o.line, Object: o.String(),
+		Err: fmt.Errorf("this object is also in %s:%d, which counts: remove one of the two", counts.file, counts.line)})
+}
+
+// remember adds the Services that hold addresses but are in no manifest. At a
+// start at which not all manifests can be read they may be in one of those: they
+// have their address, of which nothing else is known.
+func (c *catalogue) remember(held allocator.Allocations, state string) {
+	for name, addrs := range held {
+		key := objectKey{"Service", name.Namespace, name.Name}
+		if _, known := c.objects[key]; known {
+			continue
+		}
+		remembered := &service{model: cluster.Service{Name: name, Kind: cluster.KindClusterIP, ClusterIPs: addrs}}
+		c.namespaces[name.Namespace] = append(c.namespaces[name.Namespace], &object{objectKey: key, file: state, value: remembered})
+	}
 }
 
 // services yields every Service with its object.

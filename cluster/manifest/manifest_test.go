@@ -93,6 +93,9 @@ func write(t testing.TB, path, text string) {
 // format renders an Update for goldens.
 func format(u cluster.Update) string {
 	var b strings.Builder
+	if u.Incomplete {
+		b.WriteString("incomplete\n")
+	}
 	for _, s := range u.Services {
 		formatService(&b, s)
 	}

@@ -41,6 +41,7 @@ type Source struct {
 	report    func([]Problem)
 
 	catalogue *catalogue // as last linked
+	complete  bool       // everything could be read, at least once
 	published publisher
 	problems  []Problem // of the catalogue and its claims
 	reported  []Problem
@@ -101,18 +102,19 @@ func (s *Source) Run(ctx context.Context, store *cluster.Store) error {
 	s.state.load(s.allocator)
 	s.state.setAside()
 	for first := true; ; first = false {
-		update := cluster.Update{}
+		update, completed := cluster.Update{}, s.complete
 		if changed := s.scan(w); changed || first {
 			update = s.link()
 			update.Synced = first
 		}
+		completed = s.complete != completed
 		s.state.save(s.allocator.Allocations())
 		problems := s.allProblems(w.problems()...)
 		if !slices.EqualFunc(problems, s.reported, sameProblem) {
 			s.report(problems)
 			s.reported = problems
 		}
-		if first || !isEmpty(update) {
+		if first || completed || !isEmpty(update) {
 			store.Apply(update)
 		}
 		if !w.wait(ctx) {
@@ -137,10 +139,14 @@ func (s *Source) scan(w *watcher) (changed bool) {
 // published before. It works on the namespaces whose objects or addresses are
 // different.
 func (s *Source) link() cluster.Update {
-	next := newCatalogue(s.folder)
-	changed := next.changedSince(s.catalogue)
+	next := newCatalogue(s.folder, s.catalogue)
+	s.complete = s.complete || len(s.folder.files) > 0 && !s.folder.incomplete()
 	before := s.allocator.Allocations()
 	s.problems = append(next.problems, s.allocate(next)...)
+	if !s.complete {
+		next.remember(s.allocator.Allocations(), s.state.path)
+	}
+	changed := next.changedSince(s.catalogue)
 	for _, service := range differing(before, s.allocator.Allocations()) {
 		changed[service.Namespace] = true
 	}
@@ -158,7 +164,9 @@ func (s *Source) link() cluster.Update {
 		}
 	}
 	s.catalogue = next
-	return s.published.update(views, next.namespaceNames(), l.nodes)
+	update := s.published.update(views, next.namespaceNames(), l.nodes)
+	update.Incomplete = !s.complete
+	return update
 }
 
 // allocate claims the ClusterIPs of all Services and returns what went wrong.
@@ -178,7 +186,7 @@ func (s *Source) allocate(c *catalogue) []Problem {
 		})
 	}
 	var problems []Problem
-	for name, err := range s.allocator.Sync(claims, s.folder.incomplete()) {
+	for name, err := range s.allocator.Sync(claims, !s.complete || s.folder.incomplete()) {
 		o := objects[name]
 		for _, err := range split(err) {
 			problems = append(problems, Problem{File: o.file, Line: o.line, Object: o.String(), Err: err})

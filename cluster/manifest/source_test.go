@@ -163,6 +163,19 @@ func TestRunFollowsEdits(t *testing.T) {
 	l.awaitProblem("has no manifests")
 }
 
+// A copy whose file comes first in the order does not take over what is in force.
+func TestCopyTakesNobodysPlace(t *testing.T) {
+	l := start(t, folderWith(t, map[string]string{"b.yaml": serviceText("echo", 1)}))
+	write(t, l.path("a.yaml"), serviceText("echo", 2))
+	l.awaitProblem("error: DIR/a.yaml:1: Service default/echo: this object is also in DIR/b.yaml:1, which counts")
+	write(t, l.path("b.yaml"), serviceText("echo", 3))
+	l.await("default/echo", "tcp/3", "!tcp/2")
+	l.awaitProblem("DIR/a.yaml:1: Service default/echo: this object is also in DIR/b.yaml:1")
+	must(t, os.Remove(l.path("b.yaml")))
+	l.await("default/echo", "tcp/2")
+	l.awaitProblem("!error")
+}
+
 // Only what differs is published, and an edit without consequence is not.
 func TestRunPublishesDifferences(t *testing.T) {
 	l := start(t, folderWith(t, map[string]string{"a.yaml": serviceText("a", 1), "b.yaml": serviceText("b", 1)}))

@@ -3,8 +3,10 @@ package manifest
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net/netip"
+	"os"
 	"slices"
 
 	"github.com/clusterip/clusterip/cluster/allocator"
@@ -57,9 +59,13 @@ func (f *stateFile) setAside() {
 	f.fail(Error, fmt.Errorf("the corrupt state file was kept as %s: look what was lost, then delete it", aside))
 }
 
-// save writes what is held if that is not what the file holds.
+// save writes what is held if that is not what the file holds, or if somebody has
+// removed the file, alone or with its folder.
 func (f *stateFile) save(held allocator.Allocations) {
 	same := maps.EqualFunc(held, f.saved, func(a, b []netip.Addr) bool { return slices.Equal(a, b) })
+	if _, err := os.Stat(f.path); errors.Is(err, fs.ErrNotExist) && len(held) > 0 {
+		same = false
+	}
 	if same || f.keep {
 		f.failure = nil
 		return

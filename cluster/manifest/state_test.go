@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestAddressesSurviveRestart(t *testing.T) {
@@ -25,15 +26,46 @@ func TestAddressesSurviveRestart(t *testing.T) {
 	l.await("default/a", "!10.43.200.200") // freed, so it has the hash's again
 }
 
-// The address of a Service whose file is broken when the program starts is not
-// given to another.
+// A Service whose file is broken when the program starts has its address, and
+// nothing else is known of it, until a file that can be read says more.
 func TestAddressOfBrokenFileIsKept(t *testing.T) {
 	options := folderWith(t, map[string]string{"a.yaml": "{", "b.yaml": serviceText("b", 1)})
 	write(t, options.State, `{"version": 1, "services": {"default/a": ["10.43.200.200"]}}`)
 	l := start(t, options)
-	l.await("default/b", "!default/a")
+	l.await("incomplete", "default/b", "default/a ClusterIP [10.43.200.200]", "!endpoint")
 	write(t, l.path("a.yaml"), serviceText("a", 1))
-	l.await("default/a ClusterIP [10.43.200.200]")
+	l.await("!incomplete", "default/a ClusterIP [10.43.200.200] :tcp/1")
+	write(t, l.path("a.yaml"), "{")
+	l.awaitProblem("error")
+	l.await("!incomplete", "default/a ClusterIP [10.43.200.200] :tcp/1")
+}
+
+// A folder that is empty at the start may not be mounted yet.
+func TestEmptyFolderAtStartRemovesNothing(t *testing.T) {
+	options := folderWith(t, nil)
+	write(t, options.State, `{"version": 1, "services": {"default/a": ["10.43.200.200"], "default/gone": ["10.43.200.201"]}}`)
+	l := start(t, options)
+	l.await("incomplete", "default/a ClusterIP [10.43.200.200]", "default/gone")
+	l.awaitProblem("what an earlier run has left stays in force")
+	write(t, l.path("a.yaml"), serviceText("a", 1))
+	l.await("!incomplete", "default/a ClusterIP [10.43.200.200] :tcp/1", "!default/gone")
+	must(t, os.Remove(l.path("a.yaml")))
+	l.await("!incomplete", "!default/a")
+}
+
+func TestStateIsWrittenAgainWhenRemoved(t *testing.T) {
+	l := start(t, folderWith(t, map[string]string{"a.yaml": serviceText("a", 1)}))
+	l.await("default/a")
+	must(t, os.Remove(l.options.State))
+	write(t, l.path("b.txt"), "any event has it look again")
+	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if _, err := os.Stat(l.options.State); err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the state file is not written again")
+		}
+	}
 }
 
 // The state file is written only when something changed.

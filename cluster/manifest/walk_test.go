@@ -33,6 +33,7 @@ func TestRandomWalkConverges(t *testing.T) {
 					}
 				}
 				editor.mend()
+				editor.removeCopies(options)
 				l.awaitFreshStart()
 			}
 		})
@@ -121,6 +122,20 @@ func (e *editor) mend() {
 			write(e.t, path, e.objects())
 		}
 		delete(e.broken, path)
+	}
+}
+
+// removeCopies removes files whose objects are in other files too: which of them
+// counts depends on which was in force.
+func (e *editor) removeCopies(options Options) {
+	_, problems, err := Load(options)
+	must(e.t, err)
+	for _, p := range problems {
+		text := p.Error()
+		_, where, twice := strings.Cut(text, "this object is also in ")
+		if first, _, _ := strings.Cut(where, ":"); twice && first != p.File {
+			must(e.t, os.RemoveAll(p.File))
+		}
 	}
 }
 

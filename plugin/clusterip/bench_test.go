@@ -42,7 +42,7 @@ func largeService(i int, port uint16) *cluster.Service {
 }
 
 func BenchmarkServeDNS(b *testing.B) {
-	h := New(Options{Zones: []string{"cluster.local.", "in-addr.arpa."}, TTL: 5}, nil)
+	h := New(Options{Zones: []string{"cluster.local.", "in-addr.arpa."}, TTL: 5}, cluster.NewStore(), nil)
 	h.Store().Apply(large())
 	for name, qtype := range map[string]uint16{
 		"service-4711.ns-11.svc.cluster.local.":            dns.TypeA,
@@ -65,7 +65,7 @@ func BenchmarkServeDNS(b *testing.B) {
 
 // BenchmarkApply changes one Service among 10,000.
 func BenchmarkApply(b *testing.B) {
-	h := New(Options{Zones: []string{"cluster.local.", "in-addr.arpa."}, TTL: 5}, nil)
+	h := New(Options{Zones: []string{"cluster.local.", "in-addr.arpa."}, TTL: 5}, cluster.NewStore(), nil)
 	h.Store().Apply(large())
 	b.ReportAllocs()
 	for n := uint16(0); b.Loop(); n++ {
@@ -81,7 +81,7 @@ func BenchmarkLoad(b *testing.B) {
 	for b.Loop() {
 		runtime.GC()
 		runtime.ReadMemStats(&before)
-		h := New(Options{Zones: []string{"cluster.local.", "in-addr.arpa."}, TTL: 5}, nil)
+		h := New(Options{Zones: []string{"cluster.local.", "in-addr.arpa."}, TTL: 5}, cluster.NewStore(), nil)
 		h.Store().Apply(u)
 		runtime.GC()
 		runtime.ReadMemStats(&after)

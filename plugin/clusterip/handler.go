@@ -23,7 +23,7 @@ type Handler struct {
 	index    *zone.Index
 	fall     fall.F
 	upstream upstreamer
-	counted  *counted
+	close    func() // stops following the Store
 }
 
 // upstreamer looks up names that are not ours.
@@ -31,11 +31,11 @@ type upstreamer interface {
 	Lookup(ctx context.Context, state request.Request, name string, qtype uint16) (*dns.Msg, error)
 }
 
-// New returns a Handler with an empty Store. It answers SERVFAIL until a source
-// has filled the Store. The addresses are those the server listens on.
-func New(o Options, own []netip.Addr) *Handler {
+// New returns a Handler that answers from a Store, and SERVFAIL until a source
+// has filled it. The addresses are those the server listens on.
+func New(o Options, store *cluster.Store, own []netip.Addr) *Handler {
 	h := &Handler{
-		store: cluster.NewStore(),
+		store: store,
 		index: zone.New(o.Zones, zone.Options{
 			TTL:              o.TTL,
 			EndpointPodNames: o.EndpointPodNames,
@@ -45,13 +45,8 @@ func New(o Options, own []netip.Addr) *Handler {
 		}),
 		fall:     o.Fall,
 		upstream: upstream.New(),
-		counted:  newCounted(),
 	}
-	h.store.Subscribe(h.index.Apply)
-	h.store.Subscribe(func(u cluster.Update) {
-		h.counted.apply(u)
-		generation.Set(float64(h.store.Generation()))
-	})
+	h.close = store.Subscribe(h.index.Apply)
 	return h
 }
 

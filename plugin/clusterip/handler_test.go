@@ -24,7 +24,7 @@ func testHandler(change ...func(*Options)) *Handler {
 	for _, c := range change {
 		c(&o)
 	}
-	h := New(o, []netip.Addr{netip.MustParseAddr("192.0.2.53")})
+	h := New(o, cluster.NewStore(), []netip.Addr{netip.MustParseAddr("192.0.2.53")})
 	h.upstream = outside{}
 	h.Store().Apply(example())
 	return h
@@ -265,7 +265,7 @@ func TestOtherOpcodes(t *testing.T) {
 }
 
 func TestNotSynced(t *testing.T) {
-	h := New(Options{Zones: []string{"cluster.local."}}, nil)
+	h := New(Options{Zones: []string{"cluster.local."}}, cluster.NewStore(), nil)
 	h.Next = next
 	h.fall.SetZonesFromArgs(nil)
 	for _, name := range []string{"cluster.local.", "web.default.svc.cluster.local."} {

@@ -35,9 +35,8 @@ func setup(c *caddy.Controller) error {
 	if err != nil {
 		return plugin.Error(pluginName, err)
 	}
-	h := New(o, ownAddresses(config.ListenHosts))
-	p := new(problems)
-	source, err := manifest.New(o.Manifest, p.report)
+	own := serverOf(c)
+	h, f, err := serve(own, o, config.ListenHosts)
 	if err != nil {
 		return plugin.Error(pluginName, err)
 	}
@@ -45,20 +44,17 @@ func setup(c *caddy.Controller) error {
 		h.Next = next
 		return h
 	})
-	own := serverOf(c)
-	r := &runner{source: source, store: h.store, server: own, release: func() {
-		h.counted.remove()
-		p.report(nil)
-	}}
-	c.OnStartup(r.start)
+	c.OnStartup(f.start)
+	// CoreDNS discards the server of a reload that failed without shutting it
+	// down; the one that goes on ends what it left.
 	c.OnRestartFailed(func() error {
-		stopSources(func(s *server) bool { return s != own })
+		leave(func(s *server) bool { return s != own })
 		return nil
 	})
-	// On a reload this comes after the next instance has started. Stopping any
+	// On a reload this comes after the next instance has started. Leaving any
 	// sooner would leave the old objects behind if the reload failed.
 	c.OnShutdown(func() error {
-		stopSources(func(s *server) bool { return s == own })
+		leave(func(s *server) bool { return s == own })
 		return nil
 	})
 	return nil

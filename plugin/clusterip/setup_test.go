@@ -121,12 +121,45 @@ func TestLifecycle(t *testing.T) {
 	}
 	eventually(t, instance, "NOERROR\nweb.default.svc.cluster.local. 30 IN A 10.43.0.12")
 
+	// The last good state of the broken file outlives a reload.
+	if instance, err = instance.Restart(corefile(dir, "ttl 20", "")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, instance, "NOERROR\nweb.default.svc.cluster.local. 20 IN A 10.43.0.12")
+
 	instance.ShutdownCallbacks()
 	if err := instance.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	if after := values(t, gauges); !slices.Equal(after, before) {
 		t.Errorf("services, namespaces and errors counted are %v after shutdown and were %v before", after, before)
+	}
+}
+
+// Server blocks that read one folder share its source; one that reads another
+// does not.
+func TestServerBlocksShareASource(t *testing.T) {
+	own := new(server)
+	dir, other := t.TempDir(), t.TempDir()
+	serveFrom := func(dir string, ttl uint32) *feed {
+		t.Helper()
+		o := Options{Zones: []string{"cluster.local."}, TTL: ttl, Manifest: manifest.Options{Dir: dir}}
+		_, f, err := serve(own, o, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	first := serveFrom(dir, 5)
+	if again := serveFrom(dir+"/", 30); again != first {
+		t.Error("one folder is read by two sources")
+	}
+	if serveFrom(other, 5) == first {
+		t.Error("two folders have one source")
+	}
+	leave(func(s *server) bool { return s == own })
+	if len(feeds.byKey) != 0 {
+		t.Errorf("left behind: %v", feeds.byKey)
 	}
 }
 

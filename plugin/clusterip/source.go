@@ -3,6 +3,8 @@ package clusterip
 import (
 	"context"
 	"errors"
+	"fmt"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -25,61 +27,128 @@ func serverOf(c *caddy.Controller) *server {
 	return s
 }
 
-// running are the sources of this process that run. CoreDNS discards the server
-// of a reload that failed late without shutting it down; the server that goes on
-// ends the sources it left.
-var running struct {
+// feed is a source and the Store it fills. Everyone who reads the same folder in
+// the same way shares one: the server blocks of a Corefile, so that the folder is
+// read once and its state file has one writer; and the old and the new server
+// during a reload, so that nothing is read anew and the last good state of a
+// broken manifest is kept.
+type feed struct {
+	key      string
+	source   *manifest.Source
+	store    *cluster.Store
+	problems *problems
+	counted  *counted
+	users    map[*server][]*Handler
+
+	cancel context.CancelFunc // nil until it runs
+	done   chan struct{}
+}
+
+// feeds are those of this process.
+var feeds struct {
 	sync.Mutex
-	sources map[*runner]struct{}
+	byKey map[string]*feed
 }
 
-// stopSources ends the sources of some servers.
-func stopSources(of func(*server) bool) {
-	running.Lock()
-	defer running.Unlock()
-	for r := range running.sources {
-		if of(r.server) {
-			r.cancel()
-			<-r.done
-			r.release()
-			delete(running.sources, r)
+func keyOf(o manifest.Options) string {
+	absolute := func(path string) string {
+		if abs, err := filepath.Abs(path); err == nil && path != "" {
+			return abs
+		}
+		return path
+	}
+	return fmt.Sprintf("%q %q %v", absolute(o.Dir), absolute(o.State), o.ServiceCIDRs)
+}
+
+// serve makes the Handler of a server block, with the feed that it shares. It
+// starts nothing.
+func serve(own *server, o Options, hosts []string) (*Handler, *feed, error) {
+	feeds.Lock()
+	defer feeds.Unlock()
+	key := keyOf(o.Manifest)
+	f := feeds.byKey[key]
+	if f == nil {
+		p := new(problems)
+		source, err := manifest.New(o.Manifest, p.report)
+		if err != nil {
+			return nil, nil, err
+		}
+		f = &feed{
+			key: key, source: source, store: cluster.NewStore(), problems: p, counted: newCounted(),
+			users: make(map[*server][]*Handler), done: make(chan struct{}),
+		}
+		f.store.Subscribe(func(u cluster.Update) {
+			f.counted.apply(u)
+			generation.Set(float64(f.store.Generation()))
+		})
+		if feeds.byKey == nil {
+			feeds.byKey = make(map[string]*feed)
+		}
+		feeds.byKey[key] = f
+	}
+	h := New(o, f.store, ownAddresses(hosts))
+	f.users[own] = append(f.users[own], h)
+	return h, f, nil
+}
+
+// leave ends the use that some servers make of feeds, and the feeds that nobody
+// uses any more.
+func leave(who func(*server) bool) {
+	feeds.Lock()
+	defer feeds.Unlock()
+	for key, f := range feeds.byKey {
+		for s, handlers := range f.users {
+			if !who(s) {
+				continue
+			}
+			for _, h := range handlers {
+				h.close()
+			}
+			delete(f.users, s)
+		}
+		if len(f.users) == 0 {
+			f.stop()
+			delete(feeds.byKey, key)
 		}
 	}
 }
 
-// runner runs the source of a Store.
-type runner struct {
-	source  *manifest.Source
-	store   *cluster.Store
-	server  *server
-	release func() // called when the source has ended
-	cancel  context.CancelFunc
-	done    chan struct{}
-}
-
-// start returns when the Store is synced, or after a while without.
-func (r *runner) start() error {
-	ctx, cancel := context.WithCancel(context.Background())
-	r.cancel, r.done = cancel, make(chan struct{})
-	running.Lock()
-	if running.sources == nil {
-		running.sources = make(map[*runner]struct{})
-	}
-	running.sources[r] = struct{}{}
-	running.Unlock()
-	go func() {
-		defer close(r.done)
-		if err := r.source.Run(ctx, r.store); err != nil && !errors.Is(err, context.Canceled) {
-			log.Errorf("manifests are not followed any more: %v", err)
-		}
-	}()
+// start runs the source, if it does not run yet, and returns when the Store is
+// synced, or after a while without.
+func (f *feed) start() error {
+	f.run()
 	timeout := time.NewTimer(syncTimeout)
 	defer timeout.Stop()
 	select {
-	case <-r.store.Synced():
-	case <-r.done:
+	case <-f.store.Synced():
+	case <-f.done:
 	case <-timeout.C:
 		log.Warningf("manifests are not read after %s: answering SERVFAIL until they are", syncTimeout)
 	}
 	return nil
+}
+
+func (f *feed) run() {
+	feeds.Lock()
+	defer feeds.Unlock()
+	if f.cancel != nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	f.cancel = cancel
+	go func() {
+		defer close(f.done)
+		if err := f.source.Run(ctx, f.store); err != nil && !errors.Is(err, context.Canceled) {
+			log.Errorf("manifests are not followed any more: %v", err)
+		}
+	}()
+}
+
+func (f *feed) stop() {
+	if f.cancel != nil {
+		f.cancel()
+		<-f.done
+	}
+	f.counted.remove()
+	f.problems.report(nil)
 }
