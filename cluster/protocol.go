@@ -55,6 +55,9 @@ const (
 	IPv6 Family = 6
 )
 
+// Families are both of them.
+var Families = []Family{IPv4, IPv6}
+
 // FamilyOf returns the IP version of a valid address; an IPv4-mapped IPv6
 // address counts as IPv6, so addresses are to be unmapped on their way in.
 func FamilyOf(a netip.Addr) Family {

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -15,6 +16,9 @@ type Update struct {
 	Namespaces []NamespaceUpdate
 	Pods       []PodUpdate
 	Nodes      []NodeUpdate
+	// ServiceCIDRs, if not nil, are from now on the ranges that ClusterIPs come
+	// from; every address in them is the cluster's.
+	ServiceCIDRs []netip.Prefix
 	// Synced is set on the Update that completes the source's first listing.
 	Synced bool
 	// Incomplete is set as long as there was something that the source could
@@ -59,6 +63,7 @@ type Store struct {
 	namespaces  map[string]struct{}
 	pods        map[PodName]*Pod
 	nodes       map[string]*Node
+	cidrs       []netip.Prefix
 	incomplete  bool
 	subscribers []*Subscriber
 
@@ -103,6 +108,9 @@ func (s *Store) Apply(u Update) {
 	for _, c := range u.Nodes {
 		set(s.nodes, c.Name, c.Node)
 	}
+	if u.ServiceCIDRs != nil {
+		s.cidrs = u.ServiceCIDRs
+	}
 	s.incomplete = u.Incomplete
 	s.generation.Add(1)
 	for _, subscriber := range s.subscribers {
@@ -144,7 +152,7 @@ func (s *Store) Snapshot() Update {
 }
 
 func (s *Store) snapshot() Update {
-	u := Update{Synced: s.HasSynced(), Incomplete: s.incomplete}
+	u := Update{ServiceCIDRs: s.cidrs, Synced: s.HasSynced(), Incomplete: s.incomplete}
 	for _, name := range slices.SortedFunc(maps.Keys(s.services), ServiceName.Compare) {
 		u.Services = append(u.Services, ServiceUpdate{name, s.services[name]})
 	}

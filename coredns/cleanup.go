@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat/iptables"
 )
 
@@ -20,13 +21,19 @@ func runCleanup(flags *flag.FlagSet, args []string) int {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
 	defer cancel()
-	backend, err := iptables.New(iptables.Options{})
-	if err == nil {
-		err = backend.Cleanup(ctx)
+	code := 0
+	for _, family := range cluster.Families {
+		backend, err := iptables.New(family, iptables.Options{})
+		if err == nil {
+			err = backend.Cleanup(ctx)
+		}
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "cleanup: %v\n", err)
+			code = 1
+		}
 	}
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "cleanup: %v\n", err)
-		return 1
+	if code != 0 {
+		return code
 	}
 	fmt.Fprintln(os.Stderr, "No rule of kernelnat is left in iptables, nft and legacy variant, IPv4 and IPv6.")
 	return 0

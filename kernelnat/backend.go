@@ -15,13 +15,22 @@ import (
 // Change is what a Backend applies.
 type Change = plan.Change
 
-// Backend writes plans to the kernel. Each method either does all it was asked
-// or returns an error, after which the kernel's state is unknown and Sync is to
-// be called before Apply. A Backend is used by one goroutine at a time.
+// State is all that the kernel is to hold.
+type State struct {
+	Services []plan.Service
+	// Incomplete says that there may be other Services, of which nothing is
+	// known. What the kernel holds for them stays.
+	Incomplete bool
+}
+
+// Backend writes plans of one IP family to the kernel. Each method either does
+// all it was asked or returns an error, after which the kernel's state is unknown
+// and Sync is to be called before Apply. A Backend is used by one goroutine at a
+// time.
 type Backend interface {
-	// Sync makes the kernel hold exactly these plans, whatever it held before.
+	// Sync makes the kernel hold exactly this state, whatever it held before.
 	// It never leaves a moment without rules for a Service that had them.
-	Sync(ctx context.Context, services []plan.Service) error
+	Sync(ctx context.Context, state State) error
 	// Apply changes what it must for these Services alone. Changes that need
 	// no other rules send nothing.
 	Apply(ctx context.Context, changes []Change) error

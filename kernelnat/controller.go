@@ -2,8 +2,10 @@ package kernelnat
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -22,6 +24,9 @@ const (
 // Options are the settings of a Controller.
 type Options struct {
 	Plan plan.Options
+	// Family is the IP family that is written. Each has a Controller of its
+	// own, so that the failure of one holds up nothing of the other.
+	Family cluster.Family
 	// NodeName is the name of the Node this runs on.
 	NodeName string
 	// MinSyncPeriod is the least time between two syncs; changes that come
@@ -37,20 +42,23 @@ type Logger interface {
 	Errorf(format string, args ...any)
 }
 
-// Controller keeps a Backend in step with a Store.
+// Controller keeps a Backend in step with a Store, in one IP family.
 type Controller struct {
 	options Options
 	backend Backend
 	log     Logger
 
-	mu      sync.Mutex
-	pending map[cluster.ServiceName]*cluster.Service // changed and not yet planned
-	wake    chan struct{}                            // has room for one: pending is not empty
+	mu         sync.Mutex
+	pending    map[cluster.ServiceName]*cluster.Service // changed and not yet planned
+	ranges     []netip.Prefix                           // of ClusterIPs
+	incomplete bool                                     // not all Services are known
+	wake       chan struct{}                            // has room for one: there is something to do
 
 	// Used by Run alone.
-	plans map[cluster.ServiceName]plan.Service // what the kernel is to hold
-	dirty bool                                 // the kernel's state is unknown
-	stale conntrack.Stale                      // UDP flows still to be forgotten
+	plans    map[cluster.ServiceName]plan.Service // what the kernel is to hold
+	dirty    bool                                 // the kernel's state is unknown
+	leftover bool                                 // it may hold Services that are not known
+	stale    conntrack.Stale                      // UDP flows still to be forgotten
 }
 
 // New returns a Controller that writes through backend. It starts nothing.
@@ -84,7 +92,7 @@ func (c *Controller) Run(ctx context.Context, store *cluster.Store) error {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case err != nil:
-			c.log.Errorf("%v; trying again in %v, or with the next change", err, retry)
+			c.log.Errorf("%s: %v; trying again in %v, or with the next change", c.options.Family, err, retry)
 			err = c.waitToRetry(ctx, retry)
 			retry = min(2*retry, lastRetry)
 		default:
@@ -103,8 +111,15 @@ func (c *Controller) enqueue(u cluster.Update) {
 	for _, s := range u.Services {
 		c.pending[s.Name] = s.Service
 	}
+	if u.ServiceCIDRs != nil {
+		c.ranges = slices.DeleteFunc(slices.Clone(u.ServiceCIDRs), func(r netip.Prefix) bool {
+			return cluster.FamilyOf(r.Addr()) != c.options.Family
+		})
+	}
+	something := len(u.Services) > 0 || c.incomplete != u.Incomplete
+	c.incomplete = u.Incomplete
 	c.mu.Unlock()
-	if len(u.Services) == 0 {
+	if !something {
 		return
 	}
 	select {
@@ -158,35 +173,47 @@ func sleep(ctx context.Context, delay time.Duration, wake <-chan struct{}) error
 // pinned anew to where it was.
 func (c *Controller) sync(ctx context.Context) error {
 	start := time.Now()
-	changes := c.takeChanges()
-	full := c.dirty
-	if full || len(changes) > 0 {
-		c.dirty = true
-		err := c.write(ctx, full, changes)
-		observeSync(full, time.Since(start), err)
-		if err != nil {
-			return fmt.Errorf("program NAT: %w", err)
-		}
-		c.dirty = false
-		servicesPlanned.Set(float64(len(c.plans)))
-		c.report(full, len(changes), time.Since(start))
+	changes, state, ranges := c.takeChanges()
+	full := c.dirty || c.leftover && !state.Incomplete
+	if !full && len(changes) == 0 {
+		return c.forget()
 	}
+	err := c.write(ctx, full, changes, state, ranges)
+	observeSync(c.options.Family, full, time.Since(start), err)
+	if err != nil {
+		// Most of it may have been written, so flows are forgotten all the
+		// same; but then again, when everything is.
+		stale := c.stale
+		err = errors.Join(fmt.Errorf("program NAT: %w", err), c.forget())
+		c.dirty, c.stale = true, stale
+		return err
+	}
+	if full {
+		c.dirty, c.leftover = false, state.Incomplete
+	}
+	servicesPlanned.WithLabelValues(c.options.Family.String()).Set(float64(len(c.plans)))
+	c.report(full, len(changes), time.Since(start))
+	return c.forget()
+}
+
+// forget deletes the flows that are stale.
+func (c *Controller) forget() error {
 	if c.stale.Empty() {
 		return nil
 	}
-	deleted, err := c.stale.Delete()
-	staleFlowsDeleted.Add(float64(deleted))
-	if err != nil {
-		return err
+	deleted, err := c.stale.Delete(c.options.Family)
+	staleFlowsDeleted.WithLabelValues(c.options.Family.String()).Add(float64(deleted))
+	if err == nil {
+		c.stale = conntrack.Stale{}
 	}
-	c.stale = conntrack.Stale{}
-	return nil
+	return err
 }
 
-// takeChanges plans the pending Services and returns those whose plan changed.
-func (c *Controller) takeChanges() []Change {
+// takeChanges plans the pending Services and returns those whose plan changed,
+// the state they lead to, and the ranges of ClusterIPs.
+func (c *Controller) takeChanges() ([]Change, State, []netip.Prefix) {
 	c.mu.Lock()
-	pending := c.pending
+	pending, state, ranges := c.pending, State{Incomplete: c.incomplete}, c.ranges
 	c.pending = make(map[cluster.ServiceName]*cluster.Service)
 	c.mu.Unlock()
 
@@ -194,7 +221,7 @@ func (c *Controller) takeChanges() []Change {
 	for _, name := range slices.SortedFunc(maps.Keys(pending), cluster.ServiceName.Compare) {
 		next := plan.Service{Name: name}
 		if service := pending[name]; service != nil {
-			next = plan.Compute(service, c.options.NodeName, c.options.Plan)
+			next = plan.Compute(service, c.options.Family, c.options.NodeName, c.options.Plan)
 		}
 		old, known := c.plans[name]
 		if !known {
@@ -210,10 +237,10 @@ func (c *Controller) takeChanges() []Change {
 			c.plans[name] = next
 		}
 	}
-	return changes
+	return changes, state, ranges
 }
 
-func (c *Controller) write(ctx context.Context, full bool, changes []Change) error {
+func (c *Controller) write(ctx context.Context, full bool, changes []Change, state State, ranges []netip.Prefix) error {
 	if c.options.DryRun {
 		return nil
 	}
@@ -221,11 +248,12 @@ func (c *Controller) write(ctx context.Context, full bool, changes []Change) err
 	if !full {
 		return c.backend.Apply(ctx, changes)
 	}
-	services := slices.SortedFunc(maps.Values(c.plans), func(a, b plan.Service) int { return a.Name.Compare(b.Name) })
-	for _, s := range services {
-		c.stale.All(s)
+	state.Services = slices.SortedFunc(maps.Values(c.plans), func(a, b plan.Service) int { return a.Name.Compare(b.Name) })
+	if state.Incomplete {
+		ranges = nil
 	}
-	return c.backend.Sync(ctx, services)
+	c.stale.All(state.Services, ranges)
+	return c.backend.Sync(ctx, state)
 }
 
 func (c *Controller) report(full bool, changed int, took time.Duration) {
@@ -233,12 +261,13 @@ func (c *Controller) report(full bool, changed int, took time.Duration) {
 	for _, s := range c.plans {
 		ports += len(s.Ports)
 	}
+	took = took.Round(time.Microsecond)
 	switch {
 	case c.options.DryRun:
-		c.log.Infof("dry run, nothing written to the kernel: Services %d, ports %d", len(c.plans), ports)
+		c.log.Infof("%s: dry run, nothing written to the kernel: Services %d, ports %d", c.options.Family, len(c.plans), ports)
 	case full:
-		c.log.Infof("wrote all rules in %v: Services %d, ports %d", took.Round(time.Microsecond), len(c.plans), ports)
+		c.log.Infof("%s: all rules are in place, after %v: Services %d, ports %d", c.options.Family, took, len(c.plans), ports)
 	default:
-		c.log.Infof("wrote changed rules in %v: changed Services %d of %d", took.Round(time.Microsecond), changed, len(c.plans))
+		c.log.Infof("%s: changed Services %d, written in %v: Services %d, ports %d", c.options.Family, changed, took, len(c.plans), ports)
 	}
 }

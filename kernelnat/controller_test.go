@@ -31,16 +31,20 @@ func newMemory() *memory {
 	return &memory{held: make(map[cluster.ServiceName]plan.Service), fail: func() error { return nil }}
 }
 
-func (m *memory) Sync(_ context.Context, services []plan.Service) error {
+func (m *memory) Sync(_ context.Context, state State) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.calls = append(m.calls, fmt.Sprintf("sync %d", len(services)))
+	call := fmt.Sprintf("sync %d", len(state.Services))
+	if state.Incomplete {
+		call += " of more"
+	}
+	m.calls = append(m.calls, call)
 	m.known = false
 	if err := m.fail(); err != nil {
 		return err
 	}
 	m.held = make(map[cluster.ServiceName]plan.Service)
-	for _, s := range services {
+	for _, s := range state.Services {
 		m.held[s.Name] = s
 	}
 	m.known = true
@@ -110,6 +114,7 @@ func gone(name string) cluster.ServiceUpdate {
 func run(t *testing.T, options Options, backend Backend, store *cluster.Store) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
+	options.Family = cluster.IPv4
 	go func() { done <- New(options, backend, testLog{t}).Run(ctx, store) }()
 	t.Cleanup(func() {
 		cancel()
@@ -207,6 +212,23 @@ func TestFailureIsRetriedWhole(t *testing.T) {
 	})
 }
 
+// As long as not all Services are known nothing is removed; then all is looked at
+// once more.
+func TestIncompleteStateIsSyncedAgainWhenComplete(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, backend := cluster.NewStore(), newMemory()
+		store.Apply(cluster.Update{Synced: true, Incomplete: true, Services: []cluster.ServiceUpdate{service("a", "10.42.0.1")}})
+		run(t, Options{}, backend, store)
+		wantCalls(t, backend, "sync 1 of more")
+		store.Apply(cluster.Update{Incomplete: true, Services: []cluster.ServiceUpdate{service("b", "10.42.0.2")}})
+		wantCalls(t, backend, "apply 1")
+		store.Apply(cluster.Update{})
+		wantCalls(t, backend, "sync 2")
+		store.Apply(cluster.Update{})
+		wantCalls(t, backend)
+	})
+}
+
 // A change that comes while retries are far apart is tried soon.
 func TestChangeIsNotHeldUpByRetries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -281,7 +303,7 @@ func randomWalk(t *testing.T, random, faults *rand.Rand) {
 	synctest.Wait()
 	want := make(map[cluster.ServiceName]plan.Service)
 	for _, u := range store.Snapshot().Services {
-		want[u.Name] = plan.Compute(u.Service, "", plan.Options{})
+		want[u.Name] = plan.Compute(u.Service, cluster.IPv4, "", plan.Options{})
 	}
 	if backend.misuse != nil {
 		t.Error(backend.misuse)

@@ -3,49 +3,52 @@ package kernelnat
 import (
 	"time"
 
+	"github.com/clusterip/clusterip/cluster"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
+var byFamily = []string{"ip_family"} // "IPv4" or "IPv6", as kube-proxy has it
+
 // The names follow kube-proxy's, with kernelnat in place of kubeproxy.
 var (
-	syncFull = promauto.NewHistogram(prometheus.HistogramOpts{
+	syncFull = promauto.NewHistogramVec(prometheus.HistogramOpts{
 		Namespace: "kernelnat", Name: "sync_full_proxy_rules_duration_seconds",
 		Help:    "Time to write the rules of all Services, failures included.",
 		Buckets: prometheus.ExponentialBuckets(0.001, 2, 16),
-	})
-	syncPartial = promauto.NewHistogram(prometheus.HistogramOpts{
+	}, byFamily)
+	syncPartial = promauto.NewHistogramVec(prometheus.HistogramOpts{
 		Namespace: "kernelnat", Name: "sync_partial_proxy_rules_duration_seconds",
 		Help:    "Time to write the rules of changed Services, failures included.",
 		Buckets: prometheus.ExponentialBuckets(0.001, 2, 16),
-	})
-	syncFailures = promauto.NewCounter(prometheus.CounterOpts{
+	}, byFamily)
+	syncFailures = promauto.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "kernelnat", Name: "sync_proxy_rules_failures_total",
 		Help: "Syncs that failed and were tried again.",
-	})
-	syncTimestamp = promauto.NewGauge(prometheus.GaugeOpts{
+	}, byFamily)
+	syncTimestamp = promauto.NewGaugeVec(prometheus.GaugeOpts{
 		Namespace: "kernelnat", Name: "sync_proxy_rules_last_timestamp_seconds",
 		Help: "Unix time of the last sync that succeeded.",
-	})
-	servicesPlanned = promauto.NewGauge(prometheus.GaugeOpts{
+	}, byFamily)
+	servicesPlanned = promauto.NewGaugeVec(prometheus.GaugeOpts{
 		Namespace: "kernelnat", Name: "services",
 		Help: "Services that have rules.",
-	})
-	staleFlowsDeleted = promauto.NewCounter(prometheus.CounterOpts{
+	}, byFamily)
+	staleFlowsDeleted = promauto.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "kernelnat", Name: "conntrack_reconciler_deleted_entries_total",
 		Help: "Stale UDP conntrack entries deleted.",
-	})
+	}, byFamily)
 )
 
-func observeSync(full bool, took time.Duration, err error) {
+func observeSync(family cluster.Family, full bool, took time.Duration, err error) {
 	histogram := syncPartial
 	if full {
 		histogram = syncFull
 	}
-	histogram.Observe(took.Seconds())
+	histogram.WithLabelValues(family.String()).Observe(took.Seconds())
 	if err != nil {
-		syncFailures.Inc()
+		syncFailures.WithLabelValues(family.String()).Inc()
 		return
 	}
-	syncTimestamp.SetToCurrentTime()
+	syncTimestamp.WithLabelValues(family.String()).SetToCurrentTime()
 }

@@ -41,7 +41,8 @@ type Source struct {
 	report    func([]Problem)
 
 	catalogue *catalogue // as last linked
-	complete  bool       // everything could be read, at least once
+	cidrs     []netip.Prefix
+	complete  bool // everything could be read, at least once
 	published publisher
 	problems  []Problem // of the catalogue and its claims
 	reported  []Problem
@@ -73,6 +74,7 @@ func New(options Options, report func([]Problem)) (*Source, error) {
 		allocator: alloc,
 		state:     &stateFile{path: state},
 		report:    report,
+		cidrs:     cidrs,
 		catalogue: &catalogue{},
 		published: publisher{views: map[string]view{}},
 	}, nil
@@ -88,7 +90,7 @@ func Load(options Options) (cluster.Update, []Problem, error) {
 	s.state.load(s.allocator)
 	s.folder.scan()
 	update := s.link()
-	update.Synced = true
+	update.Synced, update.ServiceCIDRs = true, s.cidrs
 	return update, s.allProblems(), nil
 }
 
@@ -105,7 +107,9 @@ func (s *Source) Run(ctx context.Context, store *cluster.Store) error {
 		update, completed := cluster.Update{}, s.complete
 		if changed := s.scan(w); changed || first {
 			update = s.link()
-			update.Synced = first
+			if first {
+				update.Synced, update.ServiceCIDRs = true, s.cidrs
+			}
 		}
 		completed = s.complete != completed
 		s.state.save(s.allocator.Allocations())

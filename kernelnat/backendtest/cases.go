@@ -19,7 +19,7 @@ import (
 // Each endpoint gets its share, whoever asks and over either protocol.
 func (s *suite) distribution() {
 	var ports []plan.Port
-	for _, family := range []cluster.Family{cluster.IPv4, cluster.IPv6} {
+	for _, family := range cluster.Families {
 		for _, protocol := range []cluster.Protocol{cluster.TCP, cluster.UDP} {
 			ports = append(ports, s.port(protocol, 80, family, s.pods...))
 		}

@@ -25,10 +25,10 @@ const (
 	otherPort  = 5679
 )
 
-// Run runs all cases. newBackend is called once for each, before anything is
-// written; the backend's methods are called in the node's namespace. The tools
-// are those that the backend needs.
-func Run(t *testing.T, newBackend func(t *testing.T, node *nattest.Node) kernelnat.Backend, tools ...string) {
+// Run runs all cases. prepare is called once for each, before anything is written,
+// and newBackend then for each IP family; the backend's methods are called in the
+// node's namespace. The tools are those that the backend needs.
+func Run(t *testing.T, prepare func() error, newBackend func(cluster.Family) (kernelnat.Backend, error), tools ...string) {
 	nattest.Require(t, tools...)
 	for _, c := range []struct {
 		name string
@@ -44,7 +44,7 @@ func Run(t *testing.T, newBackend func(t *testing.T, node *nattest.Node) kerneln
 		{"NeverInterrupted", (*suite).neverInterrupted},
 		{"NeverLeaks", (*suite).neverLeaks},
 	} {
-		t.Run(c.name, func(t *testing.T) { c.run(newSuite(t, newBackend)) })
+		t.Run(c.name, func(t *testing.T) { c.run(newSuite(t, prepare, newBackend)) })
 	}
 }
 
@@ -52,13 +52,14 @@ func Run(t *testing.T, newBackend func(t *testing.T, node *nattest.Node) kerneln
 // host outside the cluster.
 type suite struct {
 	*testing.T
-	node    *nattest.Node
-	pods    []*nattest.Host
-	client  *nattest.Host
-	backend kernelnat.Backend
+	node   *nattest.Node
+	pods   []*nattest.Host
+	client *nattest.Host
+
+	backends map[cluster.Family]kernelnat.Backend
 }
 
-func newSuite(t *testing.T, newBackend func(*testing.T, *nattest.Node) kernelnat.Backend) *suite {
+func newSuite(t *testing.T, prepare func() error, newBackend func(cluster.Family) (kernelnat.Backend, error)) *suite {
 	t.Helper()
 	node, err := nattest.NewNode()
 	if err != nil {
@@ -69,7 +70,8 @@ func newSuite(t *testing.T, newBackend func(*testing.T, *nattest.Node) kernelnat
 			t.Errorf("close node: %v", err)
 		}
 	})
-	s := &suite{T: t, node: node}
+	s := &suite{T: t, node: node, backends: make(map[cluster.Family]kernelnat.Backend)}
+	s.must(node.Do(prepare))
 	s.must(node.Do(answerEachWithICMP))
 	for _, p := range []struct {
 		name string
@@ -95,7 +97,10 @@ func newSuite(t *testing.T, newBackend func(*testing.T, *nattest.Node) kernelnat
 			s.must(pod.ServeUDP(port))
 		}
 	}
-	s.backend = newBackend(t, node)
+	for _, family := range cluster.Families {
+		s.backends[family], err = newBackend(family)
+		s.must(err)
+	}
 	return s
 }
 
@@ -119,17 +124,40 @@ func (s *suite) must(err error) {
 
 func (s *suite) sync(services ...plan.Service) {
 	s.Helper()
-	s.must(s.node.Do(func() error { return s.backend.Sync(s.Context(), services) }))
+	for _, family := range cluster.Families {
+		state := kernelnat.State{}
+		for _, service := range services {
+			state.Services = append(state.Services, Part(service, family))
+		}
+		s.must(s.node.Do(func() error { return s.backends[family].Sync(s.Context(), state) }))
+	}
 }
 
 func (s *suite) apply(changes ...kernelnat.Change) {
 	s.Helper()
-	s.must(s.node.Do(func() error { return s.backend.Apply(s.Context(), changes) }))
+	for _, family := range cluster.Families {
+		var own []kernelnat.Change
+		for _, c := range changes {
+			own = append(own, kernelnat.Change{Old: Part(c.Old, family), New: Part(c.New, family)})
+		}
+		s.must(s.node.Do(func() error { return s.backends[family].Apply(s.Context(), own) }))
+	}
+}
+
+// Part is what concerns one family of a Service with ports in both.
+func Part(service plan.Service, family cluster.Family) plan.Service {
+	out := plan.Service{Name: service.Name}
+	for _, p := range service.Ports {
+		if cluster.FamilyOf(p.Frontend.Addr()) == family {
+			out.Ports = append(out.Ports, p)
+		}
+	}
+	return out
 }
 
 // families runs f for IPv4 and IPv6, each as a subtest.
 func (s *suite) families(f func(s *suite, family cluster.Family)) {
-	for _, family := range []cluster.Family{cluster.IPv4, cluster.IPv6} {
+	for _, family := range cluster.Families {
 		s.Run(family.String(), func(t *testing.T) {
 			sub := *s
 			sub.T = t

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat/plan"
@@ -21,10 +22,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Stale collects the UDP frontends whose flows are to be looked at, each with
-// the endpoints that flows may go on using. The zero value is empty.
+// Stale collects the UDP frontends of one IP family whose flows are to be looked
+// at, each with the endpoints that flows may go on using. The zero value is empty.
 type Stale struct {
 	serving map[netip.AddrPort][]netip.AddrPort
+	unknown []netip.Prefix // any other frontend in these ranges has no endpoint
 }
 
 // Changed adds the frontends that lose an endpoint, get their first one or go,
@@ -51,16 +53,20 @@ func (s *Stale) Changed(changes []plan.Change) {
 	}
 }
 
-// All adds every frontend of a Service. It is for the start, when nobody knows
-// what changed since the flows began.
-func (s *Stale) All(service plan.Service) {
-	for frontend, serving := range frontends(service) {
-		s.add(frontend, serving)
+// All adds every frontend of all Services there are, and whatever else is in the
+// ranges of ClusterIPs: a Service may have gone. It is for the start, when nobody
+// knows what changed since the flows began.
+func (s *Stale) All(services []plan.Service, ranges []netip.Prefix) {
+	for _, service := range services {
+		for frontend, serving := range frontends(service) {
+			s.add(frontend, serving)
+		}
 	}
+	s.unknown = ranges
 }
 
 // Empty reports whether there is nothing to look at.
-func (s *Stale) Empty() bool { return len(s.serving) == 0 }
+func (s *Stale) Empty() bool { return len(s.serving)+len(s.unknown) == 0 }
 
 func (s *Stale) add(frontend netip.AddrPort, serving []netip.AddrPort) {
 	if s.serving == nil {
@@ -94,25 +100,17 @@ func lost(before, after []netip.AddrPort) bool {
 	return false
 }
 
-// Delete removes the stale flows from the kernel and returns how many there
-// were. It reads the flow table once for each IP family concerned, and not at
-// all when nothing was collected. After an error some flows may be left; Delete
-// may be repeated.
-func (s *Stale) Delete() (deleted uint, err error) {
-	families := make(map[cluster.Family]bool)
-	for frontend := range s.serving {
-		families[cluster.FamilyOf(frontend.Addr())] = true
+// Delete removes the stale flows of the family from the kernel and returns how
+// many there were. It reads the flow table once. After an error some flows may be
+// left; Delete may be repeated.
+func (s *Stale) Delete(family cluster.Family) (deleted uint, err error) {
+	inet := netlink.InetFamily(unix.AF_INET)
+	if family == cluster.IPv6 {
+		inet = unix.AF_INET6
 	}
-	for family := range families {
-		inet := netlink.InetFamily(unix.AF_INET)
-		if family == cluster.IPv6 {
-			inet = unix.AF_INET6
-		}
-		n, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, inet, s)
-		deleted += n
-		if err != nil {
-			return deleted, fmt.Errorf("delete stale %s conntrack entries: %w", family, err)
-		}
+	deleted, err = netlink.ConntrackDeleteFilters(netlink.ConntrackTable, inet, s)
+	if err != nil {
+		return deleted, fmt.Errorf("delete stale %s conntrack entries: %w", family, err)
 	}
 	return deleted, nil
 }
@@ -124,17 +122,13 @@ func (s *Stale) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
 	if flow.Forward.Protocol != unix.IPPROTO_UDP {
 		return false
 	}
-	serving, ok := s.serving[addrPort(flow.Forward.DstIP, flow.Forward.DstPort)]
+	frontend := addrPort(flow.Forward.DstIP, flow.Forward.DstPort)
+	serving, ok := s.serving[frontend]
 	if !ok {
-		return false
+		return slices.ContainsFunc(s.unknown, func(r netip.Prefix) bool { return r.Contains(frontend.Addr()) })
 	}
 	replier := addrPort(flow.Reverse.SrcIP, flow.Reverse.SrcPort)
-	for _, endpoint := range serving {
-		if endpoint == replier {
-			return false
-		}
-	}
-	return true
+	return !slices.Contains(serving, replier)
 }
 
 func addrPort(ip net.IP, port uint16) netip.AddrPort {

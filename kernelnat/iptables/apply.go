@@ -3,7 +3,6 @@ package iptables
 import (
 	"slices"
 
-	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
 )
 
@@ -57,14 +56,13 @@ func (d *delta) add(o delta) {
 	d.filterDelete = append(d.filterDelete, o.filterDelete...)
 }
 
-// changeScript returns the input that makes the changes in one family, in
-// transactions of about so many chains, each with whole Services; nothing if
-// there is nothing to change.
-func changeScript(changes []kernelnat.Change, family cluster.Family, chains int) []byte {
+// changeScript returns the input that makes the changes, in transactions of about
+// so many chains, each with whole Services; nothing if there is nothing to change.
+func changeScript(changes []kernelnat.Change, chains int) []byte {
 	var s script
 	var d delta
 	for _, c := range changes {
-		d.add(difference(render(c.Old, family), render(c.New, family)))
+		d.add(difference(render(c.Old), render(c.New)))
 		if len(d.write)+len(d.remove) >= chains {
 			s.change(d)
 			d = delta{}

@@ -7,7 +7,7 @@
 // variant, nft or legacy, that the host uses. It serves ClusterIPs only.
 //
 // It needs CAP_NET_ADMIN and the tools iptables, iptables-save and
-// iptables-restore, and the same for ip6tables if there are IPv6 Services. Before
+// iptables-restore, and the same of ip6tables for IPv6. Before
 // version 1.6.2 they do not wait for the xtables lock and have no --random-fully.
 //
 // Start with render (a Service's rules), then sync and changeScript (what is sent
@@ -18,6 +18,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
@@ -34,116 +35,94 @@ type Options struct {
 	MasqueradeBit uint8
 }
 
-// Backend implements kernelnat.Backend.
+// Backend implements kernelnat.Backend for one IP family.
 type Backend struct {
+	family  cluster.Family
 	options Options
-	variant variant // "" before the first use
-	tools   map[cluster.Family]*tools
+	tools   *tools // nil before the first use
+	alone   bool   // nothing of ours is in the other variant
 }
 
 var _ kernelnat.Backend = (*Backend)(nil)
 
 // New returns a Backend. It runs nothing: that iptables is missing or may not be
 // used is an error of the first Sync.
-func New(options Options) (*Backend, error) {
+func New(family cluster.Family, options Options) (*Backend, error) {
 	if options.MasqueradeBit > 31 {
 		return nil, fmt.Errorf("masquerade bit %d is outside 0-31", options.MasqueradeBit)
 	}
-	return &Backend{options: options, tools: make(map[cluster.Family]*tools)}, nil
+	return &Backend{family: family, options: options}, nil
 }
 
 // Sync implements kernelnat.Backend. Chains that are right already are not
 // written again. A host without a working ip6tables is an error only if there
-// are plans for IPv6.
-func (b *Backend) Sync(ctx context.Context, services []plan.Service) error {
-	var errs []error
-	for _, f := range families {
-		if err := b.sync(ctx, f, services); err != nil {
-			errs = append(errs, fmt.Errorf("write %s rules: %w", f, err))
-		}
+// are plans for IPv6. The first Sync of a complete state also removes what is
+// ours in the variant that the host does not use, where it could win.
+func (b *Backend) Sync(ctx context.Context, state kernelnat.State) error {
+	err := b.sync(ctx, state)
+	if err != nil {
+		return fmt.Errorf("write %s rules: %w", b.family, err)
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
-func (b *Backend) sync(ctx context.Context, f cluster.Family, services []plan.Service) error {
-	t, have, err := b.read(ctx, f)
+func (b *Backend) sync(ctx context.Context, state kernelnat.State) error {
+	have, err := b.read(ctx)
 	if err != nil {
-		if f == cluster.IPv6 && !needed(f, services) {
+		b.tools = nil
+		needed := slices.ContainsFunc(state.Services, func(s plan.Service) bool { return len(s.Ports) > 0 })
+		if b.family == cluster.IPv6 && !needed {
 			return nil
 		}
 		return err
 	}
-	s := session{have: have, chains: t.variant.chains(), send: func(input []byte) error { return t.write(ctx, input) }}
-	return s.sync(services, dialect{family: f, bit: b.options.MasqueradeBit, randomFully: t.version.hasRandomFully()})
+	s := b.tools.session(ctx, have)
+	if err := s.sync(state, dialect{family: b.family, bit: b.options.MasqueradeBit, randomFully: b.tools.version.hasRandomFully()}); err != nil {
+		return err
+	}
+	if b.alone || state.Incomplete {
+		return nil
+	}
+	if err := cleanup(ctx, b.tools.variant.other(), b.family); err != nil && !absent(err) {
+		return fmt.Errorf("remove what is left in iptables-%s, which this host does not use: %w", b.tools.variant.other(), err)
+	}
+	b.alone = true
+	return nil
 }
 
-func (b *Backend) read(ctx context.Context, f cluster.Family) (*tools, state, error) {
-	if f == cluster.IPv6 && !hasIPv6() {
-		return nil, nil, errors.New("the kernel has no IPv6: enable it, or use IPv4 only")
-	}
-	t, err := b.toolsFor(ctx, f)
-	if err != nil {
-		return nil, nil, err
-	}
-	p, err := t.read(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	return t, p.state, p.err
-}
-
-func needed(f cluster.Family, services []plan.Service) bool {
-	for _, s := range services {
-		for i := range s.Ports {
-			if s.Ports[i].Family() == f {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// Apply implements kernelnat.Backend. It runs iptables-restore once for each
-// family that changes.
+// Apply implements kernelnat.Backend. It runs iptables-restore once.
 func (b *Backend) Apply(ctx context.Context, changes []kernelnat.Change) error {
-	var errs []error
-	for _, f := range families {
-		if err := b.apply(ctx, f, changes); err != nil {
-			errs = append(errs, fmt.Errorf("change %s rules: %w", f, err))
-		}
+	if b.tools == nil {
+		return fmt.Errorf("change %s rules: nothing could be written at the start", b.family)
 	}
-	return errors.Join(errs...)
-}
-
-func (b *Backend) apply(ctx context.Context, f cluster.Family, changes []kernelnat.Change) error {
-	input := changeScript(changes, f, b.variant.chains())
+	input := changeScript(changes, b.tools.variant.chains())
 	if len(input) == 0 {
 		return nil
 	}
-	t, err := b.toolsFor(ctx, f)
-	if err != nil {
-		return err
+	if err := b.tools.write(ctx, input); err != nil {
+		return fmt.Errorf("change %s rules: %w", b.family, err)
 	}
-	return t.write(ctx, input)
+	return nil
 }
 
-// toolsFor returns the tools for a family. The variant is decided once: to change
-// over later would leave rules behind in the other.
-func (b *Backend) toolsFor(ctx context.Context, f cluster.Family) (*tools, error) {
-	if t := b.tools[f]; t != nil {
-		return t, nil
+// read returns what the kernel holds. It decides on the tools once: to change
+// over to the other variant later would leave rules behind in the first.
+func (b *Backend) read(ctx context.Context) (state, error) {
+	if b.family == cluster.IPv6 && !hasIPv6() {
+		return nil, errors.New("the kernel has no IPv6: enable it, or use IPv4 only")
 	}
-	if b.variant == "" {
+	if b.tools == nil {
 		v, err := detect(ctx)
 		if err != nil {
 			return nil, err
 		}
-		b.variant = v
+		if b.tools, err = findTools(ctx, v, b.family); err != nil {
+			return nil, err
+		}
 	}
-	t, err := findTools(ctx, b.variant, f)
+	p, err := b.tools.read(ctx)
 	if err != nil {
 		return nil, err
 	}
-	b.tools[f] = t
-	return t, nil
+	return p.state, p.err
 }

@@ -14,10 +14,8 @@ import (
 func (b *Backend) Cleanup(ctx context.Context) error {
 	var errs []error
 	for _, v := range variants {
-		for _, f := range families {
-			if err := cleanup(ctx, v, f); err != nil {
-				errs = append(errs, fmt.Errorf("remove %s rules of iptables-%s: %w", f, v, err))
-			}
+		if err := cleanup(ctx, v, b.family); err != nil {
+			errs = append(errs, fmt.Errorf("remove %s rules of iptables-%s: %w", b.family, v, err))
 		}
 	}
 	return errors.Join(errs...)
@@ -41,7 +39,7 @@ func cleanup(ctx context.Context, v variant, f cluster.Family) error {
 	if err != nil {
 		return err
 	}
-	s := session{have: have.state, chains: v.chains(), send: func(input []byte) error { return t.write(ctx, input) }}
+	s := t.session(ctx, have.state)
 	return errors.Join(have.err, s.clean())
 }
 

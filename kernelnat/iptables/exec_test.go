@@ -236,7 +236,9 @@ func TestLockHeld(t *testing.T) {
 		t.Fatal(err)
 	}
 	// One family alone: each waits for its own 5 s.
-	err = h.Do(func() error { return newBackend(t).sync(t.Context(), cluster.IPv4, []plan.Service{pageService()}) })
+	err = h.Do(func() error {
+		return newBackend(t)[cluster.IPv4].Sync(t.Context(), kernelnat.State{Services: []plan.Service{pageService()}})
+	})
 	if err == nil || !strings.Contains(err.Error(), "xtables lock was held by another program for 5 s") {
 		t.Errorf("error %v", err)
 	}

@@ -2,6 +2,8 @@ package iptables
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -13,6 +15,8 @@ import (
 	"testing"
 
 	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat"
+	"github.com/clusterip/clusterip/kernelnat/backendtest"
 	"github.com/clusterip/clusterip/kernelnat/nattest"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
@@ -72,13 +76,56 @@ func (h *host) do(t testing.TB, f func() error) {
 	}
 }
 
-func newBackend(t testing.TB) *Backend {
+// dual is the backends of both families, for plans with ports in both.
+type dual map[cluster.Family]*Backend
+
+func newBackend(t testing.TB) dual {
 	t.Helper()
-	b, err := New(Options{MasqueradeBit: DefaultMasqueradeBit})
-	if err != nil {
-		t.Fatal(err)
+	d := dual{}
+	for _, f := range cluster.Families {
+		b, err := New(f, Options{MasqueradeBit: DefaultMasqueradeBit})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d[f] = b
 	}
-	return b
+	return d
+}
+
+func (d dual) each(f func(cluster.Family, *Backend) error) error {
+	var errs []error
+	for _, family := range cluster.Families {
+		errs = append(errs, f(family, d[family]))
+	}
+	return errors.Join(errs...)
+}
+
+func (d dual) Sync(ctx context.Context, all []plan.Service) error {
+	return d.each(func(f cluster.Family, b *Backend) error {
+		return b.Sync(ctx, kernelnat.State{Services: parts(all, f)})
+	})
+}
+
+func (d dual) Apply(ctx context.Context, changes []kernelnat.Change) error {
+	return d.each(func(f cluster.Family, b *Backend) error {
+		var own []kernelnat.Change
+		for _, c := range changes {
+			own = append(own, kernelnat.Change{Old: backendtest.Part(c.Old, f), New: backendtest.Part(c.New, f)})
+		}
+		return b.Apply(ctx, own)
+	})
+}
+
+func (d dual) Cleanup(ctx context.Context) error {
+	return d.each(func(_ cluster.Family, b *Backend) error { return b.Cleanup(ctx) })
+}
+
+func parts(all []plan.Service, family cluster.Family) []plan.Service {
+	var out []plan.Service
+	for _, s := range all {
+		out = append(out, backendtest.Part(s, family))
+	}
+	return out
 }
 
 var counters = regexp.MustCompile(`(?m)^#.*\n| \[\d+:\d+\]$`)

@@ -17,7 +17,7 @@ type chain struct {
 	rules []string
 }
 
-// rendering is what one Service needs of one family.
+// rendering is what one Service needs.
 type rendering struct {
 	chains   []chain  // in nat
 	dispatch []string // rules of KUBE-SERVICES in nat
@@ -25,12 +25,11 @@ type rendering struct {
 }
 
 // render is pure: equal plans give equal renderings.
-func render(service plan.Service, family cluster.Family) rendering {
+func render(service plan.Service) rendering {
 	var r rendering
 	for i := range service.Ports {
-		if p := &service.Ports[i]; p.Family() == family {
-			r.addPort(portName(service.Name, p.Name), p)
-		}
+		p := &service.Ports[i]
+		r.addPort(portName(service.Name, p.Name), p)
 	}
 	return r
 }
@@ -40,7 +39,7 @@ func (r *rendering) addPort(name string, p *plan.Port) {
 	case plan.Forward:
 		r.addForward(name, p)
 	case plan.Reject:
-		r.filter = append(r.filter, match(p, name+" has no endpoints")+" -j REJECT --reject-with "+rejectWith(p.Family()))
+		r.filter = append(r.filter, match(p, name+" has no endpoints")+" -j REJECT --reject-with "+rejectWith(p))
 	case plan.Drop:
 		r.filter = append(r.filter, match(p, name+" has no local endpoints")+" -j DROP")
 	}
@@ -93,11 +92,17 @@ func comment(text string) string { return `-m comment --comment "` + text + `"` 
 
 func single(a netip.Addr) string { return netip.PrefixFrom(a, a.BitLen()).String() }
 
-func rejectWith(f cluster.Family) string {
-	if f == cluster.IPv6 {
-		return "icmp6-port-unreachable"
+// rejectWith is the kernel's default for IPv4, as kube-proxy has it. ICMPv6 errors
+// are limited to one a second for each client: a TCP client that is told nothing
+// tries again after a second, one that is reset knows at once.
+func rejectWith(p *plan.Port) string {
+	switch {
+	case p.Frontend.Addr().Is4():
+		return "icmp-port-unreachable"
+	case p.Protocol == cluster.TCP:
+		return "tcp-reset"
 	}
-	return "icmp-port-unreachable"
+	return "icmp6-port-unreachable"
 }
 
 // jump is a rule of a built-in chain that leads to one of ours.

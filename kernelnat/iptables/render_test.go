@@ -80,7 +80,7 @@ func TestRulesGolden(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var got bytes.Buffer
-			if err := Rules(&got, c.family, c.services, Options{MasqueradeBit: DefaultMasqueradeBit}); err != nil {
+			if err := Rules(&got, c.family, parts(c.services, c.family), Options{MasqueradeBit: DefaultMasqueradeBit}); err != nil {
 				t.Fatal(err)
 			}
 			golden(t, c.name+".rules", got.Bytes())
@@ -94,9 +94,9 @@ func TestRulesAreWhatSyncSends(t *testing.T) {
 	dir := h.replaceRestore(t, `tee -a $DIR/${0##*/}.in | $REAL "$@"`)
 	all := varied()
 	h.do(t, func() error { return newBackend(t).Sync(t.Context(), all) })
-	for _, f := range families {
+	for _, f := range cluster.Families {
 		var want bytes.Buffer
-		if err := Rules(&want, f, all, Options{MasqueradeBit: DefaultMasqueradeBit}); err != nil {
+		if err := Rules(&want, f, parts(all, f), Options{MasqueradeBit: DefaultMasqueradeBit}); err != nil {
 			t.Fatal(err)
 		}
 		sent, err := os.ReadFile(filepath.Join(dir, command(f)+"-nft-restore.in"))
@@ -128,7 +128,7 @@ func TestChangeGolden(t *testing.T) {
 		{"new", none, page}, {"gone", page, none}, {"scaled", page, scaled}, {"refused", page, refused},
 		{"forwarded again", refused, page}, {"moved", page, moved}, {"local", page, local}, {"same", page, page},
 	} {
-		fmt.Fprintf(&got, "# %s\n%s", c.name, changeScript([]kernelnat.Change{{Old: c.old, New: c.new}}, cluster.IPv4, 1000))
+		fmt.Fprintf(&got, "# %s\n%s", c.name, changeScript([]kernelnat.Change{{Old: c.old, New: c.new}}, 1000))
 	}
 	golden(t, "changes.rules", got.Bytes())
 }
@@ -148,18 +148,21 @@ func TestSyncGolden(t *testing.T) {
 		name     string
 		saved    string
 		services []plan.Service
+		partial  bool
 	}{
-		{"same in nat", "*nat\n" + string(page), []plan.Service{pageService()}},
-		{"has lost its endpoints", "*nat\n" + string(page) + filter, []plan.Service{refused}},
-		{"flushed by somebody", strings.ReplaceAll("*nat\n"+string(page), "-A KUBE-SEP", "-A NOT-KUBE-SEP"), []plan.Service{pageService()}},
-		{"used by somebody", "*nat\n" + string(page) + "-A CNI -j KUBE-SVC-EF6QQNEDGUCXH6TD\n" + filter, nil},
+		{"same in nat", "*nat\n" + string(page), []plan.Service{pageService()}, false},
+		{"has lost its endpoints", "*nat\n" + string(page) + filter, []plan.Service{refused}, false},
+		{"flushed by somebody", strings.ReplaceAll("*nat\n"+string(page), "-A KUBE-SEP", "-A NOT-KUBE-SEP"), []plan.Service{pageService()}, false},
+		{"used by somebody", "*nat\n" + string(page) + "-A CNI -j KUBE-SVC-EF6QQNEDGUCXH6TD\n" + filter, nil, false},
+		{"not all Services are known", "*nat\n" + string(page) + filter + `-A KUBE-SERVICES -d 10.43.0.9/32 -p tcp -m comment --comment "a/b:http has no endpoints" -m tcp --dport 80 -j REJECT` + "\n",
+			[]plan.Service{{Name: cluster.ServiceName{Namespace: "testing", Name: "other"}, Ports: refused.Ports}}, true},
 	} {
 		fmt.Fprintf(&got, "# %s\n", c.name)
 		s := session{have: parse(t, c.saved).state, chains: nft.chains(), send: func(input []byte) error {
 			got.Write(input)
 			return nil
 		}}
-		if err := s.sync(c.services, dialect{family: cluster.IPv4, bit: DefaultMasqueradeBit, randomFully: true}); err != nil {
+		if err := s.sync(kernelnat.State{Services: c.services, Incomplete: c.partial}, dialect{family: cluster.IPv4, bit: DefaultMasqueradeBit, randomFully: true}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -172,7 +175,7 @@ func TestChangesAreBounded(t *testing.T) {
 	for _, s := range services(100, 1, 9) {
 		changes = append(changes, kernelnat.Change{Old: plan.Service{Name: s.Name}, New: s})
 	}
-	text := string(changeScript(changes, cluster.IPv4, 100))
+	text := string(changeScript(changes, 100))
 	transactions := strings.Split(strings.TrimSuffix(text, "COMMIT\n"), "COMMIT\n")
 	if len(transactions) != 10 {
 		t.Fatalf("%d transactions", len(transactions))
@@ -217,7 +220,7 @@ func BenchmarkChange(b *testing.B) {
 			old := services(1, 1, n)[0]
 			next := services(1, 1, n+1)[0]
 			for b.Loop() {
-				changeScript([]kernelnat.Change{{Old: old, New: next}}, cluster.IPv4, 1000)
+				changeScript([]kernelnat.Change{{Old: old, New: next}}, 1000)
 			}
 		})
 	}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
 // state is what the kernel holds in one family, by table; a table that is not in
@@ -15,10 +17,11 @@ import (
 type state map[string]*tableState
 
 // tableState is one table as iptables-save prints it. Of our own chains only a
-// digest is kept.
+// digest is kept, but for the dispatch chain.
 type tableState struct {
-	chains map[string]uint64 // our chains, with the digest of their rules
-	uses   []use
+	chains   map[string]uint64 // our chains, with the digest of their rules
+	dispatch []string          // the rules of KUBE-SERVICES
+	uses     []use
 }
 
 // use is a rule in a chain that is not ours, that leads to one of ours.
@@ -36,10 +39,57 @@ func (s state) table(name string) *tableState {
 	return newTableState()
 }
 
-// has reports whether a chain is there with exactly these rules.
+// has reports whether a chain is there with exactly these rules. In KUBE-SERVICES
+// only the last rule has a place; no packet matches two of the others.
 func (t *tableState) has(c chain) bool {
 	digest, ok := t.chains[c.name]
-	return ok && digest == digestOf(c.rules)
+	switch {
+	case !ok:
+		return false
+	case c.name == chainServices:
+		return sameButForOrder(c.rules, t.dispatch)
+	}
+	return digest == digestOf(c.rules)
+}
+
+func sameButForOrder(a, b []string) bool {
+	if len(a) != len(b) || len(a) == 0 {
+		return len(a) == len(b)
+	}
+	last := len(a) - 1
+	return a[last] == b[last] &&
+		slices.Equal(slices.Sorted(slices.Values(a[:last])), slices.Sorted(slices.Values(b[:last])))
+}
+
+// ofOthers returns the rules of KUBE-SERVICES that belong to none of the
+// Services.
+func (t *tableState) ofOthers(services []plan.Service) []string {
+	known := make(map[string]bool, len(services))
+	for _, s := range services {
+		known[s.Name.String()] = true
+	}
+	var out []string
+	for _, rule := range t.dispatch {
+		if name := serviceOf(rule); name != "" && !known[name] {
+			out = append(out, rule)
+		}
+	}
+	return out
+}
+
+// serviceOf returns the Service that a rule's comment names, or "".
+func serviceOf(rule string) string {
+	w := words(rule)
+	at := slices.Index(w, "--comment")
+	if at < 0 || at+1 == len(w) {
+		return ""
+	}
+	name, _, _ := strings.Cut(w[at+1], " ")
+	name, _, _ = strings.Cut(name, ":")
+	if !strings.Contains(name, "/") {
+		return ""
+	}
+	return name
 }
 
 // count says how often a jump is there. Versions of iptables differ in the order
@@ -111,6 +161,9 @@ func (p *parser) line(line string) {
 }
 
 func (p *parser) rule(from, rule string) {
+	if from == chainServices {
+		p.table.dispatch = append(p.table.dispatch, rule)
+	}
 	if owned(p.name, from) {
 		p.table.chains[from] = addDigest(p.table.chains[from], rule)
 		return

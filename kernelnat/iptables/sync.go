@@ -4,6 +4,7 @@ import (
 	"io"
 
 	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
@@ -21,20 +22,20 @@ func Rules(w io.Writer, family cluster.Family, services []plan.Service, options 
 		_, err := w.Write(input)
 		return err
 	}}
-	return s.sync(services, dialect{family: family, bit: options.MasqueradeBit, randomFully: true})
+	return s.sync(kernelnat.State{Services: services}, dialect{family: family, bit: options.MasqueradeBit, randomFully: true})
 }
 
-// sync takes the kernel from the state it has to the plans. A Service is
-// dispatched to when its chains are whole, and its chains go when it is not
+// sync takes the kernel from the state it has to the one it is to have. A Service
+// is dispatched to when its chains are whole, and its chains go when it is not
 // dispatched to any more, so at every moment each Service has either its old
 // rules or its new ones.
-func (s *session) sync(services []plan.Service, d dialect) error {
+func (s *session) sync(to kernelnat.State, d dialect) error {
 	s.write(tableMangle, chain{name: chainCanary})
 	s.write(tableNAT, masqueradeChains(d.bit, d.randomFully)...)
 	keep := make(map[string]bool)
 	var dispatch, filter []string
-	for _, service := range services {
-		r := render(service, d.family)
+	for _, service := range to.Services {
+		r := render(service)
 		for _, c := range r.chains {
 			keep[c.name] = true
 		}
@@ -44,6 +45,10 @@ func (s *session) sync(services []plan.Service, d dialect) error {
 	}
 	s.commit()
 
+	if to.Incomplete {
+		dispatch = append(dispatch, s.have.table(tableNAT).ofOthers(to.Services)...)
+		filter = append(filter, s.have.table(tableFilter).ofOthers(to.Services)...)
+	}
 	filtered := s.filterChains(filter, d.bit)
 	// A Service that has lost its endpoints must be refused before it is no
 	// longer translated, and the other way round: in between, packets would
@@ -56,7 +61,9 @@ func (s *session) sync(services []plan.Service, d dialect) error {
 		s.filter(filtered)
 		s.dispatch(dispatchChain(dispatch, d.family))
 	}
-	s.removeServiceChains(keep)
+	if !to.Incomplete {
+		s.removeServiceChains(keep)
+	}
 	return s.flush()
 }
 

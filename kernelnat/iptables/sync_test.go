@@ -256,18 +256,38 @@ func withoutTables(before, saved string) string {
 	return out.String()
 }
 
+// A host that comes to use the other variant has our rules there and nowhere
+// else: the old ones would go on matching.
+func TestVariantChanges(t *testing.T) {
+	for _, v := range variants {
+		t.Run("from "+string(v), func(t *testing.T) {
+			h := newHost(t, v)
+			ctx, all := t.Context(), []plan.Service{pageService()}
+			h.do(t, func() error { return newBackend(t).Sync(ctx, all) })
+			before := h.saved(t)
+			h.run(t, "iptables", "-t", "mangle", "-X", "KUBE-IPTABLES-HINT")
+			h.runVariant(t, v.other(), "iptables", "-t", "mangle", "-N", "KUBE-IPTABLES-HINT")
+			// As long as not all Services are known, some may have theirs there.
+			h.do(t, func() error {
+				return newBackend(t)[cluster.IPv4].Sync(ctx, kernelnat.State{Services: all, Incomplete: true})
+			})
+			diff(t, rules(before, true), rules(h.saved(t), true))
+			h.do(t, func() error { return newBackend(t).Sync(ctx, all) })
+			diff(t, "", rules(h.saved(t), true))
+			if saved := h.runVariant(t, v.other(), "iptables-save"); !strings.Contains(saved, "-A KUBE-SVC-") {
+				t.Errorf("nothing in the other variant:\n%s", saved)
+			}
+		})
+	}
+}
+
 // Both variants are cleaned, whichever the host uses.
 func TestCleanupOfOtherVariant(t *testing.T) {
-	h := newHost(t, legacy)
+	h := newHost(t, nft)
 	ctx := t.Context()
 	h.do(t, func() error { return newBackend(t).Sync(ctx, []plan.Service{pageService()}) })
-	h.run(t, "iptables", "-t", "mangle", "-X", "KUBE-IPTABLES-HINT")
-	h.runVariant(t, nft, "iptables", "-t", "mangle", "-N", "KUBE-IPTABLES-HINT")
-	h.do(t, func() error { return newBackend(t).Sync(ctx, []plan.Service{pageService()}) })
-	for _, v := range variants {
-		if saved := h.runVariant(t, v, "iptables-save"); !strings.Contains(saved, "KUBE-SVC-") {
-			t.Fatalf("nothing to clean in %s:\n%s", v, saved)
-		}
+	for _, rule := range proxyRules {
+		h.runVariant(t, legacy, "iptables", rule...)
 	}
 	h.do(t, func() error { return newBackend(t).Cleanup(ctx) })
 	for _, v := range variants {

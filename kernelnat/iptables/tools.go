@@ -35,6 +35,13 @@ const (
 
 var variants = []variant{nft, legacy}
 
+func (v variant) other() variant {
+	if v == legacy {
+		return nft
+	}
+	return legacy
+}
+
 // chains is how many chains one transaction may declare. iptables-nft-restore
 // takes time in proportion to the square of it (1.8.9: 11,000 chains 7 s, 22,000
 // chains 29 s); iptables-legacy-restore rewrites the whole table each time.
@@ -139,6 +146,11 @@ func (t *tools) read(ctx context.Context) (*parser, error) {
 		}
 	}
 	return p, execution{path: t.save, stdout: p, timeout: saveTimeout, explain: explainSave}.do(ctx)
+}
+
+// session returns a session that writes to the kernel, which holds what is given.
+func (t *tools) session(ctx context.Context, have state) session {
+	return session{have: have, chains: t.variant.chains(), send: func(input []byte) error { return t.write(ctx, input) }}
 }
 
 // write runs iptables-restore.

@@ -11,8 +11,6 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 )
 
-var families = []cluster.Family{cluster.IPv4, cluster.IPv6}
-
 // detect finds out which variant the host uses, as the iptables-wrappers of
 // Kubernetes do: the one in which the kubelet has left its mark, or else the one
 // with more rules, or else nft. It passes over what is not installed, what the
@@ -23,11 +21,10 @@ func detect(ctx context.Context) (variant, error) {
 	var unusable []error
 	for _, v := range variants {
 		rules, usable := 0, false
-		for _, f := range families {
+		for _, f := range cluster.Families {
 			p, err := survey(ctx, v, f)
 			switch {
-			// The list of legacy tables is for root alone to read.
-			case errors.Is(err, exec.ErrNotFound), errors.Is(err, errOtherVariant), errors.Is(err, errUnsupported), errors.Is(err, fs.ErrPermission):
+			case absent(err):
 				unusable = append(unusable, err)
 				continue
 			case err != nil:
@@ -46,6 +43,12 @@ func detect(ctx context.Context) (variant, error) {
 		return "", unusable[0]
 	}
 	return best, nil
+}
+
+// absent reports whether an error says that a variant cannot be there, or at least
+// not be looked at: the list of legacy tables is for root alone to read.
+func absent(err error) bool {
+	return errors.Is(err, exec.ErrNotFound) || errors.Is(err, errOtherVariant) || errors.Is(err, errUnsupported) || errors.Is(err, fs.ErrPermission)
 }
 
 func survey(ctx context.Context, v variant, f cluster.Family) (*parser, error) {

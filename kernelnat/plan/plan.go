@@ -23,14 +23,14 @@ type Options struct {
 	MasqueradeAll bool
 }
 
-// Service is the plan for one Service. A Service without ClusterIPs has a plan
-// without ports.
+// Service is the plan for one Service in one IP family. A Service without a
+// ClusterIP of the family has a plan without ports.
 type Service struct {
 	Name  cluster.ServiceName
-	Ports []Port // in the order of the Service's addresses, then of its ports
+	Ports []Port // in the Service's order
 }
 
-// Port is the plan for one port of a Service in one IP family.
+// Port is the plan for one port of a Service.
 type Port struct {
 	// Name is the port's name, "" if it has none.
 	Name     string
@@ -68,9 +68,6 @@ func (p Port) equal(o Port) bool {
 		slices.Equal(p.Endpoints, o.Endpoints) && slices.Equal(p.Draining, o.Draining)
 }
 
-// Family is the IP version of the port's frontend and endpoints.
-func (p *Port) Family() cluster.Family { return cluster.FamilyOf(p.Frontend.Addr()) }
-
 // Verdict is what happens to a new connection. The zero value is invalid.
 type Verdict uint8
 
@@ -90,12 +87,14 @@ type Masquerade struct {
 	Outside netip.Prefix // that of clients outside this range, if it is valid
 }
 
-// Compute returns the plan for a Service on a node. node is the Node's name; it
-// matters to Services whose internalTrafficPolicy is Local.
-func Compute(service *cluster.Service, node string, options Options) Service {
+// Compute returns the plan for a Service in one IP family on a node. node is the
+// Node's name; it matters to Services whose internalTrafficPolicy is Local.
+func Compute(service *cluster.Service, family cluster.Family, node string, options Options) Service {
 	out := Service{Name: service.Name}
 	for _, ip := range service.ClusterIPs {
-		family := cluster.FamilyOf(ip)
+		if cluster.FamilyOf(ip) != family {
+			continue
+		}
 		for _, p := range service.Ports {
 			port := Port{
 				Name:       p.Name,

@@ -113,7 +113,7 @@ func TestEndpoints(t *testing.T) {
 		{name: "local, none at all", local: true, verdict: plan.Reject},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			ports := plan.Compute(service(c.local, c.endpoints...), node, plan.Options{}).Ports
+			ports := plan.Compute(service(c.local, c.endpoints...), cluster.IPv4, node, plan.Options{}).Ports
 			if len(ports) != 1 {
 				t.Fatalf("%d ports", len(ports))
 			}
@@ -142,7 +142,7 @@ func TestNamedPorts(t *testing.T) {
 		[]cluster.Endpoint{endpoint("10.42.0.1", ready, node, http, metrics(9001))},
 		[]cluster.Endpoint{endpoint("10.42.0.2", ready, node, http, metrics(9002)), endpoint("10.42.0.3", ready, node)},
 	)
-	ports := plan.Compute(s, node, plan.Options{}).Ports
+	ports := plan.Compute(s, cluster.IPv4, node, plan.Options{}).Ports
 	if want := addrPorts("10.42.0.1:5678", "10.42.0.2:5678", "10.42.0.3:5678"); !slices.Equal(ports[0].Endpoints, want) {
 		t.Errorf("http: %v, want %v", ports[0].Endpoints, want)
 	}
@@ -162,7 +162,7 @@ func TestAddressInTwoSlices(t *testing.T) {
 	s = cluster.New(*s,
 		[]cluster.Endpoint{endpoint("10.42.0.1", ready, node, http)},
 		[]cluster.Endpoint{endpoint("10.42.0.1", ready, node, http, other)})
-	if got, want := plan.Compute(s, node, plan.Options{}).Ports[0].Endpoints, addrPorts("10.42.0.1:5678"); !slices.Equal(got, want) {
+	if got, want := plan.Compute(s, cluster.IPv4, node, plan.Options{}).Ports[0].Endpoints, addrPorts("10.42.0.1:5678"); !slices.Equal(got, want) {
 		t.Errorf("endpoints %v, want %v", got, want)
 	}
 }
@@ -171,17 +171,14 @@ func TestDualStack(t *testing.T) {
 	s := cluster.New(cluster.Service{
 		Name: name, ClusterIPs: []netip.Addr{vip6, vip4}, Ports: service(false).Ports,
 	}, []cluster.Endpoint{endpoint("10.42.0.1", ready, node), endpoint("fd00:10:42::1", ready, node)})
-	ports := plan.Compute(s, node, plan.Options{}).Ports
-	if len(ports) != 2 {
-		t.Fatalf("%d ports", len(ports))
-	}
-	for i, want := range []struct {
+	for _, want := range []struct {
 		family   cluster.Family
 		frontend netip.Addr
 		endpoint string
 	}{{cluster.IPv6, vip6, "[fd00:10:42::1]:5678"}, {cluster.IPv4, vip4, "10.42.0.1:5678"}} {
-		if p := ports[i]; p.Family() != want.family || p.Frontend.Addr() != want.frontend || !slices.Equal(p.Endpoints, addrPorts(want.endpoint)) {
-			t.Errorf("port %d: %v", i, p)
+		ports := plan.Compute(s, want.family, node, plan.Options{}).Ports
+		if len(ports) != 1 || ports[0].Frontend.Addr() != want.frontend || !slices.Equal(ports[0].Endpoints, addrPorts(want.endpoint)) {
+			t.Errorf("%s: ports %v", want.family, ports)
 		}
 	}
 }
@@ -200,9 +197,10 @@ func TestMasquerade(t *testing.T) {
 		{"everybody", plan.Options{ClusterCIDRs: []netip.Prefix{cidr4}, MasqueradeAll: true}, plan.Masquerade{All: true}, plan.Masquerade{All: true}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			ports := plan.Compute(both, node, c.options).Ports
-			if ports[0].Masquerade != c.v4 || ports[1].Masquerade != c.v6 {
-				t.Errorf("%v and %v, want %v and %v", ports[0].Masquerade, ports[1].Masquerade, c.v4, c.v6)
+			for family, want := range map[cluster.Family]plan.Masquerade{cluster.IPv4: c.v4, cluster.IPv6: c.v6} {
+				if got := plan.Compute(both, family, node, c.options).Ports[0].Masquerade; got != want {
+					t.Errorf("%s: %v, want %v", family, got, want)
+				}
 			}
 		})
 	}
@@ -211,7 +209,7 @@ func TestMasquerade(t *testing.T) {
 func TestWithoutAddress(t *testing.T) {
 	s := cluster.New(cluster.Service{Name: name, Kind: cluster.KindHeadless, Ports: service(false).Ports},
 		[]cluster.Endpoint{endpoint("10.42.0.1", ready, node)})
-	if got := plan.Compute(s, node, plan.Options{}); got.Name != name || len(got.Ports) != 0 {
+	if got := plan.Compute(s, cluster.IPv4, node, plan.Options{}); got.Name != name || len(got.Ports) != 0 {
 		t.Errorf("plan %v", got)
 	}
 }
@@ -222,10 +220,10 @@ func TestOrderDoesNotMatter(t *testing.T) {
 		endpoint("10.42.0.1", ready, node), endpoint("10.42.0.2", terminating, node),
 		endpoint("10.42.0.2", ready, node), endpoint("10.42.0.3", terminating, "node-2"),
 	}
-	want := plan.Compute(service(false, endpoints...), node, plan.Options{})
+	want := plan.Compute(service(false, endpoints...), cluster.IPv4, node, plan.Options{})
 	slices.Reverse(endpoints)
 	template := service(false)
-	got := plan.Compute(cluster.New(*template, endpoints[:1], endpoints[1:]), node, plan.Options{})
+	got := plan.Compute(cluster.New(*template, endpoints[:1], endpoints[1:]), cluster.IPv4, node, plan.Options{})
 	if !got.Equal(want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
@@ -233,7 +231,7 @@ func TestOrderDoesNotMatter(t *testing.T) {
 
 func TestEqual(t *testing.T) {
 	base := func() plan.Service {
-		return plan.Compute(service(true, endpoint("10.42.0.1", ready, node), endpoint("10.42.0.2", terminating, node)), node, plan.Options{})
+		return plan.Compute(service(true, endpoint("10.42.0.1", ready, node), endpoint("10.42.0.2", terminating, node)), cluster.IPv4, node, plan.Options{})
 	}
 	if !base().Equal(base()) {
 		t.Fatal("a plan is not equal to itself")

@@ -60,7 +60,7 @@ type nat struct {
 	options Options
 	store   *cluster.Store
 	cancel  context.CancelFunc
-	done    chan struct{}
+	done    sync.WaitGroup
 }
 
 // running is the one nat of this process that runs. CoreDNS discards the server
@@ -72,11 +72,10 @@ var running struct {
 }
 
 func (n *nat) start() error {
-	backend, err := iptables.New(iptables.Options{MasqueradeBit: n.options.MasqueradeBit})
+	controllers, err := n.controllers()
 	if err != nil {
 		return plugin.Error(name, err)
 	}
-	controller := kernelnat.New(n.options.Options, backend, log)
 	if n.options.DryRun {
 		log.Info("dry_run is set: the kernel is not touched. To switch NAT on, remove dry_run and run as root or with CAP_NET_ADMIN")
 	}
@@ -87,18 +86,33 @@ func (n *nat) start() error {
 	}
 	running.nat = n
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	n.cancel, n.done = cancel, done
-	go func() {
-		defer close(done)
-		if err := controller.Run(ctx, n.store); !errors.Is(err, context.Canceled) {
-			log.Errorf("NAT stopped: %v", err)
-		}
-	}()
+	n.cancel = cancel
+	for _, controller := range controllers {
+		n.done.Go(func() {
+			if err := controller.Run(ctx, n.store); !errors.Is(err, context.Canceled) {
+				log.Errorf("NAT stopped: %v", err)
+			}
+		})
+	}
 	return nil
 }
 
-// stop ends the controller, if it runs, and leaves its rules in the kernel.
+// controllers returns one for each IP family.
+func (n *nat) controllers() ([]*kernelnat.Controller, error) {
+	var out []*kernelnat.Controller
+	for _, family := range cluster.Families {
+		backend, err := iptables.New(family, iptables.Options{MasqueradeBit: n.options.MasqueradeBit})
+		if err != nil {
+			return nil, err
+		}
+		options := n.options.Options
+		options.Family = family
+		out = append(out, kernelnat.New(options, backend, log))
+	}
+	return out, nil
+}
+
+// stop ends the controllers, if they run, and leaves their rules in the kernel.
 func (n *nat) stop() error {
 	running.Lock()
 	defer running.Unlock()
@@ -111,5 +125,5 @@ func (n *nat) stop() error {
 
 func (n *nat) end() {
 	n.cancel()
-	<-n.done
+	n.done.Wait()
 }

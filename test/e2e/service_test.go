@@ -317,7 +317,7 @@ func TestFailedReloadChangesNothing(t *testing.T) {
 		t.Error(err)
 	}
 	p.stop(syscall.SIGTERM)
-	if got := strings.Count(p.output.String(), "wrote changed rules"); got != 1 {
+	if got := strings.Count(p.output.String(), "IPv4: changed Services"); got != 1 {
 		t.Errorf("one change was written %d times", got)
 	}
 }

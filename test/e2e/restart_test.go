@@ -1,0 +1,111 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+const otherService = `apiVersion: v1
+kind: Service
+metadata:
+  name: other
+  namespace: testing
+spec:
+  selector: {app: echo}
+  clusterIP: 10.43.0.8
+  ports: [{port: 8080, targetPort: 5678}]
+`
+
+// A manifest that is broken when the program starts takes neither the Service's
+// name nor its rules away, and holds up nobody else.
+func TestStartWithABrokenManifest(t *testing.T) {
+	n := newNode(t)
+	client := n.pod("client", "10.42.0.2")
+	n.remove("client.yaml")
+	n.pod("echo-0", "10.42.0.10", "fd00:10:42::10")
+	n.write("service.yaml", echoService)
+	p := n.start()
+	eventually(t, "an answer", reaches(client, "tcp", echoIPv4))
+	p.stop(syscall.SIGTERM)
+
+	n.write("service.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: echo\n")
+	n.write("other.yaml", otherService)
+	n.start()
+	eventually(t, "the other Service's rules", n.rulesHave("testing/other"))
+	for _, to := range []string{echoIPv4.String(), "10.43.0.8:8080"} {
+		if _, err := ask(client, "tcp", netip.MustParseAddrPort(to)); err != nil {
+			t.Errorf("%s: %v", to, err)
+		}
+	}
+	m, err := lookup(client, "echo.testing.svc.cluster.local.", dns.TypeA)
+	if err != nil || len(m.Answer) != 1 || m.Answer[0].(*dns.A).A.String() != "10.43.0.7" {
+		t.Errorf("the name of the Service whose manifest is broken: %v, %v", m, err)
+	}
+
+	n.remove("service.yaml")
+	eventually(t, "the rules gone, now that all manifests can be read", n.rulesLack("testing/echo"))
+	eventually(t, "the name gone", func() error {
+		m, err := lookup(client, "echo.testing.svc.cluster.local.", dns.TypeA)
+		if err == nil && m.Rcode != dns.RcodeNameError {
+			err = errors.New(dns.RcodeToString[m.Rcode])
+		}
+		return err
+	})
+	if _, err := ask(client, "tcp", netip.MustParseAddrPort("10.43.0.8:8080")); err != nil {
+		t.Error(err)
+	}
+}
+
+// A UDP flow to a Service that was deleted while no program ran does not go on
+// reaching what was its endpoint.
+func TestFlowsOfAServiceThatWentWhileDown(t *testing.T) {
+	n := newNode(t)
+	client := n.pod("client", "10.42.0.2")
+	n.remove("client.yaml")
+	n.pod("echo-0", "10.42.0.10", "fd00:10:42::10")
+	n.write("service.yaml", echoService)
+	p := n.start()
+	eventually(t, "an answer", reaches(client, "udp", echoIPv4))
+	conn, err := client.Dial(t.Context(), "udp", echoIPv4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	eventually(t, "an answer on the flow", func() error { return exchange(conn) })
+	p.stop(syscall.SIGTERM)
+	if err := exchange(conn); err != nil {
+		t.Fatalf("while no program runs: %v", err)
+	}
+
+	n.remove("service.yaml")
+	n.write("other.yaml", otherService)
+	n.start()
+	eventually(t, "no answer any more", func() error {
+		if exchange(conn) == nil {
+			return errors.New("the flow still reaches the pod")
+		}
+		return nil
+	})
+}
+
+// exchange sends a datagram and waits a little for one.
+func exchange(conn net.Conn) error {
+	conn.SetDeadline(time.Now().Add(200 * time.Millisecond))
+	if _, err := conn.Write([]byte("x")); err != nil {
+		return err
+	}
+	buf := make([]byte, 512)
+	size, err := conn.Read(buf)
+	if err == nil && !strings.Contains(string(buf[:size]), "echo-0") {
+		err = fmt.Errorf("answered %q", buf[:size])
+	}
+	return err
+}
