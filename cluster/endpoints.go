@@ -34,6 +34,8 @@ func compareEndpoints(a, b Endpoint) int {
 		cmp.Compare(b.PodName, a.PodName),
 		cmp.Compare(b.NodeName, a.NodeName),
 		cmp.Compare(b.Zone, a.Zone),
+		slices.Compare(b.ZoneHints, a.ZoneHints),
+		slices.Compare(b.NodeHints, a.NodeHints),
 	)
 }
 

@@ -139,11 +139,11 @@ func TestPortFor(t *testing.T) {
 		want uint16
 		ok   bool
 	}{
-		{Port{"dns", UDP, 53}, 5353, true},
-		{Port{"dns", TCP, 53}, 5354, true},
-		{Port{"", TCP, 8080}, 80, true},
-		{Port{"web", TCP, 80}, 0, false},
-		{Port{"", UDP, 80}, 0, false},
+		{Port{Name: "dns", Protocol: UDP, Port: 53}, 5353, true},
+		{Port{Name: "dns", Protocol: TCP, Port: 53}, 5354, true},
+		{Port{Name: "", Protocol: TCP, Port: 8080}, 80, true},
+		{Port{Name: "web", Protocol: TCP, Port: 80}, 0, false},
+		{Port{Name: "", Protocol: UDP, Port: 80}, 0, false},
 	} {
 		if got, ok := e.PortFor(test.port); got != test.want || ok != test.ok {
 			t.Errorf("PortFor(%+v) = %d, %t; want %d, %t", test.port, got, ok, test.want, test.ok)

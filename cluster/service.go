@@ -55,10 +55,36 @@ type Service struct {
 	ExternalName string
 	// InternalLocal is internalTrafficPolicy: Local.
 	InternalLocal bool
+	// External is how KindClusterIP is reached besides its ClusterIPs.
+	External External
+	// AffinitySeconds is how long a client stays with its endpoint after its
+	// last connection (sessionAffinity: ClientIP); 0 means not at all.
+	AffinitySeconds uint32
+	// ProxyName is the label service.kubernetes.io/service-proxy-name: which
+	// proxy is to serve it, "" for the default one.
+	ProxyName string
 	// Ports are in the order of the manifest.
 	Ports []Port
 	// Endpoints are sorted by address and have no duplicates; see New.
 	Endpoints []Endpoint
+}
+
+// External is how a Service is reached from outside the cluster, besides the
+// NodePorts of its ports. The zero value: not at all.
+type External struct {
+	// IPs are spec.externalIPs: addresses of somebody else that lead here.
+	IPs []netip.Addr
+	// LoadBalancerIPs are those of status.loadBalancer.ingress with ipMode VIP,
+	// the default: packets arrive with the address of the load balancer.
+	LoadBalancerIPs []netip.Addr
+	// SourceRanges are the clients that LoadBalancerIPs are for; none means
+	// everybody.
+	SourceRanges []netip.Prefix
+	// Local is externalTrafficPolicy: Local.
+	Local bool
+	// HealthCheckNodePort tells load balancers whether this node has endpoints;
+	// 0 for none.
+	HealthCheckNodePort uint16
 }
 
 // Port is a port of a Service, as clients of its ClusterIP see it.
@@ -66,6 +92,7 @@ type Port struct {
 	Name     string // a DNS label, or "" for the only port
 	Protocol Protocol
 	Port     uint16
+	NodePort uint16 // the port on every node's addresses, or 0
 }
 
 // EndpointPort is a port of an endpoint. Name and Protocol tie it to the Port
@@ -85,6 +112,9 @@ type Endpoint struct {
 	Zone     string // topology.kubernetes.io/zone of that node, or ""
 	// Ports is shared by all endpoints of one EndpointSlice. Sorted.
 	Ports []EndpointPort
+	// ZoneHints and NodeHints are the zones and nodes whose clients are to use
+	// the endpoint (hints of discovery/v1). Nil: nobody in particular.
+	ZoneHints, NodeHints []string
 	// The conditions of discovery/v1: Ready already includes
 	// publishNotReadyAddresses.
 	Ready, Serving, Terminating bool

@@ -72,7 +72,7 @@ func printRules(b block, family cluster.Family) error {
 	}
 	var services []plan.Service
 	for _, u := range update.Services {
-		if s := plan.Compute(u.Service, family, b.nat.NodeName, b.nat.Plan); len(s.Ports) > 0 {
+		if s := plan.Compute(u.Service, family, plan.Node{Name: b.nat.NodeName}, b.nat.Plan); len(s.Ports) > 0 {
 			services = append(services, s)
 		}
 	}

@@ -51,8 +51,10 @@ type Controller struct {
 	mu         sync.Mutex
 	pending    map[cluster.ServiceName]*cluster.Service // changed and not yet planned
 	ranges     []netip.Prefix                           // of ClusterIPs
-	incomplete bool                                     // not all Services are known
-	wake       chan struct{}                            // has room for one: there is something to do
+	node       plan.Node
+	replan     bool          // the node has changed: all plans may
+	incomplete bool          // not all Services are known
+	wake       chan struct{} // has room for one: there is something to do
 
 	// Used by Run alone.
 	plans    map[cluster.ServiceName]plan.Service // what the kernel is to hold
@@ -70,6 +72,7 @@ func New(options Options, backend Backend, log Logger) *Controller {
 		pending: make(map[cluster.ServiceName]*cluster.Service),
 		wake:    make(chan struct{}, 1),
 		plans:   make(map[cluster.ServiceName]plan.Service),
+		node:    plan.Node{Name: options.NodeName},
 		dirty:   true,
 	}
 }
@@ -87,7 +90,7 @@ func (c *Controller) Run(ctx context.Context, store *cluster.Store) error {
 	defer store.Subscribe(c.enqueue)()
 	retry := firstRetry
 	for {
-		err := c.sync(ctx)
+		err := c.sync(ctx, store)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -116,7 +119,12 @@ func (c *Controller) enqueue(u cluster.Update) {
 			return cluster.FamilyOf(r.Addr()) != c.options.Family
 		})
 	}
-	something := len(u.Services) > 0 || c.incomplete != u.Incomplete
+	for _, n := range u.Nodes {
+		if n.Name == c.options.NodeName {
+			c.setNode(n.Node)
+		}
+	}
+	something := len(u.Services) > 0 || c.replan || c.incomplete != u.Incomplete
 	c.incomplete = u.Incomplete
 	c.mu.Unlock()
 	if !something {
@@ -125,6 +133,17 @@ func (c *Controller) enqueue(u cluster.Update) {
 	select {
 	case c.wake <- struct{}{}:
 	default:
+	}
+}
+
+// setNode takes over the Node, nil if there is none any more.
+func (c *Controller) setNode(n *cluster.Node) {
+	next := plan.Node{Name: c.options.NodeName}
+	if n != nil {
+		next.Zone, next.Addresses = n.Zone, n.Addresses
+	}
+	if next.Zone != c.node.Zone || !slices.Equal(next.Addresses, c.node.Addresses) {
+		c.node, c.replan = next, true
 	}
 }
 
@@ -171,9 +190,9 @@ func sleep(ctx context.Context, delay time.Duration, wake <-chan struct{}) error
 // sync takes the pending changes and writes them, or everything if the kernel's
 // state is unknown. Then it has stale flows forgotten: before, a flow would be
 // pinned anew to where it was.
-func (c *Controller) sync(ctx context.Context) error {
+func (c *Controller) sync(ctx context.Context, store *cluster.Store) error {
 	start := time.Now()
-	changes, state, ranges := c.takeChanges()
+	changes, state, ranges := c.takeChanges(store)
 	full := c.dirty || c.leftover && !state.Incomplete
 	if !full && len(changes) == 0 {
 		return c.forget()
@@ -211,17 +230,23 @@ func (c *Controller) forget() error {
 
 // takeChanges plans the pending Services and returns those whose plan changed,
 // the state they lead to, and the ranges of ClusterIPs.
-func (c *Controller) takeChanges() ([]Change, State, []netip.Prefix) {
+func (c *Controller) takeChanges(store *cluster.Store) ([]Change, State, []netip.Prefix) {
+	all := c.allIfReplanned(store)
 	c.mu.Lock()
-	pending, state, ranges := c.pending, State{Incomplete: c.incomplete}, c.ranges
+	pending, state, ranges, node := c.pending, State{Incomplete: c.incomplete}, c.ranges, c.node
 	c.pending = make(map[cluster.ServiceName]*cluster.Service)
 	c.mu.Unlock()
+	for _, s := range all {
+		if _, newer := pending[s.Name]; !newer {
+			pending[s.Name] = s.Service
+		}
+	}
 
 	var changes []Change
 	for _, name := range slices.SortedFunc(maps.Keys(pending), cluster.ServiceName.Compare) {
 		next := plan.Service{Name: name}
 		if service := pending[name]; service != nil {
-			next = plan.Compute(service, c.options.Family, c.options.NodeName, c.options.Plan)
+			next = plan.Compute(service, c.options.Family, node, c.options.Plan)
 		}
 		old, known := c.plans[name]
 		if !known {
@@ -238,6 +263,18 @@ func (c *Controller) takeChanges() ([]Change, State, []netip.Prefix) {
 		}
 	}
 	return changes, state, ranges
+}
+
+// allIfReplanned returns all Services if their plans are to be made anew.
+func (c *Controller) allIfReplanned(store *cluster.Store) []cluster.ServiceUpdate {
+	c.mu.Lock()
+	replan := c.replan
+	c.replan = false
+	c.mu.Unlock()
+	if !replan {
+		return nil
+	}
+	return store.Snapshot().Services
 }
 
 func (c *Controller) write(ctx context.Context, full bool, changes []Change, state State, ranges []netip.Prefix) error {

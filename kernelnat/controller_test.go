@@ -303,7 +303,7 @@ func randomWalk(t *testing.T, random, faults *rand.Rand) {
 	synctest.Wait()
 	want := make(map[cluster.ServiceName]plan.Service)
 	for _, u := range store.Snapshot().Services {
-		want[u.Name] = plan.Compute(u.Service, cluster.IPv4, "", plan.Options{})
+		want[u.Name] = plan.Compute(u.Service, cluster.IPv4, plan.Node{}, plan.Options{})
 	}
 	if backend.misuse != nil {
 		t.Error(backend.misuse)

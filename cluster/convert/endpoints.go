@@ -40,6 +40,14 @@ func EndpointSlice(s *discoveryv1.EndpointSlice) (cluster.ServiceName, []cluster
 			out.Serving = *e.Conditions.Serving
 		}
 		out.Terminating = deref(e.Conditions.Terminating)
+		if e.Hints != nil {
+			for _, z := range e.Hints.ForZones {
+				out.ZoneHints = append(out.ZoneHints, z.Name)
+			}
+			for _, n := range e.Hints.ForNodes {
+				out.NodeHints = append(out.NodeHints, n.Name)
+			}
+		}
 		at := fmt.Sprintf("endpoints[%d]", i)
 		if err := checkHostname(at, out.Hostname); err != nil {
 			errs = append(errs, err)

@@ -18,6 +18,9 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
+// serviceProxyName is the label of core/v1 that asks for another proxy.
+const serviceProxyName = "service.kubernetes.io/service-proxy-name"
+
 // Service converts a Service, without endpoints (see cluster.New). A Service of
 // type ClusterIP may come out without ClusterIPs: they are not allocated yet.
 func Service(s *corev1.Service) (cluster.Service, error) {
@@ -46,10 +49,17 @@ func Service(s *corev1.Service) (cluster.Service, error) {
 	if headless {
 		out.Kind = cluster.KindHeadless
 	}
+	out.ProxyName = s.Labels[serviceProxyName]
 	if p := s.Spec.InternalTrafficPolicy; p != nil {
 		out.InternalLocal = *p == corev1.ServiceInternalTrafficPolicyLocal
 	}
-	ports, portErrs := servicePorts(s.Spec.Ports)
+	var affinityErr, externalErr error
+	out.AffinitySeconds, affinityErr = affinity(&s.Spec)
+	if out.Kind == cluster.KindClusterIP {
+		out.External, externalErr = external(s)
+	}
+	errs = append(errs, affinityErr, externalErr)
+	ports, portErrs := servicePorts(&s.Spec)
 	out.Ports = ports
 	errs = append(errs, portErrs...)
 	if len(s.Spec.Ports) == 0 && !headless {
@@ -96,7 +106,9 @@ func clusterIPs(s *corev1.Service) (ips []netip.Addr, headless bool, err error) 
 	return ips, false, nil
 }
 
-func servicePorts(given []corev1.ServicePort) ([]cluster.Port, []error) {
+func servicePorts(spec *corev1.ServiceSpec) ([]cluster.Port, []error) {
+	given := spec.Ports
+	onNodes := spec.Type == corev1.ServiceTypeNodePort || spec.Type == corev1.ServiceTypeLoadBalancer
 	var errs []error
 	ports := make([]cluster.Port, 0, len(given))
 	type number struct {
@@ -128,7 +140,13 @@ func servicePorts(given []corev1.ServicePort) ([]cluster.Port, []error) {
 		} else {
 			numbers[key] = true
 		}
-		ports = append(ports, cluster.Port{Name: p.Name, Protocol: protocol, Port: uint16(p.Port)})
+		port := cluster.Port{Name: p.Name, Protocol: protocol, Port: uint16(p.Port)}
+		if p.NodePort < 0 || p.NodePort > 65535 {
+			errs = append(errs, fmt.Errorf("%s.nodePort %d is outside 1-65535", at, p.NodePort))
+		} else if onNodes {
+			port.NodePort = uint16(p.NodePort)
+		}
+		ports = append(ports, port)
 	}
 	return ports, errs
 }

@@ -61,7 +61,7 @@ func (s *suite) neverInterrupted() {
 		}
 		local := next
 		local.Ports = []plan.Port{next.Ports[0]}
-		local.Ports[0].Local = true
+		local.Ports[0].Local, local.Ports[0].Endpoints, local.Ports[0].LocalEndpoints = true, nil, next.Ports[0].Endpoints
 		s.apply(kernelnat.Change{Old: next, New: local})
 		s.sync(echo)
 	})

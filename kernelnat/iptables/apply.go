@@ -8,10 +8,9 @@ import (
 
 // delta is the way from one rendering to another. Several can be added up.
 type delta struct {
-	write                          []chain // in nat
-	remove                         []string
-	dispatchInsert, dispatchDelete []string
-	filterInsert, filterDelete     []string
+	write          []chain // in nat
+	remove         []string
+	insert, delete [places][]string
 }
 
 func difference(old, new rendering) delta {
@@ -31,8 +30,9 @@ func difference(old, new rendering) delta {
 			d.remove = append(d.remove, c.name)
 		}
 	}
-	d.dispatchInsert, d.dispatchDelete = without(new.dispatch, old.dispatch), without(old.dispatch, new.dispatch)
-	d.filterInsert, d.filterDelete = without(new.filter, old.filter), without(old.filter, new.filter)
+	for p := range places {
+		d.insert[p], d.delete[p] = without(new.shared[p], old.shared[p]), without(old.shared[p], new.shared[p])
+	}
 	return d
 }
 
@@ -50,10 +50,10 @@ func without(a, b []string) []string {
 func (d *delta) add(o delta) {
 	d.write = append(d.write, o.write...)
 	d.remove = append(d.remove, o.remove...)
-	d.dispatchInsert = append(d.dispatchInsert, o.dispatchInsert...)
-	d.dispatchDelete = append(d.dispatchDelete, o.dispatchDelete...)
-	d.filterInsert = append(d.filterInsert, o.filterInsert...)
-	d.filterDelete = append(d.filterDelete, o.filterDelete...)
+	for p := range places {
+		d.insert[p] = append(d.insert[p], o.insert[p]...)
+		d.delete[p] = append(d.delete[p], o.delete[p]...)
+	}
 }
 
 // changeScript returns the input that makes the changes, in transactions of about
@@ -76,31 +76,45 @@ func changeScript(changes []kernelnat.Change, chains int) []byte {
 // translated, and until it is: in between, packets would leave the node for the
 // ClusterIP.
 func (s *script) change(d delta) {
-	if len(d.filterInsert) > 0 {
-		s.beginTable(tableFilter)
-		for _, rule := range d.filterInsert {
-			s.insert(chainServices, rule)
-		}
-		s.commit()
-	}
-	if len(d.write)+len(d.remove)+len(d.dispatchInsert)+len(d.dispatchDelete) > 0 {
+	s.rules(tableFilter, d.insert, s.insert)
+	if len(d.write)+len(d.remove) > 0 || !empty(tableNAT, d.insert) || !empty(tableNAT, d.delete) {
 		s.beginTable(tableNAT)
 		s.write(d.write...)
-		// At the head: the last rule of KUBE-SERVICES has to stay the last.
-		for _, rule := range d.dispatchInsert {
-			s.insert(chainServices, rule)
-		}
-		for _, rule := range d.dispatchDelete {
-			s.deleteRule(chainServices, rule)
-		}
+		// At the head: the last rules of KUBE-SERVICES have to stay the last.
+		s.eachRule(tableNAT, d.insert, s.insert)
+		s.eachRule(tableNAT, d.delete, s.deleteRule)
 		s.remove(d.remove...)
 		s.commit()
 	}
-	if len(d.filterDelete) > 0 {
-		s.beginTable(tableFilter)
-		for _, rule := range d.filterDelete {
-			s.deleteRule(chainServices, rule)
-		}
-		s.commit()
+	s.rules(tableFilter, d.delete, s.deleteRule)
+}
+
+// rules writes a transaction of the rules of one table, if there are any.
+func (s *script) rules(table string, rules [places][]string, write func(chain, rule string)) {
+	if empty(table, rules) {
+		return
 	}
+	s.beginTable(table)
+	s.eachRule(table, rules, write)
+	s.commit()
+}
+
+func (s *script) eachRule(table string, rules [places][]string, write func(chain, rule string)) {
+	for p, at := range shared {
+		if at.table != table {
+			continue
+		}
+		for _, rule := range rules[p] {
+			write(at.chain, rule)
+		}
+	}
+}
+
+func empty(table string, rules [places][]string) bool {
+	for p, at := range shared {
+		if at.table == table && len(rules[p]) > 0 {
+			return false
+		}
+	}
+	return true
 }

@@ -18,10 +18,17 @@ const (
 // Chains of fixed name.
 const (
 	// Where the built-in chains send packets first: in nat one rule for each
-	// port of each Service, in filter one for each that must not be reached.
+	// address and port of each Service, in filter one for each ClusterIP and
+	// port that must not be reached.
 	chainServices = "KUBE-SERVICES"
-	// Ports of the node itself; the last rule of KUBE-SERVICES jumps there.
+	// Ports of the node itself. In nat the last rules of KUBE-SERVICES jump
+	// there; in filter it lets health checks in.
 	chainNodePorts = "KUBE-NODEPORTS"
+	// In filter, addresses and ports outside the cluster's that must not be
+	// reached.
+	chainExternalServices = "KUBE-EXTERNAL-SERVICES"
+	// In filter, load balancers' packets that KUBE-FW-… has not let through.
+	chainProxyFirewall = "KUBE-PROXY-FIREWALL"
 	// Marks a packet, and replaces the source address of marked packets.
 	chainMarkMasq    = "KUBE-MARK-MASQ"
 	chainPostrouting = "KUBE-POSTROUTING"
@@ -29,10 +36,6 @@ const (
 	chainForward = "KUBE-FORWARD"
 	// Empty; missing when somebody has flushed the table.
 	chainCanary = "KUBE-PROXY-CANARY"
-
-	// kube-proxy's alone. They are emptied when it is taken over from.
-	chainExternalServices = "KUBE-EXTERNAL-SERVICES"
-	chainProxyFirewall    = "KUBE-PROXY-FIREWALL"
 )
 
 // Chains in nat that belong to one port of a Service: a prefix and a hash.
@@ -40,9 +43,42 @@ const (
 	prefixService  = "KUBE-SVC-" // chooses among all endpoints
 	prefixLocal    = "KUBE-SVL-" // chooses among this node's endpoints
 	prefixEndpoint = "KUBE-SEP-" // translates to one endpoint
-	prefixFirewall = "KUBE-FW-"  // kube-proxy's: loadBalancerSourceRanges
-	prefixExternal = "KUBE-EXT-" // kube-proxy's: traffic from outside
+	prefixFirewall = "KUBE-FW-"  // loadBalancerSourceRanges
+	prefixExternal = "KUBE-EXT-" // traffic to the other frontends than the ClusterIP
 )
+
+// place is a chain in which many Services have rules.
+type place uint8
+
+const (
+	natServices place = iota
+	natNodePorts
+	filterServices
+	filterExternal
+	filterNodePorts
+	filterFirewall
+	places
+)
+
+// shared are the table and the name of each place.
+var shared = [places]struct{ table, chain string }{
+	natServices:     {tableNAT, chainServices},
+	natNodePorts:    {tableNAT, chainNodePorts},
+	filterServices:  {tableFilter, chainServices},
+	filterExternal:  {tableFilter, chainExternalServices},
+	filterNodePorts: {tableFilter, chainNodePorts},
+	filterFirewall:  {tableFilter, chainProxyFirewall},
+}
+
+// placeOf returns the place that a chain is, if it is one.
+func placeOf(table, chain string) (place, bool) {
+	for p, s := range shared {
+		if s.table == table && s.chain == chain {
+			return place(p), true
+		}
+	}
+	return 0, false
+}
 
 // servicePrefixes are in the order in which chains refer to each other, so that
 // chains removed in this order are never in use.

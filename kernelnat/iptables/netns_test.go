@@ -57,15 +57,14 @@ func (h *host) runVariant(t testing.TB, v variant, tool string, args ...string) 
 	if dash {
 		program += "-" + rest
 	}
-	var out []byte
-	err := h.Do(func() (err error) {
-		out, err = exec.Command(program, args...).CombinedOutput()
-		return err
-	})
-	if err != nil {
-		t.Fatalf("%s %q: %v\n%s", program, args, err, out)
+	// Apart, since iptables-nft warns of legacy tables amid its output.
+	var stdout, stderr strings.Builder
+	cmd := exec.Command(program, args...)
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := h.Do(cmd.Run); err != nil {
+		t.Fatalf("%s %q: %v\n%s", program, args, err, stderr.String())
 	}
-	return string(out)
+	return stdout.String()
 }
 
 // do calls f, which must not fail, on the host.
@@ -137,21 +136,23 @@ func (h *host) saved(t *testing.T) string {
 }
 
 // comparable is what is left of iptables-save without what may differ between
-// two ways to the same rules: the order in the dispatch chains.
+// two ways to the same rules: the order in the chains that Services share.
 func comparable(saved string) string {
 	lines := strings.Split(saved, "\n")
 	start := 0
 	for i, line := range lines {
 		if strings.HasPrefix(line, "*") || strings.HasPrefix(line, "COMMIT") {
-			sortDispatch(lines[start:i])
+			for _, s := range shared {
+				sortRules(lines[start:i], s.chain)
+			}
 			start = i
 		}
 	}
 	return strings.Join(lines, "\n")
 }
 
-func sortDispatch(lines []string) {
-	const prefix = "-A " + chainServices + " "
+func sortRules(lines []string, chain string) {
+	prefix := "-A " + chain + " "
 	var at []int
 	var rules []string
 	for i, line := range lines {

@@ -49,6 +49,7 @@ func varied() []plan.Service {
 	refused6.Verdict = plan.Reject
 	local := port("here", cluster.TCP, netip.MustParseAddr("10.43.0.12"), 80, "10.42.0.7:8080", "10.42.0.8:8080")
 	local.Local, local.Masquerade = true, plan.Masquerade{}
+	local.Endpoints, local.LocalEndpoints = nil, local.Endpoints
 	dropped := port("elsewhere", cluster.UDP, netip.MustParseAddr("10.43.0.12"), 80)
 	dropped.Local, dropped.Verdict = true, plan.Drop
 	all := port("", cluster.SCTP, netip.MustParseAddr("10.43.0.13"), 9, "10.42.0.9:9")
@@ -67,6 +68,57 @@ func varied() []plan.Service {
 	}
 }
 
+// external has a frontend of each kind.
+func external(v plan.Verdict, local bool, clusterIP netip.Addr) plan.External {
+	e := plan.External{NodePort: 30080, Verdict: v, Local: local, FromNode: true}
+	if clusterIP.Is4() {
+		e.Pods = netip.MustParsePrefix("10.42.0.0/16")
+		e.IPs, e.LoadBalancers = []netip.Addr{netip.MustParseAddr("198.51.100.1")}, []netip.Addr{netip.MustParseAddr("203.0.113.7")}
+		e.SourceRanges = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+	} else {
+		e.IPs, e.LoadBalancers = []netip.Addr{netip.MustParseAddr("2001:db8:1::1")}, []netip.Addr{netip.MustParseAddr("2001:db8:2::7")}
+		e.SourceRanges = []netip.Prefix{netip.MustParsePrefix("2001:db8::/64")}
+	}
+	return e
+}
+
+// externals is Services for clients outside: under each policy, with and without
+// endpoints, and with affinity.
+func externals() []plan.Service {
+	var out []plan.Service
+	for i, c := range []struct {
+		name    string
+		verdict plan.Verdict
+		local   bool
+		sticky  uint32
+	}{
+		{"cluster", plan.Forward, false, 0}, {"local", plan.Forward, true, 0}, {"elsewhere", plan.Drop, true, 0},
+		{"none", plan.Reject, false, 0}, {"sticky", plan.Forward, false, 10800},
+	} {
+		s := plan.Service{Name: cluster.ServiceName{Namespace: "testing", Name: c.name}}
+		if c.local {
+			s.HealthCheckNodePort = uint16(31000 + i)
+		}
+		for family, vip := range []string{"10.43.0.", "fd00:10:43::"} {
+			p := plan.Port{Name: "web", Protocol: cluster.TCP, Verdict: plan.Forward, AffinitySeconds: c.sticky,
+				Frontend:   netip.AddrPortFrom(netip.MustParseAddr(vip+fmt.Sprint(20+i)), 80),
+				Masquerade: []plan.Masquerade{clusterIPv4, clusterIPv6}[family],
+				Endpoints:  [][]netip.AddrPort{addrPorts("10.42.0.7:8080", "10.42.1.7:8080"), addrPorts("[fd00:10:42::7]:8080", "[fd00:10:42::8]:8080")}[family]}
+			p.External = external(c.verdict, c.local, p.Frontend.Addr())
+			p.External.NodePort += uint16(i)
+			switch {
+			case c.verdict == plan.Reject:
+				p.Verdict, p.Endpoints = plan.Reject, nil
+			case c.verdict == plan.Forward && c.local:
+				p.LocalEndpoints = p.Endpoints[:1]
+			}
+			s.Ports = append(s.Ports, p)
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
 func TestRulesGolden(t *testing.T) {
 	for _, c := range []struct {
 		name     string
@@ -76,6 +128,8 @@ func TestRulesGolden(t *testing.T) {
 		{"page", []plan.Service{pageService()}, cluster.IPv4},
 		{"varied4", varied(), cluster.IPv4},
 		{"varied6", varied(), cluster.IPv6},
+		{"external4", externals(), cluster.IPv4},
+		{"external6", externals(), cluster.IPv6},
 		{"none", nil, cluster.IPv6},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -119,14 +173,16 @@ func TestChangeGolden(t *testing.T) {
 	scaled := with(func(p *plan.Port) { p.Endpoints = p.Endpoints[:2] })
 	refused := with(func(p *plan.Port) { p.Endpoints, p.Verdict = nil, plan.Reject })
 	moved := with(func(p *plan.Port) { p.Frontend = netip.MustParseAddrPort("10.43.134.254:8080") })
-	local := with(func(p *plan.Port) { p.Local = true })
+	local := with(func(p *plan.Port) { p.Local, p.Endpoints, p.LocalEndpoints = true, nil, p.Endpoints })
+	reachable := with(func(p *plan.Port) { p.External = external(plan.Forward, false, p.Frontend.Addr()) })
+	closed := with(func(p *plan.Port) { p.External = external(plan.Drop, true, p.Frontend.Addr()) })
 	var got bytes.Buffer
 	for _, c := range []struct {
 		name     string
 		old, new plan.Service
 	}{
 		{"new", none, page}, {"gone", page, none}, {"scaled", page, scaled}, {"refused", page, refused},
-		{"forwarded again", refused, page}, {"moved", page, moved}, {"local", page, local}, {"same", page, page},
+		{"forwarded again", refused, page}, {"moved", page, moved}, {"local", page, local}, {"reachable from outside", page, reachable}, {"and then not", reachable, closed}, {"same", page, page},
 	} {
 		fmt.Fprintf(&got, "# %s\n%s", c.name, changeScript([]kernelnat.Change{{Old: c.old, New: c.new}}, 1000))
 	}

@@ -17,11 +17,11 @@ import (
 type state map[string]*tableState
 
 // tableState is one table as iptables-save prints it. Of our own chains only a
-// digest is kept, but for the dispatch chain.
+// digest is kept, but for those that Services share.
 type tableState struct {
-	chains   map[string]uint64 // our chains, with the digest of their rules
-	dispatch []string          // the rules of KUBE-SERVICES
-	uses     []use
+	chains map[string]uint64 // our chains, with the digest of their rules
+	shared map[string][]string
+	uses   []use
 }
 
 // use is a rule in a chain that is not ours, that leads to one of ours.
@@ -29,7 +29,9 @@ type use struct {
 	from, rule, to string
 }
 
-func newTableState() *tableState { return &tableState{chains: make(map[string]uint64)} }
+func newTableState() *tableState {
+	return &tableState{chains: make(map[string]uint64), shared: make(map[string][]string)}
+}
 
 // table returns the state of a table that may not be there.
 func (s state) table(name string) *tableState {
@@ -39,17 +41,14 @@ func (s state) table(name string) *tableState {
 	return newTableState()
 }
 
-// has reports whether a chain is there with exactly these rules. In KUBE-SERVICES
-// only the last rule has a place; no packet matches two of the others.
+// has reports whether a chain is there with exactly these rules. In a chain that
+// Services share only the last rule has a place; no packet matches two others.
 func (t *tableState) has(c chain) bool {
 	digest, ok := t.chains[c.name]
-	switch {
-	case !ok:
-		return false
-	case c.name == chainServices:
-		return sameButForOrder(c.rules, t.dispatch)
+	if have, isShared := t.shared[c.name]; ok && isShared {
+		return sameButForOrder(c.rules, have)
 	}
-	return digest == digestOf(c.rules)
+	return ok && digest == digestOf(c.rules)
 }
 
 func sameButForOrder(a, b []string) bool {
@@ -61,15 +60,14 @@ func sameButForOrder(a, b []string) bool {
 		slices.Equal(slices.Sorted(slices.Values(a[:last])), slices.Sorted(slices.Values(b[:last])))
 }
 
-// ofOthers returns the rules of KUBE-SERVICES that belong to none of the
-// Services.
-func (t *tableState) ofOthers(services []plan.Service) []string {
+// ofOthers returns the rules of a place that belong to none of the Services.
+func (t *tableState) ofOthers(p place, services []plan.Service) []string {
 	known := make(map[string]bool, len(services))
 	for _, s := range services {
 		known[s.Name.String()] = true
 	}
 	var out []string
-	for _, rule := range t.dispatch {
+	for _, rule := range t.shared[shared[p].chain] {
 		if name := serviceOf(rule); name != "" && !known[name] {
 			out = append(out, rule)
 		}
@@ -161,8 +159,8 @@ func (p *parser) line(line string) {
 }
 
 func (p *parser) rule(from, rule string) {
-	if from == chainServices {
-		p.table.dispatch = append(p.table.dispatch, rule)
+	if _, ok := placeOf(p.name, from); ok {
+		p.table.shared[from] = append(p.table.shared[from], rule)
 	}
 	if owned(p.name, from) {
 		p.table.chains[from] = addDigest(p.table.chains[from], rule)

@@ -2,6 +2,7 @@ package iptables
 
 import (
 	"io"
+	"slices"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
@@ -33,33 +34,34 @@ func (s *session) sync(to kernelnat.State, d dialect) error {
 	s.write(tableMangle, chain{name: chainCanary})
 	s.write(tableNAT, masqueradeChains(d.bit, d.randomFully)...)
 	keep := make(map[string]bool)
-	var dispatch, filter []string
+	var rules [places][]string
 	for _, service := range to.Services {
 		r := render(service)
 		for _, c := range r.chains {
 			keep[c.name] = true
 		}
 		s.write(tableNAT, r.chains...)
-		dispatch = append(dispatch, r.dispatch...)
-		filter = append(filter, r.filter...)
+		for p := range places {
+			rules[p] = append(rules[p], r.shared[p]...)
+		}
 	}
 	s.commit()
 
 	if to.Incomplete {
-		dispatch = append(dispatch, s.have.table(tableNAT).ofOthers(to.Services)...)
-		filter = append(filter, s.have.table(tableFilter).ofOthers(to.Services)...)
+		for p, at := range shared {
+			rules[p] = append(rules[p], s.have.table(at.table).ofOthers(place(p), to.Services)...)
+		}
 	}
-	filtered := s.filterChains(filter, d.bit)
 	// A Service that has lost its endpoints must be refused before it is no
 	// longer translated, and the other way round: in between, packets would
 	// leave the node for the ClusterIP.
 	if _, live := s.have.table(tableFilter).chains[chainServices]; live {
-		s.refuse(filtered[0])
-		s.dispatch(dispatchChain(dispatch, d.family))
-		s.filter(filtered)
+		s.refuse(rules)
+		s.dispatch(rules, d)
+		s.filter(rules, d)
 	} else {
-		s.filter(filtered)
-		s.dispatch(dispatchChain(dispatch, d.family))
+		s.filter(rules, d)
+		s.dispatch(rules, d)
 	}
 	if !to.Incomplete {
 		s.removeServiceChains(keep)
@@ -67,38 +69,33 @@ func (s *session) sync(to kernelnat.State, d dialect) error {
 	return s.flush()
 }
 
-func (s *session) dispatch(services chain) {
-	s.write(tableNAT, services, chain{name: chainNodePorts}, chain{name: chainCanary})
+func (s *session) dispatch(rules [places][]string, d dialect) {
+	s.write(tableNAT, chain{chainServices, append(slices.Clip(rules[natServices]), nodePortRules(d)...)},
+		chain{chainNodePorts, rules[natNodePorts]}, chain{name: chainCanary})
 	s.link(tableNAT)
 	s.commit()
 }
 
-func (s *session) filter(chains []chain) {
-	s.write(tableFilter, chains...)
+func (s *session) filter(rules [places][]string, d dialect) {
+	s.write(tableFilter, chain{chainServices, rules[filterServices]}, chain{chainExternalServices, rules[filterExternal]},
+		chain{chainNodePorts, rules[filterNodePorts]}, chain{chainProxyFirewall, rules[filterFirewall]},
+		forwardChain(d.bit), chain{name: chainCanary})
 	s.link(tableFilter)
 	s.commit()
 }
 
-// refuse adds the rules of a chain to those that it has already.
-func (s *session) refuse(services chain) {
-	if s.have.table(tableFilter).has(services) {
-		return
-	}
-	for _, rule := range services.rules {
-		s.open(tableFilter)
-		s.script.insert(services.name, rule)
-	}
-	s.commit()
-}
-
-// filterChains returns the chains of filter, KUBE-SERVICES first. Those that are
-// kube-proxy's alone are emptied where there are any.
-func (s *session) filterChains(rules []string, bit uint8) []chain {
-	chains := []chain{{chainServices, rules}, forwardChain(bit), {name: chainCanary}}
-	for _, name := range []string{chainExternalServices, chainNodePorts, chainProxyFirewall} {
-		if _, ok := s.have.table(tableFilter).chains[name]; ok {
-			chains = append(chains, chain{name: name})
+// refuse adds the rules of filter that refuse packets to those that are there.
+func (s *session) refuse(rules [places][]string) {
+	have := s.have.table(tableFilter)
+	for p, at := range shared {
+		_, there := have.chains[at.chain]
+		if at.table != tableFilter || !there || have.has(chain{at.chain, rules[p]}) {
+			continue
+		}
+		for _, rule := range rules[p] {
+			s.open(tableFilter)
+			s.script.insert(at.chain, rule)
 		}
 	}
-	return chains
+	s.commit()
 }

@@ -104,15 +104,48 @@ func randomService(r *rand.Rand, i int) plan.Service {
 			}
 			port.Verdict = []plan.Verdict{plan.Forward, plan.Forward, plan.Reject, plan.Drop}[r.IntN(4)]
 			if port.Verdict == plan.Forward {
+				endpoints := &port.Endpoints
+				if port.Local {
+					endpoints = &port.LocalEndpoints
+				}
 				for e := range 1 + r.IntN(4) {
 					a := []string{fmt.Sprintf("10.42.0.%d", 2*e+1+r.IntN(2)), fmt.Sprintf("fd00:10:42::%d", 2*e+1+r.IntN(2))}[family]
-					port.Endpoints = append(port.Endpoints, netip.AddrPortFrom(netip.MustParseAddr(a), 5678))
+					*endpoints = append(*endpoints, netip.AddrPortFrom(netip.MustParseAddr(a), 5678))
 				}
+			}
+			if r.IntN(2) == 0 {
+				port.External = randomExternal(r, &port)
+			}
+			if r.IntN(4) == 0 {
+				port.AffinitySeconds = uint32(1 + r.IntN(3))
 			}
 			s.Ports = append(s.Ports, port)
 		}
 	}
 	return s
+}
+
+// randomExternal makes frontends that fit the port's endpoints, which it may have
+// more of.
+func randomExternal(r *rand.Rand, p *plan.Port) plan.External {
+	e := external(p.Verdict, r.IntN(2) == 0, p.Frontend.Addr())
+	e.NodePort = uint16(30000 + r.IntN(1000))
+	if p.Verdict == plan.Reject {
+		return e
+	}
+	if p.Verdict == plan.Drop || len(p.LocalEndpoints) > 0 {
+		p.Endpoints = addrPorts("10.42.9.9:1")
+		if p.Frontend.Addr().Is6() {
+			p.Endpoints = addrPorts("[fd00:10:42::9]:1")
+		}
+	}
+	switch {
+	case e.Local && p.Verdict == plan.Forward && !p.Local:
+		p.LocalEndpoints = p.Endpoints[:1]
+	case !e.Local:
+		e.Verdict = plan.Forward
+	}
+	return e
 }
 
 // A walk of changes leads to what a fresh start gives.

@@ -11,6 +11,8 @@ import (
 
 const node = "node-1"
 
+var self = plan.Node{Name: node, Zone: "zone-a", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}
+
 var (
 	name = cluster.ServiceName{Namespace: "testing", Name: "echo"}
 	vip4 = netip.MustParseAddr("10.43.0.1")
@@ -98,22 +100,22 @@ func TestEndpoints(t *testing.T) {
 		{
 			name: "local", local: true,
 			endpoints: []cluster.Endpoint{endpoint("10.42.0.1", ready, here), endpoint("10.42.1.1", ready, there), endpoint("10.42.2.1", ready, "")},
-			verdict:   plan.Forward, want: addrPorts("10.42.0.1:5678"),
+			verdict:   plan.Forward, want: addrPorts("10.42.0.1:5678"), draining: addrPorts("10.42.1.1:5678", "10.42.2.1:5678"),
 		},
 		{
 			name: "local terminating, though others are ready elsewhere", local: true,
 			endpoints: []cluster.Endpoint{endpoint("10.42.0.1", terminating, here), endpoint("10.42.1.1", ready, there)},
-			verdict:   plan.Forward, want: addrPorts("10.42.0.1:5678"),
+			verdict:   plan.Forward, want: addrPorts("10.42.0.1:5678"), draining: addrPorts("10.42.1.1:5678"),
 		},
 		{
 			name: "local, all elsewhere", local: true,
 			endpoints: []cluster.Endpoint{endpoint("10.42.1.1", ready, there), endpoint("10.42.1.2", terminating, there)},
-			verdict:   plan.Drop,
+			verdict:   plan.Drop, draining: addrPorts("10.42.1.1:5678", "10.42.1.2:5678"),
 		},
 		{name: "local, none at all", local: true, verdict: plan.Reject},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			ports := plan.Compute(service(c.local, c.endpoints...), cluster.IPv4, node, plan.Options{}).Ports
+			ports := plan.Compute(service(c.local, c.endpoints...), cluster.IPv4, self, plan.Options{}).Ports
 			if len(ports) != 1 {
 				t.Fatalf("%d ports", len(ports))
 			}
@@ -121,8 +123,15 @@ func TestEndpoints(t *testing.T) {
 			if p.Verdict != c.verdict || p.Local != c.local {
 				t.Errorf("verdict %v, local %v", p.Verdict, p.Local)
 			}
-			if !slices.Equal(p.Endpoints, c.want) || !slices.Equal(p.Draining, c.draining) {
-				t.Errorf("endpoints %v draining %v, want %v and %v", p.Endpoints, p.Draining, c.want, c.draining)
+			endpoints, others := p.Endpoints, p.LocalEndpoints
+			if c.local {
+				endpoints, others = others, endpoints
+			}
+			if len(others) > 0 {
+				t.Errorf("endpoints %v of the other policy, which nothing uses", others)
+			}
+			if !slices.Equal(endpoints, c.want) || !slices.Equal(p.Draining, c.draining) {
+				t.Errorf("endpoints %v draining %v, want %v and %v", endpoints, p.Draining, c.want, c.draining)
 			}
 		})
 	}
@@ -142,7 +151,7 @@ func TestNamedPorts(t *testing.T) {
 		[]cluster.Endpoint{endpoint("10.42.0.1", ready, node, http, metrics(9001))},
 		[]cluster.Endpoint{endpoint("10.42.0.2", ready, node, http, metrics(9002)), endpoint("10.42.0.3", ready, node)},
 	)
-	ports := plan.Compute(s, cluster.IPv4, node, plan.Options{}).Ports
+	ports := plan.Compute(s, cluster.IPv4, self, plan.Options{}).Ports
 	if want := addrPorts("10.42.0.1:5678", "10.42.0.2:5678", "10.42.0.3:5678"); !slices.Equal(ports[0].Endpoints, want) {
 		t.Errorf("http: %v, want %v", ports[0].Endpoints, want)
 	}
@@ -162,7 +171,7 @@ func TestAddressInTwoSlices(t *testing.T) {
 	s = cluster.New(*s,
 		[]cluster.Endpoint{endpoint("10.42.0.1", ready, node, http)},
 		[]cluster.Endpoint{endpoint("10.42.0.1", ready, node, http, other)})
-	if got, want := plan.Compute(s, cluster.IPv4, node, plan.Options{}).Ports[0].Endpoints, addrPorts("10.42.0.1:5678"); !slices.Equal(got, want) {
+	if got, want := plan.Compute(s, cluster.IPv4, self, plan.Options{}).Ports[0].Endpoints, addrPorts("10.42.0.1:5678"); !slices.Equal(got, want) {
 		t.Errorf("endpoints %v, want %v", got, want)
 	}
 }
@@ -176,7 +185,7 @@ func TestDualStack(t *testing.T) {
 		frontend netip.Addr
 		endpoint string
 	}{{cluster.IPv6, vip6, "[fd00:10:42::1]:5678"}, {cluster.IPv4, vip4, "10.42.0.1:5678"}} {
-		ports := plan.Compute(s, want.family, node, plan.Options{}).Ports
+		ports := plan.Compute(s, want.family, self, plan.Options{}).Ports
 		if len(ports) != 1 || ports[0].Frontend.Addr() != want.frontend || !slices.Equal(ports[0].Endpoints, addrPorts(want.endpoint)) {
 			t.Errorf("%s: ports %v", want.family, ports)
 		}
@@ -198,7 +207,7 @@ func TestMasquerade(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for family, want := range map[cluster.Family]plan.Masquerade{cluster.IPv4: c.v4, cluster.IPv6: c.v6} {
-				if got := plan.Compute(both, family, node, c.options).Ports[0].Masquerade; got != want {
+				if got := plan.Compute(both, family, self, c.options).Ports[0].Masquerade; got != want {
 					t.Errorf("%s: %v, want %v", family, got, want)
 				}
 			}
@@ -209,7 +218,7 @@ func TestMasquerade(t *testing.T) {
 func TestWithoutAddress(t *testing.T) {
 	s := cluster.New(cluster.Service{Name: name, Kind: cluster.KindHeadless, Ports: service(false).Ports},
 		[]cluster.Endpoint{endpoint("10.42.0.1", ready, node)})
-	if got := plan.Compute(s, cluster.IPv4, node, plan.Options{}); got.Name != name || len(got.Ports) != 0 {
+	if got := plan.Compute(s, cluster.IPv4, self, plan.Options{}); got.Name != name || len(got.Ports) != 0 {
 		t.Errorf("plan %v", got)
 	}
 }
@@ -220,10 +229,10 @@ func TestOrderDoesNotMatter(t *testing.T) {
 		endpoint("10.42.0.1", ready, node), endpoint("10.42.0.2", terminating, node),
 		endpoint("10.42.0.2", ready, node), endpoint("10.42.0.3", terminating, "node-2"),
 	}
-	want := plan.Compute(service(false, endpoints...), cluster.IPv4, node, plan.Options{})
+	want := plan.Compute(service(false, endpoints...), cluster.IPv4, self, plan.Options{})
 	slices.Reverse(endpoints)
 	template := service(false)
-	got := plan.Compute(cluster.New(*template, endpoints[:1], endpoints[1:]), cluster.IPv4, node, plan.Options{})
+	got := plan.Compute(cluster.New(*template, endpoints[:1], endpoints[1:]), cluster.IPv4, self, plan.Options{})
 	if !got.Equal(want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
@@ -231,7 +240,7 @@ func TestOrderDoesNotMatter(t *testing.T) {
 
 func TestEqual(t *testing.T) {
 	base := func() plan.Service {
-		return plan.Compute(service(true, endpoint("10.42.0.1", ready, node), endpoint("10.42.0.2", terminating, node)), cluster.IPv4, node, plan.Options{})
+		return plan.Compute(service(true, endpoint("10.42.0.1", ready, node), endpoint("10.42.0.2", terminating, node)), cluster.IPv4, self, plan.Options{})
 	}
 	if !base().Equal(base()) {
 		t.Fatal("a plan is not equal to itself")

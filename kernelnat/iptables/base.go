@@ -1,0 +1,71 @@
+package iptables
+
+import (
+	"fmt"
+
+	"github.com/clusterip/clusterip/cluster"
+)
+
+// jump is a rule of a built-in chain that leads to one of ours.
+type jump struct {
+	table, from, rule string
+}
+
+const newConnections = "-m conntrack --ctstate NEW "
+
+// jumps are inserted at the head of their chains in this order, so the last of a
+// chain comes first in it.
+var jumps = []jump{
+	{tableNAT, "OUTPUT", comment("kubernetes service portals") + " -j " + chainServices},
+	{tableNAT, "PREROUTING", comment("kubernetes service portals") + " -j " + chainServices},
+	{tableNAT, "POSTROUTING", comment("kubernetes postrouting rules") + " -j " + chainPostrouting},
+	{tableFilter, "INPUT", newConnections + comment("kubernetes externally-visible service portals") + " -j " + chainExternalServices},
+	{tableFilter, "FORWARD", newConnections + comment("kubernetes externally-visible service portals") + " -j " + chainExternalServices},
+	{tableFilter, "INPUT", comment("kubernetes health check service ports") + " -j " + chainNodePorts},
+	{tableFilter, "FORWARD", newConnections + comment("kubernetes service portals") + " -j " + chainServices},
+	{tableFilter, "OUTPUT", newConnections + comment("kubernetes service portals") + " -j " + chainServices},
+	{tableFilter, "FORWARD", comment("kubernetes forwarding rules") + " -j " + chainForward},
+	{tableFilter, "INPUT", newConnections + comment("kubernetes load balancer firewall") + " -j " + chainProxyFirewall},
+	{tableFilter, "OUTPUT", newConnections + comment("kubernetes load balancer firewall") + " -j " + chainProxyFirewall},
+	{tableFilter, "FORWARD", newConnections + comment("kubernetes load balancer firewall") + " -j " + chainProxyFirewall},
+}
+
+// masqueradeChains are what the chains of Services jump to, and what it leads to.
+func masqueradeChains(bit uint8, randomFully bool) []chain {
+	mark := fmt.Sprintf("%#x", uint32(1)<<bit)
+	masquerade := comment("kubernetes service traffic requiring SNAT") + " -j MASQUERADE"
+	if randomFully {
+		// Without it two clients can be given one port: their packets race
+		// for the conntrack entry, and one is dropped.
+		masquerade += " --random-fully"
+	}
+	return []chain{
+		{chainMarkMasq, []string{"-j MARK --set-xmark " + mark + "/" + mark}},
+		{chainPostrouting, []string{
+			"-m mark ! --mark " + mark + "/" + mark + " -j RETURN",
+			// Taken off again, or a packet that passes twice (through a
+			// tunnel) would be masqueraded twice.
+			"-j MARK --set-xmark " + mark + "/0x0",
+			masquerade,
+		}},
+	}
+}
+
+func forwardChain(bit uint8) chain {
+	mark := fmt.Sprintf("%#x", uint32(1)<<bit)
+	return chain{chainForward, []string{
+		comment("kubernetes forwarding rules") + " -m mark --mark " + mark + "/" + mark + " -j ACCEPT",
+		comment("kubernetes forwarding conntrack rule") + " -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+	}}
+}
+
+// nodePortRules are the last of KUBE-SERVICES in nat.
+func nodePortRules(d dialect) []string {
+	rule := comment("kubernetes service nodeports; NOTE: this must be the last rule in this chain") +
+		" -m addrtype --dst-type LOCAL -j " + chainNodePorts
+	if d.family == cluster.IPv6 {
+		// Replies from ::1 cannot be routed.
+		rule = "! -d ::1/128 " + rule
+	}
+	return []string{rule}
+}
