@@ -76,15 +76,31 @@ func (s *Stale) add(frontend netip.AddrPort, serving []netip.AddrPort) {
 }
 
 // frontends returns the UDP frontends of a plan with all endpoints that may
-// serve existing flows.
+// serve existing flows. A NodePort is at the unspecified address, which stands
+// for every address of this node.
 func frontends(service plan.Service) map[netip.AddrPort][]netip.AddrPort {
 	out := make(map[netip.AddrPort][]netip.AddrPort)
 	for _, p := range service.Ports {
-		if p.Protocol == cluster.UDP {
-			out[p.Frontend] = append(p.Endpoints[:len(p.Endpoints):len(p.Endpoints)], p.Draining...)
+		if p.Protocol != cluster.UDP {
+			continue
+		}
+		serving := slices.Concat(p.Endpoints, p.LocalEndpoints, p.Draining)
+		out[p.Frontend] = serving
+		for _, ip := range slices.Concat(p.External.IPs, p.External.LoadBalancers) {
+			out[netip.AddrPortFrom(ip, p.Frontend.Port())] = serving
+		}
+		if p.External.NodePort != 0 {
+			out[anyNode(p.Frontend.Addr(), p.External.NodePort)] = serving
 		}
 	}
 	return out
+}
+
+func anyNode(like netip.Addr, port uint16) netip.AddrPort {
+	if like.Is4() {
+		return netip.AddrPortFrom(netip.IPv4Unspecified(), port)
+	}
+	return netip.AddrPortFrom(netip.IPv6Unspecified(), port)
 }
 
 func lost(before, after []netip.AddrPort) bool {
@@ -108,24 +124,52 @@ func (s *Stale) Delete(family cluster.Family) (deleted uint, err error) {
 	if family == cluster.IPv6 {
 		inet = unix.AF_INET6
 	}
-	deleted, err = netlink.ConntrackDeleteFilters(netlink.ConntrackTable, inet, s)
+	own, err := ownAddresses()
+	if err != nil {
+		return 0, err
+	}
+	deleted, err = netlink.ConntrackDeleteFilters(netlink.ConntrackTable, inet, filter{s, own})
 	if err != nil {
 		return deleted, fmt.Errorf("delete stale %s conntrack entries: %w", family, err)
 	}
 	return deleted, nil
 }
 
+// ownAddresses returns the addresses of this node, which NodePorts are at. A port
+// alone would match flows that only pass through.
+func ownAddresses() (map[netip.Addr]bool, error) {
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("list this node's addresses: %w", err)
+	}
+	own := make(map[netip.Addr]bool, len(addresses))
+	for _, a := range addresses {
+		if prefix, err := netip.ParsePrefix(a.String()); err == nil {
+			own[prefix.Addr().Unmap()] = true
+		}
+	}
+	return own, nil
+}
+
+// filter implements netlink.CustomConntrackFilter.
+type filter struct {
+	*Stale
+	own map[netip.Addr]bool
+}
+
 // MatchConntrackFlow reports whether a flow is stale: it is for one of the
 // frontends, and the address its replies come from is none that serves it.
-// It implements netlink.CustomConntrackFilter.
-func (s *Stale) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
+func (f filter) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
 	if flow.Forward.Protocol != unix.IPPROTO_UDP {
 		return false
 	}
 	frontend := addrPort(flow.Forward.DstIP, flow.Forward.DstPort)
-	serving, ok := s.serving[frontend]
+	serving, ok := f.serving[frontend]
+	if !ok && f.own[frontend.Addr()] {
+		serving, ok = f.serving[anyNode(frontend.Addr(), frontend.Port())]
+	}
 	if !ok {
-		return slices.ContainsFunc(s.unknown, func(r netip.Prefix) bool { return r.Contains(frontend.Addr()) })
+		return slices.ContainsFunc(f.unknown, func(r netip.Prefix) bool { return r.Contains(frontend.Addr()) })
 	}
 	replier := addrPort(flow.Reverse.SrcIP, flow.Reverse.SrcPort)
 	return !slices.Contains(serving, replier)
