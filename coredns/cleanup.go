@@ -2,12 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"time"
 
-	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat/iptables"
 )
 
@@ -21,19 +21,13 @@ func runCleanup(flags *flag.FlagSet, args []string) int {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
 	defer cancel()
-	code := 0
-	for _, family := range cluster.Families {
-		backend, err := iptables.New(family, iptables.Options{})
-		if err == nil {
-			err = backend.Cleanup(ctx)
-		}
-		if err != nil {
-			fmt.Fprintf(os.Stderr, "cleanup: %v\n", err)
-			code = 1
-		}
+	backends, err := iptables.New(iptables.Options{})
+	for _, backend := range backends {
+		err = errors.Join(err, backend.Cleanup(ctx))
 	}
-	if code != 0 {
-		return code
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "cleanup: %v\n", err)
+		return 1
 	}
 	fmt.Fprintln(os.Stderr, "No rule of kernelnat is left in iptables, nft and legacy variant, IPv4 and IPv6.")
 	return 0

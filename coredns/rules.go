@@ -8,6 +8,7 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/cluster/manifest"
+	"github.com/clusterip/clusterip/kernelnat"
 	"github.com/clusterip/clusterip/kernelnat/iptables"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
@@ -70,11 +71,17 @@ func printRules(b block, family cluster.Family) error {
 	for _, p := range problems {
 		fmt.Fprintln(os.Stderr, p)
 	}
-	var services []plan.Service
-	for _, u := range update.Services {
-		if s := plan.Compute(u.Service, family, plan.Node{Name: b.nat.NodeName}, b.nat.Plan); len(s.Ports) > 0 {
-			services = append(services, s)
+	node := plan.Node{Name: b.nat.NodeName}
+	for _, u := range update.Nodes {
+		if u.Name == node.Name {
+			node = plan.NodeOf(u.Node)
 		}
 	}
-	return iptables.Rules(os.Stdout, family, services, iptables.Options{MasqueradeBit: b.nat.MasqueradeBit})
+	state := kernelnat.State{Node: node, ServiceCIDRs: update.ServiceCIDRs}
+	for _, u := range update.Services {
+		if s := plan.Compute(u.Service, family, node, b.nat.Plan); len(s.Ports) > 0 {
+			state.Services = append(state.Services, s)
+		}
+	}
+	return iptables.Rules(os.Stdout, family, state, iptables.Options{MasqueradeBit: b.nat.MasqueradeBit})
 }

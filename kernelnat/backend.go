@@ -8,6 +8,7 @@ package kernelnat
 
 import (
 	"context"
+	"net/netip"
 
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
@@ -21,6 +22,11 @@ type State struct {
 	// Incomplete says that there may be other Services, of which nothing is
 	// known. What the kernel holds for them stays.
 	Incomplete bool
+	// Node is this node, as far as it is known.
+	Node plan.Node
+	// ServiceCIDRs are the ranges of ClusterIPs, of both families. Whatever in
+	// them is no frontend of a Service is refused.
+	ServiceCIDRs []netip.Prefix
 }
 
 // Backend writes plans of one IP family to the kernel. Each method either does
@@ -28,12 +34,17 @@ type State struct {
 // and Sync is to be called before Apply. A Backend is used by one goroutine at a
 // time.
 type Backend interface {
-	// Sync makes the kernel hold exactly this state, whatever it held before.
-	// It never leaves a moment without rules for a Service that had them.
-	Sync(ctx context.Context, state State) error
+	// Sync makes the kernel hold exactly this state, whatever it held before,
+	// and says what it had to write, in words for a log. It never leaves a
+	// moment without rules for a Service that had them.
+	Sync(ctx context.Context, state State) (written []string, err error)
 	// Apply changes what it must for these Services alone. Changes that need
 	// no other rules send nothing.
 	Apply(ctx context.Context, changes []Change) error
+	// Untouched reports, at little cost, whether nobody else has written where
+	// the backend writes since it last looked at everything. It says false if it
+	// cannot tell.
+	Untouched() bool
 	// Cleanup removes everything the backend ever writes. It needs no Sync
 	// before it and may be repeated.
 	Cleanup(ctx context.Context) error

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,6 +22,10 @@ const (
 	lastRetry  = 30 * time.Second
 )
 
+// wholeAudit is how often everything is looked at even if the backend says that
+// nobody has touched it.
+const wholeAudit = time.Hour
+
 // Options are the settings of a Controller.
 type Options struct {
 	Plan plan.Options
@@ -32,6 +37,9 @@ type Options struct {
 	// MinSyncPeriod is the least time between two syncs; changes that come
 	// sooner are written together. 0 writes at once.
 	MinSyncPeriod time.Duration
+	// SyncPeriod is how often it is looked at whether somebody else has changed
+	// the rules, to repair them; 0 never.
+	SyncPeriod time.Duration
 	// DryRun plans and reports but writes nothing.
 	DryRun bool
 }
@@ -53,6 +61,7 @@ type Controller struct {
 	ranges     []netip.Prefix                           // of ClusterIPs
 	node       plan.Node
 	replan     bool          // the node has changed: all plans may
+	resync     bool          // what State has besides Services has changed
 	incomplete bool          // not all Services are known
 	wake       chan struct{} // has room for one: there is something to do
 
@@ -60,6 +69,8 @@ type Controller struct {
 	plans    map[cluster.ServiceName]plan.Service // what the kernel is to hold
 	dirty    bool                                 // the kernel's state is unknown
 	leftover bool                                 // it may hold Services that are not known
+	audit    bool                                 // it is time to look for what others changed
+	audited  time.Time                            // when everything was last looked at
 	stale    conntrack.Stale                      // UDP flows still to be forgotten
 }
 
@@ -115,16 +126,15 @@ func (c *Controller) enqueue(u cluster.Update) {
 		c.pending[s.Name] = s.Service
 	}
 	if u.ServiceCIDRs != nil {
-		c.ranges = slices.DeleteFunc(slices.Clone(u.ServiceCIDRs), func(r netip.Prefix) bool {
-			return cluster.FamilyOf(r.Addr()) != c.options.Family
-		})
+		c.resync = c.resync || !slices.Equal(u.ServiceCIDRs, c.ranges)
+		c.ranges = u.ServiceCIDRs
 	}
 	for _, n := range u.Nodes {
 		if n.Name == c.options.NodeName {
 			c.setNode(n.Node)
 		}
 	}
-	something := len(u.Services) > 0 || c.replan || c.incomplete != u.Incomplete
+	something := len(u.Services) > 0 || c.resync || c.incomplete != u.Incomplete
 	c.incomplete = u.Incomplete
 	c.mu.Unlock()
 	if !something {
@@ -140,22 +150,32 @@ func (c *Controller) enqueue(u cluster.Update) {
 func (c *Controller) setNode(n *cluster.Node) {
 	next := plan.Node{Name: c.options.NodeName}
 	if n != nil {
-		next.Zone, next.Addresses = n.Zone, n.Addresses
+		next = plan.NodeOf(n)
 	}
 	if next.Zone != c.node.Zone || !slices.Equal(next.Addresses, c.node.Addresses) {
-		c.node, c.replan = next, true
+		c.node, c.replan, c.resync = next, true, true
 	}
 }
 
-// wait returns when something has changed, but not before MinSyncPeriod is over.
+// wait returns when something has changed, but not before MinSyncPeriod is over,
+// or when it is time to look for what others changed.
 func (c *Controller) wait(ctx context.Context) error {
 	if c.options.MinSyncPeriod > 0 {
 		if err := sleep(ctx, c.options.MinSyncPeriod, nil); err != nil {
 			return err
 		}
 	}
+	var period <-chan time.Time
+	if c.options.SyncPeriod > 0 {
+		timer := time.NewTimer(c.options.SyncPeriod - time.Since(c.audited)%c.options.SyncPeriod)
+		defer timer.Stop()
+		period = timer.C
+	}
 	select {
 	case <-c.wake:
+		return nil
+	case <-period:
+		c.audit = time.Since(c.audited) >= wholeAudit || !c.backend.Untouched()
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -192,12 +212,13 @@ func sleep(ctx context.Context, delay time.Duration, wake <-chan struct{}) error
 // pinned anew to where it was.
 func (c *Controller) sync(ctx context.Context, store *cluster.Store) error {
 	start := time.Now()
-	changes, state, ranges := c.takeChanges(store)
-	full := c.dirty || c.leftover && !state.Incomplete
+	changes, state, resync := c.takeChanges(store)
+	full := c.dirty || c.audit || resync || c.leftover && !state.Incomplete
 	if !full && len(changes) == 0 {
 		return c.forget()
 	}
-	err := c.write(ctx, full, changes, state, ranges)
+	repair := c.audit && !c.dirty && !resync && len(changes) == 0
+	written, err := c.write(ctx, full, changes, state)
 	observeSync(c.options.Family, full, time.Since(start), err)
 	if err != nil {
 		// Most of it may have been written, so flows are forgotten all the
@@ -208,7 +229,11 @@ func (c *Controller) sync(ctx context.Context, store *cluster.Store) error {
 		return err
 	}
 	if full {
-		c.dirty, c.leftover = false, state.Incomplete
+		c.dirty, c.audit, c.leftover, c.audited = false, false, state.Incomplete, start
+	}
+	if repair {
+		c.reportRepair(written)
+		return c.forget()
 	}
 	servicesPlanned.WithLabelValues(c.options.Family.String()).Set(float64(len(c.plans)))
 	c.report(full, len(changes), time.Since(start))
@@ -228,12 +253,15 @@ func (c *Controller) forget() error {
 	return err
 }
 
-// takeChanges plans the pending Services and returns those whose plan changed,
-// the state they lead to, and the ranges of ClusterIPs.
-func (c *Controller) takeChanges(store *cluster.Store) ([]Change, State, []netip.Prefix) {
+// takeChanges plans the pending Services and returns those whose plan changed and
+// the state they lead to, but for its Services. resync says that the rest of it is
+// another than before.
+func (c *Controller) takeChanges(store *cluster.Store) (changes []Change, state State, resync bool) {
 	all := c.allIfReplanned(store)
 	c.mu.Lock()
-	pending, state, ranges, node := c.pending, State{Incomplete: c.incomplete}, c.ranges, c.node
+	pending := c.pending
+	state = State{Incomplete: c.incomplete, Node: c.node, ServiceCIDRs: c.ranges}
+	resync, c.resync = c.resync, false
 	c.pending = make(map[cluster.ServiceName]*cluster.Service)
 	c.mu.Unlock()
 	for _, s := range all {
@@ -242,11 +270,10 @@ func (c *Controller) takeChanges(store *cluster.Store) ([]Change, State, []netip
 		}
 	}
 
-	var changes []Change
 	for _, name := range slices.SortedFunc(maps.Keys(pending), cluster.ServiceName.Compare) {
 		next := plan.Service{Name: name}
 		if service := pending[name]; service != nil {
-			next = plan.Compute(service, c.options.Family, node, c.options.Plan)
+			next = plan.Compute(service, c.options.Family, state.Node, c.options.Plan)
 		}
 		old, known := c.plans[name]
 		if !known {
@@ -262,7 +289,7 @@ func (c *Controller) takeChanges(store *cluster.Store) ([]Change, State, []netip
 			c.plans[name] = next
 		}
 	}
-	return changes, state, ranges
+	return changes, state, resync
 }
 
 // allIfReplanned returns all Services if their plans are to be made anew.
@@ -277,21 +304,39 @@ func (c *Controller) allIfReplanned(store *cluster.Store) []cluster.ServiceUpdat
 	return store.Snapshot().Services
 }
 
-func (c *Controller) write(ctx context.Context, full bool, changes []Change, state State, ranges []netip.Prefix) error {
+func (c *Controller) write(ctx context.Context, full bool, changes []Change, state State) (written []string, err error) {
 	if c.options.DryRun {
-		return nil
+		return nil, nil
 	}
 	c.stale.Changed(changes)
 	if !full {
-		return c.backend.Apply(ctx, changes)
+		return nil, c.backend.Apply(ctx, changes)
 	}
 	state.Services = slices.SortedFunc(maps.Values(c.plans), func(a, b plan.Service) int { return a.Name.Compare(b.Name) })
+	unknown := state.ServiceCIDRs
 	if state.Incomplete {
-		ranges = nil
+		unknown = nil
 	}
-	c.stale.All(state.Services, ranges)
+	c.stale.All(state.Services, unknown)
 	return c.backend.Sync(ctx, state)
 }
+
+// reportRepair tells what somebody else had changed.
+func (c *Controller) reportRepair(written []string) {
+	if len(written) == 0 {
+		return
+	}
+	repairs.WithLabelValues(c.options.Family.String()).Add(float64(len(written)))
+	shown := written[:min(len(written), maxShown)]
+	more := ""
+	if n := len(written) - len(shown); n > 0 {
+		more = fmt.Sprintf(" and %d more", n)
+	}
+	c.log.Errorf("%s: somebody else had changed our rules; repaired: %s%s", c.options.Family, strings.Join(shown, "; "), more)
+}
+
+// maxShown is how many repairs one line of the log names.
+const maxShown = 10
 
 func (c *Controller) report(full bool, changed int, took time.Duration) {
 	ports := 0

@@ -14,24 +14,26 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat/plan"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
 // memory is a Backend that keeps what it is given, as a kernel would. The real
 // ones run in the packages beside this; here the loop is looked at.
 type memory struct {
-	mu     sync.Mutex
-	held   map[cluster.ServiceName]plan.Service
-	calls  []string
-	fail   func() error // asked before every write
-	misuse error        // the loop broke Backend's contract
-	known  bool         // the last write succeeded
+	mu      sync.Mutex
+	held    map[cluster.ServiceName]plan.Service
+	calls   []string
+	fail    func() error // asked before every write
+	misuse  error        // the loop broke Backend's contract
+	known   bool         // the last write succeeded
+	touched bool         // somebody else has written since
 }
 
 func newMemory() *memory {
 	return &memory{held: make(map[cluster.ServiceName]plan.Service), fail: func() error { return nil }}
 }
 
-func (m *memory) Sync(_ context.Context, state State) error {
+func (m *memory) Sync(_ context.Context, state State) ([]string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	call := fmt.Sprintf("sync %d", len(state.Services))
@@ -41,14 +43,24 @@ func (m *memory) Sync(_ context.Context, state State) error {
 	m.calls = append(m.calls, call)
 	m.known = false
 	if err := m.fail(); err != nil {
-		return err
+		return nil, err
+	}
+	var written []string
+	if m.touched {
+		written, m.touched = []string{"nat KUBE-SERVICES"}, false
 	}
 	m.held = make(map[cluster.ServiceName]plan.Service)
 	for _, s := range state.Services {
 		m.held[s.Name] = s
 	}
 	m.known = true
-	return nil
+	return written, nil
+}
+
+func (m *memory) Untouched() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !m.touched
 }
 
 func (m *memory) Apply(_ context.Context, changes []Change) error {
@@ -226,6 +238,34 @@ func TestIncompleteStateIsSyncedAgainWhenComplete(t *testing.T) {
 		wantCalls(t, backend, "sync 2")
 		store.Apply(cluster.Update{})
 		wantCalls(t, backend)
+	})
+}
+
+// What somebody else changes is repaired within a period; as long as nobody does,
+// nothing is read but once an hour.
+func TestAudit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, backend := cluster.NewStore(), newMemory()
+		store.Apply(cluster.Update{Synced: true, Services: []cluster.ServiceUpdate{service("a", "10.42.0.1")}})
+		run(t, Options{SyncPeriod: 30 * time.Second}, backend, store)
+		wantCalls(t, backend, "sync 1")
+		time.Sleep(time.Hour - time.Second)
+		wantCalls(t, backend)
+		time.Sleep(time.Second)
+		wantCalls(t, backend, "sync 1")
+
+		before := testutil.ToFloat64(repairs.WithLabelValues("IPv4"))
+		time.Sleep(10 * time.Second)
+		backend.mu.Lock()
+		backend.touched = true
+		backend.mu.Unlock()
+		time.Sleep(20 * time.Second)
+		wantCalls(t, backend, "sync 1")
+		if got := testutil.ToFloat64(repairs.WithLabelValues("IPv4")) - before; got != 1 {
+			t.Errorf("%v repairs are counted, want 1", got)
+		}
+		store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{service("b", "10.42.0.2")}})
+		wantCalls(t, backend, "apply 1")
 	})
 }
 

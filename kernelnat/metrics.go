@@ -30,6 +30,10 @@ var (
 		Namespace: "kernelnat", Name: "sync_proxy_rules_last_timestamp_seconds",
 		Help: "Unix time of the last sync that succeeded.",
 	}, byFamily)
+	repairs = promauto.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "kernelnat", Name: "repairs_total",
+		Help: "Chains and rules that somebody else had changed or removed, and that were written again.",
+	}, byFamily)
 	servicesPlanned = promauto.NewGaugeVec(prometheus.GaugeOpts{
 		Namespace: "kernelnat", Name: "services",
 		Help: "Services that have rules.",

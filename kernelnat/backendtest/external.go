@@ -189,3 +189,32 @@ func (s *suite) affinity() {
 		s.Errorf("the client never leaves %s", first)
 	})
 }
+
+// localhost: a NodePort is at 127.0.0.1 too, for the node itself.
+func (s *suite) localhost() {
+	s.sync(s.external(cluster.IPv4, plan.External{Verdict: plan.Forward}, s.pods, nil))
+	for _, network := range []string{"tcp", "udp"} {
+		s.answer(s.node.Host, network, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), nodePort))
+	}
+}
+
+// noSuchService: what is in the range of ClusterIPs and is no frontend is refused
+// at once, instead of leaving the node; a ClusterIP works as before.
+func (s *suite) noSuchService() {
+	s.families(func(s *suite, family cluster.Family) {
+		vip := clusterIP(family)
+		port := s.port(cluster.TCP, 80, family, s.pods...)
+		s.ranges = []netip.Prefix{netip.PrefixFrom(vip, vip.BitLen()-8).Masked()}
+		s.sync(named("echo", port))
+		for _, from := range []*nattest.Host{s.client, s.node.Host, s.node.Outside} {
+			s.answer(from, "tcp", port.Frontend)
+			for _, to := range []netip.AddrPort{netip.AddrPortFrom(vip, 81), netip.AddrPortFrom(vip.Prev(), 80)} {
+				for _, network := range []string{"tcp", "udp"} {
+					if _, err := s.ask(from, network, to); !refused(err) {
+						s.Errorf("%s asks %s %s: %v, want a refusal", from.Name, network, to, err)
+					}
+				}
+			}
+		}
+	})
+}

@@ -26,9 +26,9 @@ const (
 )
 
 // Run runs all cases. prepare is called once for each, before anything is written,
-// and newBackend then for each IP family; the backend's methods are called in the
-// node's namespace. The tools are those that the backend needs.
-func Run(t *testing.T, prepare func() error, newBackend func(cluster.Family) (kernelnat.Backend, error), tools ...string) {
+// and newBackends then; their methods are called in the
+// node's namespace. The tools are those that they need.
+func Run(t *testing.T, prepare func() error, newBackends func() (map[cluster.Family]kernelnat.Backend, error), tools ...string) {
 	nattest.Require(t, tools...)
 	for _, c := range []struct {
 		name string
@@ -45,11 +45,13 @@ func Run(t *testing.T, prepare func() error, newBackend func(cluster.Family) (ke
 		{"ExternalRefused", (*suite).externalRefused},
 		{"SourceRanges", (*suite).sourceRanges},
 		{"Affinity", (*suite).affinity},
+		{"Localhost", (*suite).localhost},
+		{"NoSuchService", (*suite).noSuchService},
 		{"ConnectionsSurvive", (*suite).connectionsSurvive},
 		{"NeverInterrupted", (*suite).neverInterrupted},
 		{"NeverLeaks", (*suite).neverLeaks},
 	} {
-		t.Run(c.name, func(t *testing.T) { c.run(newSuite(t, prepare, newBackend)) })
+		t.Run(c.name, func(t *testing.T) { c.run(newSuite(t, prepare, newBackends)) })
 	}
 }
 
@@ -62,9 +64,10 @@ type suite struct {
 	client *nattest.Host
 
 	backends map[cluster.Family]kernelnat.Backend
+	ranges   []netip.Prefix // of ClusterIPs; none unless a case sets them
 }
 
-func newSuite(t *testing.T, prepare func() error, newBackend func(cluster.Family) (kernelnat.Backend, error)) *suite {
+func newSuite(t *testing.T, prepare func() error, newBackends func() (map[cluster.Family]kernelnat.Backend, error)) *suite {
 	t.Helper()
 	node, err := nattest.NewNode()
 	if err != nil {
@@ -75,7 +78,7 @@ func newSuite(t *testing.T, prepare func() error, newBackend func(cluster.Family
 			t.Errorf("close node: %v", err)
 		}
 	})
-	s := &suite{T: t, node: node, backends: make(map[cluster.Family]kernelnat.Backend)}
+	s := &suite{T: t, node: node}
 	s.must(node.Do(prepare))
 	s.must(node.Do(answerEachWithICMP))
 	for _, p := range []struct {
@@ -102,10 +105,8 @@ func newSuite(t *testing.T, prepare func() error, newBackend func(cluster.Family
 			s.must(pod.ServeUDP(port))
 		}
 	}
-	for _, family := range cluster.Families {
-		s.backends[family], err = newBackend(family)
-		s.must(err)
-	}
+	s.backends, err = newBackends()
+	s.must(err)
 	return s
 }
 
@@ -130,11 +131,14 @@ func (s *suite) must(err error) {
 func (s *suite) sync(services ...plan.Service) {
 	s.Helper()
 	for _, family := range cluster.Families {
-		state := kernelnat.State{}
+		state := kernelnat.State{ServiceCIDRs: s.ranges}
 		for _, service := range services {
 			state.Services = append(state.Services, Part(service, family))
 		}
-		s.must(s.node.Do(func() error { return s.backends[family].Sync(s.Context(), state) }))
+		s.must(s.node.Do(func() error {
+			_, err := s.backends[family].Sync(s.Context(), state)
+			return err
+		}))
 	}
 }
 

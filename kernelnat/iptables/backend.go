@@ -15,6 +15,7 @@
 package iptables
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -33,6 +34,8 @@ type Options struct {
 	// MasqueradeBit is the bit, 0 to 31, of the mark of packets that are to be
 	// masqueraded.
 	MasqueradeBit uint8
+	// NodePorts says at which addresses of this node NodePorts are.
+	NodePorts NodePorts
 }
 
 // Backend implements kernelnat.Backend for one IP family.
@@ -41,53 +44,135 @@ type Backend struct {
 	options Options
 	tools   *tools // nil before the first use
 	alone   bool   // nothing of ours is in the other variant
+
+	// For Untouched; nil where it is not known.
+	ledger  *ledger
+	foreign *uint32 // nft: the writes of others before the last Sync
+	tables  []byte  // legacy: the tables after the last write, if nobody came before it
+	// The addresses that NodePorts are at, which change with the node's.
+	node      plan.Node
+	nodePorts *addresses
 }
 
 var _ kernelnat.Backend = (*Backend)(nil)
 
-// New returns a Backend. It runs nothing: that iptables is missing or may not be
-// used is an error of the first Sync.
-func New(family cluster.Family, options Options) (*Backend, error) {
+// New returns the Backends of the IP families. It runs nothing: that iptables is
+// missing or may not be used is an error of the first Sync.
+func New(options Options) (map[cluster.Family]*Backend, error) {
 	if options.MasqueradeBit > 31 {
 		return nil, fmt.Errorf("masquerade bit %d is outside 0-31", options.MasqueradeBit)
 	}
-	return &Backend{family: family, options: options}, nil
+	both, shared := make(map[cluster.Family]*Backend), new(ledger)
+	for _, family := range cluster.Families {
+		both[family] = &Backend{family: family, options: options, ledger: shared}
+	}
+	return both, nil
 }
 
 // Sync implements kernelnat.Backend. Chains that are right already are not
 // written again. A host without a working ip6tables is an error only if there
 // are plans for IPv6. The first Sync of a complete state also removes what is
 // ours in the variant that the host does not use, where it could win.
-func (b *Backend) Sync(ctx context.Context, state kernelnat.State) error {
-	err := b.sync(ctx, state)
+func (b *Backend) Sync(ctx context.Context, state kernelnat.State) ([]string, error) {
+	written, err := b.sync(ctx, state)
 	if err != nil {
-		return fmt.Errorf("write %s rules: %w", b.family, err)
+		return written, fmt.Errorf("write %s rules: %w", b.family, err)
 	}
-	return nil
+	return written, nil
 }
 
-func (b *Backend) sync(ctx context.Context, state kernelnat.State) error {
+func (b *Backend) sync(ctx context.Context, state kernelnat.State) ([]string, error) {
+	b.foreign, b.tables, b.nodePorts = nil, nil, nil
+	foreign, errForeign := b.ledger.foreign()
 	have, err := b.read(ctx)
 	if err != nil {
 		b.tools = nil
 		needed := slices.ContainsFunc(state.Services, func(s plan.Service) bool { return len(s.Ports) > 0 })
 		if b.family == cluster.IPv6 && !needed {
-			return nil
+			return nil, nil
 		}
-		return err
+		return nil, err
 	}
-	s := b.tools.session(ctx, have)
-	if err := s.sync(state, dialect{family: b.family, bit: b.options.MasqueradeBit, randomFully: b.tools.version.hasRandomFully()}); err != nil {
-		return err
+	s := b.session(ctx, have)
+	d, err := b.dialect(state)
+	if err == nil {
+		err = s.sync(state, d)
 	}
+	if err == nil {
+		err = b.leaveOther(ctx, state)
+	}
+	if err != nil {
+		return s.written, err
+	}
+	if errForeign == nil {
+		b.foreign = &foreign
+	}
+	b.tables, _ = legacyTables(b.family)
+	b.nodePorts = d.nodePorts
+	return s.written, nil
+}
+
+// dialect finds out what the rules depend on besides the plans.
+func (b *Backend) dialect(state kernelnat.State) (dialect, error) {
+	d := dialect{
+		family: b.family, bit: b.options.MasqueradeBit, randomFully: b.tools.version.hasRandomFully(),
+		dropInvalid: !conntrackLiberal(),
+	}
+	if !state.Incomplete {
+		d.serviceCIDRs = state.ServiceCIDRs
+	}
+	b.node = state.Node
+	var err error
+	d.nodePorts, err = b.options.NodePorts.at(b.family, b.node)
+	if err != nil || b.family == cluster.IPv6 {
+		return d, err
+	}
+	// Without it the kernel takes packets from 127.0.0.1 that leave loopback
+	// for martians. Where it cannot be set, such NodePorts are refused.
+	d.localhost = d.nodePorts.loopback() && routeLocalnet() == nil
+	return d, nil
+}
+
+// session returns a session that writes to the kernel, which holds what is given.
+func (b *Backend) session(ctx context.Context, have state) session {
+	return session{have: have, chains: b.tools.variant.chains(), send: func(input []byte) error { return b.write(ctx, b.tools, input) }}
+}
+
+// write runs iptables-restore.
+func (b *Backend) write(ctx context.Context, t *tools, input []byte) error {
+	return b.ledger.during(func() error { return t.write(ctx, input) }, bytes.Count(input, []byte("\nCOMMIT\n")))
+}
+
+// leaveOther removes what is ours in the variant that the host does not use, once.
+func (b *Backend) leaveOther(ctx context.Context, state kernelnat.State) error {
 	if b.alone || state.Incomplete {
 		return nil
 	}
-	if err := cleanup(ctx, b.tools.variant.other(), b.family); err != nil && !absent(err) {
-		return fmt.Errorf("remove what is left in iptables-%s, which this host does not use: %w", b.tools.variant.other(), err)
+	other := b.tools.variant.other()
+	if err := b.cleanup(ctx, other); err != nil && !absent(err) {
+		return fmt.Errorf("remove what is left in iptables-%s, which this host does not use: %w", other, err)
 	}
 	b.alone = true
 	return nil
+}
+
+// Untouched implements kernelnat.Backend. Over nf_tables the kernel counts writes;
+// legacy tables are looked at for their size. New addresses of the node count as
+// touched if NodePorts are to be at them.
+func (b *Backend) Untouched() bool {
+	now, err := b.options.NodePorts.at(b.family, b.node)
+	if err != nil || b.nodePorts == nil || !now.equal(b.nodePorts) {
+		return false
+	}
+	switch {
+	case b.tools == nil:
+		return false
+	case b.tools.variant == nft:
+		foreign, err := b.ledger.foreign()
+		return err == nil && b.foreign != nil && *b.foreign == foreign
+	}
+	tables, err := legacyTables(b.family)
+	return err == nil && b.tables != nil && bytes.Equal(tables, b.tables)
 }
 
 // Apply implements kernelnat.Backend. It runs iptables-restore once.
@@ -99,8 +184,12 @@ func (b *Backend) Apply(ctx context.Context, changes []kernelnat.Change) error {
 	if len(input) == 0 {
 		return nil
 	}
-	if err := b.tools.write(ctx, input); err != nil {
+	untouched := b.tools.variant == nft || b.Untouched()
+	if err := b.write(ctx, b.tools, input); err != nil {
 		return fmt.Errorf("change %s rules: %w", b.family, err)
+	}
+	if b.tables = nil; untouched && b.tools.variant == legacy {
+		b.tables, _ = legacyTables(b.family)
 	}
 	return nil
 }

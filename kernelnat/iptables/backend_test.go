@@ -18,8 +18,13 @@ func TestBackend(t *testing.T) {
 			hint := func() error {
 				return exec.Command("iptables-"+string(v), "-t", "mangle", "-N", "KUBE-IPTABLES-HINT").Run()
 			}
-			backendtest.Run(t, hint, func(family cluster.Family) (kernelnat.Backend, error) {
-				return New(family, Options{MasqueradeBit: DefaultMasqueradeBit})
+			backendtest.Run(t, hint, func() (map[cluster.Family]kernelnat.Backend, error) {
+				out := make(map[cluster.Family]kernelnat.Backend)
+				both, err := New(Options{MasqueradeBit: DefaultMasqueradeBit})
+				for family, b := range both {
+					out[family] = b
+				}
+				return out, err
 			}, "iptables-"+string(v), "ip6tables-"+string(v))
 		})
 	}

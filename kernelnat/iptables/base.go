@@ -51,21 +51,63 @@ func masqueradeChains(bit uint8, randomFully bool) []chain {
 	}
 }
 
-func forwardChain(bit uint8) chain {
-	mark := fmt.Sprintf("%#x", uint32(1)<<bit)
-	return chain{chainForward, []string{
-		comment("kubernetes forwarding rules") + " -m mark --mark " + mark + "/" + mark + " -j ACCEPT",
-		comment("kubernetes forwarding conntrack rule") + " -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
-	}}
+func forwardChain(d dialect) chain {
+	mark := fmt.Sprintf("%#x", uint32(1)<<d.bit)
+	c := chain{name: chainForward}
+	if d.dropInvalid {
+		// They are not translated back, so the client would see a stranger's
+		// packets and reset the connection (kubernetes/kubernetes 74839).
+		c.add("-m conntrack --ctstate INVALID -j DROP")
+	}
+	c.rules = append(c.rules,
+		comment("kubernetes forwarding rules")+" -m mark --mark "+mark+"/"+mark+" -j ACCEPT",
+		comment("kubernetes forwarding conntrack rule")+" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+	)
+	return c
 }
 
 // nodePortRules are the last of KUBE-SERVICES in nat.
 func nodePortRules(d dialect) []string {
-	rule := comment("kubernetes service nodeports; NOTE: this must be the last rule in this chain") +
-		" -m addrtype --dst-type LOCAL -j " + chainNodePorts
-	if d.family == cluster.IPv6 {
-		// Replies from ::1 cannot be routed.
-		rule = "! -d ::1/128 " + rule
+	text := comment("kubernetes service nodeports; NOTE: this must be the last rule in this chain")
+	if d.nodePorts.all {
+		except := ""
+		switch {
+		case d.family == cluster.IPv6:
+			// Replies to ::1 cannot be routed.
+			except = "! -d ::1/128 "
+		case !d.localhost:
+			except = "! -d 127.0.0.0/8 "
+		}
+		return []string{except + text + " -m addrtype --dst-type LOCAL -j " + chainNodePorts}
 	}
-	return []string{rule}
+	var rules []string
+	for _, addr := range d.nodePorts.list {
+		if !addr.IsLoopback() || d.localhost {
+			rules = append(rules, "-d "+single(addr)+" "+text+" -j "+chainNodePorts)
+		}
+	}
+	return rules
 }
+
+// rangeRules are the last of KUBE-SERVICES in filter: packets to the service range
+// that nobody has translated would leave the node, and come back, or end at
+// somebody who was never meant. A local address in the range is somebody's
+// deliberate doing (a DNS cache on the node).
+func rangeRules(d dialect) []string {
+	var rules []string
+	for _, cidr := range d.serviceCIDRs {
+		if cluster.FamilyOf(cidr.Addr()) != d.family {
+			continue
+		}
+		rest := comment("no such service") + " -m addrtype ! --dst-type LOCAL -j REJECT --reject-with "
+		if d.family == cluster.IPv4 {
+			rules = append(rules, "-d "+cidr.String()+" "+rest+"icmp-port-unreachable")
+			continue
+		}
+		rules = append(rules, "-d "+cidr.String()+" -p tcp "+rest+"tcp-reset", // as for Services; see refusal
+			"-d "+cidr.String()+" "+rest+"icmp6-port-unreachable")
+	}
+	return rules
+}
+
+const loopbackRule = `! -s 127.0.0.0/8 -d 127.0.0.0/8 -m comment --comment "block incoming localnet connections" -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP`

@@ -14,14 +14,15 @@ import (
 func (b *Backend) Cleanup(ctx context.Context) error {
 	var errs []error
 	for _, v := range variants {
-		if err := cleanup(ctx, v, b.family); err != nil {
+		if err := b.cleanup(ctx, v); err != nil {
 			errs = append(errs, fmt.Errorf("remove %s rules of iptables-%s: %w", b.family, v, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func cleanup(ctx context.Context, v variant, f cluster.Family) error {
+func (b *Backend) cleanup(ctx context.Context, v variant) error {
+	f := b.family
 	if f == cluster.IPv6 && !hasIPv6() {
 		return nil
 	}
@@ -39,21 +40,27 @@ func cleanup(ctx context.Context, v variant, f cluster.Family) error {
 	if err != nil {
 		return err
 	}
-	s := t.session(ctx, have.state)
-	return errors.Join(have.err, s.clean())
+	s := session{have: have.state, chains: v.chains(), send: func(input []byte) error { return b.write(ctx, t, input) }}
+	return errors.Join(have.err, s.clean(have.hinted))
 }
 
 // clean removes the jumps to our chains, then the chains of Services, then the
-// others.
-func (s *session) clean() error {
+// others. KUBE-FIREWALL is ours alone where there is no kubelet and it holds
+// nothing but our rule.
+func (s *session) clean(kubelet bool) error {
 	var errs []error
+	guard := s.have.table(tableFilter).shared[chainFirewall]
+	guarded := !kubelet && slices.Equal(guard, []string{loopbackRule})
 	for _, table := range []string{tableFilter, tableNAT, tableMangle} {
-		errs = append(errs, s.unlink(table))
+		errs = append(errs, s.unlink(table, guarded))
 		have := s.have.table(table)
 		fixed := slices.DeleteFunc(slices.Clone(ownChains[table]), func(c string) bool {
 			_, there := have.chains[c]
 			return !there
 		})
+		if table == tableFilter && guarded {
+			fixed = append(fixed, chainFirewall)
+		}
 		for _, c := range fixed {
 			s.open(table)
 			s.script.declare(c)
@@ -68,13 +75,16 @@ func (s *session) clean() error {
 	return errors.Join(append(errs, s.flush())...)
 }
 
-// unlink removes the rules of the built-in chains that lead to ours. It returns
-// what keeps chains in use after that.
-func (s *session) unlink(table string) error {
+// unlink removes the rules of the built-in chains that lead to ours, and to
+// KUBE-FIREWALL if that goes too. It returns what keeps chains in use after that.
+func (s *session) unlink(table string, guard bool) error {
 	var errs []error
 	var others []use
 	have := s.have.table(table)
 	for _, u := range have.uses {
+		if u.to == chainFirewall && !guard {
+			continue
+		}
 		if slices.Contains(builtinChains, u.from) {
 			s.open(table)
 			s.script.deleteRule(u.from, u.rule)

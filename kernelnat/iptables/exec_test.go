@@ -237,7 +237,8 @@ func TestLockHeld(t *testing.T) {
 	}
 	// One family alone: each waits for its own 5 s.
 	err = h.Do(func() error {
-		return newBackend(t)[cluster.IPv4].Sync(t.Context(), kernelnat.State{Services: []plan.Service{pageService()}})
+		_, err := newBackend(t)[cluster.IPv4].Sync(t.Context(), kernelnat.State{Services: []plan.Service{pageService()}})
+		return err
 	})
 	if err == nil || !strings.Contains(err.Error(), "xtables lock was held by another program for 5 s") {
 		t.Errorf("error %v", err)

@@ -34,6 +34,8 @@ const (
 	chainPostrouting = "KUBE-POSTROUTING"
 	// Lets translated packets pass where the policy of FORWARD is DROP.
 	chainForward = "KUBE-FORWARD"
+	// The kubelet's as well: keeps packets of others from reaching loopback.
+	chainFirewall = "KUBE-FIREWALL"
 	// Empty; missing when somebody has flushed the table.
 	chainCanary = "KUBE-PROXY-CANARY"
 )

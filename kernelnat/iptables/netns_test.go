@@ -80,15 +80,11 @@ type dual map[cluster.Family]*Backend
 
 func newBackend(t testing.TB) dual {
 	t.Helper()
-	d := dual{}
-	for _, f := range cluster.Families {
-		b, err := New(f, Options{MasqueradeBit: DefaultMasqueradeBit})
-		if err != nil {
-			t.Fatal(err)
-		}
-		d[f] = b
+	both, err := New(Options{MasqueradeBit: DefaultMasqueradeBit})
+	if err != nil {
+		t.Fatal(err)
 	}
-	return d
+	return both
 }
 
 func (d dual) each(f func(cluster.Family, *Backend) error) error {
@@ -101,7 +97,8 @@ func (d dual) each(f func(cluster.Family, *Backend) error) error {
 
 func (d dual) Sync(ctx context.Context, all []plan.Service) error {
 	return d.each(func(f cluster.Family, b *Backend) error {
-		return b.Sync(ctx, kernelnat.State{Services: parts(all, f)})
+		_, err := b.Sync(ctx, stateOf(all, f))
+		return err
 	})
 }
 
@@ -117,6 +114,13 @@ func (d dual) Apply(ctx context.Context, changes []kernelnat.Change) error {
 
 func (d dual) Cleanup(ctx context.Context) error {
 	return d.each(func(_ cluster.Family, b *Backend) error { return b.Cleanup(ctx) })
+}
+
+// serviceCIDRs is where the test plans have their ClusterIPs.
+var serviceCIDRs = []netip.Prefix{netip.MustParsePrefix("10.43.0.0/16"), netip.MustParsePrefix("fd00:10:43::/112")}
+
+func stateOf(all []plan.Service, family cluster.Family) kernelnat.State {
+	return kernelnat.State{Services: parts(all, family), ServiceCIDRs: serviceCIDRs}
 }
 
 func parts(all []plan.Service, family cluster.Family) []plan.Service {

@@ -134,7 +134,7 @@ func TestRulesGolden(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var got bytes.Buffer
-			if err := Rules(&got, c.family, parts(c.services, c.family), Options{MasqueradeBit: DefaultMasqueradeBit}); err != nil {
+			if err := Rules(&got, c.family, stateOf(c.services, c.family), Options{MasqueradeBit: DefaultMasqueradeBit}); err != nil {
 				t.Fatal(err)
 			}
 			golden(t, c.name+".rules", got.Bytes())
@@ -150,7 +150,7 @@ func TestRulesAreWhatSyncSends(t *testing.T) {
 	h.do(t, func() error { return newBackend(t).Sync(t.Context(), all) })
 	for _, f := range cluster.Families {
 		var want bytes.Buffer
-		if err := Rules(&want, f, parts(all, f), Options{MasqueradeBit: DefaultMasqueradeBit}); err != nil {
+		if err := Rules(&want, f, stateOf(all, f), Options{MasqueradeBit: DefaultMasqueradeBit}); err != nil {
 			t.Fatal(err)
 		}
 		sent, err := os.ReadFile(filepath.Join(dir, command(f)+"-nft-restore.in"))
@@ -218,7 +218,7 @@ func TestSyncGolden(t *testing.T) {
 			got.Write(input)
 			return nil
 		}}
-		if err := s.sync(kernelnat.State{Services: c.services, Incomplete: c.partial}, dialect{family: cluster.IPv4, bit: DefaultMasqueradeBit, randomFully: true}); err != nil {
+		if err := s.sync(kernelnat.State{Services: c.services, Incomplete: c.partial}, dialect{family: cluster.IPv4, bit: DefaultMasqueradeBit, randomFully: true, nodePorts: &addresses{all: true}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -254,7 +254,7 @@ func TestNumberOfRules(t *testing.T) {
 		{10, 2, 10, 645},
 	} {
 		var out bytes.Buffer
-		if err := Rules(&out, cluster.IPv4, services(c.services, c.ports, c.endpoints), Options{}); err != nil {
+		if err := Rules(&out, cluster.IPv4, kernelnat.State{Services: services(c.services, c.ports, c.endpoints)}, Options{}); err != nil {
 			t.Fatal(err)
 		}
 		got := 0

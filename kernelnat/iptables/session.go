@@ -16,6 +16,8 @@ type session struct {
 	chains int // the most chains one transaction declares, but for the chains of one Service
 	send   func(input []byte) error
 
+	written []string // in words, for a log
+
 	script script
 	table  string // of the open transaction; "" if there is none
 	err    error
@@ -70,6 +72,9 @@ func (s *session) write(table string, chains ...chain) {
 		s.open(table)
 		s.script.write(changed...)
 	}
+	for _, c := range changed {
+		s.written = append(s.written, table+" "+c.name)
+	}
 }
 
 // link sees to it that the built-in chains of a table lead to ours, once each.
@@ -83,11 +88,13 @@ func (s *session) link(table string) {
 		if n == 0 {
 			s.open(table)
 			s.script.insert(j.from, j.rule)
+			s.written = append(s.written, table+" "+j.from+" "+j.rule)
 		}
 		// Two programs that insert at the same time both find it missing.
 		for ; n > 1; n-- {
 			s.open(table)
 			s.script.deleteRule(j.from, j.rule)
+			s.written = append(s.written, "no second "+table+" "+j.from+" "+j.rule)
 		}
 	}
 }
@@ -118,6 +125,7 @@ func (s *session) remove(table string, chains []string) {
 	for _, c := range chains {
 		s.open(table)
 		s.script.declare(c)
+		s.written = append(s.written, "no "+table+" "+c)
 	}
 	for _, c := range chains {
 		if !used[c] {

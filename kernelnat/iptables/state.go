@@ -151,6 +151,9 @@ func (p *parser) line(line string) {
 		if owned(p.name, name) {
 			p.table.chains[name] = digestOf(nil)
 		}
+		if _, ok := placeOf(p.name, name); ok || name == chainFirewall {
+			p.table.shared[name] = []string{}
+		}
 	case strings.HasPrefix(line, "-A "):
 		name, rule, _ := strings.Cut(line[3:], " ")
 		p.rules++
@@ -159,7 +162,7 @@ func (p *parser) line(line string) {
 }
 
 func (p *parser) rule(from, rule string) {
-	if _, ok := placeOf(p.name, from); ok {
+	if _, ok := placeOf(p.name, from); ok || from == chainFirewall {
 		p.table.shared[from] = append(p.table.shared[from], rule)
 	}
 	if owned(p.name, from) {
@@ -171,7 +174,7 @@ func (p *parser) rule(from, rule string) {
 	}
 	w := words(rule)
 	for i, word := range w[1:] {
-		if (w[i] == "-j" || w[i] == "-g") && owned(p.name, word) {
+		if (w[i] == "-j" || w[i] == "-g") && (owned(p.name, word) || word == chainFirewall) {
 			p.table.uses = append(p.table.uses, use{from, rule, word})
 		}
 	}

@@ -2,28 +2,36 @@ package iptables
 
 import (
 	"io"
+	"net/netip"
 	"slices"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
-	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
 // dialect is what the rules depend on besides the plans.
 type dialect struct {
-	family      cluster.Family
-	bit         uint8 // of the mark of packets to be masqueraded
-	randomFully bool
+	family       cluster.Family
+	bit          uint8 // of the mark of packets to be masqueraded
+	randomFully  bool
+	nodePorts    *addresses     // where NodePorts are
+	localhost    bool           // whether they may be at 127.0.0.0/8
+	dropInvalid  bool           // packets that conntrack cannot place
+	serviceCIDRs []netip.Prefix // in which everything else is refused
 }
 
 // Rules writes what Sync sends for one family to a kernel without any rules, for
-// iptables 1.6.2 or newer in its nft variant. It runs no tool.
-func Rules(w io.Writer, family cluster.Family, services []plan.Service, options Options) error {
+// iptables 1.6.2 or newer in its nft variant, where NodePorts are at all addresses.
+// It runs no tool.
+func Rules(w io.Writer, family cluster.Family, to kernelnat.State, options Options) error {
 	s := session{have: state{}, chains: nft.chains(), send: func(input []byte) error {
 		_, err := w.Write(input)
 		return err
 	}}
-	return s.sync(kernelnat.State{Services: services}, dialect{family: family, bit: options.MasqueradeBit, randomFully: true})
+	return s.sync(to, dialect{
+		family: family, bit: options.MasqueradeBit, randomFully: true,
+		nodePorts: &addresses{all: true}, localhost: family == cluster.IPv4, dropInvalid: true, serviceCIDRs: to.ServiceCIDRs,
+	})
 }
 
 // sync takes the kernel from the state it has to the one it is to have. A Service
@@ -55,13 +63,17 @@ func (s *session) sync(to kernelnat.State, d dialect) error {
 	// A Service that has lost its endpoints must be refused before it is no
 	// longer translated, and the other way round: in between, packets would
 	// leave the node for the ClusterIP.
-	if _, live := s.have.table(tableFilter).chains[chainServices]; live {
-		s.refuse(rules)
-		s.dispatch(rules, d)
+	_, live := s.have.table(tableFilter).chains[chainServices]
+	refusals := rules
+	rules[natServices] = append(rules[natServices], nodePortRules(d)...)
+	rules[filterServices] = append(rules[filterServices], rangeRules(d)...)
+	if live {
+		s.refuse(refusals, rules)
+		s.dispatch(rules)
 		s.filter(rules, d)
 	} else {
 		s.filter(rules, d)
-		s.dispatch(rules, d)
+		s.dispatch(rules)
 	}
 	if !to.Incomplete {
 		s.removeServiceChains(keep)
@@ -69,30 +81,51 @@ func (s *session) sync(to kernelnat.State, d dialect) error {
 	return s.flush()
 }
 
-func (s *session) dispatch(rules [places][]string, d dialect) {
-	s.write(tableNAT, chain{chainServices, append(slices.Clip(rules[natServices]), nodePortRules(d)...)},
-		chain{chainNodePorts, rules[natNodePorts]}, chain{name: chainCanary})
+func (s *session) dispatch(rules [places][]string) {
+	s.write(tableNAT, chain{chainServices, rules[natServices]}, chain{chainNodePorts, rules[natNodePorts]}, chain{name: chainCanary})
 	s.link(tableNAT)
 	s.commit()
 }
 
 func (s *session) filter(rules [places][]string, d dialect) {
+	s.guardLoopback(d)
 	s.write(tableFilter, chain{chainServices, rules[filterServices]}, chain{chainExternalServices, rules[filterExternal]},
 		chain{chainNodePorts, rules[filterNodePorts]}, chain{chainProxyFirewall, rules[filterFirewall]},
-		forwardChain(d.bit), chain{name: chainCanary})
+		forwardChain(d), chain{name: chainCanary})
 	s.link(tableFilter)
 	s.commit()
 }
 
-// refuse adds the rules of filter that refuse packets to those that are there.
-func (s *session) refuse(rules [places][]string) {
+// guardLoopback keeps packets of others to 127.0.0.0/8 out. The chain is the
+// kubelet's too: what else is in it stays.
+func (s *session) guardLoopback(d dialect) {
+	have := s.have.table(tableFilter)
+	if !d.localhost || slices.Contains(have.shared[chainFirewall], loopbackRule) {
+		return
+	}
+	s.open(tableFilter)
+	if _, there := have.shared[chainFirewall]; !there {
+		s.script.declare(chainFirewall)
+	}
+	s.script.append(chainFirewall, loopbackRule)
+	s.written = append(s.written, tableFilter+" "+chainFirewall)
+	for _, from := range []string{"INPUT", "OUTPUT"} {
+		if !slices.ContainsFunc(have.uses, func(u use) bool { return u.from == from && u.to == chainFirewall }) {
+			s.script.insert(from, "-j "+chainFirewall)
+		}
+	}
+}
+
+// refuse adds the rules of filter that refuse packets to those that are there, in
+// chains that will not stay as they are.
+func (s *session) refuse(refusals, rules [places][]string) {
 	have := s.have.table(tableFilter)
 	for p, at := range shared {
 		_, there := have.chains[at.chain]
 		if at.table != tableFilter || !there || have.has(chain{at.chain, rules[p]}) {
 			continue
 		}
-		for _, rule := range rules[p] {
+		for _, rule := range refusals[p] {
 			s.open(tableFilter)
 			s.script.insert(at.chain, rule)
 		}

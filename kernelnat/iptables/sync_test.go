@@ -194,7 +194,10 @@ var foreignRules = [][]string{
 	{"-t", "nat", "-N", "KUBE-MARK-DROP"},
 	{"-t", "filter", "-N", "KUBE-FIREWALL"},
 	{"-t", "filter", "-A", "KUBE-FIREWALL", "-m", "mark", "--mark", "0x8000", "-j", "DROP"},
+	{"-t", "filter", "-A", "KUBE-FIREWALL", "!", "-s", "127.0.0.0/8", "-d", "127.0.0.0/8", "-m", "comment", "--comment", "block incoming localnet connections",
+		"-m", "conntrack", "!", "--ctstate", "RELATED,ESTABLISHED,DNAT", "-j", "DROP"},
 	{"-t", "filter", "-A", "INPUT", "-j", "KUBE-FIREWALL"},
+	{"-t", "filter", "-A", "OUTPUT", "-j", "KUBE-FIREWALL"},
 	{"-t", "filter", "-A", "FORWARD", "-m", "comment", "--comment", "not -j KUBE-SERVICES", "-j", "ACCEPT"},
 }
 
@@ -273,6 +276,40 @@ func TestForeignRules(t *testing.T) {
 	})
 }
 
+// The guard of loopback is the kubelet's too: it is added to what is in its chain,
+// and goes only where there is no kubelet and nothing else in the chain.
+func TestGuardOfLoopback(t *testing.T) {
+	eachVariant(t, func(t *testing.T, h *host) {
+		ctx := t.Context()
+		has := func(want ...string) {
+			t.Helper()
+			var got []string
+			for line := range strings.Lines(h.run(t, "iptables", "-S")) {
+				if strings.Contains(line, chainFirewall) {
+					got = append(got, strings.TrimSpace(line))
+				}
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%q, want %q", got, want)
+			}
+		}
+		const chain, drop = "-N " + chainFirewall, "-A " + chainFirewall + " -m mark --mark 0x8000 -j DROP"
+		guard := "-A " + chainFirewall + " " + loopbackRule
+		in, out := "-A INPUT -j "+chainFirewall, "-A OUTPUT -j "+chainFirewall
+		h.add(t, [][]string{{"-N", chainFirewall}, strings.Fields(drop)})
+		for range 2 {
+			h.do(t, func() error { return newBackend(t).Sync(ctx, nil) })
+			has(chain, in, out, drop, guard)
+		}
+		h.run(t, "iptables", strings.Fields(strings.Replace(drop, "-A", "-D", 1))...)
+		h.do(t, func() error { return newBackend(t).Cleanup(ctx) })
+		has(chain, in, out, guard)
+		h.run(t, "iptables", "-t", "mangle", "-X", "KUBE-IPTABLES-HINT")
+		h.do(t, func() error { return newBackend(t).Cleanup(ctx) })
+		has()
+	})
+}
+
 // withoutTables drops from saved the empty tables that came into being since.
 func withoutTables(before, saved string) string {
 	var out, table strings.Builder
@@ -302,7 +339,8 @@ func TestVariantChanges(t *testing.T) {
 			h.runVariant(t, v.other(), "iptables", "-t", "mangle", "-N", "KUBE-IPTABLES-HINT")
 			// As long as not all Services are known, some may have theirs there.
 			h.do(t, func() error {
-				return newBackend(t)[cluster.IPv4].Sync(ctx, kernelnat.State{Services: all, Incomplete: true})
+				_, err := newBackend(t)[cluster.IPv4].Sync(ctx, kernelnat.State{Services: all, Incomplete: true})
+				return err
 			})
 			diff(t, rules(before, true), rules(h.saved(t), true))
 			h.do(t, func() error { return newBackend(t).Sync(ctx, all) })

@@ -148,11 +148,6 @@ func (t *tools) read(ctx context.Context) (*parser, error) {
 	return p, execution{path: t.save, stdout: p, timeout: saveTimeout, explain: explainSave}.do(ctx)
 }
 
-// session returns a session that writes to the kernel, which holds what is given.
-func (t *tools) session(ctx context.Context, have state) session {
-	return session{have: have, chains: t.variant.chains(), send: func(input []byte) error { return t.write(ctx, input) }}
-}
-
 // write runs iptables-restore.
 func (t *tools) write(ctx context.Context, input []byte) error {
 	args := []string{"--noflush"}

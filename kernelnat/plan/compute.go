@@ -27,6 +27,11 @@ type Node struct {
 	Addresses  []netip.Addr
 }
 
+// NodeOf returns what plans need of a Node object.
+func NodeOf(n *cluster.Node) Node {
+	return Node{Name: n.Name, Zone: n.Zone, Addresses: n.Addresses}
+}
+
 // Compute returns the plan for a Service in one IP family on a node.
 func Compute(service *cluster.Service, family cluster.Family, node Node, options Options) Service {
 	out := Service{Name: service.Name}

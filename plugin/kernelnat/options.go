@@ -38,7 +38,9 @@ var options = []option{
 		return noArguments(args)
 	}},
 	{"masquerade_bit", parseMasqueradeBit},
-	{"min_sync_period", parseMinSyncPeriod},
+	{"min_sync_period", func(o *Options, args []string) error { return parseDuration(&o.MinSyncPeriod, args) }},
+	{"sync_period", func(o *Options, args []string) error { return parseDuration(&o.SyncPeriod, args) }},
+	{"service_proxy_name", parseServiceProxyName},
 	{"dry_run", func(o *Options, args []string) error {
 		o.DryRun = true
 		return noArguments(args)
@@ -54,13 +56,15 @@ var options = []option{
 //	    masquerade_all
 //	    masquerade_bit N
 //	    min_sync_period DURATION
+//	    sync_period DURATION
+//	    service_proxy_name NAME
 //	    dry_run
 //	}
 //
 // Errors name the line of the Corefile.
 func ParseOptions(c *caddy.Controller) (Options, error) {
 	o := Options{MasqueradeBit: 14}
-	o.NodeName = nodeName()
+	o.NodeName, o.SyncPeriod = nodeName(), 30*time.Second
 	stanzas := 0
 	for c.Next() {
 		if stanzas++; stanzas > 1 {
@@ -172,7 +176,7 @@ func parseMasqueradeBit(o *Options, args []string) error {
 	return nil
 }
 
-func parseMinSyncPeriod(o *Options, args []string) error {
+func parseDuration(to *time.Duration, args []string) error {
 	text, err := oneArgument(args, "a duration such as 100ms")
 	if err != nil {
 		return err
@@ -181,6 +185,11 @@ func parseMinSyncPeriod(o *Options, args []string) error {
 	if err != nil || period < 0 {
 		return fmt.Errorf("%q is not a duration such as 100ms", text)
 	}
-	o.MinSyncPeriod = period
+	*to = period
 	return nil
+}
+
+func parseServiceProxyName(o *Options, args []string) (err error) {
+	o.Plan.ProxyName, err = oneArgument(args, "the value of the label service.kubernetes.io/service-proxy-name")
+	return err
 }

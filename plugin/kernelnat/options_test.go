@@ -20,7 +20,7 @@ func TestParseOptions(t *testing.T) {
 		want         Options
 	}{
 		{"defaults", `kernelnat`, Options{
-			Options: kernelnat.Options{NodeName: "node-1"}, MasqueradeBit: 14,
+			Options: kernelnat.Options{NodeName: "node-1", SyncPeriod: 30 * time.Second}, MasqueradeBit: 14,
 		}},
 		{"everything", `kernelnat {
 			backend iptables
@@ -29,14 +29,16 @@ func TestParseOptions(t *testing.T) {
 			masquerade_all
 			masquerade_bit 15
 			min_sync_period 100ms
+			sync_period 1m
+			service_proxy_name ours
 			dry_run
 		}`, Options{
 			Options: kernelnat.Options{
 				Plan: plan.Options{
 					ClusterCIDRs:  []netip.Prefix{netip.MustParsePrefix("10.42.0.0/16"), netip.MustParsePrefix("fd42::/48")},
-					MasqueradeAll: true,
+					MasqueradeAll: true, ProxyName: "ours",
 				},
-				NodeName: "worker", MinSyncPeriod: 100 * time.Millisecond, DryRun: true,
+				NodeName: "worker", MinSyncPeriod: 100 * time.Millisecond, SyncPeriod: time.Minute, DryRun: true,
 			},
 			MasqueradeBit: 15,
 		}},

@@ -99,12 +99,12 @@ func (n *nat) start() error {
 
 // controllers returns one for each IP family.
 func (n *nat) controllers() ([]*kernelnat.Controller, error) {
+	backends, err := iptables.New(iptables.Options{MasqueradeBit: n.options.MasqueradeBit})
+	if err != nil {
+		return nil, err
+	}
 	var out []*kernelnat.Controller
-	for _, family := range cluster.Families {
-		backend, err := iptables.New(family, iptables.Options{MasqueradeBit: n.options.MasqueradeBit})
-		if err != nil {
-			return nil, err
-		}
+	for family, backend := range backends {
 		options := n.options.Options
 		options.Family = family
 		out = append(out, kernelnat.New(options, backend, log))

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
 )
 
@@ -94,6 +96,43 @@ func TestFlowsOfAServiceThatWentWhileDown(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// Whatever somebody removes of the rules is back within a sync_period, and what is
+// not ours is left alone.
+func TestForeignEditsAreRepaired(t *testing.T) {
+	n := newNode(t)
+	client := n.pod("client", "10.42.0.2", "fd00:10:42::2")
+	n.remove("client.yaml")
+	n.pod("echo-0", "10.42.0.10", "fd00:10:42::10")
+	n.write("service.yaml", echoService)
+	p := n.start()
+	for _, to := range []netip.AddrPort{echoIPv4, echoIPv6} {
+		eventually(t, "an answer", reaches(client, "tcp", to))
+	}
+	before := sorted(n.kernelRules())
+	for _, damage := range []string{"-t nat -F", "-F", "-t nat -X KUBE-PROXY-CANARY", "-t filter -D FORWARD 1", "-t nat -F KUBE-SERVICES"} {
+		for _, tool := range []string{"iptables", "ip6tables"} {
+			cmd := exec.Command(tool, strings.Fields(damage)...)
+			if err := n.Do(cmd.Run); err != nil {
+				t.Fatalf("%s %s: %v", tool, damage, err)
+			}
+		}
+		eventually(t, "the rules as before after "+damage, func() error {
+			if d := cmp.Diff(before, sorted(n.kernelRules())); d != "" {
+				return errors.New(d)
+			}
+			return nil
+		})
+		for _, to := range []netip.AddrPort{echoIPv4, echoIPv6} {
+			if _, err := ask(client, "tcp", to); err != nil {
+				t.Errorf("after %s: %v", damage, err)
+			}
+		}
+	}
+	if !strings.Contains(p.output.String(), "somebody else had changed our rules; repaired: ") {
+		t.Error("the log does not say what was repaired")
+	}
 }
 
 // exchange sends a datagram and waits a little for one.

@@ -29,7 +29,7 @@ var allowed = map[string][]string{
 	"plugin/kernelnat":      {"cluster", "kernelnat", "kernelnat/plan", "kernelnat/iptables"},
 	"corefile":              {},
 	"coredns/demo":          {"cluster", "kernelnat/nattest"},
-	"coredns":               {"cluster", "cluster/manifest", "corefile", "kernelnat/iptables", "kernelnat/plan", "plugin/clusterip", "plugin/kernelnat"},
+	"coredns":               {"cluster", "cluster/manifest", "corefile", "kernelnat", "kernelnat/iptables", "kernelnat/plan", "plugin/clusterip", "plugin/kernelnat"},
 }
 
 // forbidden lists what a package (and those below it) must not use, even

@@ -1,0 +1,68 @@
+package iptables
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat"
+)
+
+// What we write ourselves is no foreign write, whichever family it is in; what
+// others write is, and a Sync repairs it and says what it was.
+func TestUntouched(t *testing.T) {
+	eachVariant(t, func(t *testing.T, h *host) {
+		ctx, b := t.Context(), newBackend(t)
+		all := varied()
+		want := func(want bool, after string) {
+			t.Helper()
+			h.do(t, func() error {
+				for _, f := range cluster.Families {
+					if got := b[f].Untouched(); got != want {
+						t.Errorf("%s after %s: untouched %t", f, after, got)
+					}
+				}
+				return nil
+			})
+		}
+		want(false, "nothing")
+		h.do(t, func() error { return b.Sync(ctx, all) })
+		h.do(t, func() error { return b.Sync(ctx, all) }) // the first of IPv6 came after that of IPv4
+		want(true, "Sync")
+		var changes []kernelnat.Change
+		for i, s := range all {
+			changes = append(changes, kernelnat.Change{Old: s, New: all[(i+1)%len(all)]})
+			changes[i].New.Name = s.Name
+		}
+		h.do(t, func() error { return b.Apply(ctx, changes) })
+		want(true, "Apply")
+		for i, c := range changes {
+			changes[i] = kernelnat.Change{Old: c.New, New: c.Old}
+		}
+		h.do(t, func() error { return b.Apply(ctx, changes) })
+		want(true, "Apply")
+		before := comparable(h.saved(t))
+
+		for _, damage := range [][]string{
+			{"-t", "nat", "-F"}, {"-F"}, {"-t", "nat", "-D", "PREROUTING", "1"}, {"-t", "mangle", "-X", chainCanary},
+			{"-t", "nat", "-I", chainServices, "-j", "RETURN"},
+		} {
+			for _, tool := range []string{"iptables", "ip6tables"} {
+				h.run(t, tool, damage...)
+			}
+			want(false, strings.Join(damage, " "))
+			for _, f := range cluster.Families {
+				h.do(t, func() error {
+					written, err := b[f].Sync(ctx, stateOf(all, f))
+					if len(written) == 0 {
+						t.Errorf("%q in %s: nothing is said to be repaired", damage, f)
+					}
+					return err
+				})
+			}
+			diff(t, before, comparable(h.saved(t)))
+			h.do(t, func() error { return b.Sync(ctx, all) })
+			want(true, "the repair")
+		}
+	})
+}
