@@ -23,4 +23,7 @@ type Node struct {
 	Addresses []netip.Addr   // status.addresses that are IP addresses
 	PodCIDRs  []netip.Prefix // spec.podCIDRs
 	Zone      string         // label topology.kubernetes.io/zone
+	// Leaving says that the Node is being deleted, or is to be: it has the taint
+	// ToBeDeletedByClusterAutoscaler (KEP-3836).
+	Leaving bool
 }

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/clusterip/clusterip/cluster"
@@ -56,14 +54,7 @@ type Controller struct {
 	backend Backend
 	log     Logger
 
-	mu         sync.Mutex
-	pending    map[cluster.ServiceName]*cluster.Service // changed and not yet planned
-	ranges     []netip.Prefix                           // of ClusterIPs
-	node       plan.Node
-	replan     bool          // the node has changed: all plans may
-	resync     bool          // what State has besides Services has changed
-	incomplete bool          // not all Services are known
-	wake       chan struct{} // has room for one: there is something to do
+	queue *queue
 
 	// Used by Run alone.
 	plans    map[cluster.ServiceName]plan.Service // what the kernel is to hold
@@ -80,10 +71,8 @@ func New(options Options, backend Backend, log Logger) *Controller {
 		options: options,
 		backend: backend,
 		log:     log,
-		pending: make(map[cluster.ServiceName]*cluster.Service),
-		wake:    make(chan struct{}, 1),
+		queue:   newQueue(options.NodeName),
 		plans:   make(map[cluster.ServiceName]plan.Service),
-		node:    plan.Node{Name: options.NodeName},
 		dirty:   true,
 	}
 }
@@ -98,7 +87,7 @@ func (c *Controller) Run(ctx context.Context, store *cluster.Store) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	defer store.Subscribe(c.enqueue)()
+	defer store.Subscribe(c.queue.add)()
 	retry := firstRetry
 	for {
 		err := c.sync(ctx, store)
@@ -119,44 +108,6 @@ func (c *Controller) Run(ctx context.Context, store *cluster.Store) error {
 	}
 }
 
-// enqueue is the Store's subscriber.
-func (c *Controller) enqueue(u cluster.Update) {
-	c.mu.Lock()
-	for _, s := range u.Services {
-		c.pending[s.Name] = s.Service
-	}
-	if u.ServiceCIDRs != nil {
-		c.resync = c.resync || !slices.Equal(u.ServiceCIDRs, c.ranges)
-		c.ranges = u.ServiceCIDRs
-	}
-	for _, n := range u.Nodes {
-		if n.Name == c.options.NodeName {
-			c.setNode(n.Node)
-		}
-	}
-	something := len(u.Services) > 0 || c.resync || c.incomplete != u.Incomplete
-	c.incomplete = u.Incomplete
-	c.mu.Unlock()
-	if !something {
-		return
-	}
-	select {
-	case c.wake <- struct{}{}:
-	default:
-	}
-}
-
-// setNode takes over the Node, nil if there is none any more.
-func (c *Controller) setNode(n *cluster.Node) {
-	next := plan.Node{Name: c.options.NodeName}
-	if n != nil {
-		next = plan.NodeOf(n)
-	}
-	if next.Zone != c.node.Zone || !slices.Equal(next.Addresses, c.node.Addresses) {
-		c.node, c.replan, c.resync = next, true, true
-	}
-}
-
 // wait returns when something has changed, but not before MinSyncPeriod is over,
 // or when it is time to look for what others changed.
 func (c *Controller) wait(ctx context.Context) error {
@@ -172,7 +123,7 @@ func (c *Controller) wait(ctx context.Context) error {
 		period = timer.C
 	}
 	select {
-	case <-c.wake:
+	case <-c.queue.wake:
 		return nil
 	case <-period:
 		c.audit = time.Since(c.audited) >= wholeAudit || !c.backend.Untouched()
@@ -190,7 +141,7 @@ func (c *Controller) waitToRetry(ctx context.Context, retry time.Duration) error
 	if err := sleep(ctx, least, nil); err != nil || retry <= least {
 		return err
 	}
-	return sleep(ctx, retry-least, c.wake)
+	return sleep(ctx, retry-least, c.queue.wake)
 }
 
 // sleep returns after the delay, or earlier if wake has something; a nil wake
@@ -235,6 +186,7 @@ func (c *Controller) sync(ctx context.Context, store *cluster.Store) error {
 		c.reportRepair(written)
 		return c.forget()
 	}
+	c.queue.settled()
 	servicesPlanned.WithLabelValues(c.options.Family.String()).Set(float64(len(c.plans)))
 	c.report(full, len(changes), time.Since(start))
 	return c.forget()
@@ -253,27 +205,15 @@ func (c *Controller) forget() error {
 	return err
 }
 
-// takeChanges plans the pending Services and returns those whose plan changed and
-// the state they lead to, but for its Services. resync says that the rest of it is
-// another than before.
+// takeChanges plans the Services that have changed and returns those whose plan
+// changed, and the state they lead to, but for its Services. resync says that the
+// rest of it is another than before.
 func (c *Controller) takeChanges(store *cluster.Store) (changes []Change, state State, resync bool) {
-	all := c.allIfReplanned(store)
-	c.mu.Lock()
-	pending := c.pending
-	state = State{Incomplete: c.incomplete, Node: c.node, ServiceCIDRs: c.ranges}
-	resync, c.resync = c.resync, false
-	c.pending = make(map[cluster.ServiceName]*cluster.Service)
-	c.mu.Unlock()
-	for _, s := range all {
-		if _, newer := pending[s.Name]; !newer {
-			pending[s.Name] = s.Service
-		}
-	}
-
-	for _, name := range slices.SortedFunc(maps.Keys(pending), cluster.ServiceName.Compare) {
+	t := c.queue.take(store)
+	for _, name := range slices.SortedFunc(maps.Keys(t.services), cluster.ServiceName.Compare) {
 		next := plan.Service{Name: name}
-		if service := pending[name]; service != nil {
-			next = plan.Compute(service, c.options.Family, state.Node, c.options.Plan)
+		if service := t.services[name]; service != nil {
+			next = plan.Compute(service, c.options.Family, t.state.Node, c.options.Plan)
 		}
 		old, known := c.plans[name]
 		if !known {
@@ -289,19 +229,7 @@ func (c *Controller) takeChanges(store *cluster.Store) (changes []Change, state 
 			c.plans[name] = next
 		}
 	}
-	return changes, state, resync
-}
-
-// allIfReplanned returns all Services if their plans are to be made anew.
-func (c *Controller) allIfReplanned(store *cluster.Store) []cluster.ServiceUpdate {
-	c.mu.Lock()
-	replan := c.replan
-	c.replan = false
-	c.mu.Unlock()
-	if !replan {
-		return nil
-	}
-	return store.Snapshot().Services
+	return changes, t.state, t.resync
 }
 
 func (c *Controller) write(ctx context.Context, full bool, changes []Change, state State) (written []string, err error) {

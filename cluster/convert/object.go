@@ -31,7 +31,10 @@ func Pod(p *corev1.Pod) (*cluster.Pod, error) {
 
 // Node converts a Node.
 func Node(n *corev1.Node) (*cluster.Node, error) {
-	out := &cluster.Node{Name: n.Name, Zone: n.Labels[corev1.LabelTopologyZone]}
+	out := &cluster.Node{Name: n.Name, Zone: n.Labels[corev1.LabelTopologyZone], Leaving: n.DeletionTimestamp != nil}
+	for _, taint := range n.Spec.Taints {
+		out.Leaving = out.Leaving || taint.Key == "ToBeDeletedByClusterAutoscaler"
+	}
 	for i, a := range n.Status.Addresses {
 		if a.Type != corev1.NodeInternalIP && a.Type != corev1.NodeExternalIP {
 			continue

@@ -15,6 +15,9 @@ type Options struct {
 	ClusterCIDRs []netip.Prefix
 	// MasqueradeAll masquerades every client of a ClusterIP.
 	MasqueradeAll bool
+	// NoExternalIPs leaves spec.externalIPs out: whoever may create a Service can
+	// take over any address with them (CVE-2020-8554).
+	NoExternalIPs bool
 	// ProxyName selects the Services whose label
 	// service.kubernetes.io/service-proxy-name is this; "" those without it.
 	ProxyName string
@@ -50,10 +53,9 @@ func Compute(service *cluster.Service, family cluster.Family, node Node, options
 				Frontend:        netip.AddrPortFrom(ip, p.Port),
 				Local:           service.InternalLocal,
 				Masquerade:      options.masquerade(family),
-				External:        external(service, p, family, node),
+				External:        options.external(service, p, family, node),
 				AffinitySeconds: service.AffinitySeconds,
 			}
-			port.External.Pods = options.podRange(family)
 			port.route(p, withPort(service, p, family), node)
 			out.Ports = append(out.Ports, port)
 		}
@@ -77,7 +79,7 @@ func (o *Options) podRange(family cluster.Family) netip.Prefix {
 	return netip.Prefix{}
 }
 
-func external(service *cluster.Service, port cluster.Port, family cluster.Family, node Node) External {
+func (o *Options) external(service *cluster.Service, port cluster.Port, family cluster.Family, node Node) External {
 	given := &service.External
 	other := func(a netip.Addr) bool { return cluster.FamilyOf(a) != family }
 	e := External{
@@ -85,6 +87,10 @@ func external(service *cluster.Service, port cluster.Port, family cluster.Family
 		IPs:           slices.DeleteFunc(slices.Clone(given.IPs), other),
 		LoadBalancers: slices.DeleteFunc(slices.Clone(given.LoadBalancerIPs), other),
 		Local:         given.Local,
+		Pods:          o.podRange(family),
+	}
+	if o.NoExternalIPs {
+		e.IPs = nil
 	}
 	for _, r := range given.SourceRanges {
 		switch {

@@ -1,7 +1,9 @@
 package kernelnat
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
+	"github.com/clusterip/clusterip/kernelnat/iptables"
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/plugin"
 )
@@ -21,6 +24,10 @@ type Options struct {
 	// MasqueradeBit is the bit of the packet mark, 0 to 31, that asks for
 	// masquerading.
 	MasqueradeBit uint8
+	// NodePorts says at which addresses of this node NodePorts are.
+	NodePorts iptables.NodePorts
+	// Healthz is the address that /healthz and /livez are served on; "" for none.
+	Healthz string
 }
 
 // option reads the arguments of one option of the stanza.
@@ -41,6 +48,12 @@ var options = []option{
 	{"min_sync_period", func(o *Options, args []string) error { return parseDuration(&o.MinSyncPeriod, args) }},
 	{"sync_period", func(o *Options, args []string) error { return parseDuration(&o.SyncPeriod, args) }},
 	{"service_proxy_name", parseServiceProxyName},
+	{"nodeport_addresses", parseNodePortAddresses},
+	{"no_external_ips", func(o *Options, args []string) error {
+		o.Plan.NoExternalIPs = true
+		return noArguments(args)
+	}},
+	{"healthz", parseHealthz},
 	{"dry_run", func(o *Options, args []string) error {
 		o.DryRun = true
 		return noArguments(args)
@@ -58,12 +71,15 @@ var options = []option{
 //	    min_sync_period DURATION
 //	    sync_period DURATION
 //	    service_proxy_name NAME
+//	    nodeport_addresses all|primary|CIDR...
+//	    no_external_ips
+//	    healthz ADDRESS|off
 //	    dry_run
 //	}
 //
 // Errors name the line of the Corefile.
 func ParseOptions(c *caddy.Controller) (Options, error) {
-	o := Options{MasqueradeBit: 14}
+	o := Options{MasqueradeBit: iptables.DefaultMasqueradeBit, Healthz: ":10256"}
 	o.NodeName, o.SyncPeriod = nodeName(), 30*time.Second
 	stanzas := 0
 	for c.Next() {
@@ -192,4 +208,41 @@ func parseDuration(to *time.Duration, args []string) error {
 func parseServiceProxyName(o *Options, args []string) (err error) {
 	o.Plan.ProxyName, err = oneArgument(args, "the value of the label service.kubernetes.io/service-proxy-name")
 	return err
+}
+
+func parseNodePortAddresses(o *Options, args []string) error {
+	if len(args) == 0 {
+		return errors.New("needs all, primary, or the CIDRs of this node's addresses that NodePorts are to be at")
+	}
+	if len(args) == 1 && (args[0] == "all" || args[0] == "primary") {
+		o.NodePorts = iptables.NodePorts{Primary: args[0] == "primary"}
+		return nil
+	}
+	for _, arg := range args {
+		cidr, err := netip.ParsePrefix(arg)
+		if err != nil || cidr.Addr().Is4In6() {
+			return fmt.Errorf("%q is neither a CIDR such as 192.0.2.0/24 nor, alone, all or primary", arg)
+		}
+		o.NodePorts.Ranges = append(o.NodePorts.Ranges, cidr.Masked())
+	}
+	return nil
+}
+
+func parseHealthz(o *Options, args []string) error {
+	address, err := oneArgument(args, "an address such as :10256, or off")
+	if err != nil {
+		return err
+	}
+	if o.Healthz = ""; address == "off" {
+		return nil
+	}
+	_, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return fmt.Errorf("%q is not an address such as :10256 or 127.0.0.1:10256, nor off", address)
+	}
+	o.Healthz = address
+	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/clusterip/clusterip/kernelnat"
+	"github.com/clusterip/clusterip/kernelnat/iptables"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 	"github.com/coredns/caddy"
 	"github.com/google/go-cmp/cmp"
@@ -20,7 +21,7 @@ func TestParseOptions(t *testing.T) {
 		want         Options
 	}{
 		{"defaults", `kernelnat`, Options{
-			Options: kernelnat.Options{NodeName: "node-1", SyncPeriod: 30 * time.Second}, MasqueradeBit: 14,
+			Options: kernelnat.Options{NodeName: "node-1", SyncPeriod: 30 * time.Second}, MasqueradeBit: 14, Healthz: ":10256",
 		}},
 		{"everything", `kernelnat {
 			backend iptables
@@ -31,16 +32,20 @@ func TestParseOptions(t *testing.T) {
 			min_sync_period 100ms
 			sync_period 1m
 			service_proxy_name ours
+			nodeport_addresses 192.0.2.9/24 2001:db8::/64
+			no_external_ips
+			healthz off
 			dry_run
 		}`, Options{
 			Options: kernelnat.Options{
 				Plan: plan.Options{
 					ClusterCIDRs:  []netip.Prefix{netip.MustParsePrefix("10.42.0.0/16"), netip.MustParsePrefix("fd42::/48")},
-					MasqueradeAll: true, ProxyName: "ours",
+					MasqueradeAll: true, ProxyName: "ours", NoExternalIPs: true,
 				},
 				NodeName: "worker", MinSyncPeriod: 100 * time.Millisecond, SyncPeriod: time.Minute, DryRun: true,
 			},
 			MasqueradeBit: 15,
+			NodePorts:     iptables.NodePorts{Ranges: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/64")}},
 		}},
 	}
 	for _, tt := range tests {
@@ -71,6 +76,11 @@ func TestParseOptionsErrors(t *testing.T) {
 		{"kernelnat {\n cluster_cidr ::/0\n}", "leave the option out"},
 		{"kernelnat {\n cluster_cidr ::ffff:10.42.0.0/112\n}", "not a CIDR"},
 		{"kernelnat {\n masquerade_bit 32\n}", "number from 0 to 31"},
+		{"kernelnat {\n nodeport_addresses\n}", "needs all, primary, or the CIDRs"},
+		{"kernelnat {\n nodeport_addresses all 192.0.2.0/24\n}", `"all" is neither a CIDR`},
+		{"kernelnat {\n no_external_ips yes\n}", "takes no argument"},
+		{"kernelnat {\n healthz 10256\n}", `"10256" is not an address such as :10256`},
+		{"kernelnat {\n healthz :x\n}", "is not an address"},
 		{"kernelnat {\n min_sync_period -1s\n}", "not a duration"},
 		{"kernelnat {\n min_sync_period 5\n}", "not a duration"},
 		{"kernelnat\nkernelnat", "once per Server Block"},

@@ -10,6 +10,7 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
+	"github.com/clusterip/clusterip/kernelnat/healthcheck"
 	"github.com/clusterip/clusterip/kernelnat/iptables"
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
@@ -88,26 +89,56 @@ func (n *nat) start() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
 	for _, controller := range controllers {
-		n.done.Go(func() {
-			if err := controller.Run(ctx, n.store); !errors.Is(err, context.Canceled) {
-				log.Errorf("NAT stopped: %v", err)
-			}
-		})
+		n.run(ctx, "NAT stopped", func() error { return controller.Run(ctx, n.store) })
 	}
+	n.serveHealth(ctx, controllers)
 	return nil
 }
 
-// controllers returns one for each IP family.
-func (n *nat) controllers() ([]*kernelnat.Controller, error) {
-	backends, err := iptables.New(iptables.Options{MasqueradeBit: n.options.MasqueradeBit})
+// run runs something until the context ends, and says so if it ends sooner.
+func (n *nat) run(ctx context.Context, what string, f func() error) {
+	n.done.Go(func() {
+		if err := f(); ctx.Err() == nil {
+			log.Errorf("%s: %v", what, err)
+		}
+	})
+}
+
+// serveHealth answers whether this node should get traffic, which a node that
+// writes nothing cannot say.
+func (n *nat) serveHealth(ctx context.Context, controllers map[cluster.Family]*kernelnat.Controller) {
+	if n.options.DryRun {
+		return
+	}
+	proxy := &healthcheck.Proxy{
+		Status: func() map[cluster.Family]healthcheck.Status {
+			all := make(map[cluster.Family]healthcheck.Status)
+			for family, c := range controllers {
+				h := c.Health()
+				all[family] = healthcheck.Status{LastUpdated: h.LastUpdated, Healthy: !h.Late}
+			}
+			return all
+		},
+		Leaving: func() bool { return controllers[cluster.IPv4].Health().Leaving },
+	}
+	if n.options.Healthz != "" {
+		n.run(ctx, "NAT goes on without health checks", func() error { return proxy.Serve(ctx, n.options.Healthz) })
+	}
+	services := healthcheck.NewServices(n.options.NodeName, proxy.Healthy, log.Errorf)
+	n.run(ctx, "Services have no health checks any more", func() error { return services.Run(ctx, n.store) })
+}
+
+// controllers returns that of each IP family.
+func (n *nat) controllers() (map[cluster.Family]*kernelnat.Controller, error) {
+	backends, err := iptables.New(iptables.Options{MasqueradeBit: n.options.MasqueradeBit, NodePorts: n.options.NodePorts})
 	if err != nil {
 		return nil, err
 	}
-	var out []*kernelnat.Controller
+	out := make(map[cluster.Family]*kernelnat.Controller)
 	for family, backend := range backends {
 		options := n.options.Options
 		options.Family = family
-		out = append(out, kernelnat.New(options, backend, log))
+		out[family] = kernelnat.New(options, backend, log)
 	}
 	return out, nil
 }

@@ -1,0 +1,169 @@
+package healthcheck
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/clusterip/clusterip/cluster"
+)
+
+func TestProxy(t *testing.T) {
+	v4, v6 := Status{LastUpdated: time.Unix(100, 0), Healthy: true}, Status{LastUpdated: time.Unix(200, 0), Healthy: true}
+	leaving := false
+	p := &Proxy{
+		Status:  func() map[cluster.Family]Status { return map[cluster.Family]Status{cluster.IPv4: v4, cluster.IPv6: v6} },
+		Leaving: func() bool { return leaving },
+	}
+	ask := func(handler http.HandlerFunc) (int, map[string]any) {
+		t.Helper()
+		w := httptest.NewRecorder()
+		handler(w, httptest.NewRequest(http.MethodGet, "/", nil))
+		var body map[string]any
+		if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil {
+			t.Fatal(err)
+		}
+		return w.Code, body
+	}
+	for _, c := range []struct {
+		name            string
+		late, leaving   bool
+		healthz, livez  int
+		healthy, wanted bool
+	}{
+		{"all is well", false, false, 200, 200, true, true},
+		{"the node is leaving", false, true, 503, 200, true, false},
+		{"one family is late", true, false, 503, 503, false, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			v6.Healthy, leaving = !c.late, c.leaving
+			code, body := ask(p.healthz)
+			if code != c.healthz || body["healthy"] != c.healthy || body["nodeEligible"] != c.wanted {
+				t.Errorf("/healthz: %d %v", code, body)
+			}
+			if status := body["status"].(map[string]any)["IPv6"].(map[string]any); status["healthy"] != !c.late {
+				t.Errorf("status of IPv6: %v", status)
+			}
+			code, body = ask(p.livez)
+			if _, told := body["nodeEligible"]; code != c.livez || told || body["healthy"] != c.healthy {
+				t.Errorf("/livez: %d %v", code, body)
+			}
+			if updated, err := time.Parse(time.RFC3339Nano, body["lastUpdated"].(string)); err != nil || (time.Since(updated) < time.Minute) != c.healthy {
+				t.Errorf("lastUpdated %v, %v", updated, err)
+			}
+		})
+	}
+}
+
+func TestServeNamesTheMend(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	err = (&Proxy{}).Serve(t.Context(), taken.Addr().String())
+	if err == nil || !strings.Contains(err.Error(), "address already in use: free the port, or choose another with the option healthz") {
+		t.Error(err)
+	}
+}
+
+func withHealthPort(port uint16, nodes ...string) cluster.ServiceUpdate {
+	name := cluster.ServiceName{Namespace: "testing", Name: "echo"}
+	var endpoints []cluster.Endpoint
+	for i, node := range nodes {
+		for _, addr := range []netip.Addr{netip.AddrFrom4([4]byte{10, 42, 0, byte(i)}), netip.MustParseAddr(fmt.Sprintf("fd00::%x", i+1))} {
+			endpoints = append(endpoints, cluster.Endpoint{Addr: addr, NodeName: node, Ready: true})
+		}
+	}
+	endpoints = append(endpoints, cluster.Endpoint{Addr: netip.MustParseAddr("10.42.9.9"), NodeName: "here"})
+	return cluster.ServiceUpdate{Name: name, Service: cluster.New(cluster.Service{
+		Name: name, Kind: cluster.KindClusterIP, ClusterIPs: []netip.Addr{netip.MustParseAddr("10.43.0.1"), netip.MustParseAddr("fd00:43::1")},
+		External: cluster.External{Local: true, HealthCheckNodePort: port},
+	}, endpoints)}
+}
+
+// The port opens with the Service, tells how many ready endpoints are here, moves
+// when the Service says so, and closes with it.
+func TestServices(t *testing.T) {
+	ports := freePorts(t, 2)
+	var ill atomic.Bool
+	store := cluster.NewStore()
+	s := NewServices("here", func() bool { return !ill.Load() }, t.Errorf)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- s.Run(ctx, store) }()
+
+	want := func(port uint16, code, local int) {
+		t.Helper()
+		var got string
+		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+			if got = get(port); got == fmt.Sprintf(`%d %d {"service":{"namespace":"testing","name":"echo"},"localEndpoints":%d,"serviceProxyHealthy":%t}`, code, local, local, !ill.Load()) {
+				return
+			}
+			if code == 0 && strings.Contains(got, "refused") {
+				return
+			}
+		}
+		t.Fatalf("port %d: %s", port, got)
+	}
+	store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{withHealthPort(ports[0], "here", "there", "here")}})
+	want(ports[0], 200, 2)
+	ill.Store(true)
+	want(ports[0], 503, 2)
+	ill.Store(false)
+	store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{withHealthPort(ports[0], "there")}})
+	want(ports[0], 503, 0)
+	store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{withHealthPort(ports[1], "here")}})
+	want(ports[1], 200, 1)
+	want(ports[0], 0, 0)
+	store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{{Name: withHealthPort(0).Name}}})
+	want(ports[1], 0, 0)
+
+	store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{withHealthPort(ports[1], "here")}})
+	want(ports[1], 200, 1)
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	want(ports[1], 0, 0)
+}
+
+func get(port uint16) string {
+	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	r, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d/", port))
+	if err != nil {
+		return err.Error()
+	}
+	defer r.Body.Close()
+	var body strings.Builder
+	var raw json.RawMessage
+	if err := json.NewDecoder(r.Body).Decode(&raw); err != nil {
+		return err.Error()
+	}
+	fmt.Fprintf(&body, "%d %s %s", r.StatusCode, r.Header.Get("X-Load-Balancing-Endpoint-Weight"), raw)
+	return body.String()
+}
+
+// freePorts returns ports that nobody listened on a moment ago.
+func freePorts(t *testing.T, n int) []uint16 {
+	t.Helper()
+	var ports []uint16
+	for range n {
+		l, err := net.Listen("tcp", ":0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		ports = append(ports, uint16(l.Addr().(*net.TCPAddr).Port))
+	}
+	return ports
+}

@@ -1,0 +1,137 @@
+package kernelnat
+
+import (
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat/plan"
+)
+
+// queue gathers what the Store tells until a Controller takes it up.
+type queue struct {
+	wake chan struct{} // has room for one: there is something to take
+
+	mu         sync.Mutex
+	services   map[cluster.ServiceName]*cluster.Service // changed; nil: gone
+	node       plan.Node
+	leaving    bool // the Node is about to go
+	ranges     []netip.Prefix
+	incomplete bool      // not all Services are known
+	replan     bool      // the node is another: any plan may be
+	resync     bool      // the node or the ranges are others
+	waiting    time.Time // since when there is something; zero: there is nothing
+	updated    time.Time // when the kernel last held everything
+}
+
+func newQueue(node string) *queue {
+	return &queue{
+		wake:     make(chan struct{}, 1),
+		services: make(map[cluster.ServiceName]*cluster.Service),
+		node:     plan.Node{Name: node},
+	}
+}
+
+// add is a cluster.Subscriber.
+func (q *queue) add(u cluster.Update) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, s := range u.Services {
+		q.services[s.Name] = s.Service
+	}
+	if u.ServiceCIDRs != nil && !slices.Equal(u.ServiceCIDRs, q.ranges) {
+		q.ranges, q.resync = u.ServiceCIDRs, true
+	}
+	for _, n := range u.Nodes {
+		if n.Name == q.node.Name {
+			q.setNode(n.Node)
+		}
+	}
+	something := len(u.Services) > 0 || q.resync || q.incomplete != u.Incomplete
+	q.incomplete = u.Incomplete
+	if !something {
+		return
+	}
+	if q.waiting.IsZero() {
+		q.waiting = time.Now()
+	}
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// setNode takes over the Node, nil if there is none any more.
+func (q *queue) setNode(n *cluster.Node) {
+	next := plan.Node{Name: q.node.Name}
+	if q.leaving = n != nil && n.Leaving; n != nil {
+		next = plan.NodeOf(n)
+	}
+	if next.Zone != q.node.Zone || !slices.Equal(next.Addresses, q.node.Addresses) {
+		q.node, q.replan, q.resync = next, true, true
+	}
+}
+
+// taken is what a Controller is to work on.
+type taken struct {
+	services map[cluster.ServiceName]*cluster.Service // to be planned anew; nil: gone
+	state    State                                    // without its Services
+	resync   bool                                     // the rest of the state is another
+}
+
+// take empties the queue. If the node is another, all Services of the Store are in
+// what it returns.
+func (q *queue) take(store *cluster.Store) taken {
+	all := q.allIfReplanned(store)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	t := taken{
+		services: q.services,
+		state:    State{Incomplete: q.incomplete, Node: q.node, ServiceCIDRs: q.ranges},
+		resync:   q.resync,
+	}
+	q.services, q.resync = make(map[cluster.ServiceName]*cluster.Service), false
+	for _, s := range all {
+		if _, newer := t.services[s.Name]; !newer {
+			t.services[s.Name] = s.Service
+		}
+	}
+	return t
+}
+
+// allIfReplanned asks the Store unlocked, since the Store calls add while it is
+// locked itself.
+func (q *queue) allIfReplanned(store *cluster.Store) []cluster.ServiceUpdate {
+	q.mu.Lock()
+	replan := q.replan
+	q.replan = false
+	q.mu.Unlock()
+	if !replan {
+		return nil
+	}
+	return store.Snapshot().Services
+}
+
+// settled notes that the kernel holds all that was taken.
+func (q *queue) settled() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.updated = time.Now()
+	if q.waiting = (time.Time{}); len(q.services) > 0 || q.resync {
+		q.waiting = q.updated
+	}
+}
+
+// health says how long what is in the queue, or was taken and is not settled, has
+// waited.
+func (q *queue) health(limit time.Duration) Health {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return Health{
+		LastUpdated: q.updated,
+		Late:        !q.waiting.IsZero() && time.Since(q.waiting) > limit,
+		Leaving:     q.leaving,
+	}
+}
