@@ -58,18 +58,29 @@ func (d *delta) add(o delta) {
 
 // changeScript returns the input that makes the changes, in transactions of about
 // so many chains, each with whole Services; nothing if there is nothing to change.
-func changeScript(changes []kernelnat.Change, chains int) []byte {
+// It takes the dispatch rules over into the trie.
+func changeScript(changes []kernelnat.Change, dispatch *trie, chains int) []byte {
 	var s script
 	var d delta
 	for _, c := range changes {
 		d.add(difference(render(c.Old), render(c.New)))
 		if len(d.write)+len(d.remove) >= chains {
-			s.change(d)
+			s.change(d.dispatched(dispatch))
 			d = delta{}
 		}
 	}
-	s.change(d)
+	s.change(d.dispatched(dispatch))
 	return s.buf.Bytes()
+}
+
+// dispatched has the chains that the trie makes of the dispatch rules in place of
+// those rules.
+func (d delta) dispatched(dispatch *trie) delta {
+	dispatch.update(d.insert[natServices], d.delete[natServices])
+	write, remove := dispatch.changes()
+	d.write, d.remove = append(d.write, write...), append(remove, d.remove...)
+	d.insert[natServices], d.delete[natServices] = nil, nil
+	return d
 }
 
 // change writes a delta. Rules that refuse are there before a Service stops being
@@ -80,7 +91,6 @@ func (s *script) change(d delta) {
 	if len(d.write)+len(d.remove) > 0 || !empty(tableNAT, d.insert) || !empty(tableNAT, d.delete) {
 		s.beginTable(tableNAT)
 		s.write(d.write...)
-		// At the head: the last rules of KUBE-SERVICES have to stay the last.
 		s.eachRule(tableNAT, d.insert, s.insert)
 		s.eachRule(tableNAT, d.delete, s.deleteRule)
 		s.remove(d.remove...)

@@ -45,6 +45,8 @@ type Backend struct {
 	tools   *tools // nil before the first use
 	alone   bool   // nothing of ours is in the other variant
 
+	dispatch *trie // as in the kernel, since the last Sync
+
 	// For Untouched; nil where it is not known.
 	ledger  *ledger
 	foreign *uint32 // nft: the writes of others before the last Sync
@@ -96,7 +98,7 @@ func (b *Backend) sync(ctx context.Context, state kernelnat.State) ([]string, er
 	s := b.session(ctx, have)
 	d, err := b.dialect(state)
 	if err == nil {
-		err = s.sync(state, d)
+		b.dispatch, err = s.sync(state, d)
 	}
 	if err == nil {
 		err = b.leaveOther(ctx, state)
@@ -180,7 +182,7 @@ func (b *Backend) Apply(ctx context.Context, changes []kernelnat.Change) error {
 	if b.tools == nil {
 		return fmt.Errorf("change %s rules: nothing could be written at the start", b.family)
 	}
-	input := changeScript(changes, b.tools.variant.chains())
+	input := changeScript(changes, b.dispatch, b.tools.variant.chains())
 	if len(input) == 0 {
 		return nil
 	}

@@ -181,8 +181,9 @@ func TestRestoreRejects(t *testing.T) {
 	eachVariant(t, func(t *testing.T, h *host) {
 		ctx, b := t.Context(), newBackend(t)
 		page := pageService()
+		page.Ports[0].Endpoints, page.Ports[0].Verdict = nil, plan.Reject
 		h.do(t, func() error { return b.Sync(ctx, []plan.Service{page}) })
-		h.run(t, "iptables", "-t", "nat", "-F", chainServices)
+		h.run(t, "iptables", "-F", chainServices)
 		before := h.saved(t)
 		changes := []kernelnat.Change{{Old: page, New: plan.Service{Name: page.Name}}}
 		err := h.Do(func() error { return b.Apply(ctx, changes) })

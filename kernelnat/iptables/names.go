@@ -49,6 +49,11 @@ const (
 	prefixExternal = "KUBE-EXT-" // traffic to the other frontends than the ClusterIP
 )
 
+// prefixRange is that of chains in nat that KUBE-SERVICES leads to where it would be
+// long otherwise, for the rules of a range of addresses; see trie. kube-proxy has
+// none.
+const prefixRange = "KUBE-IPS-"
+
 // place is a chain in which many Services have rules.
 type place uint8
 
@@ -84,7 +89,7 @@ func placeOf(table, chain string) (place, bool) {
 
 // servicePrefixes are in the order in which chains refer to each other, so that
 // chains removed in this order are never in use.
-var servicePrefixes = []string{prefixFirewall, prefixExternal, prefixService, prefixLocal, prefixEndpoint}
+var servicePrefixes = []string{prefixRange, prefixFirewall, prefixExternal, prefixService, prefixLocal, prefixEndpoint}
 
 // ownChains are the chains of fixed name by table, in the order of
 // servicePrefixes. The kubelet's chains (KUBE-FIREWALL, KUBE-KUBELET-CANARY,

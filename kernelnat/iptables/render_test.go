@@ -161,6 +161,13 @@ func TestRulesAreWhatSyncSends(t *testing.T) {
 	}
 }
 
+// dispatchOf is how the dispatch rules of a Service alone are arranged.
+func dispatchOf(s plan.Service) *trie {
+	t := newTrie(render(s).shared[natServices], nodePortRules(dialect{family: cluster.IPv4, nodePorts: &addresses{all: true}, localhost: true}), anyIPv4)
+	t.changes()
+	return t
+}
+
 // What Apply sends for changes of the varied Services, in one golden a case.
 func TestChangeGolden(t *testing.T) {
 	page := pageService()
@@ -184,7 +191,7 @@ func TestChangeGolden(t *testing.T) {
 		{"new", none, page}, {"gone", page, none}, {"scaled", page, scaled}, {"refused", page, refused},
 		{"forwarded again", refused, page}, {"moved", page, moved}, {"local", page, local}, {"reachable from outside", page, reachable}, {"and then not", reachable, closed}, {"same", page, page},
 	} {
-		fmt.Fprintf(&got, "# %s\n%s", c.name, changeScript([]kernelnat.Change{{Old: c.old, New: c.new}}, 1000))
+		fmt.Fprintf(&got, "# %s\n%s", c.name, changeScript([]kernelnat.Change{{Old: c.old, New: c.new}}, dispatchOf(c.old), 1000))
 	}
 	golden(t, "changes.rules", got.Bytes())
 }
@@ -218,7 +225,7 @@ func TestSyncGolden(t *testing.T) {
 			got.Write(input)
 			return nil
 		}}
-		if err := s.sync(kernelnat.State{Services: c.services, Incomplete: c.partial}, dialect{family: cluster.IPv4, bit: DefaultMasqueradeBit, randomFully: true, nodePorts: &addresses{all: true}}); err != nil {
+		if _, err := s.sync(kernelnat.State{Services: c.services, Incomplete: c.partial}, dialect{family: cluster.IPv4, bit: DefaultMasqueradeBit, randomFully: true, nodePorts: &addresses{all: true}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -231,13 +238,13 @@ func TestChangesAreBounded(t *testing.T) {
 	for _, s := range services(100, 1, 9) {
 		changes = append(changes, kernelnat.Change{Old: plan.Service{Name: s.Name}, New: s})
 	}
-	text := string(changeScript(changes, 100))
+	text := string(changeScript(changes, newTrie(nil, nil, anyIPv4), 100))
 	transactions := strings.Split(strings.TrimSuffix(text, "COMMIT\n"), "COMMIT\n")
 	if len(transactions) != 10 {
 		t.Fatalf("%d transactions", len(transactions))
 	}
 	for _, tx := range transactions {
-		if n := strings.Count(tx, "\n:"); n != 100 {
+		if n := strings.Count(tx, "\n:"+prefixService) + strings.Count(tx, "\n:"+prefixEndpoint); n != 100 {
 			t.Errorf("%d chains in one transaction", n)
 		}
 	}
@@ -275,8 +282,9 @@ func BenchmarkChange(b *testing.B) {
 		b.Run(fmt.Sprintf("endpoints=%d", n), func(b *testing.B) {
 			old := services(1, 1, n)[0]
 			next := services(1, 1, n+1)[0]
+			dispatch := dispatchOf(old)
 			for b.Loop() {
-				changeScript([]kernelnat.Change{{Old: old, New: next}}, 1000)
+				changeScript([]kernelnat.Change{{Old: old, New: next}}, dispatch, 1000)
 			}
 		})
 	}

@@ -3,6 +3,7 @@ package iptables
 import (
 	"cmp"
 	"slices"
+	"strings"
 )
 
 // runSize is about how much one run of iptables-restore reads at most: every run
@@ -106,6 +107,13 @@ func (s *session) removeServiceChains(keep map[string]bool) {
 	for name := range s.have.table(tableNAT).chains {
 		if rank(name) >= 0 && !keep[name] {
 			names = append(names, name)
+		}
+	}
+	// Chains of ranges lead to each other.
+	for _, name := range names {
+		if strings.HasPrefix(name, prefixRange) {
+			s.open(tableNAT)
+			s.script.declare(name)
 		}
 	}
 	slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a, b)) })

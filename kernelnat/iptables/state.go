@@ -62,12 +62,18 @@ func sameButForOrder(a, b []string) bool {
 
 // ofOthers returns the rules of a place that belong to none of the Services.
 func (t *tableState) ofOthers(p place, services []plan.Service) []string {
+	rules := slices.Clone(t.shared[shared[p].chain])
+	for name, more := range t.shared {
+		if p == natServices && strings.HasPrefix(name, prefixRange) {
+			rules = append(rules, more...)
+		}
+	}
 	known := make(map[string]bool, len(services))
 	for _, s := range services {
 		known[s.Name.String()] = true
 	}
 	var out []string
-	for _, rule := range t.shared[shared[p].chain] {
+	for _, rule := range rules {
 		if name := serviceOf(rule); name != "" && !known[name] {
 			out = append(out, rule)
 		}
@@ -151,7 +157,7 @@ func (p *parser) line(line string) {
 		if owned(p.name, name) {
 			p.table.chains[name] = digestOf(nil)
 		}
-		if _, ok := placeOf(p.name, name); ok || name == chainFirewall {
+		if keepsText(p.name, name) {
 			p.table.shared[name] = []string{}
 		}
 	case strings.HasPrefix(line, "-A "):
@@ -162,7 +168,7 @@ func (p *parser) line(line string) {
 }
 
 func (p *parser) rule(from, rule string) {
-	if _, ok := placeOf(p.name, from); ok || from == chainFirewall {
+	if keepsText(p.name, from) {
 		p.table.shared[from] = append(p.table.shared[from], rule)
 	}
 	if owned(p.name, from) {
@@ -178,6 +184,13 @@ func (p *parser) rule(from, rule string) {
 			p.table.uses = append(p.table.uses, use{from, rule, word})
 		}
 	}
+}
+
+// keepsText reports whether a chain's rules are needed as they are: chains that
+// Services share, and the one that is the kubelet's too.
+func keepsText(table, chain string) bool {
+	_, isPlace := placeOf(table, chain)
+	return isPlace || strings.HasPrefix(chain, prefixRange) || chain == chainFirewall
 }
 
 func owned(table, chain string) bool {

@@ -28,17 +28,20 @@ func Rules(w io.Writer, family cluster.Family, to kernelnat.State, options Optio
 		_, err := w.Write(input)
 		return err
 	}}
-	return s.sync(to, dialect{
+	_, err := s.sync(to, dialect{
 		family: family, bit: options.MasqueradeBit, randomFully: true,
 		nodePorts: &addresses{all: true}, localhost: family == cluster.IPv4, dropInvalid: true, serviceCIDRs: to.ServiceCIDRs,
 	})
+	return err
 }
 
 // sync takes the kernel from the state it has to the one it is to have. A Service
 // is dispatched to when its chains are whole, and its chains go when it is not
 // dispatched to any more, so at every moment each Service has either its old
 // rules or its new ones.
-func (s *session) sync(to kernelnat.State, d dialect) error {
+//
+// It returns how the dispatch rules are arranged.
+func (s *session) sync(to kernelnat.State, d dialect) (*trie, error) {
 	s.write(tableMangle, chain{name: chainCanary})
 	s.write(tableNAT, masqueradeChains(d.bit, d.randomFully)...)
 	keep := make(map[string]bool)
@@ -65,26 +68,41 @@ func (s *session) sync(to kernelnat.State, d dialect) error {
 	// leave the node for the ClusterIP.
 	_, live := s.have.table(tableFilter).chains[chainServices]
 	refusals := rules
-	rules[natServices] = append(rules[natServices], nodePortRules(d)...)
+	dispatch := newTrie(rules[natServices], nodePortRules(d), anyAddress(d.family))
 	rules[filterServices] = append(rules[filterServices], rangeRules(d)...)
 	if live {
 		s.refuse(refusals, rules)
-		s.dispatch(rules)
+		s.dispatch(dispatch, rules, keep)
 		s.filter(rules, d)
 	} else {
 		s.filter(rules, d)
-		s.dispatch(rules)
+		s.dispatch(dispatch, rules, keep)
 	}
 	if !to.Incomplete {
 		s.removeServiceChains(keep)
 	}
-	return s.flush()
+	return dispatch, s.flush()
 }
 
-func (s *session) dispatch(rules [places][]string) {
-	s.write(tableNAT, chain{chainServices, rules[natServices]}, chain{chainNodePorts, rules[natNodePorts]}, chain{name: chainCanary})
+// dispatch writes the chains that lead to those of Services, which are whole by
+// now. Each is right for its addresses at every moment: what it leads to comes
+// before it.
+func (s *session) dispatch(t *trie, rules [places][]string, keep map[string]bool) {
+	s.write(tableNAT, chain{chainNodePorts, rules[natNodePorts]}, chain{name: chainCanary})
+	write, _ := t.changes()
+	for _, c := range write {
+		keep[c.name] = true
+		s.write(tableNAT, c)
+	}
 	s.link(tableNAT)
 	s.commit()
+}
+
+func anyAddress(f cluster.Family) netip.Prefix {
+	if f == cluster.IPv4 {
+		return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	}
+	return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 }
 
 func (s *session) filter(rules [places][]string, d dialect) {

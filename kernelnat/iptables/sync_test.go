@@ -155,14 +155,15 @@ func TestConverges(t *testing.T) {
 		t.Logf("seed %d", seed)
 		r := rand.New(rand.NewPCG(seed, 0))
 		ctx, b := t.Context(), newBackend(t)
-		all := make([]plan.Service, 6)
+		// Enough of them for the dispatch chain to be split, and not to be.
+		all := make([]plan.Service, 40)
 		for i := range all {
 			all[i] = randomService(r, i)
 		}
 		h.do(t, func() error { return b.Sync(ctx, all) })
 		for step := range 24 {
 			var changes []kernelnat.Change
-			for _, i := range r.Perm(len(all))[:1+r.IntN(3)] {
+			for _, i := range r.Perm(len(all))[:1+r.IntN(20)] {
 				next := randomService(r, i)
 				changes = append(changes, kernelnat.Change{Old: all[i], New: next})
 				all[i] = next

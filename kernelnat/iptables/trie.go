@@ -1,0 +1,248 @@
+package iptables
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// trie arranges the rules of KUBE-SERVICES in nat so that a packet passes few of
+// them. Up to leafSize they are in that one chain, as kube-proxy has them. Beyond,
+// a chain holds jumps by the next four bits in which its addresses differ, so each
+// packet passes at most 16 rules for each such step and leafSize in the last. The
+// shape depends on the rules alone, not on the way that led to them.
+type trie struct {
+	root node
+	tail []string // the last rules of KUBE-SERVICES
+
+	// What is different since the last call of changes.
+	changed map[netip.Prefix]*node
+	removed map[netip.Prefix]bool
+}
+
+// leafSize is how many rules a chain holds before it is split.
+const leafSize = 32
+
+// node is one chain: a leaf with entries, or an inner one with children.
+type node struct {
+	slot     netip.Prefix // the addresses that lead here, as the jump to it says
+	count    int          // entries here and below
+	entries  []entry      // of a leaf, sorted
+	branch   int          // bits that all addresses of an inner node share, a multiple of 4
+	children []*node      // sorted by slot, which has branch+4 bits
+}
+
+// entry is a rule for packets to an address.
+type entry struct {
+	addr netip.Addr
+	rule string
+}
+
+func (e entry) compare(o entry) int {
+	return cmp.Or(e.addr.Compare(o.addr), strings.Compare(e.rule, o.rule))
+}
+
+// newTrie returns a trie of the rules, all of which count as changed.
+func newTrie(rules, tail []string, any netip.Prefix) *trie {
+	t := &trie{root: node{slot: any}, tail: tail, changed: make(map[netip.Prefix]*node), removed: make(map[netip.Prefix]bool)}
+	entries := make([]entry, len(rules))
+	for i, rule := range rules {
+		entries[i] = entry{destination(rule), rule}
+	}
+	slices.SortFunc(entries, entry.compare)
+	t.build(&t.root, entries)
+	return t
+}
+
+// destination is the address that a dispatch rule is for.
+func destination(rule string) netip.Addr {
+	_, rest, _ := strings.Cut(rule, "-d ")
+	text, _, _ := strings.Cut(rest, "/")
+	addr, _ := netip.ParseAddr(text) // invalid ones sort first and stay together
+	return addr
+}
+
+// build makes a node of sorted entries.
+func (t *trie) build(n *node, entries []entry) {
+	t.touch(n)
+	n.count, n.entries, n.children = len(entries), nil, nil
+	if len(entries) <= leafSize || entries[0].addr == entries[len(entries)-1].addr {
+		n.entries = entries
+		return
+	}
+	n.branch = shared4(entries[0].addr, entries[len(entries)-1].addr)
+	for len(entries) > 0 {
+		slot := netip.PrefixFrom(entries[0].addr, n.branch+4).Masked()
+		end := 0
+		for end < len(entries) && slot.Contains(entries[end].addr) {
+			end++
+		}
+		child := &node{slot: slot}
+		t.build(child, slices.Clip(entries[:end:end]))
+		n.children = append(n.children, child)
+		entries = entries[end:]
+	}
+}
+
+// shared4 is how many leading bits two addresses share, in steps of four.
+func shared4(a, b netip.Addr) int {
+	x, y := a.AsSlice(), b.AsSlice()
+	for i := range x {
+		switch d := x[i] ^ y[i]; {
+		case d == 0:
+		case d < 16:
+			return 8*i + 4
+		default:
+			return 8 * i
+		}
+	}
+	return 8 * len(x)
+}
+
+func (t *trie) touch(n *node) {
+	t.changed[n.slot] = n
+	delete(t.removed, n.slot)
+}
+
+// forget notes that the chains below a node are gone.
+func (t *trie) forget(n *node) {
+	for _, child := range n.children {
+		delete(t.changed, child.slot)
+		t.removed[child.slot] = true
+		t.forget(child)
+	}
+}
+
+// update takes rules out and puts rules in.
+func (t *trie) update(insert, remove []string) {
+	for _, rule := range remove {
+		t.remove(&t.root, entry{destination(rule), rule})
+	}
+	for _, rule := range insert {
+		t.insert(&t.root, entry{destination(rule), rule})
+	}
+}
+
+func (t *trie) insert(n *node, e entry) {
+	n.count++
+	if n.children == nil {
+		at, _ := slices.BinarySearchFunc(n.entries, e, entry.compare)
+		t.build(n, slices.Insert(slices.Clone(n.entries), at, e))
+		return
+	}
+	if common := shared4(n.any(), e.addr); common < n.branch {
+		// The jumps come too late for this address: one step before them.
+		below := &node{slot: netip.PrefixFrom(n.any(), common+4).Masked(), count: n.count - 1, branch: n.branch, children: n.children}
+		t.touch(below)
+		n.branch, n.children = common, []*node{below}
+		t.touch(n)
+	}
+	at, found := n.child(e.addr)
+	if !found {
+		n.children = slices.Insert(n.children, at, &node{slot: netip.PrefixFrom(e.addr, n.branch+4).Masked()})
+		t.touch(n)
+	}
+	t.insert(n.children[at], e)
+}
+
+// child returns where the child for an address is, or is to be.
+func (n *node) child(addr netip.Addr) (int, bool) {
+	slot := netip.PrefixFrom(addr, n.branch+4).Masked()
+	return slices.BinarySearchFunc(n.children, slot, func(c *node, s netip.Prefix) int { return c.slot.Addr().Compare(s.Addr()) })
+}
+
+// any returns an address of a node that is not empty.
+func (n *node) any() netip.Addr {
+	for n.children != nil {
+		n = n.children[0]
+	}
+	return n.entries[0].addr
+}
+
+// remove reports whether the entry was there.
+func (t *trie) remove(n *node, e entry) bool {
+	if n.children == nil {
+		at, found := slices.BinarySearchFunc(n.entries, e, entry.compare)
+		if found {
+			t.build(n, slices.Delete(slices.Clone(n.entries), at, at+1))
+		}
+		return found
+	}
+	at, found := n.child(e.addr)
+	if !found || !t.remove(n.children[at], e) {
+		return false
+	}
+	if n.count--; n.count <= leafSize {
+		entries := n.all(nil)
+		t.forget(n)
+		t.build(n, entries)
+		return true
+	}
+	if child := n.children[at]; child.count == 0 {
+		delete(t.changed, child.slot)
+		t.removed[child.slot] = true
+		n.children = slices.Delete(n.children, at, at+1)
+		t.touch(n)
+	}
+	if len(n.children) == 1 {
+		only := n.children[0]
+		delete(t.changed, only.slot)
+		t.removed[only.slot] = true
+		n.entries, n.branch, n.children = only.entries, only.branch, only.children
+		t.touch(n)
+	}
+	return true
+}
+
+func (n *node) all(entries []entry) []entry {
+	entries = append(entries, n.entries...)
+	for _, child := range n.children {
+		entries = child.all(entries)
+	}
+	return entries
+}
+
+// changes returns the chains to write, those first that others lead to, and the
+// ones that nothing leads to any more.
+func (t *trie) changes() (write []chain, remove []string) {
+	nodes := make([]*node, 0, len(t.changed))
+	for _, n := range t.changed {
+		nodes = append(nodes, n)
+	}
+	slices.SortFunc(nodes, func(a, b *node) int {
+		return cmp.Or(cmp.Compare(b.slot.Bits(), a.slot.Bits()), a.slot.Addr().Compare(b.slot.Addr()))
+	})
+	for _, n := range nodes {
+		write = append(write, t.chain(n))
+	}
+	for slot := range t.removed {
+		remove = append(remove, chainOf(slot))
+	}
+	slices.Sort(remove)
+	clear(t.changed)
+	clear(t.removed)
+	return write, remove
+}
+
+// chainOf names the chain for a range of addresses.
+func chainOf(slot netip.Prefix) string {
+	if slot.Bits() == 0 {
+		return chainServices
+	}
+	return prefixRange + hash(slot.String())
+}
+
+func (t *trie) chain(n *node) chain {
+	c := chain{name: chainOf(n.slot)}
+	for _, e := range n.entries {
+		c.add(e.rule)
+	}
+	for _, child := range n.children {
+		c.add("-d " + child.slot.String() + " " + comment("services in "+child.slot.String()) + " -j " + chainOf(child.slot))
+	}
+	if n == &t.root {
+		c.rules = append(c.rules, t.tail...)
+	}
+	return c
+}
