@@ -12,6 +12,7 @@ package cluster
 import (
 	"net/netip"
 	"strings"
+	"time"
 )
 
 // ServiceName identifies a Service. It is comparable, so it serves as map key.
@@ -47,6 +48,9 @@ const (
 type Service struct {
 	Name ServiceName
 	Kind Kind
+	// Created decides between Services that ask for one frontend: the older has
+	// it. Zero if it is not known.
+	Created time.Time
 	// ClusterIPs holds at most one address of each family, the primary first.
 	// It is empty for the other kinds, and for a Service whose address could
 	// not be allocated.

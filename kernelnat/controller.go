@@ -57,6 +57,8 @@ type Controller struct {
 	queue *queue
 
 	// Used by Run alone.
+	claims   *claims
+	refused  map[cluster.ServiceName][]refusal
 	plans    map[cluster.ServiceName]plan.Service // what the kernel is to hold
 	dirty    bool                                 // the kernel's state is unknown
 	leftover bool                                 // it may hold Services that are not known
@@ -72,6 +74,8 @@ func New(options Options, backend Backend, log Logger) *Controller {
 		backend: backend,
 		log:     log,
 		queue:   newQueue(options.NodeName),
+		claims:  newClaims(),
+		refused: make(map[cluster.ServiceName][]refusal),
 		plans:   make(map[cluster.ServiceName]plan.Service),
 		dirty:   true,
 	}
@@ -210,11 +214,30 @@ func (c *Controller) forget() error {
 // rest of it is another than before.
 func (c *Controller) takeChanges(store *cluster.Store) (changes []Change, state State, resync bool) {
 	t := c.queue.take(store)
-	for _, name := range slices.SortedFunc(maps.Keys(t.services), cluster.ServiceName.Compare) {
-		next := plan.Service{Name: name}
-		if service := t.services[name]; service != nil {
-			next = plan.Compute(service, c.options.Family, t.state.Node, c.options.Plan)
+	if t.resync {
+		c.claims.ranges = t.state.ServiceCIDRs
+	}
+	wanted := make(map[cluster.ServiceName]plan.Service, len(t.services))
+	for name, claim := range c.claims.wanted {
+		if t.resync {
+			wanted[name] = claim.plan
 		}
+	}
+	for name, service := range t.services {
+		p, created := plan.Service{Name: name}, time.Time{}
+		if service != nil {
+			p, created = plan.Compute(service, c.options.Family, t.state.Node, c.options.Plan), service.Created
+		}
+		wanted[name] = p
+		for _, other := range c.claims.set(name, created, p) {
+			if _, changed := t.services[other]; !changed {
+				wanted[other] = c.claims.wanted[other].plan
+			}
+		}
+	}
+	for _, name := range slices.SortedFunc(maps.Keys(wanted), cluster.ServiceName.Compare) {
+		next, refused := c.claims.grant(wanted[name])
+		c.reportRefused(name, refused)
 		old, known := c.plans[name]
 		if !known {
 			old = plan.Service{Name: name}
@@ -261,6 +284,22 @@ func (c *Controller) reportRepair(written []string) {
 		more = fmt.Sprintf(" and %d more", n)
 	}
 	c.log.Errorf("%s: somebody else had changed our rules; repaired: %s%s", c.options.Family, strings.Join(shown, "; "), more)
+}
+
+// reportRefused tells, once, which frontends a Service does not get.
+func (c *Controller) reportRefused(name cluster.ServiceName, refused []refusal) {
+	if slices.Equal(refused, c.refused[name]) {
+		return
+	}
+	conflicts.WithLabelValues(c.options.Family.String()).Add(float64(len(refused) - len(c.refused[name])))
+	for _, r := range refused {
+		if !slices.Contains(c.refused[name], r) {
+			c.log.Errorf("Service %s: %s", name, r)
+		}
+	}
+	if delete(c.refused, name); len(refused) > 0 {
+		c.refused[name] = refused
+	}
 }
 
 // maxShown is how many repairs one line of the log names.

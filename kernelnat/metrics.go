@@ -34,6 +34,10 @@ var (
 		Namespace: "kernelnat", Name: "repairs_total",
 		Help: "Chains and rules that somebody else had changed or removed, and that were written again.",
 	}, byFamily)
+	conflicts = promauto.NewGaugeVec(prometheus.GaugeOpts{
+		Namespace: "kernelnat", Name: "refused_frontends",
+		Help: "External and load balancer addresses and NodePorts that Services ask for and do not get.",
+	}, byFamily)
 	servicesPlanned = promauto.NewGaugeVec(prometheus.GaugeOpts{
 		Namespace: "kernelnat", Name: "services",
 		Help: "Services that have rules.",

@@ -24,7 +24,7 @@ const serviceProxyName = "service.kubernetes.io/service-proxy-name"
 // Service converts a Service, without endpoints (see cluster.New). A Service of
 // type ClusterIP may come out without ClusterIPs: they are not allocated yet.
 func Service(s *corev1.Service) (cluster.Service, error) {
-	out := cluster.Service{Name: cluster.ServiceName{Namespace: s.Namespace, Name: s.Name}}
+	out := cluster.Service{Name: cluster.ServiceName{Namespace: s.Namespace, Name: s.Name}, Created: s.CreationTimestamp.Time}
 	errs := checkName("metadata.name", s.Name)
 	errs = append(errs, checkName("metadata.namespace", s.Namespace)...)
 

@@ -1,0 +1,158 @@
+package kernelnat
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat/plan"
+)
+
+// claims settles which Service has a frontend that several ask for. ClusterIPs
+// have one owner each; external and load balancer addresses and NodePorts are
+// chosen by people. The oldest Service has it, then the one whose name sorts
+// first, so that all nodes agree.
+type claims struct {
+	ranges []netip.Prefix // of ClusterIPs, in which no other address is taken
+	wanted map[cluster.ServiceName]claim
+	asked  map[frontend][]cluster.ServiceName // in the order of precedence
+}
+
+// claim is what one Service asks for.
+type claim struct {
+	created time.Time
+	plan    plan.Service
+}
+
+// frontend is an address and port that packets are sent to; a NodePort is at the
+// unspecified address.
+type frontend struct {
+	protocol cluster.Protocol
+	at       netip.AddrPort
+}
+
+// String returns "203.0.113.7:80/TCP", or "NodePort 30080/TCP".
+func (f frontend) String() string {
+	if f.at.Addr().IsUnspecified() {
+		return fmt.Sprintf("NodePort %d/%s", f.at.Port(), f.protocol)
+	}
+	return fmt.Sprintf("%s/%s", f.at, f.protocol)
+}
+
+func newClaims() *claims {
+	return &claims{wanted: make(map[cluster.ServiceName]claim), asked: make(map[frontend][]cluster.ServiceName)}
+}
+
+// set replaces what a Service asks for and returns the other Services to which
+// that makes a difference.
+func (c *claims) set(name cluster.ServiceName, created time.Time, p plan.Service) (others []cluster.ServiceName) {
+	old := c.wanted[name]
+	if delete(c.wanted, name); slices.ContainsFunc(p.Ports, func(p plan.Port) bool { return p.External.Any() }) {
+		c.wanted[name] = claim{created, p}
+	}
+	for f := range frontendsOf(old.plan) {
+		c.asked[f] = slices.DeleteFunc(c.asked[f], func(n cluster.ServiceName) bool { return n == name })
+		others = append(others, c.asked[f]...)
+		if len(c.asked[f]) == 0 {
+			delete(c.asked, f)
+		}
+	}
+	for f := range frontendsOf(p) {
+		others = append(others, c.asked[f]...)
+		at, _ := slices.BinarySearchFunc(c.asked[f], name, c.compare)
+		c.asked[f] = slices.Insert(c.asked[f], at, name)
+	}
+	slices.SortFunc(others, cluster.ServiceName.Compare)
+	return slices.Compact(others)
+}
+
+// compare puts the older Service first, and those of unknown age last.
+func (c *claims) compare(a, b cluster.ServiceName) int {
+	x, y := c.wanted[a].created, c.wanted[b].created
+	if x.IsZero() != y.IsZero() {
+		return cmp.Compare(b2i(x.IsZero()), b2i(y.IsZero()))
+	}
+	return cmp.Or(x.Compare(y), a.Compare(b))
+}
+
+func b2i(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func frontendsOf(p plan.Service) map[frontend]bool {
+	out := make(map[frontend]bool)
+	for _, port := range p.Ports {
+		e := &port.External
+		for _, ip := range slices.Concat(e.IPs, e.LoadBalancers) {
+			out[frontend{port.Protocol, netip.AddrPortFrom(ip, port.Frontend.Port())}] = true
+		}
+		if e.NodePort != 0 {
+			out[nodePort(port.Frontend.Addr(), port.Protocol, e.NodePort)] = true
+		}
+	}
+	return out
+}
+
+func nodePort(like netip.Addr, protocol cluster.Protocol, port uint16) frontend {
+	unspecified := netip.IPv4Unspecified()
+	if like.Is6() {
+		unspecified = netip.IPv6Unspecified()
+	}
+	return frontend{protocol, netip.AddrPortFrom(unspecified, port)}
+}
+
+// refusal is a frontend that a Service does not get.
+type refusal struct {
+	frontend frontend
+	holder   cluster.ServiceName // whose it is; zero: it is in the range of ClusterIPs
+}
+
+// String says why, for a log.
+func (r refusal) String() string {
+	if r.holder == (cluster.ServiceName{}) {
+		return fmt.Sprintf("%s is in the range of ClusterIPs: choose an address outside it", r.frontend)
+	}
+	return fmt.Sprintf("%s belongs to Service %s, which is older: choose another", r.frontend, r.holder)
+}
+
+// grant returns the plan of a Service without the frontends that it does not get.
+func (c *claims) grant(p plan.Service) (plan.Service, []refusal) {
+	if _, any := c.wanted[p.Name]; !any {
+		return p, nil
+	}
+	var refused []refusal
+	lost := func(f frontend) bool {
+		r := refusal{frontend: f}
+		taken := slices.ContainsFunc(c.ranges, func(r netip.Prefix) bool { return r.Contains(f.at.Addr()) })
+		if holder := c.asked[f][0]; !taken && holder != p.Name {
+			r.holder, taken = holder, true
+		}
+		if taken {
+			refused = append(refused, r)
+		}
+		return taken
+	}
+	out := plan.Service{Name: p.Name, HealthCheckNodePort: p.HealthCheckNodePort, Ports: slices.Clone(p.Ports)}
+	for i := range out.Ports {
+		port := &out.Ports[i]
+		e := &port.External
+		lostIP := func(ip netip.Addr) bool {
+			return lost(frontend{port.Protocol, netip.AddrPortFrom(ip, port.Frontend.Port())})
+		}
+		e.IPs = slices.DeleteFunc(slices.Clone(e.IPs), lostIP)
+		e.LoadBalancers = slices.DeleteFunc(slices.Clone(e.LoadBalancers), lostIP)
+		if e.NodePort != 0 && lost(nodePort(port.Frontend.Addr(), port.Protocol, e.NodePort)) {
+			e.NodePort = 0
+		}
+		if !e.Any() {
+			*e = plan.External{}
+		}
+	}
+	return out, refused
+}
