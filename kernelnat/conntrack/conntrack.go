@@ -1,11 +1,12 @@
-// Package conntrack has the kernel forget UDP flows that point at endpoints
-// which no longer serve.
+// Package conntrack has the kernel forget UDP and SCTP flows that point at
+// endpoints which no longer serve.
 //
 // The kernel translates a flow as it did its first packet for as long as packets
-// keep coming. A TCP client notices when its endpoint goes and connects anew; a
-// UDP client goes on sending into the void, and one that sent before the Service
-// had endpoints keeps going past the NAT. Such flows are deleted, so that their
-// next packet is translated afresh. TCP flows are never touched.
+// keep coming. A TCP client notices when its endpoint goes and connects anew, from
+// another port; a UDP client goes on sending into the void, one that sent before
+// the Service had endpoints keeps going past the NAT, and SCTP clients mostly keep
+// their port too. Such flows are deleted, so that their next packet is translated
+// afresh. TCP flows are never touched.
 //
 // It needs CAP_NET_ADMIN and the nf_conntrack netlink interface.
 package conntrack
@@ -22,11 +23,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Stale collects the UDP frontends of one IP family whose flows are to be looked
+// Stale collects the UDP and SCTP frontends of one IP family whose flows are to be looked
 // at, each with the endpoints that flows may go on using. The zero value is empty.
 type Stale struct {
-	serving map[netip.AddrPort][]netip.AddrPort
+	serving map[frontend][]netip.AddrPort
 	unknown []netip.Prefix // any other frontend in these ranges has no endpoint
+}
+
+// frontend is where clients send to. A NodePort is at the unspecified address,
+// which stands for every address of this node.
+type frontend struct {
+	protocol cluster.Protocol
+	at       netip.AddrPort
 }
 
 // Changed adds the frontends that lose an endpoint, get their first one or go,
@@ -68,29 +76,28 @@ func (s *Stale) All(services []plan.Service, ranges []netip.Prefix) {
 // Empty reports whether there is nothing to look at.
 func (s *Stale) Empty() bool { return len(s.serving)+len(s.unknown) == 0 }
 
-func (s *Stale) add(frontend netip.AddrPort, serving []netip.AddrPort) {
+func (s *Stale) add(f frontend, serving []netip.AddrPort) {
 	if s.serving == nil {
-		s.serving = make(map[netip.AddrPort][]netip.AddrPort)
+		s.serving = make(map[frontend][]netip.AddrPort)
 	}
-	s.serving[frontend] = serving
+	s.serving[f] = serving
 }
 
-// frontends returns the UDP frontends of a plan with all endpoints that may
-// serve existing flows. A NodePort is at the unspecified address, which stands
-// for every address of this node.
-func frontends(service plan.Service) map[netip.AddrPort][]netip.AddrPort {
-	out := make(map[netip.AddrPort][]netip.AddrPort)
+// frontends returns the UDP and SCTP frontends of a plan with all endpoints that
+// may serve existing flows.
+func frontends(service plan.Service) map[frontend][]netip.AddrPort {
+	out := make(map[frontend][]netip.AddrPort)
 	for _, p := range service.Ports {
-		if p.Protocol != cluster.UDP {
+		if p.Protocol == cluster.TCP {
 			continue
 		}
 		serving := slices.Concat(p.Endpoints, p.LocalEndpoints, p.Draining)
-		out[p.Frontend] = serving
+		out[frontend{p.Protocol, p.Frontend}] = serving
 		for _, ip := range slices.Concat(p.External.IPs, p.External.LoadBalancers) {
-			out[netip.AddrPortFrom(ip, p.Frontend.Port())] = serving
+			out[frontend{p.Protocol, netip.AddrPortFrom(ip, p.Frontend.Port())}] = serving
 		}
 		if p.External.NodePort != 0 {
-			out[anyNode(p.Frontend.Addr(), p.External.NodePort)] = serving
+			out[frontend{p.Protocol, anyNode(p.Frontend.Addr(), p.External.NodePort)}] = serving
 		}
 	}
 	return out
@@ -160,16 +167,17 @@ type filter struct {
 // MatchConntrackFlow reports whether a flow is stale: it is for one of the
 // frontends, and the address its replies come from is none that serves it.
 func (f filter) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
-	if flow.Forward.Protocol != unix.IPPROTO_UDP {
+	protocol := cluster.Protocol(flow.Forward.Protocol)
+	if protocol != cluster.UDP && protocol != cluster.SCTP {
 		return false
 	}
-	frontend := addrPort(flow.Forward.DstIP, flow.Forward.DstPort)
-	serving, ok := f.serving[frontend]
-	if !ok && f.own[frontend.Addr()] {
-		serving, ok = f.serving[anyNode(frontend.Addr(), frontend.Port())]
+	to := addrPort(flow.Forward.DstIP, flow.Forward.DstPort)
+	serving, ok := f.serving[frontend{protocol, to}]
+	if !ok && f.own[to.Addr()] {
+		serving, ok = f.serving[frontend{protocol, anyNode(to.Addr(), to.Port())}]
 	}
 	if !ok {
-		return slices.ContainsFunc(f.unknown, func(r netip.Prefix) bool { return r.Contains(frontend.Addr()) })
+		return slices.ContainsFunc(f.unknown, func(r netip.Prefix) bool { return r.Contains(to.Addr()) })
 	}
 	replier := addrPort(flow.Reverse.SrcIP, flow.Reverse.SrcPort)
 	return !slices.Contains(serving, replier)

@@ -11,14 +11,14 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-const frontend = "10.43.0.10:53"
+const dnsIP = "10.43.0.10:53"
 
 func dns(endpoints ...string) plan.Service {
 	return service("dns", cluster.UDP, endpoints...)
 }
 
 func service(name string, protocol cluster.Protocol, endpoints ...string) plan.Service {
-	port := plan.Port{Protocol: protocol, Frontend: netip.MustParseAddrPort(frontend), Verdict: plan.Forward}
+	port := plan.Port{Protocol: protocol, Frontend: netip.MustParseAddrPort(dnsIP), Verdict: plan.Forward}
 	for _, e := range endpoints {
 		port.Endpoints = append(port.Endpoints, netip.MustParseAddrPort(e))
 	}
@@ -42,35 +42,36 @@ func TestChanged(t *testing.T) {
 		// want maps the frontends looked at to the endpoints that stay.
 		want map[string][]string
 	}{
-		{"endpoint goes", []plan.Change{{Old: dns(a, b), New: dns(b)}}, map[string][]string{frontend: {b}}},
+		{"endpoint goes", []plan.Change{{Old: dns(a, b), New: dns(b)}}, map[string][]string{dnsIP: {b}}},
 		{"endpoint comes", []plan.Change{{Old: dns(a), New: dns(a, b)}}, nil},
-		{"first endpoint comes", []plan.Change{{Old: dns(), New: dns(a)}}, map[string][]string{frontend: {a}}},
-		{"last endpoint goes", []plan.Change{{Old: dns(a), New: dns()}}, map[string][]string{frontend: nil}},
-		{"Service comes", []plan.Change{{Old: none("dns"), New: dns(a)}}, map[string][]string{frontend: {a}}},
-		{"Service goes", []plan.Change{{Old: dns(a), New: none("dns")}}, map[string][]string{frontend: nil}},
+		{"first endpoint comes", []plan.Change{{Old: dns(), New: dns(a)}}, map[string][]string{dnsIP: {a}}},
+		{"last endpoint goes", []plan.Change{{Old: dns(a), New: dns()}}, map[string][]string{dnsIP: nil}},
+		{"Service comes", []plan.Change{{Old: none("dns"), New: dns(a)}}, map[string][]string{dnsIP: {a}}},
+		{"Service goes", []plan.Change{{Old: dns(a), New: none("dns")}}, map[string][]string{dnsIP: nil}},
 		{"endpoint drains", []plan.Change{{Old: dns(a, b), New: draining(dns(b), a)}}, nil},
-		{"drained endpoint goes", []plan.Change{{Old: draining(dns(b), a), New: dns(b)}}, map[string][]string{frontend: {b}}},
+		{"drained endpoint goes", []plan.Change{{Old: draining(dns(b), a), New: dns(b)}}, map[string][]string{dnsIP: {b}}},
 		{"TCP", []plan.Change{{Old: service("web", cluster.TCP, a), New: service("web", cluster.TCP)}}, nil},
+		{"SCTP", []plan.Change{{Old: service("sctp", cluster.SCTP, a), New: service("sctp", cluster.SCTP, b)}}, map[string][]string{dnsIP: {b}}},
 		{"address moves to a Service that sorts before", []plan.Change{
 			{Old: none("a"), New: service("a", cluster.UDP, b)},
 			{Old: dns(a), New: none("dns")},
-		}, map[string][]string{frontend: {b}}},
+		}, map[string][]string{dnsIP: {b}}},
 		{"address moves to a Service that sorts after", []plan.Change{
 			{Old: dns(a), New: none("dns")},
 			{Old: none("z"), New: service("z", cluster.UDP, b)},
-		}, map[string][]string{frontend: {b}}},
+		}, map[string][]string{dnsIP: {b}}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var s Stale
 			s.Changed(tt.changes)
 			got := map[string][]string{}
-			for frontend, serving := range s.serving {
+			for f, serving := range s.serving {
 				var list []string
 				for _, e := range serving {
 					list = append(list, e.String())
 				}
-				got[frontend.String()] = list
+				got[f.at.String()] = list
 			}
 			if tt.want == nil {
 				tt.want = map[string][]string{}
@@ -90,10 +91,10 @@ func TestChangedAddsToWhatIsPending(t *testing.T) {
 	var s Stale
 	s.Changed([]plan.Change{{Old: dns("10.42.0.1:53", "10.42.0.2:53"), New: dns("10.42.0.2:53")}})
 	s.Changed([]plan.Change{{Old: dns("10.42.0.2:53"), New: dns("10.42.0.2:53", "10.42.0.3:53")}})
-	if !(filter{&s, nil}).MatchConntrackFlow(flow(17, frontend, "10.42.0.1:53")) {
+	if !(filter{&s, nil}).MatchConntrackFlow(flow(17, dnsIP, "10.42.0.1:53")) {
 		t.Error("the flow to the endpoint that went is no longer stale")
 	}
-	if (filter{&s, nil}).MatchConntrackFlow(flow(17, frontend, "10.42.0.3:53")) {
+	if (filter{&s, nil}).MatchConntrackFlow(flow(17, dnsIP, "10.42.0.3:53")) {
 		t.Error("a flow to the new endpoint counts as stale")
 	}
 }
@@ -113,12 +114,13 @@ func TestMatchConntrackFlow(t *testing.T) {
 		flow *netlink.ConntrackFlow
 		want bool
 	}{
-		{"to a serving endpoint", flow(17, frontend, "10.42.0.1:53"), false},
-		{"to a draining endpoint", flow(17, frontend, "10.42.0.2:53"), false},
-		{"to one that went", flow(17, frontend, "10.42.0.9:53"), true},
-		{"to another port of a serving endpoint", flow(17, frontend, "10.42.0.1:54"), true},
-		{"not translated", flow(17, frontend, frontend), true},
-		{"TCP", flow(6, frontend, "10.42.0.9:53"), false},
+		{"to a serving endpoint", flow(17, dnsIP, "10.42.0.1:53"), false},
+		{"to a draining endpoint", flow(17, dnsIP, "10.42.0.2:53"), false},
+		{"to one that went", flow(17, dnsIP, "10.42.0.9:53"), true},
+		{"to another port of a serving endpoint", flow(17, dnsIP, "10.42.0.1:54"), true},
+		{"not translated", flow(17, dnsIP, dnsIP), true},
+		{"TCP", flow(6, dnsIP, "10.42.0.9:53"), false},
+		{"SCTP, which is another frontend", flow(132, dnsIP, "10.42.0.9:53"), false},
 		{"another port of the address", flow(17, "10.43.0.10:54", "10.42.0.9:53"), false},
 		{"somebody else's", flow(17, "192.0.2.1:53", "192.0.2.1:53"), false},
 	}
@@ -141,7 +143,7 @@ func TestExternalFrontends(t *testing.T) {
 	s.Changed([]plan.Change{{Old: service, New: dns()}})
 	own := map[netip.Addr]bool{netip.MustParseAddr("192.0.2.1"): true}
 	for to, want := range map[string]bool{
-		frontend: true, "198.51.100.1:53": true, "203.0.113.7:53": true,
+		dnsIP: true, "198.51.100.1:53": true, "203.0.113.7:53": true,
 		"192.0.2.1:30053": true, "192.0.2.9:30053": false, "198.51.100.1:30053": false, "192.0.2.1:53": false,
 	} {
 		if got := (filter{&s, own}).MatchConntrackFlow(flow(17, to, "10.42.0.1:53")); got != want {
