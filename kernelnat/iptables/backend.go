@@ -95,15 +95,15 @@ func (b *Backend) sync(ctx context.Context, state kernelnat.State) ([]string, er
 		}
 		return nil, err
 	}
-	s := b.session(ctx, have)
 	d, err := b.dialect(state)
-	if err == nil {
-		b.dispatch, err = s.sync(state, d)
-	}
-	if err == nil {
-		err = b.leaveOther(ctx, state)
-	}
 	if err != nil {
+		return nil, err
+	}
+	s := b.session(ctx, have)
+	if b.dispatch, err = s.sync(state, d); err != nil {
+		return s.written, b.quarantine(ctx, state, d, err)
+	}
+	if err = b.leaveOther(ctx, state); err != nil {
 		return s.written, err
 	}
 	if errForeign == nil {

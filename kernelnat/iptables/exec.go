@@ -112,12 +112,44 @@ func explainRestore(stderr string, input []byte) error {
 			"another iptables command, kube-proxy, the kubelet or a firewall service; see fuser /run/xtables.lock", lockSeconds)
 	}
 	err := explainSave(stderr)
-	if m := atLine.FindStringSubmatch(stderr); m != nil {
-		if line, convErr := strconv.Atoi(m[1]); convErr == nil {
-			err = fmt.Errorf("%w\n%s", err, excerpt(input, line))
+	m := atLine.FindStringSubmatch(stderr)
+	if m == nil {
+		return err
+	}
+	line, convErr := strconv.Atoi(m[1])
+	if convErr != nil {
+		return err
+	}
+	r := &rejection{error: fmt.Errorf("%w\n%s", err, excerpt(input, line))}
+	if _, after, found := strings.Cut(lineOf(input, line), "-A "); found {
+		r.chain, r.rule, _ = strings.Cut(after, " ")
+	}
+	// What the kernel itself rejects is told at the end of the transaction.
+	if m := inChain.FindStringSubmatch(stderr); m != nil {
+		r.chain = m[1]
+	}
+	return r
+}
+
+// rejection is an error about one line of the input.
+type rejection struct {
+	error
+	chain, rule string // that the line is about, if it adds a rule
+}
+
+func (r *rejection) Unwrap() error { return r.error }
+
+// inChain matches what iptables-nft-restore says of a rule that the kernel rejects.
+var inChain = regexp.MustCompile(`rule in chain (KUBE-\S+)`)
+
+// lineOf returns a line of the input, without its end.
+func lineOf(input []byte, number int) string {
+	for text := range bytes.Lines(input) {
+		if number--; number == 0 {
+			return strings.TrimSuffix(string(text), "\n")
 		}
 	}
-	return err
+	return ""
 }
 
 // excerpt returns the lines around one of the input, numbered.

@@ -209,9 +209,9 @@ func TestRestoreFailsHalfWay(t *testing.T) {
 	before := dispatch()
 	next := services(200, 1, 11)
 	path := os.Getenv("PATH")
-	// The real tool gets the first two transactions; the next has a line that
-	// is none.
-	h.replaceRestore(t, `awk '/^\*/ && ++n == 3 {print; print "-A NOPE -j NOPE"; exit} {print}' | $REAL "$@"`)
+	// The real tool gets the first two transactions.
+	h.replaceRestore(t, `cat > $DIR/in; awk '/^\*/ && ++n == 3 {exit} {print}' $DIR/in | $REAL "$@"
+[ $(grep -c '^\*' $DIR/in) -lt 3 ] || { echo "killed" >&2; exit 1; }`)
 	h.syncServicesFails(t, ctx, next)
 	diff(t, before, dispatch())
 	if saved := h.run(t, "iptables-save", "-t", "nat"); !strings.Contains(saved, "10.42.10.0:5000") {
@@ -222,6 +222,37 @@ func TestRestoreFailsHalfWay(t *testing.T) {
 	fresh := newHost(t, nft)
 	fresh.do(t, func() error { return newBackend(t).Sync(ctx, next) })
 	diff(t, fresh.saved(t), h.saved(t))
+}
+
+// A Service whose rules are rejected keeps those that it had, and keeps nobody
+// from theirs.
+func TestRejectedServiceIsQuarantined(t *testing.T) {
+	eachVariant(t, func(t *testing.T, h *host) {
+		ctx := t.Context()
+		page, sticky, other := pageService(), pageService(), pageService()
+		sticky.Name.Name, sticky.Ports[0].Frontend = "sticky", addrPorts("10.43.0.9:80")[0]
+		other.Name.Name, other.Ports[0].Frontend = "other", addrPorts("10.43.0.10:80")[0]
+		h.do(t, func() error { return newBackend(t).Sync(ctx, []plan.Service{page, sticky}) })
+		before := h.run(t, "iptables", "-t", "nat", "-S", prefixService+hash("testing/sticky", "tcp"))
+
+		// As on a kernel without xt_recent.
+		h.replaceRestore(t, `cat > $DIR/in; line=$(grep -n -m 1 -e '-m recent' $DIR/in | cut -d: -f1)
+[ -z "$line" ] || { echo "iptables-restore: line $line failed" >&2; exit 1; }; $REAL "$@" < $DIR/in`)
+		sticky.Ports[0].AffinitySeconds = 10
+		page.Ports[0].Endpoints = page.Ports[0].Endpoints[1:]
+		err := h.Do(func() error { return newBackend(t).Sync(ctx, []plan.Service{page, sticky, other}) })
+		if err == nil || !strings.Contains(err.Error(), "Service testing/sticky: its rules are rejected, so it keeps those that it had") {
+			t.Errorf("error %v", err)
+		}
+		saved := h.run(t, "iptables-save", "-t", "nat")
+		if !strings.Contains(saved, "testing/other cluster IP") || strings.Contains(saved, `"testing/echo-server-clusterip -> 10.42.0.49:5678"`) {
+			t.Errorf("the others do not have their rules:\n%s", saved)
+		}
+		if !strings.Contains(saved, "-d 10.43.0.9/32") {
+			t.Errorf("it is not dispatched to any more:\n%s", saved)
+		}
+		diff(t, before, h.run(t, "iptables", "-t", "nat", "-S", prefixService+hash("testing/sticky", "tcp")))
+	})
 }
 
 func TestLockHeld(t *testing.T) {
