@@ -69,7 +69,7 @@ func (q *queue) setNode(n *cluster.Node) {
 	if q.leaving = n != nil && n.Leaving; n != nil {
 		next = plan.NodeOf(n)
 	}
-	if next.Zone != q.node.Zone || !slices.Equal(next.Addresses, q.node.Addresses) {
+	if next.Zone != q.node.Zone || !slices.Equal(next.Addresses, q.node.Addresses) || !slices.Equal(next.PodCIDRs, q.node.PodCIDRs) {
 		q.node, q.replan, q.resync = next, true, true
 	}
 }

@@ -99,7 +99,9 @@ func (s *suite) masquerade() {
 			fromInside, fromOutside netip.Addr
 		}{
 			{"nobody", plan.Masquerade{}, inside, outside},
-			{"clients outside", plan.Masquerade{Outside: podNetwork(family)}, inside, node},
+			{"clients outside", plan.Masquerade{Outside: plan.Clients{Range: podNetwork(family)}}, inside, node},
+			{"who does not come in over the pods' bridge", plan.Masquerade{Outside: plan.Clients{Interface: nattest.Bridge}}, inside, node},
+			{"who does not come in over one of such interfaces", plan.Masquerade{Outside: plan.Clients{Interface: nattest.Bridge[:2] + "+"}}, inside, node},
 			{"everybody", plan.Masquerade{All: true}, node, node},
 		} {
 			port := s.port(cluster.TCP, 80, family, s.pods[0])

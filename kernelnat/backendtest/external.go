@@ -23,7 +23,7 @@ func (s *suite) external(family cluster.Family, e plan.External, anywhere, local
 	for _, protocol := range []cluster.Protocol{cluster.TCP, cluster.UDP} {
 		p := s.port(protocol, 80, family, anywhere...)
 		p.LocalEndpoints = s.port(protocol, 80, family, local...).Endpoints
-		p.External, p.Masquerade = e, plan.Masquerade{Outside: podNetwork(family)}
+		p.External, p.Masquerade = e, plan.Masquerade{Outside: plan.Clients{Range: podNetwork(family)}}
 		if len(anywhere) == 0 {
 			p.Verdict = plan.Reject
 		}
@@ -59,7 +59,7 @@ func (s *suite) frontends(family cluster.Family) []netip.AddrPort {
 // seen as the node.
 func (s *suite) externalCluster() {
 	s.families(func(s *suite, family cluster.Family) {
-		s.sync(s.external(family, plan.External{Verdict: plan.Forward, Pods: podNetwork(family)}, s.pods, nil))
+		s.sync(s.external(family, plan.External{Verdict: plan.Forward, Pods: plan.Clients{Range: podNetwork(family)}}, s.pods, nil))
 		for _, to := range s.frontends(family) {
 			for _, from := range []*nattest.Host{s.node.Outside, s.client, s.node.Host} {
 				for _, network := range []string{"tcp", "udp"} {
@@ -77,7 +77,7 @@ func (s *suite) externalCluster() {
 // node only; one on this node reaches all.
 func (s *suite) externalLocal() {
 	s.families(func(s *suite, family cluster.Family) {
-		e := plan.External{Verdict: plan.Forward, Local: true, Pods: podNetwork(family)}
+		e := plan.External{Verdict: plan.Forward, Local: true, Pods: plan.Clients{Range: podNetwork(family)}}
 		here, elsewhere := s.pods[:1], s.pods[1:2]
 		s.sync(s.external(family, e, elsewhere, here))
 		for _, to := range s.frontends(family) {

@@ -36,10 +36,10 @@ func (p *portRendering) external() {
 func (p *portRendering) frontend(ip netip.Addr, kind, chain string) {
 	to := netip.AddrPortFrom(ip, p.Frontend.Port())
 	if v := p.External.Verdict; v != plan.Reject {
-		p.out.add(natServices, p.match(to, kind)+" -j "+chain)
+		p.out.add(natServices, p.match(to, kind, nobody)+" -j "+chain)
 	}
 	if v := p.External.Verdict; v != plan.Forward {
-		p.out.add(filterExternal, p.match(to, reason(v))+p.refusal(v))
+		p.out.add(filterExternal, p.match(to, reason(v), nobody)+p.refusal(v))
 	}
 }
 
@@ -65,8 +65,12 @@ func (p *portRendering) externalChain() {
 		// The endpoint may be on another node, which would answer past this one.
 		c.add(say("masquerade traffic for %s external destinations") + " -j " + chainMarkMasq)
 	} else {
-		if pods := p.External.Pods; pods.IsValid() {
-			c.add("-s " + pods.String() + " " + say("pod traffic for %s external destinations") + " -j " + p.policy(false))
+		if pods := p.External.Pods; pods.Known() {
+			from := "-i " + pods.Interface
+			if pods.Range.IsValid() {
+				from = "-s " + pods.Range.String()
+			}
+			c.add(from + " " + say("pod traffic for %s external destinations") + " -j " + p.policy(false))
 		}
 		// A packet of the node itself may have the frontend as its source.
 		c.add(say("masquerade LOCAL traffic for %s external destinations") + " -m addrtype --src-type LOCAL -j " + chainMarkMasq)
@@ -92,7 +96,7 @@ func (p *portRendering) firewall() {
 		if p.External.FromNode {
 			allow(single(ip))
 		}
-		p.out.add(filterFirewall, p.match(netip.AddrPortFrom(ip, p.Frontend.Port()), "traffic not accepted by "+c.name)+" -j DROP")
+		p.out.add(filterFirewall, p.match(netip.AddrPortFrom(ip, p.Frontend.Port()), "traffic not accepted by "+c.name, nobody)+" -j DROP")
 	}
 	c.add(comment("other traffic to " + p.name + " will be dropped by KUBE-PROXY-FIREWALL"))
 	p.out.chains = append(p.out.chains, c)

@@ -185,8 +185,8 @@ func addrPorts(texts ...string) []netip.AddrPort {
 }
 
 var (
-	clusterIPv4 = plan.Masquerade{Outside: netip.MustParsePrefix("10.42.0.0/16")}
-	clusterIPv6 = plan.Masquerade{Outside: netip.MustParsePrefix("fd00:10:42::/64")}
+	clusterIPv4 = plan.Masquerade{Outside: plan.Clients{Range: netip.MustParsePrefix("10.42.0.0/16")}}
+	clusterIPv6 = plan.Masquerade{Outside: plan.Clients{Range: netip.MustParsePrefix("fd00:10:42::/64")}}
 )
 
 // pageService is the Service of which kube-proxy's rules are in testdata.

@@ -61,9 +61,9 @@ func (p *portRendering) policy(local bool) string {
 
 func (p *portRendering) render() {
 	if p.Verdict == plan.Forward {
-		p.out.add(natServices, p.match(p.Frontend, "cluster IP")+" -j "+p.policy(p.Local))
+		p.out.add(natServices, p.match(p.Frontend, "cluster IP", nobody)+" -j "+p.policy(p.Local))
 	} else {
-		p.out.add(filterServices, p.match(p.Frontend, reason(p.Verdict))+p.refusal(p.Verdict))
+		p.out.add(filterServices, p.match(p.Frontend, reason(p.Verdict), nobody)+p.refusal(p.Verdict))
 	}
 	p.endpointChains()
 	p.policyChain(false, p.Endpoints)
@@ -81,12 +81,8 @@ func (p *portRendering) policyChain(local bool, endpoints []netip.AddrPort) {
 	}
 	c := chain{name: p.policy(local)}
 	if local == p.Local {
-		toClusterIP := p.match(p.Frontend, "cluster IP") + " -j " + chainMarkMasq
-		switch outside := p.Masquerade.Outside; {
-		case p.Masquerade.All:
-			c.add(toClusterIP)
-		case outside.IsValid():
-			c.add("! -s " + outside.String() + " " + toClusterIP)
+		if m := p.Masquerade; m.All || m.Outside.Known() {
+			c.add(p.match(p.Frontend, "cluster IP", m.Outside) + " -j " + chainMarkMasq)
 		}
 	}
 	if p.AffinitySeconds > 0 {
@@ -144,11 +140,19 @@ func (p *portRendering) endpointChains() {
 	}
 }
 
-// match selects the packets to a frontend.
-func (p *portRendering) match(frontend netip.AddrPort, text string) string {
-	protocol := p.Protocol.Lower()
-	return fmt.Sprintf("-d %s -p %s %s -m %s --dport %d",
-		single(frontend.Addr()), protocol, comment(p.name+" "+text), protocol, frontend.Port())
+var nobody plan.Clients
+
+// match selects the packets to a frontend, but for those of some clients.
+func (p *portRendering) match(frontend netip.AddrPort, text string, but plan.Clients) string {
+	protocol, source, in := p.Protocol.Lower(), "", ""
+	switch {
+	case but.Range.IsValid():
+		source = "! -s " + but.Range.String() + " "
+	case but.Interface != "":
+		in = " ! -i " + but.Interface
+	}
+	return fmt.Sprintf("%s-d %s%s -p %s %s -m %s --dport %d",
+		source, single(frontend.Addr()), in, protocol, comment(p.name+" "+text), protocol, frontend.Port())
 }
 
 // reason says in a comment why packets are refused.

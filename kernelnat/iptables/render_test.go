@@ -52,6 +52,10 @@ func varied() []plan.Service {
 	local.Endpoints, local.LocalEndpoints = nil, local.Endpoints
 	dropped := port("elsewhere", cluster.UDP, netip.MustParseAddr("10.43.0.12"), 80)
 	dropped.Local, dropped.Verdict = true, plan.Drop
+	bridged := port("", cluster.TCP, netip.MustParseAddr("10.43.0.14"), 80, "10.42.0.9:80")
+	bridged.Masquerade = plan.Masquerade{Outside: plan.Clients{Interface: "cni0"}}
+	bridged.External = plan.External{NodePort: 30088, Local: true, Verdict: plan.Forward, Pods: bridged.Masquerade.Outside}
+	bridged.LocalEndpoints = bridged.Endpoints
 	all := port("", cluster.SCTP, netip.MustParseAddr("10.43.0.13"), 9, "10.42.0.9:9")
 	all.Masquerade = plan.Masquerade{All: true}
 	name := func(s string) cluster.ServiceName { return cluster.ServiceName{Namespace: "testing", Name: s} }
@@ -63,6 +67,7 @@ func varied() []plan.Service {
 		}},
 		{Name: name("empty"), Ports: []plan.Port{refused, refused6}},
 		{Name: name("local"), Ports: []plan.Port{local, dropped}},
+		{Name: name("bridged"), Ports: []plan.Port{bridged}},
 		{Name: name("masqueraded"), Ports: []plan.Port{all}},
 		{Name: name("without-address")},
 	}
@@ -72,7 +77,7 @@ func varied() []plan.Service {
 func external(v plan.Verdict, local bool, clusterIP netip.Addr) plan.External {
 	e := plan.External{NodePort: 30080, Verdict: v, Local: local, FromNode: true}
 	if clusterIP.Is4() {
-		e.Pods = netip.MustParsePrefix("10.42.0.0/16")
+		e.Pods = plan.Clients{Range: netip.MustParsePrefix("10.42.0.0/16")}
 		e.IPs, e.LoadBalancers = []netip.Addr{netip.MustParseAddr("198.51.100.1")}, []netip.Addr{netip.MustParseAddr("203.0.113.7")}
 		e.SourceRanges = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
 	} else {

@@ -13,6 +13,11 @@ type Options struct {
 	// outside the range of their family are masqueraded on their way to a
 	// ClusterIP. Without a range none is.
 	ClusterCIDRs []netip.Prefix
+	// NodeCIDR has the Node's own pod ranges count in place of ClusterCIDRs.
+	NodeCIDR bool
+	// PodInterface has packets from this interface count as pods' instead; see
+	// Clients.
+	PodInterface string
 	// MasqueradeAll masquerades every client of a ClusterIP.
 	MasqueradeAll bool
 	// NoExternalIPs leaves spec.externalIPs out: whoever may create a Service can
@@ -28,11 +33,12 @@ type Options struct {
 type Node struct {
 	Name, Zone string
 	Addresses  []netip.Addr
+	PodCIDRs   []netip.Prefix
 }
 
 // NodeOf returns what plans need of a Node object.
 func NodeOf(n *cluster.Node) Node {
-	return Node{Name: n.Name, Zone: n.Zone, Addresses: n.Addresses}
+	return Node{Name: n.Name, Zone: n.Zone, Addresses: n.Addresses, PodCIDRs: n.PodCIDRs}
 }
 
 // Compute returns the plan for a Service in one IP family on a node.
@@ -52,7 +58,7 @@ func Compute(service *cluster.Service, family cluster.Family, node Node, options
 				Protocol:        p.Protocol,
 				Frontend:        netip.AddrPortFrom(ip, p.Port),
 				Local:           service.InternalLocal,
-				Masquerade:      options.masquerade(family),
+				Masquerade:      options.masquerade(family, node),
 				External:        options.external(service, p, family, node),
 				AffinitySeconds: service.AffinitySeconds,
 			}
@@ -63,20 +69,28 @@ func Compute(service *cluster.Service, family cluster.Family, node Node, options
 	return out
 }
 
-func (o *Options) masquerade(family cluster.Family) Masquerade {
+func (o *Options) masquerade(family cluster.Family, node Node) Masquerade {
 	if o.MasqueradeAll {
 		return Masquerade{All: true}
 	}
-	return Masquerade{Outside: o.podRange(family)}
+	return Masquerade{Outside: o.pods(family, node)}
 }
 
-func (o *Options) podRange(family cluster.Family) netip.Prefix {
-	for _, cidr := range o.ClusterCIDRs {
+// pods says who the pods are.
+func (o *Options) pods(family cluster.Family, node Node) Clients {
+	ranges := o.ClusterCIDRs
+	switch {
+	case o.PodInterface != "":
+		return Clients{Interface: o.PodInterface}
+	case o.NodeCIDR:
+		ranges = node.PodCIDRs
+	}
+	for _, cidr := range ranges {
 		if cluster.FamilyOf(cidr.Addr()) == family {
-			return cidr
+			return Clients{Range: cidr}
 		}
 	}
-	return netip.Prefix{}
+	return Clients{}
 }
 
 func (o *Options) external(service *cluster.Service, port cluster.Port, family cluster.Family, node Node) External {
@@ -87,7 +101,7 @@ func (o *Options) external(service *cluster.Service, port cluster.Port, family c
 		IPs:           slices.DeleteFunc(slices.Clone(given.IPs), other),
 		LoadBalancers: slices.DeleteFunc(slices.Clone(given.LoadBalancerIPs), other),
 		Local:         given.Local,
-		Pods:          o.podRange(family),
+		Pods:          o.pods(family, node),
 	}
 	if o.NoExternalIPs {
 		e.IPs = nil

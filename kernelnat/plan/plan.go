@@ -71,7 +71,7 @@ type External struct {
 	// Endpoints, as if they had gone out and come in through a load balancer.
 	// Otherwise all go to Endpoints, masqueraded.
 	Local bool
-	Pods  netip.Prefix // clients that are this cluster's pods, if valid
+	Pods  Clients // this node's pods, or all of the cluster's; nobody if not known
 }
 
 // Any reports whether there is any frontend.
@@ -120,6 +120,18 @@ const (
 
 // Masquerade says whose source address is replaced. The zero value: nobody's.
 type Masquerade struct {
-	All     bool         // everybody's
-	Outside netip.Prefix // that of clients outside this range, if it is valid
+	All     bool    // everybody's
+	Outside Clients // that of everybody but these, if it is known who they are
 }
+
+// Clients are told by their address or by where their packets come in. The zero
+// value: it is not known who they are.
+type Clients struct {
+	Range netip.Prefix
+	// Interface is the name of a network interface or, with "+" at its end, of
+	// all whose names begin so.
+	Interface string
+}
+
+// Known reports whether it is known who they are.
+func (c Clients) Known() bool { return c.Range.IsValid() || c.Interface != "" }

@@ -11,7 +11,7 @@ import (
 
 const node = "node-1"
 
-var self = plan.Node{Name: node, Zone: "zone-a", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}
+var self = plan.Node{Name: node, Zone: "zone-a", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.42.7.0/24")}}
 
 var (
 	name = cluster.ServiceName{Namespace: "testing", Name: "echo"}
@@ -201,8 +201,11 @@ func TestMasquerade(t *testing.T) {
 		v4, v6  plan.Masquerade
 	}{
 		{name: "nobody"},
-		{"clients outside, both families", plan.Options{ClusterCIDRs: []netip.Prefix{cidr6, cidr4}}, plan.Masquerade{Outside: cidr4}, plan.Masquerade{Outside: cidr6}},
-		{"clients outside, one family", plan.Options{ClusterCIDRs: []netip.Prefix{cidr4}}, plan.Masquerade{Outside: cidr4}, plan.Masquerade{}},
+		{"clients outside, both families", plan.Options{ClusterCIDRs: []netip.Prefix{cidr6, cidr4}}, plan.Masquerade{Outside: plan.Clients{Range: cidr4}}, plan.Masquerade{Outside: plan.Clients{Range: cidr6}}},
+		{"clients outside, one family", plan.Options{ClusterCIDRs: []netip.Prefix{cidr4}}, plan.Masquerade{Outside: plan.Clients{Range: cidr4}}, plan.Masquerade{}},
+		{"clients outside the node's pod ranges", plan.Options{ClusterCIDRs: []netip.Prefix{cidr4}, NodeCIDR: true},
+			plan.Masquerade{Outside: plan.Clients{Range: self.PodCIDRs[0]}}, plan.Masquerade{}},
+		{"clients from another interface", plan.Options{PodInterface: "veth+"}, plan.Masquerade{Outside: plan.Clients{Interface: "veth+"}}, plan.Masquerade{Outside: plan.Clients{Interface: "veth+"}}},
 		{"everybody", plan.Options{ClusterCIDRs: []netip.Prefix{cidr4}, MasqueradeAll: true}, plan.Masquerade{All: true}, plan.Masquerade{All: true}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -40,6 +40,7 @@ var options = []option{
 	{"backend", parseBackend},
 	{"node_name", parseNodeName},
 	{"cluster_cidr", parseClusterCIDR},
+	{"detect_local", parseDetectLocal},
 	{"masquerade_all", func(o *Options, args []string) error {
 		o.Plan.MasqueradeAll = true
 		return noArguments(args)
@@ -66,6 +67,7 @@ var options = []option{
 //	    backend iptables
 //	    node_name NAME
 //	    cluster_cidr CIDR [CIDR]
+//	    detect_local node_cidr|bridge NAME|interface_prefix PREFIX
 //	    masquerade_all
 //	    masquerade_bit N
 //	    min_sync_period DURATION
@@ -177,6 +179,26 @@ func parseClusterCIDR(o *Options, args []string) error {
 		o.Plan.ClusterCIDRs = append(o.Plan.ClusterCIDRs, cidr.Masked())
 	}
 	return nil
+}
+
+// maxInterfaceName is IFNAMSIZ less the final zero.
+const maxInterfaceName = 15
+
+func parseDetectLocal(o *Options, args []string) error {
+	switch {
+	case len(args) == 1 && args[0] == "node_cidr":
+		o.Plan.NodeCIDR = true
+		return nil
+	case len(args) == 2 && (args[0] == "bridge" || args[0] == "interface_prefix"):
+		if name := args[1]; len(name) > maxInterfaceName || strings.ContainsAny(name, "/ \t!+\"") {
+			return fmt.Errorf("%q is no name of a network interface", name)
+		}
+		if o.Plan.PodInterface = args[1]; args[0] == "interface_prefix" {
+			o.Plan.PodInterface += "+"
+		}
+		return nil
+	}
+	return errors.New("needs one of node_cidr, bridge NAME, interface_prefix PREFIX; without the option cluster_cidr says who is a pod")
 }
 
 func parseMasqueradeBit(o *Options, args []string) error {

@@ -34,13 +34,14 @@ func TestParseOptions(t *testing.T) {
 			service_proxy_name ours
 			nodeport_addresses 192.0.2.9/24 2001:db8::/64
 			no_external_ips
+			detect_local interface_prefix veth
 			healthz off
 			dry_run
 		}`, Options{
 			Options: kernelnat.Options{
 				Plan: plan.Options{
 					ClusterCIDRs:  []netip.Prefix{netip.MustParsePrefix("10.42.0.0/16"), netip.MustParsePrefix("fd42::/48")},
-					MasqueradeAll: true, ProxyName: "ours", NoExternalIPs: true,
+					MasqueradeAll: true, ProxyName: "ours", NoExternalIPs: true, PodInterface: "veth+",
 				},
 				NodeName: "worker", MinSyncPeriod: 100 * time.Millisecond, SyncPeriod: time.Minute, DryRun: true,
 			},
@@ -76,6 +77,8 @@ func TestParseOptionsErrors(t *testing.T) {
 		{"kernelnat {\n cluster_cidr ::/0\n}", "leave the option out"},
 		{"kernelnat {\n cluster_cidr ::ffff:10.42.0.0/112\n}", "not a CIDR"},
 		{"kernelnat {\n masquerade_bit 32\n}", "number from 0 to 31"},
+		{"kernelnat {\n detect_local cluster\n}", "needs one of node_cidr, bridge NAME"},
+		{"kernelnat {\n detect_local bridge \"a b\"\n}", "no name of a network interface"},
 		{"kernelnat {\n nodeport_addresses\n}", "needs all, primary, or the CIDRs"},
 		{"kernelnat {\n nodeport_addresses all 192.0.2.0/24\n}", `"all" is neither a CIDR`},
 		{"kernelnat {\n no_external_ips yes\n}", "takes no argument"},
