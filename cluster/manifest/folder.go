@@ -34,7 +34,8 @@ type folder struct {
 }
 
 func newFolder(root, state string, parser *parser) *folder {
-	return &folder{root: root, state: state, parser: parser, files: map[string]*file{}}
+	// What is watched goes by clean paths.
+	return &folder{root: filepath.Clean(root), state: state, parser: parser, files: map[string]*file{}}
 }
 
 // scan looks at every file and reads those that changed. It reports whether

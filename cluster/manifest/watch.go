@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,8 +34,8 @@ type watcher struct {
 	notify   *fsnotify.Watcher // nil if the system has none
 	events   <-chan fsnotify.Event
 	errors   <-chan error
-	watching map[string]fs.FileInfo
-	failure  error // why it polls
+	watching map[string]fs.FileInfo // the folders, as they were when their watches began
+	failure  error                  // why it polls
 }
 
 func newWatcher(state string) *watcher {
@@ -58,33 +59,30 @@ func (w *watcher) watch(folders map[string]fs.FileInfo) (added bool) {
 	if w.notify == nil {
 		return false
 	}
-	for path := range w.watching {
-		if _, exists := folders[path]; !exists {
-			// Fails if the folder is gone, and its watch with it.
-			_ = w.notify.Remove(path)
-			delete(w.watching, path)
-		}
-	}
-	w.failure = nil
-	for path, info := range folders {
-		if old, known := w.watching[path]; known {
-			if os.SameFile(old, info) {
-				continue
-			}
-			_ = w.notify.Remove(path) // another folder has taken its place
-		}
-		err := w.notify.Add(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // gone since it was found: its parent tells
-		}
-		if err != nil {
-			w.failure = err
+	// What is watched, fsnotify knows: the kernel drops the watch of a folder that
+	// is deleted or moved away, and another at its path may have the same inode.
+	watched := map[string]bool{}
+	for _, path := range w.notify.WatchList() {
+		if info, wanted := folders[path]; wanted && os.SameFile(w.watching[path], info) {
+			watched[path] = true
 			continue
 		}
-		w.watching[path] = info
-		added = true
+		// Fails if the folder is gone, and its watch with it.
+		_ = w.notify.Remove(path)
 	}
-	return added
+	w.failure = nil
+	w.watching = folders
+	for path := range folders {
+		if watched[path] {
+			continue
+		}
+		// A folder that is gone since it was found is told of by its parent.
+		if err := w.notify.Add(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			w.failure = err
+		}
+	}
+	// A folder that is found at two paths is listed under one of them.
+	return slices.ContainsFunc(w.notify.WatchList(), func(path string) bool { return !watched[path] })
 }
 
 func (w *watcher) problems() []Problem {
@@ -110,7 +108,10 @@ func (w *watcher) wait(ctx context.Context) bool {
 			return false
 		case <-timer.C:
 			return true
-		case <-w.errors: // the queue ran over: events were lost
+		case <-w.errors:
+			// The queue ran over. Of the events that were lost, one may have been
+			// the end of a watch: all begin anew.
+			w.watching = nil
 			return w.settle(ctx)
 		case event := <-w.events:
 			if w.matters(event) {
@@ -135,6 +136,7 @@ func (w *watcher) settle(ctx context.Context) bool {
 		case <-limit.C:
 			return true
 		case <-w.errors:
+			w.watching = nil
 		case event := <-w.events:
 			if w.matters(event) {
 				quiet.Reset(settleTime)

@@ -2,6 +2,9 @@ package manifest
 
 import (
 	"context"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -62,6 +65,38 @@ func TestWaitWithoutEvents(t *testing.T) {
 			t.Error("wait goes on after the end of the context")
 		}
 	})
+}
+
+// The kernel drops the watch of a folder that is moved away. When it comes back it
+// is the same folder, and has to be watched anew.
+func TestWatchBeginsAnew(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "manifests")
+	must(t, os.MkdirAll(filepath.Join(dir, "sub"), 0o755))
+	must(t, os.Symlink("sub", filepath.Join(dir, "alias")))
+	folders := map[string]fs.FileInfo{}
+	for _, path := range []string{dir, filepath.Join(dir, "sub"), filepath.Join(dir, "alias")} {
+		info, err := os.Stat(path)
+		must(t, err)
+		folders[path] = info
+	}
+	w := newWatcher("")
+	defer w.close()
+	if !w.watch(folders) || w.watch(folders) {
+		t.Fatal("the first call adds watches, the second one none")
+	}
+	for _, path := range []string{filepath.Join(dir, "sub"), dir} {
+		must(t, os.Rename(path, path+".away"))
+		must(t, os.Rename(path+".away", path))
+		if !w.wait(t.Context()) || !w.watch(folders) {
+			t.Errorf("%s is not watched anew", path)
+		}
+		write(t, filepath.Join(path, "a.yaml"), "")
+		select {
+		case <-w.events:
+		case <-time.After(10 * time.Second):
+			t.Errorf("a change in %s does not show", path)
+		}
+	}
 }
 
 func TestMatters(t *testing.T) {
