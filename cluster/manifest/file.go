@@ -12,7 +12,7 @@ import (
 )
 
 // unsettled is how long after its last change a file may change again without a
-// new modification time: some file systems count in steps of two seconds.
+// new time: some file systems count in steps of two seconds.
 const unsettled = 2 * time.Second
 
 // file is one file of the folder.
@@ -45,7 +45,8 @@ func (f *file) refresh(info fs.FileInfo, p *parser) (changed bool) {
 		f.settled, f.failure = false, err
 		return changed
 	}
-	f.info, f.settled = info, time.Since(info.ModTime()) > unsettled
+	f.info = info
+	f.settled = time.Since(info.ModTime()) > unsettled && time.Since(changeTime(info)) > unsettled
 	if f.failure != nil {
 		f.failure, changed = nil, true
 	}
@@ -59,7 +60,14 @@ func (f *file) refresh(info fs.FileInfo, p *parser) (changed bool) {
 }
 
 func sameVersion(a, b fs.FileInfo) bool {
-	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime()) && changeTime(a).Equal(changeTime(b))
+}
+
+// changeTime is when the kernel last saw the file change. Tools set modification
+// times, those of archives and reproducible builds to one and the same, but
+// nobody sets this.
+func changeTime(info fs.FileInfo) time.Time {
+	return time.Unix(info.Sys().(*syscall.Stat_t).Ctim.Unix())
 }
 
 // incomplete reports whether the file may have Services that are not known.
