@@ -34,8 +34,8 @@ func scanned(b *testing.B, options Options) *Source {
 		}
 		return true
 	}
-	for s.folder.scan(); !settled(); {
-		s.folder.scan()
+	for s.folder.scan(b.Context()); !settled(); {
+		s.folder.scan(b.Context())
 	}
 	return s
 }
@@ -62,7 +62,7 @@ func BenchmarkChange10000(b *testing.B) {
 		port++
 		write(b, path, manifestOf("ns50", 5000)+fmt.Sprintf("---\napiVersion: v1\nkind: Pod\nmetadata: {name: extra, namespace: ns50, labels: {app: s5000}}\nstatus: {podIPs: [{ip: 10.9.%d.%d}]}\n", port>>8, port&255))
 		b.StartTimer()
-		if !s.folder.scan() {
+		if !s.folder.scan(b.Context()) {
 			b.Fatal("the change was not found")
 		}
 		if u := s.link(); len(u.Services) != 1 {
@@ -76,7 +76,7 @@ func BenchmarkScan10000(b *testing.B) {
 	options := manyServices(b)
 	s := scanned(b, options)
 	for b.Loop() {
-		s.folder.scan()
+		s.folder.scan(b.Context())
 	}
 }
 

@@ -30,20 +30,24 @@ type file struct {
 	lost    bool
 }
 
-// refresh reads the file if it changed and reports whether anything is new.
-func (f *file) refresh(info fs.FileInfo, p *parser) (changed bool) {
+// refresh reads the file if it changed. It reports whether anything is new, and
+// whether the file is gone by now.
+func (f *file) refresh(info fs.FileInfo, p *parser) (changed, gone bool) {
 	if f.lost {
 		f.lost, changed = false, true
 	}
 	if f.settled && sameVersion(f.info, info) {
-		return changed
+		return changed, false
 	}
 	data, info, err := read(f.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return changed, true
+	}
 	if err != nil {
 		err = fmt.Errorf("the file cannot be read: %w; what it held stays in force", pathless(err))
 		changed = changed || f.failure == nil || f.failure.Error() != err.Error()
 		f.settled, f.failure = false, err
-		return changed
+		return changed, false
 	}
 	f.info = info
 	f.settled = time.Since(info.ModTime()) > unsettled && time.Since(changeTime(info)) > unsettled
@@ -52,11 +56,11 @@ func (f *file) refresh(info fs.FileInfo, p *parser) (changed bool) {
 	}
 	hash := sha256.Sum256(data)
 	if f.content != nil && hash == f.hash {
-		return changed
+		return changed, false
 	}
 	f.hash = hash
 	f.content = p.parse(f.path, data).keepLastGood(f.content)
-	return true
+	return true, false
 }
 
 func sameVersion(a, b fs.FileInfo) bool {

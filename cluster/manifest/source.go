@@ -88,7 +88,7 @@ func Load(options Options) (cluster.Update, []Problem, error) {
 		return cluster.Update{}, nil, err
 	}
 	s.state.load(s.allocator)
-	s.folder.scan()
+	s.folder.scan(context.Background())
 	update := s.link()
 	update.Synced, update.ServiceCIDRs = true, s.cidrs
 	return update, s.allProblems(), nil
@@ -105,7 +105,11 @@ func (s *Source) Run(ctx context.Context, store *cluster.Store) error {
 	s.state.setAside()
 	for first := true; ; first = false {
 		update, completed := cluster.Update{}, s.complete
-		if changed := s.scan(w); changed || first {
+		changed := s.scan(ctx, w)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if changed || first {
 			update = s.link()
 			if first {
 				update.Synced, update.ServiceCIDRs = true, s.cidrs
@@ -129,9 +133,9 @@ func (s *Source) Run(ctx context.Context, store *cluster.Store) error {
 
 // scan brings the folder up to date, and with it what is watched. A sub-folder
 // may get files before it is watched, so after a new one it scans again.
-func (s *Source) scan(w *watcher) (changed bool) {
+func (s *Source) scan(ctx context.Context, w *watcher) (changed bool) {
 	for range maxDepth {
-		changed = s.folder.scan() || changed
+		changed = s.folder.scan(ctx) || changed
 		if !w.watch(s.folder.folders) {
 			break
 		}

@@ -371,7 +371,7 @@ func TestBounds(t *testing.T) {
 			must(t, os.Symlink("large", filepath.Join(options.Dir, fmt.Sprintf("%03d.yaml", i))))
 		}
 		f := newFolder(options.Dir, options.State, &parser{families: []cluster.Family{cluster.IPv4}})
-		f.scan()
+		f.scan(t.Context())
 		if got := formatProblems(f.problems, options.Dir); !strings.Contains(got, "064.yaml: this file is not read: with it the files are larger than 512 MiB together") {
 			t.Error(got)
 		}
