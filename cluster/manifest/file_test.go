@@ -29,14 +29,14 @@ func TestSameModificationTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(time.Until(changeTime(first)) + time.Hour)
 		f := &file{path: path}
-		if changed, _ := f.refresh(first, p); !changed || !f.settled {
+		if changed, _ := f.refresh(first, p, false); !changed || !f.settled {
 			t.Fatal("the file is not read, or not settled")
 		}
 		second := replace(2)
 		for changeTime(second).Equal(changeTime(first)) { // within one tick of the kernel
 			second = replace(2)
 		}
-		if changed, _ := f.refresh(second, p); !changed {
+		if changed, _ := f.refresh(second, p, false); !changed {
 			t.Error("the file of the same size and modification time is not read")
 		}
 	})

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Bounds on a folder. What is beyond them is a Problem; the rest goes on.
@@ -34,6 +35,17 @@ type folder struct {
 	folders  map[string]fs.FileInfo
 	problems []Problem // with folders, and with finding files
 	lost     bool      // whether a folder or a file could not be read
+	cameAt   time.Time // when a file last came, or changed, that was not there before
+}
+
+// fillingTime is how long nothing must come to a folder that was lost before it
+// counts as whole: two looks by polling alone, which is how copying shows where
+// nothing tells of changes.
+const fillingTime = 2 * pollInterval
+
+// filling reports whether a file that was lost may still be copied back.
+func (f *folder) filling(lost *file) bool {
+	return time.Since(lost.lostAt) < fillingTime || time.Since(f.cameAt) < fillingTime
 }
 
 func newFolder(root, state string, parser *parser) *folder {
@@ -55,6 +67,9 @@ func (f *folder) scan(ctx context.Context) (changed bool) {
 		w.start()
 		if ctx.Err() != nil {
 			return changed
+		}
+		if w.came {
+			f.cameAt = time.Now()
 		}
 		missed = w.miss(missed, !w.vanished || n == maxWalks)
 		changed = changed || w.changed
@@ -99,6 +114,7 @@ type walk struct {
 	folders  map[string]fs.FileInfo
 	lost     map[string]bool // folders and files that could not be read; see lose
 	vanished bool            // something was gone when it was looked at
+	came     bool            // a file that was not known, or a lost one
 	size     int64
 	changed  bool
 	problems []Problem
@@ -123,22 +139,29 @@ func (w *walk) isLost(path string) bool {
 }
 
 // miss decides about the known files that were not found: those that were missed
-// before are deleted, if that is certain. It returns the others.
+// before are deleted, if that is certain. It returns the others that may be.
 func (w *walk) miss(before map[string]bool, certain bool) (missed map[string]bool) {
 	missed = map[string]bool{}
+	filling := false
 	for path, known := range w.folder.files {
 		switch {
 		case w.found[path]:
+			filling = filling || known.isLost()
 		case w.isLost(path):
-			if !known.lost {
-				known.lost, w.changed = true, true
-			}
+			w.changed = w.changed || !known.isLost()
+			known.lostAt = time.Now()
+		case known.isLost() && w.folder.filling(known):
+			filling = true
 		case before[path] && certain:
 			delete(w.folder.files, path)
 			w.changed = true
 		default:
 			missed[path] = true
 		}
+	}
+	if filling {
+		w.problems = append(w.problems, Problem{File: w.folder.root, Severity: Notice,
+			Err: fmt.Errorf("what could not be read is back, but files are missing or different: they stay in force as they were until nothing more has come for %v", fillingTime)})
 	}
 	return missed
 }
@@ -239,10 +262,12 @@ func (w *walk) file(path string, info fs.FileInfo) {
 	if known == nil {
 		known = &file{path: path}
 		w.folder.files[path] = known
-		w.changed = true
+		w.changed, w.came = true, true
 	}
-	changed, gone := known.refresh(info, w.folder.parser)
+	wasLost := known.isLost()
+	changed, gone := known.refresh(info, w.folder.parser, wasLost && w.folder.filling(known))
 	w.changed = w.changed || changed
+	w.came = w.came || changed && wasLost
 	w.vanished = w.vanished || gone
 	w.found[path] = !gone
 }

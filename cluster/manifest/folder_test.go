@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/clusterip/clusterip/cluster"
@@ -98,4 +101,53 @@ func TestScanEndsWithItsContext(t *testing.T) {
 	if f.scan(ctx) || f.has("c") || !f.has("a") {
 		t.Error("the scan goes on")
 	}
+}
+
+// A folder that comes back may still be filling: what is missing from it, or only
+// half there, is not taken for deleted until nothing has come for a while.
+func TestFolderComesBackInParts(t *testing.T) {
+	files := map[string]string{"one.yaml": serviceText("one", 1), "two.yaml": serviceText("two", 1) + "---\n" + serviceText("three", 1), "gone.yaml": serviceText("gone", 1)}
+	options := folderWith(t, files)
+	synctest.Test(t, func(t *testing.T) {
+		f := newTestFolder(options)
+		check := func(step string, want ...string) {
+			t.Helper()
+			f.scan(t.Context())
+			for _, name := range []string{"one", "two", "three", "gone", "new"} {
+				if f.has(name) != slices.Contains(want, name) {
+					t.Errorf("%s: there is not exactly %q: %s is wrong", step, want, name)
+				}
+			}
+		}
+		check("at first", "one", "two", "three", "gone")
+		must(t, os.RemoveAll(f.root))
+		check("lost", "one", "two", "three", "gone")
+		time.Sleep(time.Hour)
+		check("still lost", "one", "two", "three", "gone")
+
+		must(t, os.Mkdir(f.root, 0o755))
+		check("empty", "one", "two", "three", "gone")
+		time.Sleep(fillingTime / 2)
+		write(t, filepath.Join(f.root, "two.yaml"), serviceText("two", 1))
+		check("half a file", "one", "two", "three", "gone")
+		time.Sleep(fillingTime / 2)
+		write(t, filepath.Join(f.root, "one.yaml"), files["one.yaml"])
+		write(t, filepath.Join(f.root, "new.yaml"), serviceText("new", 1))
+		check("more files", "one", "two", "three", "gone", "new")
+		if got := formatProblems(f.problems, f.root); !strings.Contains(got, "notice: DIR: what could not be read is back, but files are missing or different") || !f.incomplete() {
+			t.Errorf("it counts as complete, or says nothing of files that are missing: %s", got)
+		}
+		time.Sleep(fillingTime / 2)
+		write(t, filepath.Join(f.root, "two.yaml"), files["two.yaml"])
+		check("the whole file", "one", "two", "three", "gone", "new")
+		time.Sleep(fillingTime / 2)
+		check("not yet quiet for long enough", "one", "two", "three", "gone", "new")
+		time.Sleep(fillingTime / 2)
+		check("quiet", "one", "two", "three", "new")
+		if f.incomplete() || len(f.problems) > 0 {
+			t.Errorf("it is incomplete, or has problems: %v", f.problems)
+		}
+		must(t, os.Remove(filepath.Join(f.root, "one.yaml")))
+		check("deleted later", "two", "three", "new")
+	})
 }

@@ -272,6 +272,7 @@ func TestConfigMapSwap(t *testing.T) {
 }
 
 func TestFolderGoesAndComesBack(t *testing.T) {
+	t.Parallel()
 	l := start(t, folderWith(t, map[string]string{"a.yaml": serviceText("a", 1), "sub/b.yaml": serviceText("b", 1)}))
 	l.await("default/a", "default/b")
 	must(t, os.RemoveAll(l.options.Dir))
@@ -284,8 +285,9 @@ func TestFolderGoesAndComesBack(t *testing.T) {
 
 	must(t, os.Remove(l.options.Dir))
 	write(t, l.path("c.yaml"), serviceText("c", 1))
-	l.await("default/c", "!default/a", "!default/b")
-	l.awaitProblem("!error")
+	l.await("default/a", "default/b", "default/c")
+	l.awaitProblem("!error", "notice: DIR: what could not be read is back")
+	l.await("!default/a", "!default/b", "default/c")
 	write(t, l.path("d.yaml"), serviceText("d", 1))
 	l.await("default/d")
 
