@@ -99,7 +99,7 @@ func Load(options Options) (cluster.Update, []Problem, error) {
 // file before they are published; if that fails it is a Problem, and Run goes on
 // and tries again. Run must be called only once.
 func (s *Source) Run(ctx context.Context, store *cluster.Store) error {
-	w := newWatcher(s.folder.state)
+	w := newWatcher(s.folder.root, s.folder.state)
 	defer w.close()
 	s.state.load(s.allocator)
 	s.state.setAside()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -28,8 +29,10 @@ const (
 )
 
 // watcher tells when to look at the folder again. It watches folders, not files:
-// an editor replaces files, and a ConfigMap swaps its ..data link.
+// an editor replaces files, and a ConfigMap swaps its ..data link. The root may be
+// such a link, or be replaced as a whole: the folder above it tells.
 type watcher struct {
+	root     string
 	state    string
 	notify   *fsnotify.Watcher // nil if the system has none
 	events   <-chan fsnotify.Event
@@ -38,8 +41,8 @@ type watcher struct {
 	failure  error                  // why it polls
 }
 
-func newWatcher(state string) *watcher {
-	w := &watcher{state: state, watching: map[string]fs.FileInfo{}}
+func newWatcher(root, state string) *watcher {
+	w := &watcher{root: root, state: state, watching: map[string]fs.FileInfo{}}
 	if w.notify, w.failure = fsnotify.NewWatcher(); w.failure == nil {
 		w.events, w.errors = w.notify.Events, w.notify.Errors
 	}
@@ -59,6 +62,11 @@ func (w *watcher) watch(folders map[string]fs.FileInfo) (added bool) {
 	if w.notify == nil {
 		return false
 	}
+	above := filepath.Dir(w.root)
+	if info, err := os.Stat(above); err == nil {
+		folders = maps.Clone(folders)
+		folders[above] = info
+	}
 	// What is watched, fsnotify knows: the kernel drops the watch of a folder that
 	// is deleted or moved away, and another at its path may have the same inode.
 	watched := map[string]bool{}
@@ -76,8 +84,9 @@ func (w *watcher) watch(folders map[string]fs.FileInfo) (added bool) {
 		if watched[path] {
 			continue
 		}
-		// A folder that is gone since it was found is told of by its parent.
-		if err := w.notify.Add(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		// A folder that is gone since it was found is told of by its parent. The
+		// folder above the root need not be ours to read: it only saves time.
+		if err := w.notify.Add(path); err != nil && !errors.Is(err, fs.ErrNotExist) && path != above {
 			w.failure = err
 		}
 	}
@@ -97,7 +106,7 @@ func (w *watcher) problems() []Problem {
 // context is done.
 func (w *watcher) wait(ctx context.Context) bool {
 	interval := pollInterval
-	if w.failure != nil || len(w.watching) == 0 {
+	if w.failure != nil || w.lacksRoot() {
 		interval = fastPollInterval
 	}
 	timer := time.NewTimer(interval)
@@ -107,7 +116,7 @@ func (w *watcher) wait(ctx context.Context) bool {
 		case <-ctx.Done():
 			return false
 		case <-timer.C:
-			return true
+			return !w.lacksRoot() || w.settle(ctx)
 		case <-w.errors:
 			// The queue ran over. Of the events that were lost, one may have been
 			// the end of a watch: all begin anew.
@@ -121,8 +130,19 @@ func (w *watcher) wait(ctx context.Context) bool {
 	}
 }
 
-// settle waits until changes pause.
+// lacksRoot reports whether the root could be watched and is not, since it was
+// gone when last seen.
+func (w *watcher) lacksRoot() bool {
+	return w.notify != nil && !slices.Contains(w.notify.WatchList(), w.root)
+}
+
+// settle waits until changes pause. A root that has come back is watched from here
+// on, to see whether it is still filling.
 func (w *watcher) settle(ctx context.Context) bool {
+	if w.lacksRoot() {
+		// Fails as long as it is gone.
+		_ = w.notify.Add(w.root)
+	}
 	limit := time.NewTimer(maxSettleTime)
 	defer limit.Stop()
 	quiet := time.NewTimer(settleTime)
@@ -145,8 +165,13 @@ func (w *watcher) settle(ctx context.Context) bool {
 	}
 }
 
-// matters leaves out hidden files, among them the state file as it is replaced.
+// matters leaves out hidden files, among them the state file as it is replaced,
+// and what is beside the root.
 func (w *watcher) matters(event fsnotify.Event) bool {
-	name := filepath.Base(event.Name)
+	path := filepath.Clean(event.Name)
+	if above := filepath.Dir(w.root); w.root != above && filepath.Dir(path) == above {
+		return path == w.root
+	}
+	name := filepath.Base(path)
 	return name == "..data" || !strings.HasPrefix(name, ".") && !samePath(event.Name, w.state)
 }

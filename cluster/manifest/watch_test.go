@@ -79,7 +79,7 @@ func TestWatchBeginsAnew(t *testing.T) {
 		must(t, err)
 		folders[path] = info
 	}
-	w := newWatcher("")
+	w := newWatcher(dir, "")
 	defer w.close()
 	if !w.watch(folders) || w.watch(folders) {
 		t.Fatal("the first call adds watches, the second one none")
@@ -99,11 +99,58 @@ func TestWatchBeginsAnew(t *testing.T) {
 	}
 }
 
+// A root that is a link may be swapped, and one that is gone may come back: the
+// folder above it tells.
+func TestRootIsReplaced(t *testing.T) {
+	dir := t.TempDir()
+	root := filepath.Join(dir, "manifests")
+	for _, name := range []string{"1", "2"} {
+		must(t, os.Mkdir(filepath.Join(dir, name), 0o755))
+	}
+	must(t, os.Symlink("1", root))
+	w := newWatcher(root, "")
+	defer w.close()
+	watch := func() {
+		info, err := os.Stat(root)
+		must(t, err)
+		w.watch(map[string]fs.FileInfo{root: info})
+	}
+	watch()
+	// In less time than until the next poll.
+	waits := func(what string) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), pollInterval-time.Second)
+		defer cancel()
+		if !w.wait(ctx) {
+			t.Errorf("%s does not show", what)
+		}
+	}
+	must(t, os.Symlink("2", root+".new"))
+	must(t, os.Rename(root+".new", root))
+	waits("the swap")
+	watch()
+	write(t, filepath.Join(dir, "2", "a.yaml"), "")
+	waits("a change in the folder that was swapped in")
+
+	must(t, os.Remove(root))
+	waits("the loss")
+	if w.watch(map[string]fs.FileInfo{}); !w.lacksRoot() {
+		t.Error("what the root led to is still watched")
+	}
+	must(t, os.Mkdir(root, 0o755))
+	waits("the return")
+	if w.lacksRoot() {
+		t.Error("a root that came back is not watched while it fills")
+	}
+}
+
 func TestMatters(t *testing.T) {
-	w := &watcher{state: "/manifests/state.json"}
+	w := &watcher{root: "/manifests", state: "/manifests/state.json"}
 	for name, want := range map[string]bool{
 		"/manifests/a.yaml":                 true,
 		"/manifests/sub":                    true,
+		"/manifests":                        true,
+		"/beside":                           false,
 		"/manifests/..data":                 true,
 		"/manifests/..data_tmp":             false,
 		"/manifests/.a.yaml.swp":            false,
