@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/cluster/convert"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation"
 	kjson "sigs.k8s.io/json"
 )
@@ -125,10 +127,7 @@ func (d *documentParser) object(body []byte, inherited metav1.TypeMeta, depth in
 	want, known := supported[element]
 	switch {
 	case !known:
-		kind := fmt.Sprintf("%s (%s)", meta.Kind, meta.APIVersion)
-		if _, seen := d.ignored[kind]; !seen {
-			d.ignored[kind] = d.line
-		}
+		d.other(meta)
 	case want != meta.APIVersion && isList:
 		d.brokenDocument(unsupported(meta, want))
 	case want != meta.APIVersion:
@@ -141,6 +140,37 @@ func (d *documentParser) object(body []byte, inherited metav1.TypeMeta, depth in
 		d.known(meta.Kind, body)
 	}
 }
+
+// other ignores a kind that is not read, unless it is a misspelt one: what it was
+// to be is not known then.
+func (d *documentParser) other(meta metav1.TypeMeta) {
+	for element := range supported {
+		for _, kind := range []string{element, element + "List"} {
+			if strings.EqualFold(kind, meta.Kind) {
+				d.brokenDocument(fmt.Errorf("kind %q is spelt %s", meta.Kind, kind))
+				return
+			}
+		}
+	}
+	gvk := meta.GroupVersionKind()
+	if kinds().IsVersionRegistered(gvk.GroupVersion()) && !kinds().Recognizes(gvk) {
+		d.brokenDocument(fmt.Errorf("apiVersion %s has no kind %q: correct the one or the other", meta.APIVersion, meta.Kind))
+		return
+	}
+	kind := fmt.Sprintf("%s (%s)", meta.Kind, meta.APIVersion)
+	if _, seen := d.ignored[kind]; !seen {
+		d.ignored[kind] = d.line
+	}
+}
+
+// kinds knows all kinds of the supported apiVersions.
+var kinds = sync.OnceValue(func() *runtime.Scheme {
+	scheme := runtime.NewScheme()
+	if err := errors.Join(corev1.AddToScheme(scheme), discoveryv1.AddToScheme(scheme)); err != nil {
+		panic(err)
+	}
+	return scheme
+})
 
 func unsupported(meta metav1.TypeMeta, want string) error {
 	return fmt.Errorf("apiVersion %q of kind %s is not supported: write %s", meta.APIVersion, meta.Kind, want)
