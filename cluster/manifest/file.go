@@ -64,7 +64,13 @@ func (f *file) refresh(info fs.FileInfo, p *parser, filling bool) (changed, gone
 		return changed, false
 	}
 	f.hash = hash
-	f.content = p.parse(f.path, data).keepLastGood(f.content)
+	next := p.parse(f.path, data)
+	if len(data) == 0 && f.content != nil && len(f.content.objects) > 0 {
+		// As a write that begins with truncating the file leaves it.
+		next.broken = true
+		next.problems = []Problem{{File: f.path, Err: errors.New("the file is empty now; what it held stays in force: to delete that, remove the file")}}
+	}
+	f.content = next.keepLastGood(f.content)
 	return true, false
 }
 

@@ -205,6 +205,7 @@ func TestBrokenFileKeepsLastGood(t *testing.T) {
 		"no object":       {serviceText("one", 2) + "---\nhello", "a.yaml:6: this is no Kubernetes object"},
 		"too large":       {serviceText("one", 2) + strings.Repeat("# Much.\n", maxFileSize/8), "a.yaml: the file cannot be read: it is larger than 8 MiB"},
 		"too many levels": {strings.Repeat("[", 20_000), "a.yaml:1: the YAML cannot be read: exceeded max depth"},
+		"empty":           {"", "a.yaml: the file is empty now; what it held stays in force: to delete that, remove the file"},
 		"alias bomb":      {aliasBomb(), "a.yaml:1: the YAML cannot be read: with its aliases written out"},
 	} {
 		t.Run(name, func(t *testing.T) {
