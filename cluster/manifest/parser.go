@@ -69,6 +69,11 @@ type parser struct {
 
 func (p *parser) parse(file string, data []byte) *content {
 	c := &content{invalid: map[objectKey]bool{}, ignored: map[string]int{}}
+	if isUTF16(data) {
+		d := &documentParser{content: c, file: file, line: 1}
+		d.brokenDocument(errors.New("the text is in UTF-16: save the file in UTF-8"))
+		return c
+	}
 	for _, doc := range splitDocuments(data) {
 		d := &documentParser{parser: p, content: c, file: file, line: doc.line}
 		body, err := doc.toJSON()
