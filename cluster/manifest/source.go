@@ -33,6 +33,14 @@ type Options struct {
 	State        string         // where allocations are remembered; "" means Dir/.clusterip-state.json
 }
 
+// StateFile returns the file in which allocations are remembered.
+func (o Options) StateFile() string {
+	if o.State == "" {
+		return filepath.Join(o.Dir, ".clusterip-state.json")
+	}
+	return o.State
+}
+
 // Source publishes the Services of a folder. Make one with New.
 type Source struct {
 	folder    *folder
@@ -65,10 +73,7 @@ func New(options Options, report func([]Problem)) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	state := options.State
-	if state == "" {
-		state = filepath.Join(options.Dir, ".clusterip-state.json")
-	}
+	state := options.StateFile()
 	return &Source{
 		folder:    newFolder(options.Dir, state, &parser{families: alloc.Families()}),
 		allocator: alloc,
