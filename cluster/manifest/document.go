@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	yamlv3 "go.yaml.in/yaml/v3"
+	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 )
 
@@ -83,7 +84,7 @@ func saysSomething(line []byte) bool {
 // toJSON converts a document. The error carries the line where it is known.
 func (d document) toJSON() ([]byte, error) {
 	if json.Valid(d.data) {
-		return d.data, nil
+		return d.data, d.checkKeys()
 	}
 	err := checkStructure(d.data)
 	if err == nil {
@@ -93,6 +94,20 @@ func (d document) toJSON() ([]byte, error) {
 		}
 	}
 	return nil, d.placed(err)
+}
+
+// checkKeys refuses in JSON what the YAML decoder refuses in YAML: a key that is
+// there twice, of which the decoder would take the last.
+func (d document) checkKeys() error {
+	var any any
+	twice, err := kjson.UnmarshalStrict(d.data, &any, kjson.DisallowDuplicateFields)
+	if err == nil && len(twice) > 0 {
+		err = fmt.Errorf("%w: keep one of the two", twice[0])
+	}
+	if err != nil {
+		return &lineError{d.line, fmt.Errorf("the JSON cannot be read: %w", err)}
+	}
+	return nil
 }
 
 // yamlLine finds the line in what the YAML parser says: it has no other way of

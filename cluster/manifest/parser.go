@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -203,7 +205,13 @@ func (d *documentParser) known(kind string, body []byte) {
 	case "Namespace":
 		take(d, kind, body, func(n *corev1.Namespace) (any, error) { return nil, checkLabel("metadata.name", n.Name) })
 	case "Service":
-		take(d, kind, body, func(s *corev1.Service) (any, error) { return d.convertService(s) })
+		take(d, kind, body, func(s *corev1.Service) (any, error) {
+			if leadsToAddress(s) {
+				d.report(Notice, keyOf(kind, s.Namespace, s.Name).String(),
+					fmt.Errorf("spec.externalName %s is an address, but DNS looks it up as a name and finds nothing: give a name, or make this a headless Service with an EndpointSlice", s.Spec.ExternalName))
+			}
+			return d.convertService(s)
+		})
 	case "EndpointSlice":
 		take(d, kind, body, func(s *discoveryv1.EndpointSlice) (any, error) { return convertSlice(s) })
 	case "Endpoints":
@@ -314,7 +322,7 @@ func checkLabel(field, name string) error {
 
 // wrongType matches what the JSON decoder says of a value of the wrong type. Its
 // error type is internal, so the field can only be had from the text.
-var wrongType = regexp.MustCompile(`^json: cannot unmarshal (\S+)(?: .*)? into Go (?:struct field \w*\.(\S+)|value) of type (\S+)$`)
+var wrongType = regexp.MustCompile(`^json: cannot unmarshal (\S+)(?: (.*))? into Go (?:struct field \w*\.(\S+)|value) of type (\S+)$`)
 
 func decodeError(err error) error {
 	if err == nil {
@@ -324,11 +332,23 @@ func decodeError(err error) error {
 	if found == nil {
 		return err
 	}
-	if found[2] == "" {
-		return fmt.Errorf("it is of type %s", found[1])
+	given, number, field, needed := found[1], found[2], found[3], plainType(found[4])
+	if field == "" {
+		field = "it"
 	}
-	return fmt.Errorf("%s is of type %s: %s is needed", found[2], found[1], plainType(found[3]))
+	switch {
+	case given == "number" && needed == aNumber:
+		if value, err := strconv.ParseFloat(number, 64); err == nil && value != math.Trunc(value) {
+			return fmt.Errorf("%s %s is no whole number", field, number)
+		}
+		return fmt.Errorf("%s %s is out of range", field, number)
+	case found[3] == "":
+		return fmt.Errorf("it is of type %s", given)
+	}
+	return fmt.Errorf("%s is of type %s: %s is needed", field, given, needed)
 }
+
+const aNumber = "a number"
 
 // plainType says in YAML's words what a Go type is, where it has one.
 func plainType(goType string) string {
@@ -339,7 +359,7 @@ func plainType(goType string) string {
 	case strings.HasPrefix(goType, "map["):
 		return "a mapping (key: value)"
 	case strings.HasPrefix(goType, "int"), strings.HasPrefix(goType, "uint"):
-		return "a number"
+		return aNumber
 	case goType == "bool":
 		return "true or false"
 	case goType == "string":
