@@ -55,6 +55,7 @@ func New(origins []string, o Options) *Index {
 	x := &Index{options: o}
 	for _, origin := range origins {
 		z := &Zone{origin: origin, reverse: IsReverse(origin), index: x}
+		z.above = !z.reverse && Contains(origin, reverse4)
 		z.version = rrset{qtype: dns.TypeTXT, records: []dns.RR{&dns.TXT{
 			Hdr: header(join("dns-version", origin), dns.TypeTXT, versionTTL), Txt: []string{Version},
 		}}}
