@@ -33,6 +33,7 @@ const (
 // such a link, or be replaced as a whole: the folder above it tells.
 type watcher struct {
 	root     string
+	above    string // the folder that root is in; "" where the path does not say
 	state    string
 	notify   *fsnotify.Watcher // nil if the system has none
 	events   <-chan fsnotify.Event
@@ -42,11 +43,30 @@ type watcher struct {
 }
 
 func newWatcher(root, state string) *watcher {
-	w := &watcher{root: root, state: state, watching: map[string]fs.FileInfo{}}
+	w := &watcher{root: root, above: filepath.Dir(root), state: state}
+	if w.above == root {
+		w.above = ""
+	}
 	if w.notify, w.failure = fsnotify.NewWatcher(); w.failure == nil {
-		w.events, w.errors = w.notify.Events, w.notify.Errors
+		w.events, w.errors = w.notify.Events, taken(w.notify.Errors)
 	}
 	return w
+}
+
+// taken takes errors at once, and keeps the last one for whoever looks. fsnotify
+// may hold its lock while it has an error to give, and the lock is needed to ask it
+// anything.
+func taken(errors <-chan error) <-chan error {
+	last := make(chan error, 1)
+	go func() {
+		for err := range errors {
+			select {
+			case last <- err:
+			default: // one says as much as two
+			}
+		}
+	}()
+	return last
 }
 
 func (w *watcher) close() {
@@ -62,10 +82,9 @@ func (w *watcher) watch(folders map[string]fs.FileInfo) (added bool) {
 	if w.notify == nil {
 		return false
 	}
-	above := filepath.Dir(w.root)
-	if info, err := os.Stat(above); err == nil {
+	if info, err := os.Stat(w.above); err == nil {
 		folders = maps.Clone(folders)
-		folders[above] = info
+		folders[w.above] = info
 	}
 	// What is watched, fsnotify knows: the kernel drops the watch of a folder that
 	// is deleted or moved away, and another at its path may have the same inode.
@@ -86,7 +105,7 @@ func (w *watcher) watch(folders map[string]fs.FileInfo) (added bool) {
 		}
 		// A folder that is gone since it was found is told of by its parent. The
 		// folder above the root need not be ours to read: it only saves time.
-		if err := w.notify.Add(path); err != nil && !errors.Is(err, fs.ErrNotExist) && path != above {
+		if err := w.notify.Add(path); err != nil && !errors.Is(err, fs.ErrNotExist) && path != w.above {
 			w.failure = err
 		}
 	}
@@ -169,7 +188,7 @@ func (w *watcher) settle(ctx context.Context) bool {
 // and what is beside the root.
 func (w *watcher) matters(event fsnotify.Event) bool {
 	path := filepath.Clean(event.Name)
-	if above := filepath.Dir(w.root); w.root != above && filepath.Dir(path) == above {
+	if filepath.Dir(path) == w.above {
 		return path == w.root
 	}
 	name := filepath.Base(path)

@@ -99,6 +99,43 @@ func TestWatchBeginsAnew(t *testing.T) {
 	}
 }
 
+// A folder that is moved away and deleted makes fsnotify fail, with its lock held:
+// that must not stop the one who asks it what is watched.
+func TestWatchWhileErrorsCome(t *testing.T) {
+	root, away := t.TempDir(), filepath.Join(t.TempDir(), "away")
+	sub := filepath.Join(root, "sub")
+	w := newWatcher(root, "")
+	for range 20 {
+		must(t, os.Mkdir(sub, 0o755))
+		folders := map[string]fs.FileInfo{}
+		for _, path := range []string{root, sub} {
+			info, err := os.Stat(path)
+			must(t, err)
+			folders[path] = info
+		}
+		w.watch(folders)
+		must(t, os.Rename(sub, away))
+		must(t, os.Remove(away))
+		for event := range w.events {
+			if event.Name == sub && event.Has(fsnotify.Rename) {
+				break
+			}
+		}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			delete(folders, sub)
+			w.watch(folders)
+		}()
+		select {
+		case <-done:
+		case <-time.After(10 * time.Second):
+			t.Fatal("the watcher is stuck")
+		}
+	}
+	w.close() // which would be stuck as well
+}
+
 // A root that is a link may be swapped, and one that is gone may come back: the
 // folder above it tells.
 func TestRootIsReplaced(t *testing.T) {
@@ -145,7 +182,7 @@ func TestRootIsReplaced(t *testing.T) {
 }
 
 func TestMatters(t *testing.T) {
-	w := &watcher{root: "/manifests", state: "/manifests/state.json"}
+	w := &watcher{root: "/manifests", above: "/", state: "/manifests/state.json"}
 	for name, want := range map[string]bool{
 		"/manifests/a.yaml":                 true,
 		"/manifests/sub":                    true,
