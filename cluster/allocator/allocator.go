@@ -121,8 +121,8 @@ func (a *Allocator) Restore(allocations Allocations) []error {
 // whose demand fails goes on with what it held before, if anything.
 //
 // Services without a claim lose their addresses; with keepAbsent they lose them
-// only to a Service that demands one. That is for a time when the claims are
-// known to be incomplete.
+// only to a Service that demands one, or that none is left for. That is for a time
+// when the claims are known to be incomplete.
 //
 // The order of the claims does not matter.
 func (a *Allocator) Sync(claims []Claim, keepAbsent bool) map[cluster.ServiceName]error {
@@ -157,6 +157,9 @@ type syncing struct {
 	*Allocator
 	claimed map[cluster.ServiceName]bool
 	errs    map[cluster.ServiceName]error
+	// absent are the addresses held without a claim, in the order in which they
+	// are given up; nil until one is needed.
+	absent map[cluster.Family][]netip.Addr
 }
 
 func (s *syncing) fail(service cluster.ServiceName, err error) {
@@ -249,13 +252,43 @@ func (s *syncing) takeDynamic(c *Claim) {
 			s.fail(c.Service, fmt.Errorf("there is no %s service CIDR: add one to service_cidr, or change spec.ipFamilies", family))
 			continue
 		}
-		addr, ok := r.free(c.Service, func(addr netip.Addr) bool { _, taken := s.holders[addr]; return taken })
+		addr, ok := s.free(r, c.Service)
+		if !ok && s.releaseOneAbsent(family) {
+			addr, ok = s.free(r, c.Service)
+		}
 		if !ok {
 			s.fail(c.Service, fmt.Errorf("no ClusterIP is left in %s (all %d are held): delete Services, or give a larger service_cidr", r.prefix, r.size))
 			continue
 		}
 		s.take(c.Service, addr)
 	}
+}
+
+func (s *syncing) free(r *addressRange, service cluster.ServiceName) (netip.Addr, bool) {
+	return r.free(service, func(addr netip.Addr) bool { _, taken := s.holders[addr]; return taken })
+}
+
+// releaseOneAbsent makes room for a Service that is there, at the cost of one that
+// may not be. It reports whether there was such a one.
+func (s *syncing) releaseOneAbsent(family cluster.Family) bool {
+	if s.absent == nil {
+		s.absent = map[cluster.Family][]netip.Addr{}
+		for _, service := range sortedNames(s.held) {
+			if s.claimed[service] {
+				continue
+			}
+			for _, addr := range s.held[service] {
+				s.absent[cluster.FamilyOf(addr)] = append(s.absent[cluster.FamilyOf(addr)], addr)
+			}
+		}
+	}
+	if len(s.absent[family]) == 0 {
+		return false
+	}
+	addr := s.absent[family][0]
+	s.absent[family] = s.absent[family][1:]
+	s.release(s.holders[addr], addr)
+	return true
 }
 
 // order puts the addresses of a Service in the order of its families.

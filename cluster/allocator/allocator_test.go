@@ -210,6 +210,47 @@ func TestStaticDemands(t *testing.T) {
 	}
 }
 
+// When no address is left for a Service that is there, one that may not be gives
+// up its own, by name and no more than it takes; who is there loses nothing.
+func TestAbsentMakeRoom(t *testing.T) {
+	a := newAllocator(t, "10.0.0.0/29", "fd00::/64") // 6 usable IPv4 addresses
+	claims := []Claim{claim("stays")}
+	for i := range 5 {
+		c := claim(fmt.Sprint("gone", i))
+		c.Families = dual
+		claims = append(claims, c)
+	}
+	if errs := a.Sync(claims, false); len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	before := a.Allocations()
+	claims = []Claim{claim("stays"), claim("new0"), claim("new1")}
+	for range 2 { // a second call must change nothing
+		if errs := a.Sync(claims, true); len(errs) > 0 {
+			t.Error(errs)
+		}
+		checkInvariants(t, a)
+		if !slices.Equal(a.Held(service("stays")), before[service("stays")]) {
+			t.Error("a Service that is there has another address")
+		}
+		for i := range 5 {
+			held, was := a.Held(service(fmt.Sprint("gone", i))), before[service(fmt.Sprint("gone", i))]
+			if i < 2 {
+				was = was[1:] // the IPv4 one
+			}
+			if !slices.Equal(held, was) {
+				t.Errorf("gone%d holds %v, want %v", i, held, was)
+			}
+		}
+	}
+	for i := range 4 {
+		claims = append(claims, claim(fmt.Sprint("more", i)))
+	}
+	if errs := a.Sync(claims, true); len(errs) != 1 {
+		t.Errorf("7 Services for 6 addresses: %v", errs)
+	}
+}
+
 func sameAddr(a, b netip.Addr) bool { return a == b }
 
 func TestDynamicBands(t *testing.T) {

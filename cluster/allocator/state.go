@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/clusterip/clusterip/cluster"
@@ -108,6 +109,10 @@ func WriteState(path string, allocations Allocations) error {
 }
 
 func replaceFile(path string, data []byte) error {
+	path, err := followLinks(path)
+	if err != nil {
+		return err
+	}
 	dir := filepath.Dir(path)
 	// Hidden, so that a folder of manifests does not take it for one. The name
 	// is unique because machines may share the folder.
@@ -126,6 +131,33 @@ func replaceFile(path string, data []byte) error {
 	return syncDir(dir)
 }
 
+// maxLinks is how many symbolic links the kernel follows.
+const maxLinks = 40
+
+// followLinks returns the file that a path stands for, whether that exists or not:
+// a rename would replace a symbolic link, and leave the file it leads to as it was.
+func followLinks(path string) (string, error) {
+	for range maxLinks {
+		to, err := os.Readlink(path)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.EINVAL) {
+			return path, nil // it is no link
+		}
+		if err != nil {
+			return "", err
+		}
+		if !filepath.IsAbs(to) {
+			// Its ".." leads up from where the folder really is.
+			dir, err := filepath.EvalSymlinks(filepath.Dir(path))
+			if err != nil {
+				return "", err
+			}
+			to = filepath.Join(dir, to)
+		}
+		path = to
+	}
+	return "", &fs.PathError{Op: "follow", Path: path, Err: syscall.ELOOP}
+}
+
 // syncDir makes a rename survive a power failure.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
@@ -138,6 +170,10 @@ func syncDir(dir string) error {
 // SetAside renames a state file to <path>.corrupt-<time> for a person to look
 // at, never over an earlier one, and returns the new name.
 func SetAside(path string) (string, error) {
+	path, err := followLinks(path)
+	if err != nil {
+		return "", fmt.Errorf("set the corrupt state file aside: %w", err)
+	}
 	base := path + ".corrupt-" + time.Now().UTC().Format("20060102T150405Z")
 	aside := base
 	for n := 2; ; n++ {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -53,6 +54,47 @@ func TestState(t *testing.T) {
 	}
 	if entries, _ := os.ReadDir(filepath.Dir(path)); len(entries) != 1 {
 		t.Errorf("left behind: %v", entries)
+	}
+}
+
+// Where the state file is a symbolic link, the file it leads to is written, and
+// the link stays.
+func TestStateBehindLinks(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"real/deep", "kept"} {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for link, to := range map[string]string{"folder": "real/deep", "real/deep/state.json": "../../second.json", "second.json": filepath.Join(dir, "kept/state.json")} {
+		if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := filepath.Join(dir, "folder/state.json")
+	held := Allocations{service("a"): addrs("10.0.0.5")}
+	for range 2 { // at first there is nothing behind the links
+		if err := WriteState(path, held); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, where := range []string{path, filepath.Join(dir, "kept/state.json")} {
+		got, err := ReadState(where)
+		if diff := cmp.Diff(held, got, cmp.Comparer(sameAddr)); err != nil || diff != "" {
+			t.Errorf("%s: %v %s", where, err, diff)
+		}
+	}
+	if aside, err := SetAside(path); err != nil || filepath.Dir(aside) != filepath.Join(dir, "kept") {
+		t.Errorf("set aside as %s, %v", aside, err)
+	}
+	if info, err := os.Lstat(path); err != nil || info.Mode().Type() != os.ModeSymlink {
+		t.Errorf("the link is no link any more: %v, %v", info, err)
+	}
+	if err := os.Symlink("circle.json", filepath.Join(dir, "circle.json")); err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteState(filepath.Join(dir, "circle.json"), held); !errors.Is(err, syscall.ELOOP) {
+		t.Errorf("links in a circle: %v", err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	yamlv3 "go.yaml.in/yaml/v3"
+	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 )
 
@@ -25,10 +26,17 @@ type document struct {
 	line   int // line number of the first line that says something
 }
 
+// byteOrderMark matches a mark at the start of a file or, where files have been put
+// together, of a document; with the "---" before it.
+var byteOrderMark = regexp.MustCompile(`(?m)^(---[ \t]*)?\x{FEFF}`)
+
 // splitDocuments cuts a file at its "---" and "..." lines. The "---" stays with
 // the document it begins, since content may follow on the same line. Documents
 // that hold nothing but comments are left out.
 func splitDocuments(data []byte) []document {
+	if bytes.Contains(data, []byte("\ufeff")) {
+		data = byteOrderMark.ReplaceAll(data, []byte("$1"))
+	}
 	var documents []document
 	current := document{offset: 1}
 	start, number := 0, 0
@@ -69,14 +77,14 @@ func isMarker(line []byte, marker string) bool {
 }
 
 func saysSomething(line []byte) bool {
-	line = bytes.TrimSpace(bytes.TrimPrefix(line, []byte("\ufeff")))
+	line = bytes.TrimSpace(line)
 	return len(line) > 0 && line[0] != '#' && !isMarker(line, "...")
 }
 
 // toJSON converts a document. The error carries the line where it is known.
 func (d document) toJSON() ([]byte, error) {
 	if json.Valid(d.data) {
-		return d.data, nil
+		return d.data, d.checkKeys()
 	}
 	err := checkStructure(d.data)
 	if err == nil {
@@ -86,6 +94,20 @@ func (d document) toJSON() ([]byte, error) {
 		}
 	}
 	return nil, d.placed(err)
+}
+
+// checkKeys refuses in JSON what the YAML decoder refuses in YAML: a key that is
+// there twice, of which the decoder would take the last.
+func (d document) checkKeys() error {
+	var any any
+	twice, err := kjson.UnmarshalStrict(d.data, &any, kjson.DisallowDuplicateFields)
+	if err == nil && len(twice) > 0 {
+		err = fmt.Errorf("%w: keep one of the two", twice[0])
+	}
+	if err != nil {
+		return &lineError{d.line, fmt.Errorf("the JSON cannot be read: %w", err)}
+	}
+	return nil
 }
 
 // yamlLine finds the line in what the YAML parser says: it has no other way of
@@ -121,11 +143,12 @@ func (e *lineError) Unwrap() error { return e.err }
 
 // checkStructure refuses what the decoder lets pass. It bounds the number of
 // values that aliases make, but not their size; and it ignores what follows the
-// end of a flow mapping, such as a second JSON object.
+// end of a document: a second JSON object after a flow mapping, or what is behind a
+// "---" between line breaks that splitDocuments does not know.
 func checkStructure(data []byte) error {
 	aliases := bytes.IndexByte(data, '&') >= 0 && bytes.IndexByte(data, '*') >= 0
 	flow := bytes.HasPrefix(bytes.TrimSpace(bytes.TrimPrefix(data, []byte("---"))), []byte("{"))
-	if !aliases && !flow {
+	if !aliases && !flow && !hasOtherBreaks(data) {
 		return nil
 	}
 	decoder := yamlv3.NewDecoder(bytes.NewReader(data))
@@ -134,13 +157,29 @@ func checkStructure(data []byte) error {
 		return err
 	}
 	if err := decoder.Decode(&next); err != io.EOF {
-		return errors.New("something follows the end of the object: put --- on a line of its own between objects")
+		return errors.New("something follows the end of the object: put --- on a line of its own between objects, and end lines with a line feed")
 	}
 	size, err := expandedSize(&root, map[*yamlv3.Node]int{})
 	if err == nil && size > max(maxExpanded, 2*len(data)) {
 		err = fmt.Errorf("with its aliases written out the document would be larger than %d MiB: use fewer", maxExpanded>>20)
 	}
 	return err
+}
+
+// hasOtherBreaks finds the line breaks of YAML besides the line feed.
+func hasOtherBreaks(data []byte) bool {
+	for _, text := range []string{"\u0085", "\u2028", "\u2029"} {
+		if bytes.Contains(data, []byte(text)) {
+			return true
+		}
+	}
+	return bytes.Count(data, []byte("\r")) > bytes.Count(data, []byte("\r\n"))
+}
+
+// isUTF16 reports whether a file begins with UTF-16's byte order mark, or with that
+// of little-endian UTF-32.
+func isUTF16(data []byte) bool {
+	return bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff"))
 }
 
 // expandedSize estimates the length of a node with all aliases written out.

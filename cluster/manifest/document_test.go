@@ -2,10 +2,14 @@ package manifest
 
 import (
 	"bytes"
+	"encoding/binary"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+	"unicode/utf16"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/google/go-cmp/cmp"
@@ -30,7 +34,10 @@ func TestSplitDocuments(t *testing.T) {
 		{"end marker", "a: 1\n...\n# c\nb: 2\n", []doc{{"a: 1\n", 1, 1}, {"# c\nb: 2\n", 3, 4}}},
 		{"no marker", "a: |\n  ---\n----\n...b\n", []doc{{"a: |\n  ---\n----\n...b\n", 1, 1}}},
 		{"carriage returns", "a: 1\r\n---\r\nb: 2\r\n", []doc{{"a: 1\r\n", 1, 1}, {"---\r\nb: 2\r\n", 2, 3}}},
-		{"byte order mark", "\ufeff# c\na: 1\n", []doc{{"\ufeff# c\na: 1\n", 1, 2}}},
+		{"byte order mark", "\ufeff# c\na: 1\n", []doc{{"# c\na: 1\n", 1, 2}}},
+		{"byte order marks of files put together", "\ufeff---\na: 1\n\ufeff---\nb: 2\n---\n\ufeffc: 3\n--- \ufeff# d\nd: \ufeff4\n", []doc{
+			{"---\na: 1\n", 1, 2}, {"---\nb: 2\n", 3, 4}, {"---\nc: 3\n", 5, 6}, {"--- # d\nd: \ufeff4\n", 7, 8},
+		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var got []doc
@@ -41,6 +48,35 @@ func TestSplitDocuments(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// Of a text whose line breaks or encoding hide the second object, none is taken.
+func TestHiddenDocuments(t *testing.T) {
+	text := "apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n---\napiVersion: v1\nkind: Namespace\nmetadata: {name: b}\n"
+	var little, big []byte
+	for _, unit := range utf16.Encode([]rune("\ufeff" + text)) {
+		little = binary.LittleEndian.AppendUint16(little, unit)
+		big = binary.BigEndian.AppendUint16(big, unit)
+	}
+	p := &parser{families: []cluster.Family{cluster.IPv4}}
+	for name, test := range map[string]struct{ text, want string }{
+		"UTF-16 little-endian": {string(little), "save the file in UTF-8"},
+		"UTF-16 big-endian":    {string(big), "save the file in UTF-8"},
+		"carriage returns":     {strings.ReplaceAll(text, "\n", "\r"), "end lines with a line feed"},
+		"next line":            {strings.ReplaceAll(text, "\n", "\u0085"), "end lines with a line feed"},
+		"line separator":       {strings.ReplaceAll(text, "\n", "\u2028"), "end lines with a line feed"},
+		"one of them":          {strings.Replace(text, "\n---\n", "\r---\r", 1), "end lines with a line feed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := p.parse("a.yaml", []byte(test.text))
+			if len(c.objects) > 0 || !c.broken || !strings.Contains(fmt.Sprint(c.problems), test.want) {
+				t.Errorf("%d objects, problems %v, want %q", len(c.objects), c.problems, test.want)
+			}
+		})
+	}
+	if c := p.parse("a.yaml", []byte(strings.ReplaceAll(text, "\n", "\r\n"))); len(c.objects) != 2 || len(c.problems) > 0 {
+		t.Errorf("lines that end in CR LF: %d objects, problems %v", len(c.objects), c.problems)
 	}
 }
 

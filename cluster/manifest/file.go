@@ -12,7 +12,7 @@ import (
 )
 
 // unsettled is how long after its last change a file may change again without a
-// new modification time: some file systems count in steps of two seconds.
+// new time: some file systems count in steps of two seconds.
 const unsettled = 2 * time.Second
 
 // file is one file of the folder.
@@ -24,47 +24,78 @@ type file struct {
 	settled bool
 	hash    [sha256.Size]byte // of the text that content came from
 	content *content          // nil until the file was read once
-	// failure says why the file could not be read, and lost that its folder
-	// could not: content is then what it was before.
+	// failure says why the file could not be read: content is then what it was
+	// before.
 	failure error
-	lost    bool
+	// lostAt is when the file was last out of reach, with a folder that could not
+	// be read. It is zero again once the file was found; see folder.filling.
+	lostAt time.Time
 }
 
-// refresh reads the file if it changed and reports whether anything is new.
-func (f *file) refresh(info fs.FileInfo, p *parser) (changed bool) {
-	if f.lost {
-		f.lost, changed = false, true
-	}
+// refresh reads the file if it changed. It reports whether anything is new, and
+// whether the file is gone by now. While a folder that was lost is still filling,
+// a file of it that differs may be half-copied, and stays what it was.
+func (f *file) refresh(info fs.FileInfo, p *parser, filling bool) (changed, gone bool) {
 	if f.settled && sameVersion(f.info, info) {
-		return changed
+		return f.foundAgain(), false
 	}
 	data, info, err := read(f.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, true
+	}
 	if err != nil {
 		err = fmt.Errorf("the file cannot be read: %w; what it held stays in force", pathless(err))
-		changed = changed || f.failure == nil || f.failure.Error() != err.Error()
+		changed = f.failure == nil || f.failure.Error() != err.Error()
 		f.settled, f.failure = false, err
-		return changed
+		return changed, false
 	}
-	f.info, f.settled = info, time.Since(info.ModTime()) > unsettled
-	if f.failure != nil {
-		f.failure, changed = nil, true
-	}
+	changed = f.failure != nil
+	f.failure = nil
 	hash := sha256.Sum256(data)
+	if filling && f.isLost() && f.content != nil && hash != f.hash {
+		changed = changed || !sameVersion(f.info, info)
+		f.info, f.settled = info, false
+		return changed, false
+	}
+	f.info = info
+	f.settled = time.Since(info.ModTime()) > unsettled && time.Since(changeTime(info)) > unsettled
+	changed = f.foundAgain() || changed
 	if f.content != nil && hash == f.hash {
-		return changed
+		return changed, false
 	}
 	f.hash = hash
-	f.content = p.parse(f.path, data).keepLastGood(f.content)
-	return true
+	next := p.parse(f.path, data)
+	if len(data) == 0 && f.content != nil && len(f.content.objects) > 0 {
+		// As a write that begins with truncating the file leaves it.
+		next.broken = true
+		next.problems = []Problem{{File: f.path, Err: errors.New("the file is empty now; what it held stays in force: to delete that, remove the file")}}
+	}
+	f.content = next.keepLastGood(f.content)
+	return true, false
+}
+
+func (f *file) isLost() bool { return !f.lostAt.IsZero() }
+
+func (f *file) foundAgain() bool {
+	wasLost := f.isLost()
+	f.lostAt = time.Time{}
+	return wasLost
 }
 
 func sameVersion(a, b fs.FileInfo) bool {
-	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime()) && changeTime(a).Equal(changeTime(b))
+}
+
+// changeTime is when the kernel last saw the file change. Tools set modification
+// times, those of archives and reproducible builds to one and the same, but
+// nobody sets this.
+func changeTime(info fs.FileInfo) time.Time {
+	return time.Unix(info.Sys().(*syscall.Stat_t).Ctim.Unix())
 }
 
 // incomplete reports whether the file may have Services that are not known.
 func (f *file) incomplete() bool {
-	return f.failure != nil || f.lost || f.content == nil || f.content.incomplete()
+	return f.failure != nil || f.isLost() || f.content == nil || f.content.incomplete()
 }
 
 // read returns the text of a file and what was known of it before reading, so

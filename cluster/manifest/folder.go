@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Bounds on a folder. What is beyond them is a Problem; the rest goes on.
@@ -18,6 +20,8 @@ const (
 	maxFiles     = 100_000
 	maxFolders   = 10_000
 	maxDepth     = 16
+	// maxWalks of one scan have to do where files are renamed without end.
+	maxWalks = 4
 )
 
 // folder is a folder of manifests as it was when last scanned. Files that have
@@ -31,33 +35,51 @@ type folder struct {
 	folders  map[string]fs.FileInfo
 	problems []Problem // with folders, and with finding files
 	lost     bool      // whether a folder or a file could not be read
+	cameAt   time.Time // when a file last came, or changed, that was not there before
+}
+
+// fillingTime is how long nothing must come to a folder that was lost before it
+// counts as whole: two looks by polling alone, which is how copying shows where
+// nothing tells of changes.
+const fillingTime = 2 * pollInterval
+
+// filling reports whether a file that was lost may still be copied back.
+func (f *folder) filling(lost *file) bool {
+	return time.Since(lost.lostAt) < fillingTime || time.Since(f.cameAt) < fillingTime
 }
 
 func newFolder(root, state string, parser *parser) *folder {
-	return &folder{root: root, state: state, parser: parser, files: map[string]*file{}}
+	// What is watched goes by clean paths.
+	return &folder{root: filepath.Clean(root), state: state, parser: parser, files: map[string]*file{}}
 }
 
 // scan looks at every file and reads those that changed. It reports whether
-// anything is different from the last scan.
-func (f *folder) scan() (changed bool) {
-	w := &walk{folder: f, found: map[string]bool{}, folders: map[string]fs.FileInfo{}}
-	w.start()
-	for path, known := range f.files {
-		switch {
-		case w.found[path]:
-		case w.isLost(path):
-			if !known.lost {
-				known.lost, changed = true, true
-			}
-		default:
-			delete(f.files, path)
-			changed = true
+// anything is different from the last scan. When the context is done it stops
+// early; what it has found is then of no use.
+//
+// Listing the files and looking at them are two steps, and one that is renamed in
+// between shows under neither name. So a file counts as deleted only when two
+// walks in a row have missed it and the second one was not disturbed.
+func (f *folder) scan(ctx context.Context) (changed bool) {
+	var missed map[string]bool
+	for n := 1; ; n++ {
+		w := &walk{folder: f, ctx: ctx, found: map[string]bool{}, folders: map[string]fs.FileInfo{}, lost: map[string]bool{}}
+		w.start()
+		if ctx.Err() != nil {
+			return changed
+		}
+		if w.came {
+			f.cameAt = time.Now()
+		}
+		missed = w.miss(missed, !w.vanished || n == maxWalks)
+		changed = changed || w.changed
+		if n == maxWalks || !w.vanished && len(missed) == 0 {
+			problems := boundProblems(w.problems, f.root)
+			changed = changed || !slices.EqualFunc(f.problems, problems, sameProblem)
+			f.folders, f.problems, f.lost = w.folders, problems, len(w.lost) > 0
+			return changed
 		}
 	}
-	problems := boundProblems(w.problems, f.root)
-	changed = changed || w.changed || !slices.EqualFunc(f.problems, problems, sameProblem)
-	f.folders, f.problems, f.lost = w.folders, problems, len(w.lost) > 0
-	return changed
 }
 
 // incomplete reports whether there may be Services that are not known, because
@@ -84,12 +106,15 @@ func (f *folder) inOrder() []*file {
 	return files
 }
 
-// walk is one scan.
+// walk is one look at everything in the folder.
 type walk struct {
 	folder   *folder
+	ctx      context.Context
 	found    map[string]bool
 	folders  map[string]fs.FileInfo
-	lost     []string // folders and files that could not be read; see lose
+	lost     map[string]bool // folders and files that could not be read; see lose
+	vanished bool            // something was gone when it was looked at
+	came     bool            // a file that was not known, or a lost one
 	size     int64
 	changed  bool
 	problems []Problem
@@ -101,14 +126,44 @@ func (w *walk) fail(path string, err error) {
 
 // lose fails for something that known files may depend on: they are kept.
 func (w *walk) lose(path string, err error) {
-	w.lost = append(w.lost, path)
+	w.lost[path] = true
 	w.fail(path, err)
 }
 
+// isLost reports whether a path, or a folder that it is in, was lost.
 func (w *walk) isLost(path string) bool {
-	return slices.ContainsFunc(w.lost, func(lost string) bool {
-		return path == lost || strings.HasPrefix(path, lost+string(filepath.Separator))
-	})
+	for !w.lost[path] && path != w.folder.root {
+		path = filepath.Dir(path)
+	}
+	return w.lost[path]
+}
+
+// miss decides about the known files that were not found: those that were missed
+// before are deleted, if that is certain. It returns the others that may be.
+func (w *walk) miss(before map[string]bool, certain bool) (missed map[string]bool) {
+	missed = map[string]bool{}
+	filling := false
+	for path, known := range w.folder.files {
+		switch {
+		case w.found[path]:
+			filling = filling || known.isLost()
+		case w.isLost(path):
+			w.changed = w.changed || !known.isLost()
+			known.lostAt = time.Now()
+		case known.isLost() && w.folder.filling(known):
+			filling = true
+		case before[path] && certain:
+			delete(w.folder.files, path)
+			w.changed = true
+		default:
+			missed[path] = true
+		}
+	}
+	if filling {
+		w.problems = append(w.problems, Problem{File: w.folder.root, Severity: Notice,
+			Err: fmt.Errorf("what could not be read is back, but files are missing or different: they stay in force as they were until nothing more has come for %v", fillingTime)})
+	}
+	return missed
 }
 
 func (w *walk) start() {
@@ -136,12 +191,19 @@ func (w *walk) dir(path string, chain []fs.FileInfo) {
 		return
 	}
 	entries, err := os.ReadDir(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		w.vanished = true
+		return
+	}
 	if err != nil {
 		w.lose(path, fmt.Errorf("the folder cannot be read: %w; what it held stays in force", pathless(err)))
 		return
 	}
 	w.folders[path] = chain[len(chain)-1]
 	for _, entry := range entries {
+		if w.ctx.Err() != nil {
+			return
+		}
 		// Hidden files include ConfigMap's ..data, to which the regular names
 		// are symbolic links, and the state file.
 		if strings.HasPrefix(entry.Name(), ".") {
@@ -155,7 +217,8 @@ func (w *walk) entry(path string, chain []fs.FileInfo) {
 	info, err := os.Stat(path)
 	if err != nil {
 		if _, linkErr := os.Lstat(path); errors.Is(linkErr, fs.ErrNotExist) {
-			return // deleted since it was listed
+			w.vanished = true
+			return
 		}
 		if !isManifest(path) && errors.Is(err, fs.ErrNotExist) {
 			return // a symbolic link to nothing
@@ -199,12 +262,14 @@ func (w *walk) file(path string, info fs.FileInfo) {
 	if known == nil {
 		known = &file{path: path}
 		w.folder.files[path] = known
-		w.changed = true
+		w.changed, w.came = true, true
 	}
-	w.found[path] = true
-	if known.refresh(info, w.folder.parser) {
-		w.changed = true
-	}
+	wasLost := known.isLost()
+	changed, gone := known.refresh(info, w.folder.parser, wasLost && w.folder.filling(known))
+	w.changed = w.changed || changed
+	w.came = w.came || changed && wasLost
+	w.vanished = w.vanished || gone
+	w.found[path] = !gone
 }
 
 // samePath compares paths of which one may be relative.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/clusterip/clusterip/cluster"
@@ -88,6 +89,12 @@ func (p *parser) convertService(s *corev1.Service) (*service, error) {
 	families, familyErr := allocator.Families(&s.Spec, model.ClusterIPs, p.families)
 	out.families = families
 	return out, errors.Join(err, familyErr)
+}
+
+// leadsToAddress finds what Kubernetes takes as well, and what resolves nowhere.
+func leadsToAddress(s *corev1.Service) bool {
+	_, err := netip.ParseAddr(strings.TrimSuffix(s.Spec.ExternalName, "."))
+	return err == nil && s.Spec.Type == corev1.ServiceTypeExternalName
 }
 
 func checkTargetPort(field string, port intstr.IntOrString) error {

@@ -4,14 +4,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"regexp"
+	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/cluster/convert"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation"
 	kjson "sigs.k8s.io/json"
 )
@@ -67,6 +71,11 @@ type parser struct {
 
 func (p *parser) parse(file string, data []byte) *content {
 	c := &content{invalid: map[objectKey]bool{}, ignored: map[string]int{}}
+	if isUTF16(data) {
+		d := &documentParser{content: c, file: file, line: 1}
+		d.brokenDocument(errors.New("the text is in UTF-16: save the file in UTF-8"))
+		return c
+	}
 	for _, doc := range splitDocuments(data) {
 		d := &documentParser{parser: p, content: c, file: file, line: doc.line}
 		body, err := doc.toJSON()
@@ -125,10 +134,7 @@ func (d *documentParser) object(body []byte, inherited metav1.TypeMeta, depth in
 	want, known := supported[element]
 	switch {
 	case !known:
-		kind := fmt.Sprintf("%s (%s)", meta.Kind, meta.APIVersion)
-		if _, seen := d.ignored[kind]; !seen {
-			d.ignored[kind] = d.line
-		}
+		d.other(meta)
 	case want != meta.APIVersion && isList:
 		d.brokenDocument(unsupported(meta, want))
 	case want != meta.APIVersion:
@@ -141,6 +147,37 @@ func (d *documentParser) object(body []byte, inherited metav1.TypeMeta, depth in
 		d.known(meta.Kind, body)
 	}
 }
+
+// other ignores a kind that is not read, unless it is a misspelt one: what it was
+// to be is not known then.
+func (d *documentParser) other(meta metav1.TypeMeta) {
+	for element := range supported {
+		for _, kind := range []string{element, element + "List"} {
+			if strings.EqualFold(kind, meta.Kind) {
+				d.brokenDocument(fmt.Errorf("kind %q is spelt %s", meta.Kind, kind))
+				return
+			}
+		}
+	}
+	gvk := meta.GroupVersionKind()
+	if kinds().IsVersionRegistered(gvk.GroupVersion()) && !kinds().Recognizes(gvk) {
+		d.brokenDocument(fmt.Errorf("apiVersion %s has no kind %q: correct the one or the other", meta.APIVersion, meta.Kind))
+		return
+	}
+	kind := fmt.Sprintf("%s (%s)", meta.Kind, meta.APIVersion)
+	if _, seen := d.ignored[kind]; !seen {
+		d.ignored[kind] = d.line
+	}
+}
+
+// kinds knows all kinds of the supported apiVersions.
+var kinds = sync.OnceValue(func() *runtime.Scheme {
+	scheme := runtime.NewScheme()
+	if err := errors.Join(corev1.AddToScheme(scheme), discoveryv1.AddToScheme(scheme)); err != nil {
+		panic(err)
+	}
+	return scheme
+})
 
 func unsupported(meta metav1.TypeMeta, want string) error {
 	return fmt.Errorf("apiVersion %q of kind %s is not supported: write %s", meta.APIVersion, meta.Kind, want)
@@ -168,7 +205,13 @@ func (d *documentParser) known(kind string, body []byte) {
 	case "Namespace":
 		take(d, kind, body, func(n *corev1.Namespace) (any, error) { return nil, checkLabel("metadata.name", n.Name) })
 	case "Service":
-		take(d, kind, body, func(s *corev1.Service) (any, error) { return d.convertService(s) })
+		take(d, kind, body, func(s *corev1.Service) (any, error) {
+			if leadsToAddress(s) {
+				d.report(Notice, keyOf(kind, s.Namespace, s.Name).String(),
+					fmt.Errorf("spec.externalName %s is an address, but DNS looks it up as a name and finds nothing: give a name, or make this a headless Service with an EndpointSlice", s.Spec.ExternalName))
+			}
+			return d.convertService(s)
+		})
 	case "EndpointSlice":
 		take(d, kind, body, func(s *discoveryv1.EndpointSlice) (any, error) { return convertSlice(s) })
 	case "Endpoints":
@@ -279,7 +322,7 @@ func checkLabel(field, name string) error {
 
 // wrongType matches what the JSON decoder says of a value of the wrong type. Its
 // error type is internal, so the field can only be had from the text.
-var wrongType = regexp.MustCompile(`^json: cannot unmarshal (\S+)(?: .*)? into Go (?:struct field \w*\.(\S+)|value) of type (\S+)$`)
+var wrongType = regexp.MustCompile(`^json: cannot unmarshal (\S+)(?: (.*))? into Go (?:struct field \w*\.(\S+)|value) of type (\S+)$`)
 
 func decodeError(err error) error {
 	if err == nil {
@@ -289,11 +332,23 @@ func decodeError(err error) error {
 	if found == nil {
 		return err
 	}
-	if found[2] == "" {
-		return fmt.Errorf("it is of type %s", found[1])
+	given, number, field, needed := found[1], found[2], found[3], plainType(found[4])
+	if field == "" {
+		field = "it"
 	}
-	return fmt.Errorf("%s is of type %s: %s is needed", found[2], found[1], plainType(found[3]))
+	switch {
+	case given == "number" && needed == aNumber:
+		if value, err := strconv.ParseFloat(number, 64); err == nil && value != math.Trunc(value) {
+			return fmt.Errorf("%s %s is no whole number", field, number)
+		}
+		return fmt.Errorf("%s %s is out of range", field, number)
+	case found[3] == "":
+		return fmt.Errorf("it is of type %s", given)
+	}
+	return fmt.Errorf("%s is of type %s: %s is needed", field, given, needed)
 }
+
+const aNumber = "a number"
 
 // plainType says in YAML's words what a Go type is, where it has one.
 func plainType(goType string) string {
@@ -304,7 +359,7 @@ func plainType(goType string) string {
 	case strings.HasPrefix(goType, "map["):
 		return "a mapping (key: value)"
 	case strings.HasPrefix(goType, "int"), strings.HasPrefix(goType, "uint"):
-		return "a number"
+		return aNumber
 	case goType == "bool":
 		return "true or false"
 	case goType == "string":

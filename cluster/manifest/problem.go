@@ -4,7 +4,10 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Severity says whether a Problem needs mending.
@@ -36,21 +39,29 @@ type Problem struct {
 }
 
 // Error returns "file:line: object: what is wrong", without the parts that are
-// not known.
+// not known. A part that is not printable is quoted: the manifests may be anyone's,
+// and the text goes to logs and terminals.
 func (p Problem) Error() string {
 	var b strings.Builder
 	if p.File != "" {
-		b.WriteString(p.File)
+		b.WriteString(printable(p.File))
 		if p.Line > 0 {
 			fmt.Fprintf(&b, ":%d", p.Line)
 		}
 		b.WriteString(": ")
 	}
 	if p.Object != "" {
-		b.WriteString(p.Object + ": ")
+		b.WriteString(printable(p.Object) + ": ")
 	}
-	b.WriteString(p.Err.Error())
+	b.WriteString(printable(p.Err.Error()))
 	return b.String()
+}
+
+func printable(text string) string {
+	if utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return text
+	}
+	return strconv.Quote(text)
 }
 
 // Unwrap returns Err.

@@ -33,6 +33,14 @@ type Options struct {
 	State        string         // where allocations are remembered; "" means Dir/.clusterip-state.json
 }
 
+// StateFile returns the file in which allocations are remembered.
+func (o Options) StateFile() string {
+	if o.State == "" {
+		return filepath.Join(o.Dir, ".clusterip-state.json")
+	}
+	return o.State
+}
+
 // Source publishes the Services of a folder. Make one with New.
 type Source struct {
 	folder    *folder
@@ -65,10 +73,7 @@ func New(options Options, report func([]Problem)) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	state := options.State
-	if state == "" {
-		state = filepath.Join(options.Dir, ".clusterip-state.json")
-	}
+	state := options.StateFile()
 	return &Source{
 		folder:    newFolder(options.Dir, state, &parser{families: alloc.Families()}),
 		allocator: alloc,
@@ -88,7 +93,7 @@ func Load(options Options) (cluster.Update, []Problem, error) {
 		return cluster.Update{}, nil, err
 	}
 	s.state.load(s.allocator)
-	s.folder.scan()
+	s.folder.scan(context.Background())
 	update := s.link()
 	update.Synced, update.ServiceCIDRs = true, s.cidrs
 	return update, s.allProblems(), nil
@@ -99,13 +104,17 @@ func Load(options Options) (cluster.Update, []Problem, error) {
 // file before they are published; if that fails it is a Problem, and Run goes on
 // and tries again. Run must be called only once.
 func (s *Source) Run(ctx context.Context, store *cluster.Store) error {
-	w := newWatcher(s.folder.state)
+	w := newWatcher(s.folder.root, s.folder.state)
 	defer w.close()
 	s.state.load(s.allocator)
 	s.state.setAside()
 	for first := true; ; first = false {
 		update, completed := cluster.Update{}, s.complete
-		if changed := s.scan(w); changed || first {
+		changed := s.scan(ctx, w)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if changed || first {
 			update = s.link()
 			if first {
 				update.Synced, update.ServiceCIDRs = true, s.cidrs
@@ -129,9 +138,9 @@ func (s *Source) Run(ctx context.Context, store *cluster.Store) error {
 
 // scan brings the folder up to date, and with it what is watched. A sub-folder
 // may get files before it is watched, so after a new one it scans again.
-func (s *Source) scan(w *watcher) (changed bool) {
+func (s *Source) scan(ctx context.Context, w *watcher) (changed bool) {
 	for range maxDepth {
-		changed = s.folder.scan() || changed
+		changed = s.folder.scan(ctx) || changed
 		if !w.watch(s.folder.folders) {
 			break
 		}

@@ -205,6 +205,7 @@ func TestBrokenFileKeepsLastGood(t *testing.T) {
 		"no object":       {serviceText("one", 2) + "---\nhello", "a.yaml:6: this is no Kubernetes object"},
 		"too large":       {serviceText("one", 2) + strings.Repeat("# Much.\n", maxFileSize/8), "a.yaml: the file cannot be read: it is larger than 8 MiB"},
 		"too many levels": {strings.Repeat("[", 20_000), "a.yaml:1: the YAML cannot be read: exceeded max depth"},
+		"empty":           {"", "a.yaml: the file is empty now; what it held stays in force: to delete that, remove the file"},
 		"alias bomb":      {aliasBomb(), "a.yaml:1: the YAML cannot be read: with its aliases written out"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -272,6 +273,7 @@ func TestConfigMapSwap(t *testing.T) {
 }
 
 func TestFolderGoesAndComesBack(t *testing.T) {
+	t.Parallel()
 	l := start(t, folderWith(t, map[string]string{"a.yaml": serviceText("a", 1), "sub/b.yaml": serviceText("b", 1)}))
 	l.await("default/a", "default/b")
 	must(t, os.RemoveAll(l.options.Dir))
@@ -284,8 +286,9 @@ func TestFolderGoesAndComesBack(t *testing.T) {
 
 	must(t, os.Remove(l.options.Dir))
 	write(t, l.path("c.yaml"), serviceText("c", 1))
-	l.await("default/c", "!default/a", "!default/b")
-	l.awaitProblem("!error")
+	l.await("default/a", "default/b", "default/c")
+	l.awaitProblem("!error", "notice: DIR: what could not be read is back")
+	l.await("!default/a", "!default/b", "default/c")
 	write(t, l.path("d.yaml"), serviceText("d", 1))
 	l.await("default/d")
 
@@ -371,7 +374,7 @@ func TestBounds(t *testing.T) {
 			must(t, os.Symlink("large", filepath.Join(options.Dir, fmt.Sprintf("%03d.yaml", i))))
 		}
 		f := newFolder(options.Dir, options.State, &parser{families: []cluster.Family{cluster.IPv4}})
-		f.scan()
+		f.scan(t.Context())
 		if got := formatProblems(f.problems, options.Dir); !strings.Contains(got, "064.yaml: this file is not read: with it the files are larger than 512 MiB together") {
 			t.Error(got)
 		}

@@ -139,9 +139,10 @@ func (e *editor) removeCopies(options Options) {
 	}
 }
 
-// objects returns a few objects, which may be in other files too.
+// objects returns a few objects, or none, which may be in other files too.
 func (e *editor) objects() string {
 	var b strings.Builder
+	b.WriteString("# An empty file would keep its last good state.\n")
 	for range e.rng.Intn(5) {
 		name := fmt.Sprint("o", e.rng.Intn(8))
 		namespace := e.pick("one", "two")

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,22 +29,44 @@ const (
 )
 
 // watcher tells when to look at the folder again. It watches folders, not files:
-// an editor replaces files, and a ConfigMap swaps its ..data link.
+// an editor replaces files, and a ConfigMap swaps its ..data link. The root may be
+// such a link, or be replaced as a whole: the folder above it tells.
 type watcher struct {
+	root     string
+	above    string // the folder that root is in; "" where the path does not say
 	state    string
 	notify   *fsnotify.Watcher // nil if the system has none
 	events   <-chan fsnotify.Event
 	errors   <-chan error
-	watching map[string]fs.FileInfo
-	failure  error // why it polls
+	watching map[string]fs.FileInfo // the folders, as they were when their watches began
+	failure  error                  // why it polls
 }
 
-func newWatcher(state string) *watcher {
-	w := &watcher{state: state, watching: map[string]fs.FileInfo{}}
+func newWatcher(root, state string) *watcher {
+	w := &watcher{root: root, above: filepath.Dir(root), state: state}
+	if w.above == root {
+		w.above = ""
+	}
 	if w.notify, w.failure = fsnotify.NewWatcher(); w.failure == nil {
-		w.events, w.errors = w.notify.Events, w.notify.Errors
+		w.events, w.errors = w.notify.Events, taken(w.notify.Errors)
 	}
 	return w
+}
+
+// taken takes errors at once, and keeps the last one for whoever looks. fsnotify
+// may hold its lock while it has an error to give, and the lock is needed to ask it
+// anything.
+func taken(errors <-chan error) <-chan error {
+	last := make(chan error, 1)
+	go func() {
+		for err := range errors {
+			select {
+			case last <- err:
+			default: // one says as much as two
+			}
+		}
+	}()
+	return last
 }
 
 func (w *watcher) close() {
@@ -58,33 +82,35 @@ func (w *watcher) watch(folders map[string]fs.FileInfo) (added bool) {
 	if w.notify == nil {
 		return false
 	}
-	for path := range w.watching {
-		if _, exists := folders[path]; !exists {
-			// Fails if the folder is gone, and its watch with it.
-			_ = w.notify.Remove(path)
-			delete(w.watching, path)
-		}
+	if info, err := os.Stat(w.above); err == nil {
+		folders = maps.Clone(folders)
+		folders[w.above] = info
 	}
-	w.failure = nil
-	for path, info := range folders {
-		if old, known := w.watching[path]; known {
-			if os.SameFile(old, info) {
-				continue
-			}
-			_ = w.notify.Remove(path) // another folder has taken its place
-		}
-		err := w.notify.Add(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // gone since it was found: its parent tells
-		}
-		if err != nil {
-			w.failure = err
+	// What is watched, fsnotify knows: the kernel drops the watch of a folder that
+	// is deleted or moved away, and another at its path may have the same inode.
+	watched := map[string]bool{}
+	for _, path := range w.notify.WatchList() {
+		if info, wanted := folders[path]; wanted && os.SameFile(w.watching[path], info) {
+			watched[path] = true
 			continue
 		}
-		w.watching[path] = info
-		added = true
+		// Fails if the folder is gone, and its watch with it.
+		_ = w.notify.Remove(path)
 	}
-	return added
+	w.failure = nil
+	w.watching = folders
+	for path := range folders {
+		if watched[path] {
+			continue
+		}
+		// A folder that is gone since it was found is told of by its parent. The
+		// folder above the root need not be ours to read: it only saves time.
+		if err := w.notify.Add(path); err != nil && !errors.Is(err, fs.ErrNotExist) && path != w.above {
+			w.failure = err
+		}
+	}
+	// A folder that is found at two paths is listed under one of them.
+	return slices.ContainsFunc(w.notify.WatchList(), func(path string) bool { return !watched[path] })
 }
 
 func (w *watcher) problems() []Problem {
@@ -99,7 +125,7 @@ func (w *watcher) problems() []Problem {
 // context is done.
 func (w *watcher) wait(ctx context.Context) bool {
 	interval := pollInterval
-	if w.failure != nil || len(w.watching) == 0 {
+	if w.failure != nil || w.lacksRoot() {
 		interval = fastPollInterval
 	}
 	timer := time.NewTimer(interval)
@@ -109,8 +135,11 @@ func (w *watcher) wait(ctx context.Context) bool {
 		case <-ctx.Done():
 			return false
 		case <-timer.C:
-			return true
-		case <-w.errors: // the queue ran over: events were lost
+			return !w.lacksRoot() || w.settle(ctx)
+		case <-w.errors:
+			// The queue ran over. Of the events that were lost, one may have been
+			// the end of a watch: all begin anew.
+			w.watching = nil
 			return w.settle(ctx)
 		case event := <-w.events:
 			if w.matters(event) {
@@ -120,8 +149,19 @@ func (w *watcher) wait(ctx context.Context) bool {
 	}
 }
 
-// settle waits until changes pause.
+// lacksRoot reports whether the root could be watched and is not, since it was
+// gone when last seen.
+func (w *watcher) lacksRoot() bool {
+	return w.notify != nil && !slices.Contains(w.notify.WatchList(), w.root)
+}
+
+// settle waits until changes pause. A root that has come back is watched from here
+// on, to see whether it is still filling.
 func (w *watcher) settle(ctx context.Context) bool {
+	if w.lacksRoot() {
+		// Fails as long as it is gone.
+		_ = w.notify.Add(w.root)
+	}
 	limit := time.NewTimer(maxSettleTime)
 	defer limit.Stop()
 	quiet := time.NewTimer(settleTime)
@@ -135,6 +175,7 @@ func (w *watcher) settle(ctx context.Context) bool {
 		case <-limit.C:
 			return true
 		case <-w.errors:
+			w.watching = nil
 		case event := <-w.events:
 			if w.matters(event) {
 				quiet.Reset(settleTime)
@@ -143,8 +184,13 @@ func (w *watcher) settle(ctx context.Context) bool {
 	}
 }
 
-// matters leaves out hidden files, among them the state file as it is replaced.
+// matters leaves out hidden files, among them the state file as it is replaced,
+// and what is beside the root.
 func (w *watcher) matters(event fsnotify.Event) bool {
-	name := filepath.Base(event.Name)
+	path := filepath.Clean(event.Name)
+	if filepath.Dir(path) == w.above {
+		return path == w.root
+	}
+	name := filepath.Base(path)
 	return name == "..data" || !strings.HasPrefix(name, ".") && !samePath(event.Name, w.state)
 }

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/pkg/fall"
+	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 const (
@@ -74,7 +76,14 @@ func ParseOptions(c *caddy.Controller, root string) (Options, error) {
 		if directives > 0 {
 			return o, c.Errf("clusterip is there twice in one server block: keep one")
 		}
-		o.Zones = plugin.OriginsFromArgsOrServerBlock(c.RemainingArgs(), c.ServerBlockKeys)
+		zones := c.RemainingArgs()
+		if len(zones) == 0 {
+			zones = c.ServerBlockKeys
+		}
+		if err := checkZones(zones); err != nil {
+			return o, c.Err(err.Error())
+		}
+		o.Zones = plugin.OriginsFromArgsOrServerBlock(zones, nil)
 		if !slices.ContainsFunc(o.Zones, func(z string) bool { return !zone.IsReverse(z) }) {
 			return o, c.Errf("clusterip needs a zone that is not a reverse one, such as cluster.local; it has %q", o.Zones)
 		}
@@ -86,6 +95,20 @@ func ParseOptions(c *caddy.Controller, root string) (Options, error) {
 		}
 	}
 	return o, nil
+}
+
+// zoneName matches a fully qualified name whose labels anyone would give a zone.
+var zoneName = regexp.MustCompile(`^(\.|([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)+)$`)
+
+// checkZones refuses what CoreDNS leaves out, or takes literally, without a word.
+func checkZones(args []string) error {
+	for _, text := range args {
+		zones := plugin.Host(text).NormalizeExact()
+		if len(zones) == 0 || slices.ContainsFunc(zones, func(z string) bool { return !zoneName.MatchString(z) }) {
+			return fmt.Errorf("zone %q is neither a domain name such as cluster.local nor a CIDR such as %s", text, defaultServiceCIDR)
+		}
+	}
+	return nil
 }
 
 func parseBlock(c *caddy.Controller, o *Options) error {
@@ -102,7 +125,11 @@ func parseBlock(c *caddy.Controller, o *Options) error {
 			return c.Errf("option %s is given twice: keep one", name)
 		}
 		seen[name] = true
-		if err := parse(o, c.RemainingArgs()); err != nil {
+		args := c.RemainingArgs()
+		if c.NextArg() { // which only a brace can be
+			return c.Errf("option %s takes no block: remove the {", name)
+		}
+		if err := parse(o, args); err != nil {
 			return c.Err(err.Error())
 		}
 	}
@@ -199,6 +226,11 @@ func parseNamespaces(o *Options, args []string) error {
 	if len(args) == 0 {
 		return fmt.Errorf("namespaces takes at least one namespace; without the option all are served")
 	}
+	for _, name := range args {
+		if len(validation.IsDNS1123Label(name)) > 0 {
+			return fmt.Errorf("namespaces: %q cannot be the name of a namespace: write lower-case names, with spaces between", name)
+		}
+	}
 	o.Namespaces = args
 	return nil
 }
@@ -213,5 +245,5 @@ func parseEndpointPodNames(o *Options, args []string) error {
 
 func parseFallthrough(o *Options, args []string) error {
 	o.Fall.SetZonesFromArgs(args)
-	return nil
+	return checkZones(args)
 }

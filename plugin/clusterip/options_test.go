@@ -1,6 +1,7 @@
 package clusterip
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -97,7 +98,10 @@ func TestParseErrors(t *testing.T) {
 		{"pods", "disabled, insecure, verified"},
 		{"pods sometimes", "disabled, insecure, verified"},
 		{"namespaces", "at least one namespace"},
+		{"namespaces Foo,bar", `"Foo,bar" cannot be the name of a namespace`},
 		{"endpoint_pod_names yes", "takes no arguments"},
+		{"fallthrough in-addr..arpa", `zone "in-addr..arpa" is neither`},
+		{"manifests m {\n }", "option manifests takes no block: remove the {"},
 	} {
 		t.Run(c.block, func(t *testing.T) {
 			_, err := ParseOptions(caddy.NewTestController("dns", "clusterip cluster.local {\n "+c.block+"\n}"), "")
@@ -113,6 +117,26 @@ func TestParseErrors(t *testing.T) {
 	} {
 		if o, err := ParseOptions(caddy.NewTestController("dns", in), ""); err == nil {
 			t.Errorf("%s\nwas taken as %+v", in, o)
+		}
+	}
+}
+
+// A zone that is no name is refused, not left out or taken literally.
+func TestParseZones(t *testing.T) {
+	for _, c := range []struct{ zones, keys, bad string }{
+		{"cluster.local cluster..local", "", "cluster..local"},
+		{"a_b!c", "", "a_b!c"},
+		{"cluster.local 10.43.0.0/33", "", "10.43.0.0/33"},
+		{"-x.local", "", "-x.local"},
+		{"", "cluster.local:53 dns://b!:53", "dns://b!:53"},
+		{"", "dns://cluster.local.:53 10.43.0.0/16 _x.Local .:53", ""},
+		{"cluster.local 10.43.0.0/15 fd00:43::/112", "", ""},
+	} {
+		controller := caddy.NewTestController("dns", "clusterip "+c.zones+" {\n manifests m\n}")
+		controller.ServerBlockKeys = strings.Fields(c.keys)
+		o, err := ParseOptions(controller, "")
+		if c.bad == "" && err != nil || c.bad != "" && (err == nil || !strings.Contains(err.Error(), fmt.Sprintf("Testfile:1 - Error during parsing: zone %q is neither", c.bad))) {
+			t.Errorf("%s%s: zones %v, error %v", c.zones, c.keys, o.Zones, err)
 		}
 	}
 }

@@ -38,7 +38,7 @@ func setup(c *caddy.Controller) error {
 	own := serverOf(c)
 	h, f, err := serve(own, o, config.ListenHosts)
 	if err != nil {
-		return plugin.Error(pluginName, err)
+		return plugin.Error(pluginName, c.Err(err.Error()))
 	}
 	config.AddPlugin(func(next plugin.Handler) plugin.Handler {
 		h.Next = next

@@ -163,6 +163,44 @@ func TestServerBlocksShareASource(t *testing.T) {
 	}
 }
 
+// Two sources of one server must not keep one state file: each would overwrite what
+// the other remembers. The server of a reload may read the folder in another way.
+func TestStateFileHasOneSource(t *testing.T) {
+	dir, other := t.TempDir(), t.TempDir()
+	link := filepath.Join(other, "link")
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	state := filepath.Join(dir, ".clusterip-state.json")
+	first := manifest.Options{Dir: dir, ServiceCIDRs: []netip.Prefix{netip.MustParsePrefix("10.43.0.0/16")}}
+	changed := first
+	changed.ServiceCIDRs = []netip.Prefix{netip.MustParsePrefix("10.44.0.0/16")}
+	old, own := new(server), new(server)
+	defer leave(func(*server) bool { return true })
+	for _, step := range []struct {
+		name  string
+		who   *server
+		o     manifest.Options
+		taken bool
+	}{
+		{"the first", old, first, true},
+		{"the default written out", old, manifest.Options{Dir: dir, State: state, ServiceCIDRs: first.ServiceCIDRs}, true},
+		{"other CIDRs", old, changed, false},
+		{"another folder", old, manifest.Options{Dir: other, State: state}, false},
+		{"through a link", old, manifest.Options{Dir: link, ServiceCIDRs: changed.ServiceCIDRs}, false},
+		{"a state of its own", old, manifest.Options{Dir: dir, State: filepath.Join(other, "state.json"), ServiceCIDRs: changed.ServiceCIDRs}, true},
+		{"other CIDRs after a reload", own, changed, true},
+	} {
+		_, _, err := serve(step.who, Options{Zones: []string{"cluster.local."}, Manifest: step.o}, nil)
+		if (err == nil) != step.taken {
+			t.Errorf("%s: error %v", step.name, err)
+		}
+		if err != nil && !strings.Contains(err.Error(), "is kept by two clusterip directives") {
+			t.Errorf("%s: the error is %v", step.name, err)
+		}
+	}
+}
+
 func values(t *testing.T, gauges []prometheus.Gauge) []float64 {
 	t.Helper()
 	out := make([]float64, len(gauges))

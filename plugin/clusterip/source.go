@@ -33,7 +33,7 @@ func serverOf(c *caddy.Controller) *server {
 // during a reload, so that nothing is read anew and the last good state of a
 // broken manifest is kept.
 type feed struct {
-	key      string
+	options  manifest.Options
 	source   *manifest.Source
 	store    *cluster.Store
 	problems *problems
@@ -52,12 +52,12 @@ var feeds struct {
 
 func keyOf(o manifest.Options) string {
 	absolute := func(path string) string {
-		if abs, err := filepath.Abs(path); err == nil && path != "" {
+		if abs, err := filepath.Abs(path); err == nil {
 			return abs
 		}
 		return path
 	}
-	return fmt.Sprintf("%q %q %v", absolute(o.Dir), absolute(o.State), o.ServiceCIDRs)
+	return fmt.Sprintf("%q %q %v", absolute(o.Dir), absolute(o.StateFile()), o.ServiceCIDRs)
 }
 
 // serve makes the Handler of a server block, with the feed that it shares. It
@@ -68,13 +68,16 @@ func serve(own *server, o Options, hosts []string) (*Handler, *feed, error) {
 	key := keyOf(o.Manifest)
 	f := feeds.byKey[key]
 	if f == nil {
+		if err := checkState(own, o.Manifest); err != nil {
+			return nil, nil, err
+		}
 		p := new(problems)
 		source, err := manifest.New(o.Manifest, p.report)
 		if err != nil {
 			return nil, nil, err
 		}
 		f = &feed{
-			key: key, source: source, store: cluster.NewStore(), problems: p, counted: newCounted(),
+			options: o.Manifest, source: source, store: cluster.NewStore(), problems: p, counted: newCounted(),
 			users: make(map[*server][]*Handler), done: make(chan struct{}),
 		}
 		f.store.Subscribe(func(u cluster.Update) {
@@ -89,6 +92,35 @@ func serve(own *server, o Options, hosts []string) (*Handler, *feed, error) {
 	h := New(o, f.store, ownAddresses(hosts))
 	f.users[own] = append(f.users[own], h)
 	return h, f, nil
+}
+
+// checkState refuses a second feed of one server with the state file of another:
+// each would overwrite what the other remembers. During a reload the feeds of the
+// old server are not meant.
+func checkState(own *server, o manifest.Options) error {
+	for _, f := range feeds.byKey {
+		if f.users[own] != nil && samePlace(f.options.StateFile(), o.StateFile()) {
+			return fmt.Errorf("state file %s is kept by two clusterip directives, of manifests %s with service_cidr %v and of %s with %v: make them the same, or give each a state of its own",
+				o.StateFile(), f.options.Dir, f.options.ServiceCIDRs, o.Dir, o.ServiceCIDRs)
+		}
+	}
+	return nil
+}
+
+// samePlace reports whether two paths lead to one file, which need not exist.
+func samePlace(a, b string) bool {
+	place := func(path string) string {
+		if real, err := filepath.EvalSymlinks(path); err == nil {
+			path = real
+		} else if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
+			path = filepath.Join(dir, filepath.Base(path))
+		}
+		if abs, err := filepath.Abs(path); err == nil {
+			path = abs
+		}
+		return path
+	}
+	return place(a) == place(b)
 }
 
 // leave ends the use that some servers make of feeds, and the feeds that nobody

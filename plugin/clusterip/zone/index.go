@@ -55,6 +55,7 @@ func New(origins []string, o Options) *Index {
 	x := &Index{options: o}
 	for _, origin := range origins {
 		z := &Zone{origin: origin, reverse: IsReverse(origin), index: x}
+		z.above = !z.reverse && Contains(origin, reverse4)
 		z.version = rrset{qtype: dns.TypeTXT, records: []dns.RR{&dns.TXT{
 			Hdr: header(join("dns-version", origin), dns.TypeTXT, versionTTL), Txt: []string{Version},
 		}}}
@@ -94,6 +95,7 @@ func (x *Index) Apply(u cluster.Update) {
 			x.setService(c.Name, c.Service, reverse)
 		}
 	}
+	x.namespaces.publish()
 	x.pointers.publish(reverse)
 	if x.options.Pods != PodsVerified {
 		return
@@ -182,6 +184,7 @@ type namespaces struct {
 	// For the writer.
 	declared map[string]bool
 	services map[string]int
+	touched  map[string]bool // since they were published
 }
 
 func (n *namespaces) answer(name string) Answer {
@@ -201,44 +204,54 @@ func (n *namespaces) exists(name string) bool {
 }
 
 func (n *namespaces) declare(name string, exists bool) {
-	if n.declared == nil {
-		n.declared = make(map[string]bool)
-	}
+	n.touch(name)
 	n.declared[name] = exists
-	n.publish(name)
 }
 
 // count notes that a Service came to a namespace, or left it.
 func (n *namespaces) count(name string, came bool) {
-	if n.services == nil {
-		n.services = make(map[string]int)
-	}
+	n.touch(name)
 	if came {
 		n.services[name]++
 	} else {
 		n.services[name]--
 	}
-	n.publish(name)
 }
 
-// publish makes a new set, if the namespace came into being or ceased to be.
-func (n *namespaces) publish(name string) {
-	exists := n.declared[name] || n.services[name] > 0
-	if !exists {
-		delete(n.declared, name)
-		delete(n.services, name)
+func (n *namespaces) touch(name string) {
+	if n.touched == nil {
+		n.declared, n.services, n.touched = make(map[string]bool), make(map[string]int), make(map[string]bool)
 	}
-	if exists == n.exists(name) {
-		return
+	n.touched[name] = true
+}
+
+// publish makes a new set, if a namespace came into being or ceased to be: one for
+// all of an update, since there may be many.
+func (n *namespaces) publish() {
+	var next map[string]struct{}
+	for name := range n.touched {
+		exists := n.declared[name] || n.services[name] > 0
+		if !exists {
+			delete(n.declared, name)
+			delete(n.services, name)
+		}
+		if exists == n.exists(name) {
+			continue
+		}
+		if next == nil {
+			next = make(map[string]struct{})
+			if old := n.published.Load(); old != nil {
+				next = maps.Clone(*old)
+			}
+		}
+		if exists {
+			next[name] = struct{}{}
+		} else {
+			delete(next, name)
+		}
 	}
-	set := make(map[string]struct{})
-	if old := n.published.Load(); old != nil {
-		set = maps.Clone(*old)
+	clear(n.touched)
+	if next != nil {
+		n.published.Store(&next)
 	}
-	if exists {
-		set[name] = struct{}{}
-	} else {
-		delete(set, name)
-	}
-	n.published.Store(&set)
 }

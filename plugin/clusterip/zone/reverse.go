@@ -38,6 +38,8 @@ type reversed struct {
 func (p *pointers) lookup(name string, qtype uint16) Answer {
 	prefix, ok := parseReverse(name)
 	switch {
+	case name == reverse4 || name == reverse6: // in a zone above them
+		return Answer{Outcome: NoData}
 	case !ok:
 		return Answer{Outcome: NXDomain}
 	case prefix.IsSingleIP():

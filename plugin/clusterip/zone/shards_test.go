@@ -3,6 +3,7 @@ package zone
 import (
 	"fmt"
 	"net/netip"
+	"runtime"
 	"testing"
 
 	"github.com/clusterip/clusterip/cluster"
@@ -43,6 +44,28 @@ func TestSwapTouchesOneShard(t *testing.T) {
 	}
 	if x.namespaces.published.Load() != namespaces {
 		t.Error("the swap copied the set of namespaces")
+	}
+}
+
+// An update with many namespaces copies the set of them once, not once for each.
+func TestManyNamespaces(t *testing.T) {
+	const namespaces = 5000
+	x := New([]string{"cluster.local."}, Options{TTL: 5})
+	var u cluster.Update
+	for i := range namespaces {
+		u.Namespaces = append(u.Namespaces, cluster.NamespaceUpdate{Name: fmt.Sprint("ns-", i), Exists: true})
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	x.Apply(u)
+	runtime.ReadMemStats(&after)
+	if each := (after.TotalAlloc - before.TotalAlloc) / namespaces; each > 4096 {
+		t.Errorf("it allocates %d bytes for each namespace", each)
+	}
+	for _, c := range u.Namespaces {
+		if !x.namespaces.exists(c.Name) {
+			t.Fatalf("%s does not exist", c.Name)
+		}
 	}
 }
 

@@ -102,6 +102,7 @@ func lower(name string, from int) string {
 type Zone struct {
 	origin   string
 	reverse  bool
+	above    bool // reverse names are in this forward zone too: it is "." or "arpa."
 	index    *Index
 	version  rrset // dns-version.<zone>
 	services shards
@@ -152,7 +153,7 @@ func (z *Zone) Lookup(name string, qtype uint16, serial uint32) Answer {
 	switch rel := z.relative(name); {
 	case rel == "":
 		a = z.apex(qtype, serial)
-	case z.reverse:
+	case z.reverse, z.above && IsReverse(name):
 		a = z.index.pointers.lookup(name, qtype)
 	default:
 		a = z.forward(name, rel, qtype)
@@ -167,6 +168,9 @@ func (z *Zone) Lookup(name string, qtype uint16, serial uint32) Answer {
 // every dot is safe though labels may hold escaped ones: a piece that ends in a
 // backslash equals no name that exists.
 func (z *Zone) forward(name, rel string, qtype uint16) Answer {
+	if z.above && Contains(name, reverse4) {
+		return Answer{Outcome: NoData} // arpa.
+	}
 	switch rel {
 	case "svc", "pod", "dns":
 		return Answer{Outcome: NoData}

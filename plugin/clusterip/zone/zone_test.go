@@ -59,6 +59,34 @@ func look(x *zone.Index, name string, qtype uint16) string {
 
 const soa = "cluster.local. 5 IN SOA ns.dns.cluster.local. hostmaster.cluster.local. 7 7200 1800 86400 5\n"
 
+// The zones above in-addr.arpa and ip6.arpa have the reverse names as well.
+func TestReverseInForwardZone(t *testing.T) {
+	for origin, target := range map[string]string{".": "web.default.svc.", "arpa.": "web.default.svc.arpa."} {
+		x := zone.New([]string{origin}, zone.Options{TTL: 5})
+		x.Apply(example())
+		for _, c := range []struct {
+			name  string
+			qtype uint16
+			want  string
+		}{
+			{"10.0.43.10.in-addr.arpa.", dns.TypePTR, "success\n10.0.43.10.in-addr.arpa. 5 IN PTR " + target},
+			{reverseName(netip.MustParseAddr("fd00:43::10")), dns.TypePTR, "success\n"},
+			{"10.0.43.10.in-addr.arpa.", dns.TypeA, "nodata\n" + origin + " 5 IN SOA"},
+			{"43.10.in-addr.arpa.", dns.TypePTR, "nodata\n"},
+			{"in-addr.arpa.", dns.TypePTR, "nodata\n"},
+			{"ip6.arpa.", dns.TypeNS, "nodata\n"},
+			{"arpa.", dns.TypeA, "nodata\n"},
+			{"11.0.43.10.in-addr.arpa.", dns.TypePTR, "nxdomain\n"},
+			{"x.arpa.", dns.TypePTR, "nxdomain\n"},
+			{target, dns.TypeA, "success\n"},
+		} {
+			if got := look(x, c.name, c.qtype); !strings.HasPrefix(got, c.want) {
+				t.Errorf("zone %s: %s %s: got\n%s\nwant\n%s", origin, c.name, dns.TypeToString[c.qtype], got, c.want)
+			}
+		}
+	}
+}
+
 func TestLookup(t *testing.T) {
 	x := zone.New([]string{"cluster.local.", "10.in-addr.arpa."}, zone.Options{TTL: 5, Nameservers: []netip.Addr{netip.MustParseAddr("192.0.2.53")}})
 	x.Apply(example())
