@@ -138,6 +138,15 @@ func formatService(b *strings.Builder, u cluster.ServiceUpdate) {
 	}
 	for _, p := range s.Ports {
 		fmt.Fprintf(b, " %s:%s/%d", p.Name, p.Protocol.Lower(), p.Port)
+		if p.NodePort != 0 {
+			fmt.Fprintf(b, "@%d", p.NodePort)
+		}
+	}
+	if e := s.External; len(e.IPs)+len(e.LoadBalancerIPs) > 0 || e.Local {
+		fmt.Fprintf(b, " external=%v loadBalancer=%v from=%v local=%t healthCheck=%d", e.IPs, e.LoadBalancerIPs, e.SourceRanges, e.Local, e.HealthCheckNodePort)
+	}
+	if s.AffinitySeconds > 0 {
+		fmt.Fprintf(b, " affinity=%ds", s.AffinitySeconds)
 	}
 	b.WriteString("\n")
 	for _, e := range s.Endpoints {

@@ -91,10 +91,20 @@ func (p *parser) convertService(s *corev1.Service) (*service, error) {
 	return out, errors.Join(err, familyErr)
 }
 
-// leadsToAddress finds what Kubernetes takes as well, and what resolves nowhere.
-func leadsToAddress(s *corev1.Service) bool {
+// oddities are what Kubernetes takes as well, and what will not do what somebody
+// may expect.
+func oddities(s *corev1.Service) []error {
+	var odd []error
 	_, err := netip.ParseAddr(strings.TrimSuffix(s.Spec.ExternalName, "."))
-	return err == nil && s.Spec.Type == corev1.ServiceTypeExternalName
+	if s.Spec.Type == corev1.ServiceTypeExternalName && err == nil {
+		odd = append(odd, fmt.Errorf("spec.externalName %s is an address, but DNS looks it up as a name and finds nothing: give a name, or make this a headless Service with an EndpointSlice", s.Spec.ExternalName))
+	}
+	for i, p := range s.Spec.Ports {
+		if s.Spec.Type == corev1.ServiceTypeNodePort && p.NodePort == 0 {
+			odd = append(odd, fmt.Errorf("spec.ports[%d].nodePort is missing: none is allocated here, so choose one from 30000-32767", i))
+		}
+	}
+	return odd
 }
 
 func checkTargetPort(field string, port intstr.IntOrString) error {

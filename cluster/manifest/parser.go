@@ -206,9 +206,8 @@ func (d *documentParser) known(kind string, body []byte) {
 		take(d, kind, body, func(n *corev1.Namespace) (any, error) { return nil, checkLabel("metadata.name", n.Name) })
 	case "Service":
 		take(d, kind, body, func(s *corev1.Service) (any, error) {
-			if leadsToAddress(s) {
-				d.report(Notice, keyOf(kind, s.Namespace, s.Name).String(),
-					fmt.Errorf("spec.externalName %s is an address, but DNS looks it up as a name and finds nothing: give a name, or make this a headless Service with an EndpointSlice", s.Spec.ExternalName))
+			for _, odd := range oddities(s) {
+				d.report(Notice, keyOf(kind, s.Namespace, s.Name).String(), odd)
 			}
 			return d.convertService(s)
 		})

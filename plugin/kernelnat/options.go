@@ -13,6 +13,7 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
+	"github.com/clusterip/clusterip/kernelnat/conntrack"
 	"github.com/clusterip/clusterip/kernelnat/iptables"
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/plugin"
@@ -26,6 +27,8 @@ type Options struct {
 	MasqueradeBit uint8
 	// NodePorts says at which addresses of this node NodePorts are.
 	NodePorts iptables.NodePorts
+	// Sysctls are those of connection tracking that are set at the start.
+	Sysctls conntrack.Sysctls
 	// Healthz is the address that /healthz and /livez are served on; "" for none.
 	Healthz string
 }
@@ -36,7 +39,7 @@ type option struct {
 	parse func(o *Options, args []string) error
 }
 
-var options = []option{
+var options = slices.Concat([]option{
 	{"backend", parseBackend},
 	{"node_name", parseNodeName},
 	{"cluster_cidr", parseClusterCIDR},
@@ -59,7 +62,7 @@ var options = []option{
 		o.DryRun = true
 		return noArguments(args)
 	}},
-}
+}, conntrackOptions)
 
 // ParseOptions reads the stanza that the controller stands on:
 //
@@ -76,12 +79,19 @@ var options = []option{
 //	    nodeport_addresses all|primary|CIDR...
 //	    no_external_ips
 //	    healthz ADDRESS|off
+//	    conntrack_max_per_core N
+//	    conntrack_min N
+//	    conntrack_tcp_timeout_established DURATION
+//	    conntrack_tcp_timeout_close_wait DURATION
+//	    conntrack_udp_timeout DURATION
+//	    conntrack_udp_timeout_stream DURATION
+//	    conntrack_tcp_be_liberal
 //	    dry_run
 //	}
 //
 // Errors name the line of the Corefile.
 func ParseOptions(c *caddy.Controller) (Options, error) {
-	o := Options{MasqueradeBit: iptables.DefaultMasqueradeBit, Healthz: ":10256"}
+	o := Options{MasqueradeBit: iptables.DefaultMasqueradeBit, Healthz: ":10256", Sysctls: conntrack.DefaultSysctls}
 	o.NodeName, o.SyncPeriod = nodeName(), 30*time.Second
 	stanzas := 0
 	for c.Next() {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/clusterip/clusterip/kernelnat"
+	"github.com/clusterip/clusterip/kernelnat/conntrack"
 	"github.com/clusterip/clusterip/kernelnat/iptables"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 	"github.com/coredns/caddy"
@@ -21,7 +22,7 @@ func TestParseOptions(t *testing.T) {
 		want         Options
 	}{
 		{"defaults", `kernelnat`, Options{
-			Options: kernelnat.Options{NodeName: "node-1", SyncPeriod: 30 * time.Second}, MasqueradeBit: 14, Healthz: ":10256",
+			Options: kernelnat.Options{NodeName: "node-1", SyncPeriod: 30 * time.Second}, MasqueradeBit: 14, Healthz: ":10256", Sysctls: conntrack.DefaultSysctls,
 		}},
 		{"everything", `kernelnat {
 			backend iptables
@@ -36,6 +37,13 @@ func TestParseOptions(t *testing.T) {
 			no_external_ips
 			detect_local interface_prefix veth
 			healthz off
+			conntrack_max_per_core 0
+			conntrack_min 1000
+			conntrack_tcp_timeout_established 2h
+			conntrack_tcp_timeout_close_wait 0
+			conntrack_udp_timeout 60s
+			conntrack_udp_timeout_stream 3m
+			conntrack_tcp_be_liberal
 			dry_run
 		}`, Options{
 			Options: kernelnat.Options{
@@ -46,6 +54,7 @@ func TestParseOptions(t *testing.T) {
 				NodeName: "worker", MinSyncPeriod: 100 * time.Millisecond, SyncPeriod: time.Minute, DryRun: true,
 			},
 			MasqueradeBit: 15,
+			Sysctls:       conntrack.Sysctls{Min: 1000, TCPEstablished: 2 * time.Hour, UDP: time.Minute, UDPStream: 3 * time.Minute, TCPLiberal: true},
 			NodePorts:     iptables.NodePorts{Ranges: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/64")}},
 		}},
 	}
@@ -79,6 +88,7 @@ func TestParseOptionsErrors(t *testing.T) {
 		{"kernelnat {\n masquerade_bit 32\n}", "number from 0 to 31"},
 		{"kernelnat {\n detect_local cluster\n}", "needs one of node_cidr, bridge NAME"},
 		{"kernelnat {\n detect_local bridge \"a b\"\n}", "no name of a network interface"},
+		{"kernelnat {\n conntrack_min many\n}", `"many" is not a number of connections`},
 		{"kernelnat {\n nodeport_addresses\n}", "needs all, primary, or the CIDRs"},
 		{"kernelnat {\n nodeport_addresses all 192.0.2.0/24\n}", `"all" is neither a CIDR`},
 		{"kernelnat {\n no_external_ips yes\n}", "takes no argument"},

@@ -6,6 +6,7 @@ package kernelnat
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 
 	"github.com/clusterip/clusterip/cluster"
@@ -80,6 +81,7 @@ func (n *nat) start() error {
 	if n.options.DryRun {
 		log.Info("dry_run is set: the kernel is not touched. To switch NAT on, remove dry_run and run as root or with CAP_NET_ADMIN")
 	}
+	n.setSysctls()
 	running.Lock()
 	defer running.Unlock()
 	if running.nat != nil {
@@ -93,6 +95,20 @@ func (n *nat) start() error {
 	}
 	n.serveHealth(ctx, controllers)
 	return nil
+}
+
+// setSysctls is no condition for NAT: it says what it changed, and what it may not.
+func (n *nat) setSysctls() {
+	if n.options.DryRun {
+		return
+	}
+	changed, err := n.options.Sysctls.Set()
+	if len(changed) > 0 {
+		log.Infof("set sysctls of connection tracking: %s", strings.Join(changed, ", "))
+	}
+	if err != nil {
+		log.Warningf("%v: the kernel's values stay; the options conntrack_… switch this off", err)
+	}
 }
 
 // run runs something until the context ends, and says so if it ends sooner.

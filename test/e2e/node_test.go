@@ -36,6 +36,7 @@ const corefile = `.:53 {
 		node_name node-1
 		cluster_cidr 10.42.0.0/16 fd00:10:42::/64
 		sync_period 1s
+		conntrack_max_per_core 0
 	}
 }
 `

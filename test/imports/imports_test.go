@@ -27,7 +27,7 @@ var allowed = map[string][]string{
 	"kernelnat/nattest":     {"cluster"},
 	"kernelnat/backendtest": {"cluster", "kernelnat", "kernelnat/plan", "kernelnat/nattest"},
 	"kernelnat":             {"cluster"},
-	"plugin/kernelnat":      {"cluster", "kernelnat", "kernelnat/healthcheck", "kernelnat/plan", "kernelnat/iptables"},
+	"plugin/kernelnat":      {"cluster", "kernelnat", "kernelnat/conntrack", "kernelnat/healthcheck", "kernelnat/plan", "kernelnat/iptables"},
 	"corefile":              {},
 	"coredns/demo":          {"cluster", "kernelnat/nattest"},
 	"coredns":               {"cluster", "cluster/manifest", "corefile", "kernelnat", "kernelnat/iptables", "kernelnat/plan", "plugin/clusterip", "plugin/kernelnat"},
