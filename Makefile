@@ -15,7 +15,7 @@ ARGS =
 KUBERNETES := $(shell sed -n 's,.*k8s.io/kubernetes \(v[^ ]*\).*,\1,p' test/peers/go.mod)
 export PEERS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/clusterip/peers/$(KUBERNETES)
 
-.PHONY: build demo test peers lint bench setup
+.PHONY: build demo test integration peers lint bench setup
 
 build:
 	go build -o coredns/coredns ./coredns
@@ -27,6 +27,10 @@ demo: setup build
 # results does not see what that program is made of.
 test: setup
 	go test -race -count=1 -timeout 20m ./...
+
+# Beside kube-apiserver and kube-proxy. Building those takes 10 minutes, once.
+integration: setup peers
+	E2E_REQUIRED=1 PEERS_REQUIRED=1 go test -race -count=1 -timeout 20m ./test/differential/...
 
 peers: $(PEERS)/kube-proxy $(PEERS)/etcd
 

@@ -1,0 +1,121 @@
+package differential
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/clusterip/clusterip/test/kubetest"
+)
+
+// seed makes the objects that both sides are compared with.
+const seed = 7
+
+// difference is one that is meant: a line of kube-proxy's that ours lacks or has
+// otherwise, or a line that only ours has.
+type difference struct {
+	reason  string         // as docs/nat.md has it
+	line    *regexp.Regexp // a whole line of rules()
+	ours    bool           // the line is ours, else kube-proxy's
+	becomes string         // what ours has for kube-proxy's line; "" for nothing
+}
+
+var differences = []difference{
+	{
+		reason: "Chains of `filter` for NodePorts, load balancers and external IPs are missing.",
+		line: regexp.MustCompile(`^ip6?tables -t filter (:KUBE-(EXTERNAL-SERVICES|NODEPORTS|PROXY-FIREWALL) -|` +
+			`-A (INPUT|FORWARD|OUTPUT) .* -j KUBE-(EXTERNAL-SERVICES|NODEPORTS|PROXY-FIREWALL))$`),
+	},
+	{
+		reason: "`KUBE-FIREWALL` is missing.",
+		line:   regexp.MustCompile(`^ip6?tables -t filter (:KUBE-FIREWALL -|-A KUBE-FIREWALL .* -j DROP|-A (INPUT|OUTPUT) -j KUBE-FIREWALL)$`),
+	},
+	{
+		reason: "Packets in conntrack state INVALID are not dropped.",
+		line:   regexp.MustCompile(`^ip6?tables -t filter -A KUBE-FORWARD -m conntrack --ctstate INVALID .*-j DROP$`),
+	},
+	{
+		reason:  "A TCP client that is refused over IPv6 is reset.",
+		line:    regexp.MustCompile(`^(ip6tables -t filter -A KUBE-SERVICES .* -p tcp .* -j REJECT --reject-with )icmp6-port-unreachable$`),
+		becomes: "${1}tcp-reset",
+	},
+}
+
+// agree returns how ours differs from kube-proxy beyond what is meant.
+func agree(peer, ours []string) error {
+	count := make(map[string]int)
+	for _, line := range peer {
+		count[translate(line, false)]++
+	}
+	for _, line := range ours {
+		count[translate(line, true)]--
+	}
+	delete(count, "") // what a difference takes away
+	var out []string
+	for line, n := range count {
+		switch {
+		case n > 0:
+			out = append(out, "kube-proxy only: "+line)
+		case n < 0:
+			out = append(out, "ours only:       "+line)
+		}
+	}
+	if len(out) == 0 {
+		return nil
+	}
+	slices.Sort(out)
+	return fmt.Errorf("%d lines differ:\n%s", len(out), strings.Join(out, "\n"))
+}
+
+func translate(line string, ours bool) string {
+	for _, d := range differences {
+		if d.ours == ours && d.line.MatchString(line) {
+			return d.line.ReplaceAllString(line, d.becomes)
+		}
+	}
+	return line
+}
+
+// Both write the same rules for the same objects, chain by chain.
+func TestLayout(t *testing.T) {
+	require(t)
+	c := kubetest.Start(t)
+	given := generate(seed, served)
+	given.create(t, c)
+	given = list(t, c)
+	t.Logf("%d Services, %d EndpointSlices", len(given.services), len(given.slices))
+
+	theirs, ours := newNode(t), newNode(t)
+	c.StartProxy(theirs.Node, "iptables")
+	ours.startOurs(given.manifests(t))
+	eventually(t, "the same rules", func() error { return agree(theirs.rules(), ours.rules()) })
+	for _, d := range differences {
+		lines := theirs.rules()
+		if d.ours {
+			lines = ours.rules()
+		}
+		if !slices.ContainsFunc(lines, d.line.MatchString) {
+			t.Errorf("no line is affected by the difference %q any more", d.reason)
+		}
+	}
+	t.Logf("%d lines of kube-proxy, %d of ours", len(theirs.rules()), len(ours.rules()))
+}
+
+// docs/nat.md lists what differs, and nothing else.
+func TestDifferencesAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../docs/nat.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "\n## Differences from kube-proxy\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	section = strings.Join(strings.Fields(section), " ")
+	for _, d := range differences {
+		if !strings.Contains(section, "- "+d.reason) {
+			t.Errorf("docs/nat.md does not list %q", d.reason)
+		}
+	}
+}
