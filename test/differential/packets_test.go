@@ -46,6 +46,25 @@ func (f flow) String() string {
 	return fmt.Sprintf("%s: %s asks %s %s", f.service.Name, f.from, f.network, f.to)
 }
 
+// client is a host that asks.
+type client struct {
+	*nattest.Host
+	sctp sync.Mutex
+}
+
+func (c *client) ask(ctx context.Context, f flow) (nattest.Reply, error) {
+	ask := c.Ask
+	if f.network == "sctp" {
+		// A raw socket is told of the errors of all others to its address.
+		c.sctp.Lock()
+		defer c.sctp.Unlock()
+		ask = c.askSCTP
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	return ask(ctx, f.network, f.to)
+}
+
 // The same packets meet the same fate on both nodes, whoever sends them.
 func TestPackets(t *testing.T) {
 	require(t)
@@ -144,25 +163,37 @@ func (o *objects) backends(s *corev1.Service) int {
 	return len(names) / len(s.Spec.IPFamilies)
 }
 
-// fates asks for all the flows.
+// fates asks for all the flows. Those of one client to one Service come one after
+// the other: two that meet may each be given a pod of its own before sessionAffinity
+// has one noted.
 func (n *node) fates(flows []flow) map[string][]string {
-	clients := map[string]*nattest.Host{"client": n.client, "local-0": n.pods["local-0"], "node": n.Host, "outside": n.Outside}
-	todo := make(chan flow)
+	clients := make(map[string]*client)
+	for name, host := range map[string]*nattest.Host{"client": n.client, "local-0": n.pods["local-0"], "node": n.Host, "outside": n.Outside} {
+		clients[name] = &client{Host: host}
+	}
+	groups := make(map[[2]string][]flow)
+	for _, f := range flows {
+		key := [2]string{f.from, f.service.Name}
+		groups[key] = append(groups[key], f)
+	}
+	todo := make(chan []flow)
 	var mu sync.Mutex
 	out := make(map[string][]string)
 	var asking sync.WaitGroup
 	for range askers {
 		asking.Go(func() {
-			for f := range todo {
-				fate := n.fate(clients[f.from], f)
-				mu.Lock()
-				out[f.String()] = fate
-				mu.Unlock()
+			for group := range todo {
+				for _, f := range group {
+					fate := n.fate(clients[f.from], f)
+					mu.Lock()
+					out[f.String()] = fate
+					mu.Unlock()
+				}
 			}
 		})
 	}
-	for _, f := range flows {
-		todo <- f
+	for _, group := range groups {
+		todo <- group
 	}
 	close(todo)
 	asking.Wait()
@@ -172,7 +203,7 @@ func (n *node) fates(flows []flow) map[string][]string {
 // fate returns all that may become of a flow: which pods answer and as whom they
 // see the client, or that it is refused or dropped. What refuses or drops does it
 // always, and ends the asking.
-func (n *node) fate(from *nattest.Host, f flow) []string {
+func (n *node) fate(from *client, f flow) []string {
 	seen := make(map[string]bool)
 	for range tries * max(1, f.pods) {
 		what, answered := n.try(from, f)
@@ -188,14 +219,8 @@ func (n *node) fate(from *nattest.Host, f flow) []string {
 	return slices.Sorted(maps.Keys(seen))
 }
 
-func (n *node) try(from *nattest.Host, f flow) (what string, answered bool) {
-	ctx, cancel := context.WithTimeout(n.t.Context(), answerTime)
-	defer cancel()
-	ask := func() (nattest.Reply, error) { return from.Ask(ctx, f.network, f.to) }
-	if f.network == "sctp" {
-		ask = func() (nattest.Reply, error) { return askSCTP(ctx, from, f.to) }
-	}
-	reply, err := ask()
+func (n *node) try(from *client, f flow) (what string, answered bool) {
+	reply, err := from.ask(n.t.Context(), f)
 	var timeout net.Error
 	switch {
 	case err == nil:

@@ -57,32 +57,32 @@ func (n *node) serveSCTP(pod *nattest.Host) {
 }
 
 // askSCTP sends an INIT and returns the pod that answered.
-func askSCTP(ctx context.Context, from *nattest.Host, to netip.AddrPort) (nattest.Reply, error) {
-	var client net.Conn
-	err := from.Do(func() (err error) {
-		client, err = net.Dial(rawSCTP(cluster.FamilyOf(to.Addr())), to.Addr().String())
+func (c *client) askSCTP(ctx context.Context, _ string, to netip.AddrPort) (nattest.Reply, error) {
+	var conn net.Conn
+	err := c.Do(func() (err error) {
+		conn, err = net.Dial(rawSCTP(cluster.FamilyOf(to.Addr())), to.Addr().String())
 		return err
 	})
 	if err != nil {
 		return nattest.Reply{}, err
 	}
-	defer client.Close()
+	defer conn.Close()
 	if deadline, ok := ctx.Deadline(); ok {
-		client.SetDeadline(deadline)
+		conn.SetDeadline(deadline)
 	}
 	port := uint16(20000 + sctpPort.Add(1)%40000)
-	if _, err := client.Write(sctpPacket(chunkInit, port, to.Port(), 0, "")); err != nil {
+	if _, err := conn.Write(sctpPacket(chunkInit, port, to.Port(), 0, "")); err != nil {
 		return nattest.Reply{}, err
 	}
 	packet := make([]byte, 1500)
 	for {
-		size, err := client.Read(packet)
+		size, err := conn.Read(packet)
 		if err != nil {
 			return nattest.Reply{}, err
 		}
 		text, ok := initAck(packet[:size], port)
 		if !ok {
-			continue // the socket sees the packets of others too
+			continue // a late answer, or one that a neighbour is sent
 		}
 		host, seen, _ := strings.Cut(text, " ")
 		addr, err := netip.ParseAddr(seen)

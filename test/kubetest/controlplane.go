@@ -167,6 +167,7 @@ func (c *ControlPlane) Config() *rest.Config {
 		BearerToken:     c.token,
 		TLSClientConfig: rest.TLSClientConfig{CAData: c.ca},
 		// Tests create hundreds of objects, and are alone with the server.
-		QPS: -1,
+		QPS:            -1,
+		WarningHandler: rest.NoWarnings{},
 	}
 }
