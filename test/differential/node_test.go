@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -40,28 +41,31 @@ const corefile = `.:53 {
 }
 `
 
-// program is the binary that TestMain built.
-var program string
+// scratch is a folder for as long as the tests run.
+var scratch string
 
-func TestMain(m *testing.M) {
-	os.Exit(buildAndRun(m))
-}
+func TestMain(m *testing.M) { os.Exit(withScratch(m.Run)) }
 
-func buildAndRun(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "clusterip-differential-")
-	if err != nil {
+func withScratch(run func() int) int {
+	var err error
+	if scratch, err = os.MkdirTemp("", "clusterip-differential-"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer os.RemoveAll(dir)
-	program = filepath.Join(dir, "coredns")
-	build := exec.Command("go", "build", "-race", "-o", program, "../../coredns")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build coredns: %v\n%s", err, out)
-		return 1
-	}
-	return m.Run()
+	defer os.RemoveAll(scratch)
+	return run()
 }
+
+// program builds the program when it is first needed: mostly all tests are
+// skipped.
+var program = sync.OnceValues(func() (path string, err error) {
+	path = filepath.Join(scratch, "coredns")
+	out, err := exec.Command("go", "build", "-race", "-o", path, "../../coredns").CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("build coredns: %w\n%s", err, out)
+	}
+	return path, err
+})
 
 // require says what the tests of this package need.
 func require(t *testing.T) {
@@ -152,11 +156,13 @@ func (n *node) must(err error) {
 // written the rules of both families.
 func (n *node) startOurs(manifests string) *kubetest.Process {
 	n.t.Helper()
+	path, err := program()
+	n.must(err)
 	dir := n.t.TempDir()
 	conf := filepath.Join(dir, "Corefile")
 	text := fmt.Sprintf(corefile, manifests, filepath.Join(dir, "state.json"))
 	n.must(os.WriteFile(conf, []byte(text), 0o644))
-	p := kubetest.StartOn(n.t, n.Host, exec.Command(program, "-conf", conf))
+	p := kubetest.StartOn(n.t, n.Host, exec.Command(path, "-conf", conf))
 	eventually(n.t, "the first sync of ours", func() error {
 		if got := strings.Count(p.Log(), "all rules are in place"); got < 2 {
 			return fmt.Errorf("%d families are in place", got)
