@@ -54,7 +54,7 @@ $(PEERS)/etcd:
 	if ! command -v apt-get >/dev/null; then echo "install etcd: this machine has no apt-get to get it with"; exit 1; fi; \
 	set -e; cd $(PEERS); \
 	if [ "$$(id -u)" = 0 ]; then apt-get update -qq; fi; \
-	apt-get download -qq etcd-server; \
+	apt-get download -qq -o APT::Sandbox::User=root etcd-server; \
 	dpkg-deb --fsys-tarfile etcd-server_*.deb | tar -xO ./usr/bin/etcd >etcd.new; \
 	chmod +x etcd.new; rm etcd-server_*.deb; mv etcd.new etcd
 

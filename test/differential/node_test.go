@@ -70,7 +70,7 @@ var program = sync.OnceValues(func() (path string, err error) {
 // require says what the tests of this package need.
 func require(t *testing.T) {
 	t.Helper()
-	nattest.Require(t, "iptables", "ip6tables", "iptables-save", "ip6tables-save")
+	nattest.Require(t, "iptables", "ip6tables", "iptables-save", "ip6tables-save", "nft")
 	kubetest.Require(t)
 }
 

@@ -65,7 +65,8 @@ func (c *client) ask(ctx context.Context, f flow) (nattest.Reply, error) {
 	return ask(ctx, f.network, f.to)
 }
 
-// The same packets meet the same fate on both nodes, whoever sends them.
+// The same packets meet the same fate on all nodes, whoever sends them and however
+// kube-proxy translates them.
 func TestPackets(t *testing.T) {
 	require(t)
 	c := kubetest.Start(t)
@@ -73,36 +74,52 @@ func TestPackets(t *testing.T) {
 	given.create(t, c)
 	given = list(t, c)
 
-	theirs, ours := newNode(t), newNode(t)
-	c.StartProxy(theirs.Node, "iptables")
-	ours.startOurs(given.manifests(t))
-	eventually(t, "the same rules", func() error { return agree(theirs.rules(), ours.rules()) })
+	nodes := make(map[string]*node)
+	for _, mode := range []string{"iptables", "nftables"} {
+		nodes[mode] = newNode(t)
+		c.StartProxy(nodes[mode].Node, mode)
+	}
+	nodes["ours"] = newNode(t)
+	nodes["ours"].startOurs(given.manifests(t))
 
 	flows := given.flows()
-	started := time.Now()
-	results := make([]map[string][]string, 2)
+	fates := make(map[string]map[string][]string)
+	var mu sync.Mutex
 	var asking sync.WaitGroup
-	for i, n := range []*node{theirs, ours} {
-		asking.Go(func() { results[i] = n.fates(flows) })
+	for name, n := range nodes {
+		asking.Go(func() {
+			got := n.fates(flows)
+			mu.Lock()
+			defer mu.Unlock()
+			fates[name] = got
+		})
 	}
 	asking.Wait()
-	summary := make(map[string]int)
-	for _, fate := range results[0] {
+	checkVariety(t, fates["ours"])
+	for _, mode := range []string{"iptables", "nftables"} {
+		if diff := cmp.Diff(fates[mode], fates["ours"]); diff != "" {
+			t.Errorf("kube-proxy %s (-), ours (+):\n%s", mode, diff)
+		}
+	}
+}
+
+// checkVariety fails the test if not every kind of fate was met.
+func checkVariety(t *testing.T, fates map[string][]string) {
+	t.Helper()
+	met := make(map[string]int)
+	for _, fate := range fates {
 		for _, what := range fate {
 			if strings.Contains(what, " sees ") {
 				what = "answered"
 			}
-			summary[what]++
+			met[what]++
 		}
 	}
-	t.Logf("%d flows in %v: %v", len(flows), time.Since(started).Round(time.Second), summary)
+	t.Logf("%d flows: %v", len(fates), met)
 	for _, what := range []string{"answered", "refused", "dropped"} {
-		if summary[what] == 0 {
+		if met[what] == 0 {
 			t.Errorf("no flow was %s", what)
 		}
-	}
-	if diff := cmp.Diff(results[0], results[1]); diff != "" {
-		t.Errorf("kube-proxy (-), ours (+):\n%s", diff)
 	}
 }
 
