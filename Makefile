@@ -11,7 +11,11 @@ export PATH := $(PATH):/usr/sbin:/sbin
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.7.0
 ARGS =
 
-.PHONY: build demo test lint bench setup
+# Where the programs are that clusterip is compared with, by version.
+KUBERNETES := $(shell sed -n 's,.*k8s.io/kubernetes \(v[^ ]*\).*,\1,p' test/peers/go.mod)
+export PEERS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/clusterip/peers/$(KUBERNETES)
+
+.PHONY: build demo test integration peers lint bench setup
 
 build:
 	go build -o coredns/coredns ./coredns
@@ -23,6 +27,36 @@ demo: setup build
 # results does not see what that program is made of.
 test: setup
 	go test -race -count=1 -timeout 20m ./...
+
+# Beside kube-apiserver and kube-proxy. Building those takes 10 minutes, once.
+integration: setup peers
+	E2E_REQUIRED=1 PEERS_REQUIRED=1 go test -race -count=1 -timeout 20m ./test/differential/...
+
+peers: $(PEERS)/kube-proxy $(PEERS)/etcd
+
+# The version is what a release's own build sets. kube-proxy comes last: what is
+# there is whole.
+version = k8s.io/component-base/version
+part = $(word $(1),$(subst ., ,$(KUBERNETES:v%=%)))
+$(PEERS)/kube-proxy:
+	mkdir -p $(PEERS)/new
+	cd test/peers && CGO_ENABLED=0 go build -trimpath -o $(PEERS)/new/ \
+	  -ldflags '-s -w -X $(version).gitVersion=$(KUBERNETES) -X $(version).gitMajor=$(call part,1) -X $(version).gitMinor=$(call part,2)' \
+	  k8s.io/kubernetes/cmd/kube-apiserver k8s.io/kubernetes/cmd/kube-proxy
+	mv $(PEERS)/new/kube-apiserver $(PEERS)/
+	mv $(PEERS)/new/kube-proxy $(PEERS)/
+	rmdir $(PEERS)/new
+
+# Debian's, unpacked: its package, installed, would start a server.
+$(PEERS)/etcd:
+	mkdir -p $(PEERS)
+	@if installed="$$(command -v etcd)"; then ln -s "$$installed" $@; exit; fi; \
+	if ! command -v apt-get >/dev/null; then echo "install etcd: this machine has no apt-get to get it with"; exit 1; fi; \
+	set -e; cd $(PEERS); \
+	if [ "$$(id -u)" = 0 ]; then apt-get update -qq; fi; \
+	apt-get download -qq -o APT::Sandbox::User=root etcd-server; \
+	dpkg-deb --fsys-tarfile etcd-server_*.deb | tar -xO ./usr/bin/etcd >etcd.new; \
+	chmod +x etcd.new; rm etcd-server_*.deb; mv etcd.new etcd
 
 lint:
 	@test -z "$$(gofmt -l .)" || { echo "not gofmt-ed:"; gofmt -l .; exit 1; }

@@ -30,9 +30,10 @@ func render(service plan.Service) rendering {
 	for i := range service.Ports {
 		p := &portRendering{Port: &service.Ports[i], name: portName(service.Name, service.Ports[i].Name), out: &r}
 		p.render()
-	}
-	if port := service.HealthCheckNodePort; port != 0 {
-		r.add(filterNodePorts, fmt.Sprintf("-p tcp %s -m tcp --dport %d -j ACCEPT", comment(service.Name.String()+" health check node port"), port))
+		if port := service.HealthCheckNodePort; port != 0 {
+			// One for each of the Service's ports, as kube-proxy has it.
+			r.add(filterNodePorts, fmt.Sprintf("-p tcp %s -m tcp --dport %d -j ACCEPT", comment(p.name+" health check node port"), port))
+		}
 	}
 	return r
 }

@@ -1,0 +1,214 @@
+// Package differential compares the real program with the real kube-proxy: both
+// are given the same objects, each on a node of its own, and then what the kernel
+// holds and what becomes of packets is compared. It also has one take over from
+// the other.
+package differential
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/test/kubetest"
+)
+
+// patience bounds every wait for something that should come about. Both cores may
+// be busy with the other side.
+const patience = 30 * time.Second
+
+const corefile = `.:53 {
+	bind 10.42.0.1
+	errors
+	clusterip cluster.local in-addr.arpa ip6.arpa {
+		manifests %s
+		state %s
+		service_cidr 10.43.0.0/16 fd00:10:43::/108
+	}
+	kernelnat {
+		node_name node-1
+		cluster_cidr 10.42.0.0/16 fd00:10:42::/64
+		conntrack_max_per_core 0
+	}
+}
+`
+
+// scratch is a folder for as long as the tests run.
+var scratch string
+
+func TestMain(m *testing.M) { os.Exit(withScratch(m.Run)) }
+
+func withScratch(run func() int) int {
+	var err error
+	if scratch, err = os.MkdirTemp("", "clusterip-differential-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(scratch)
+	return run()
+}
+
+// program builds the program when it is first needed: mostly all tests are
+// skipped.
+var program = sync.OnceValues(func() (path string, err error) {
+	path = filepath.Join(scratch, "coredns")
+	out, err := exec.Command("go", "build", "-race", "-o", path, "../../coredns").CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("build coredns: %w\n%s", err, out)
+	}
+	return path, err
+})
+
+// require says what the tests of this package need.
+func require(t *testing.T) {
+	t.Helper()
+	nattest.Require(t, "iptables", "ip6tables", "iptables-save", "ip6tables-save", "nft")
+	kubetest.Require(t)
+}
+
+// pod is a place for endpoints. Those of node-2 are behind the same bridge: what
+// makes them remote is what their EndpointSlice says.
+type pod struct {
+	name, node string
+	v4, v6     string
+}
+
+var pods = []pod{
+	{"local-0", "node-1", "10.42.0.10", "fd00:10:42::10"},
+	{"local-1", "node-1", "10.42.0.11", "fd00:10:42::11"},
+	{"local-2", "node-1", "10.42.0.12", "fd00:10:42::12"},
+	{"remote-0", "node-2", "10.42.1.10", "fd00:10:42::1:10"},
+	{"remote-1", "node-2", "10.42.1.11", "fd00:10:42::1:11"},
+	{"remote-2", "node-2", "10.42.1.12", "fd00:10:42::1:12"},
+}
+
+// targetPorts are those that every pod answers on.
+var targetPorts = []uint16{5678, 5679}
+
+// node is a nattest.Node with all the pods, and one that is no endpoint.
+type node struct {
+	*nattest.Node
+	t      *testing.T
+	pods   map[string]*nattest.Host
+	client *nattest.Host
+}
+
+func newNode(t *testing.T) *node {
+	t.Helper()
+	built, err := nattest.NewNode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := built.Close(); err != nil {
+			t.Errorf("close node: %v", err)
+		}
+	})
+	n := &node{Node: built, t: t, pods: make(map[string]*nattest.Host)}
+	n.must(n.Do(answerEachWithICMP))
+	for _, p := range pods {
+		host := n.addPod(p.name, p.v4, p.v6)
+		n.pods[p.name] = host
+		for _, port := range targetPorts {
+			n.must(host.ServeTCP(port))
+			n.must(host.ServeUDP(port))
+		}
+		n.serveSCTP(host)
+	}
+	n.client = n.addPod("client", "10.42.0.2", "fd00:10:42::2")
+	return n
+}
+
+func (n *node) addPod(name, v4, v6 string) *nattest.Host {
+	n.t.Helper()
+	host, err := n.AddPod(name, netip.MustParseAddr(v4), netip.MustParseAddr(v6))
+	n.must(err)
+	return host
+}
+
+// answerEachWithICMP lifts the limit of about one ICMP error a second for each
+// client: who is refused would have to try again.
+func answerEachWithICMP() error {
+	for _, limit := range []string{"ipv4/icmp_ratelimit", "ipv6/icmp/ratelimit"} {
+		if err := os.WriteFile("/proc/sys/net/"+limit, []byte("0"), 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (n *node) must(err error) {
+	n.t.Helper()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// startOurs starts the program with a folder of manifests, and waits until it has
+// written the rules of both families.
+func (n *node) startOurs(manifests string) *kubetest.Process {
+	n.t.Helper()
+	path, err := program()
+	n.must(err)
+	dir := n.t.TempDir()
+	conf := filepath.Join(dir, "Corefile")
+	text := fmt.Sprintf(corefile, manifests, filepath.Join(dir, "state.json"))
+	n.must(os.WriteFile(conf, []byte(text), 0o644))
+	p := kubetest.StartOn(n.t, n.Host, exec.Command(path, "-conf", conf))
+	eventually(n.t, "the first sync of ours", func() error {
+		if got := strings.Count(p.Log(), "all rules are in place"); got < 2 {
+			return fmt.Errorf("%d families are in place", got)
+		}
+		return nil
+	})
+	return p
+}
+
+// rules returns what the node's kernel holds: each line of iptables-save behind
+// its command and its table, without counters, sorted. The order of chains and of
+// the dispatch rules is history and decides nothing; that of the rules in a chain
+// that picks an endpoint shows in their probabilities.
+func (n *node) rules() []string {
+	n.t.Helper()
+	var all []string
+	for _, save := range []string{"iptables-save", "ip6tables-save"} {
+		cmd := exec.Command(save)
+		var out bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, io.Discard
+		n.must(n.Do(cmd.Run))
+		table := ""
+		for line := range strings.Lines(out.String()) {
+			line = strings.TrimSpace(line)
+			switch {
+			case strings.HasPrefix(line, "*"):
+				table = line[1:]
+			case strings.HasPrefix(line, ":"), strings.HasPrefix(line, "-"):
+				line, _, _ = strings.Cut(line, " [")
+				all = append(all, strings.TrimSuffix(save, "-save")+" -t "+table+" "+line)
+			}
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// eventually fails the test unless the condition comes true in good time.
+func eventually(t *testing.T, what string, condition func() error) {
+	t.Helper()
+	var err error
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		if err = condition(); err == nil {
+			return
+		}
+	}
+	t.Fatalf("%s: not within %v: %v", what, patience, err)
+}

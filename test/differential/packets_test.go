@@ -1,0 +1,275 @@
+package differential
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/test/kubetest"
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+)
+
+const (
+	// answerTime is after how long without an answer a packet counts as dropped.
+	// A TCP client sends again after a second; only then is it told when it is
+	// refused over IPv6 and not reset.
+	answerTime = 2500 * time.Millisecond
+	// tries are made for each pod that might answer. One of k pods is missed
+	// by k times as many with a chance of less than k / e^tries.
+	tries = 20
+	// askers ask at the same time on each node. Mostly they wait.
+	askers = 16
+)
+
+// flow is what a client asks for.
+type flow struct {
+	from    string
+	network string
+	to      netip.AddrPort
+	service *corev1.Service
+	pods    int // how many may answer
+}
+
+func (f flow) String() string {
+	return fmt.Sprintf("%s: %s asks %s %s", f.service.Name, f.from, f.network, f.to)
+}
+
+// client is a host that asks.
+type client struct {
+	*nattest.Host
+	sctp sync.Mutex
+}
+
+func (c *client) ask(ctx context.Context, f flow) (nattest.Reply, error) {
+	ask := c.Ask
+	if f.network == "sctp" {
+		// A raw socket is told of the errors of all others to its address.
+		c.sctp.Lock()
+		defer c.sctp.Unlock()
+		ask = c.askSCTP
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	return ask(ctx, f.network, f.to)
+}
+
+// The same packets meet the same fate on all nodes, whoever sends them and however
+// kube-proxy translates them.
+func TestPackets(t *testing.T) {
+	require(t)
+	c := kubetest.Start(t)
+	given := generate(seed, served)
+	given.create(t, c)
+	given = list(t, c)
+
+	nodes := make(map[string]*node)
+	for _, mode := range []string{"iptables", "nftables"} {
+		nodes[mode] = newNode(t)
+		c.StartProxy(nodes[mode].Node, mode)
+	}
+	nodes["ours"] = newNode(t)
+	nodes["ours"].startOurs(given.manifests(t))
+
+	flows := given.flows()
+	fates := make(map[string]map[string][]string)
+	var mu sync.Mutex
+	var asking sync.WaitGroup
+	for name, n := range nodes {
+		asking.Go(func() {
+			got := n.fates(flows)
+			mu.Lock()
+			defer mu.Unlock()
+			fates[name] = got
+		})
+	}
+	asking.Wait()
+	checkVariety(t, fates["ours"])
+	// Its modes differ from each other in what happens to traffic from the node
+	// itself, and from pods, to addresses outside the cluster.
+	for _, f := range flows {
+		if f.to.Addr().String() != f.service.Spec.ClusterIP && !slices.Contains(f.service.Spec.ClusterIPs, f.to.Addr().String()) {
+			delete(fates["nftables"], f.String())
+		}
+	}
+	for _, mode := range []string{"iptables", "nftables"} {
+		ours := maps.Clone(fates["ours"])
+		maps.DeleteFunc(ours, func(flow string, _ []string) bool { return fates[mode][flow] == nil })
+		if diff := cmp.Diff(fates[mode], ours); diff != "" {
+			t.Errorf("kube-proxy %s (-), ours (+):\n%s", mode, diff)
+		}
+	}
+}
+
+// checkVariety fails the test if not every kind of fate was met.
+func checkVariety(t *testing.T, fates map[string][]string) {
+	t.Helper()
+	met := make(map[string]int)
+	for _, fate := range fates {
+		for _, what := range fate {
+			if strings.Contains(what, " sees ") {
+				what = "answered"
+			}
+			met[what]++
+		}
+	}
+	t.Logf("%d flows: %v", len(fates), met)
+	for _, what := range []string{"answered", "refused", "dropped"} {
+		if met[what] == 0 {
+			t.Errorf("no flow was %s", what)
+		}
+	}
+}
+
+// flows lists who asks for what: every frontend of every Service, from a pod, a
+// pod that may be the endpoint, the node and the outside.
+func (o *objects) flows() []flow {
+	var out []flow
+	for i := range o.services {
+		s := &o.services[i]
+		if s.Namespace != namespace {
+			continue
+		}
+		for _, p := range s.Spec.Ports {
+			network := strings.ToLower(string(p.Protocol))
+			for _, to := range frontends(s, p) {
+				for _, from := range []string{"client", "local-0", "node", "outside"} {
+					out = append(out, flow{from: from, network: network, to: to, service: s, pods: o.backends(s)})
+				}
+			}
+		}
+	}
+	return out
+}
+
+// frontends are the addresses by which a port of a Service may be reached.
+func frontends(s *corev1.Service, p corev1.ServicePort) []netip.AddrPort {
+	var out []netip.AddrPort
+	texts := slices.Concat(s.Spec.ClusterIPs, s.Spec.ExternalIPs)
+	for _, ingress := range s.Status.LoadBalancer.Ingress {
+		texts = append(texts, ingress.IP)
+	}
+	for _, text := range texts {
+		out = append(out, netip.AddrPortFrom(netip.MustParseAddr(text), uint16(p.Port)))
+	}
+	if p.NodePort == 0 {
+		return out
+	}
+	for _, family := range s.Spec.IPFamilies {
+		a := nattest.NodeIPv4.Addr()
+		if family == corev1.IPv6Protocol {
+			a = nattest.NodeIPv6.Addr()
+		}
+		out = append(out, netip.AddrPortFrom(a, uint16(p.NodePort)))
+	}
+	return out
+}
+
+// backends counts the pods that a Service's slices name.
+func (o *objects) backends(s *corev1.Service) int {
+	names := make(map[string]bool)
+	for _, slice := range o.slices {
+		if slice.Namespace == s.Namespace && slice.Labels["kubernetes.io/service-name"] == s.Name {
+			for _, e := range slice.Endpoints {
+				names[e.Addresses[0]] = true
+			}
+		}
+	}
+	return len(names) / len(s.Spec.IPFamilies)
+}
+
+// fates asks for all the flows. Those of one client to one Service come one after
+// the other: two that meet may each be given a pod of its own before sessionAffinity
+// has one noted.
+func (n *node) fates(flows []flow) map[string][]string {
+	clients := make(map[string]*client)
+	for name, host := range map[string]*nattest.Host{"client": n.client, "local-0": n.pods["local-0"], "node": n.Host, "outside": n.Outside} {
+		clients[name] = &client{Host: host}
+	}
+	groups := make(map[[2]string][]flow)
+	for _, f := range flows {
+		key := [2]string{f.from, f.service.Name}
+		groups[key] = append(groups[key], f)
+	}
+	todo := make(chan []flow)
+	var mu sync.Mutex
+	out := make(map[string][]string)
+	var asking sync.WaitGroup
+	for range askers {
+		asking.Go(func() {
+			for group := range todo {
+				for _, f := range group {
+					fate := n.fate(clients[f.from], f)
+					mu.Lock()
+					out[f.String()] = fate
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	for _, group := range groups {
+		todo <- group
+	}
+	close(todo)
+	asking.Wait()
+	return out
+}
+
+// fate returns all that may become of a flow: which pods answer and as whom they
+// see the client, or that it is refused or dropped. What refuses or drops does it
+// always, and ends the asking.
+func (n *node) fate(from *client, f flow) []string {
+	seen := make(map[string]bool)
+	for range tries * max(1, f.pods) {
+		what, answered := n.try(from, f)
+		seen[what] = true
+		if !answered {
+			break
+		}
+	}
+	if f.service.Spec.SessionAffinity == corev1.ServiceAffinityClientIP {
+		// Which pod a client is given is chance, that it stays is not.
+		return []string{fmt.Sprintf("%d outcomes", len(seen))}
+	}
+	return slices.Sorted(maps.Keys(seen))
+}
+
+func (n *node) try(from *client, f flow) (what string, answered bool) {
+	reply, err := from.ask(n.t.Context(), f)
+	var timeout net.Error
+	switch {
+	case err == nil:
+		return fmt.Sprintf("%s sees %s", reply.Host, n.nameOf(reply.Client.Addr())), true
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "refused", false
+	case errors.Is(err, syscall.EPERM):
+		return "not permitted", false // what a sender on the node itself is told of both
+	case errors.As(err, &timeout) && timeout.Timeout(), errors.Is(err, net.ErrClosed):
+		return "dropped", false
+	}
+	return err.Error(), false
+}
+
+// nameOf says whose address a pod sees. The node has several and may use any.
+func (n *node) nameOf(a netip.Addr) string {
+	if slices.Contains(n.Addrs, a) {
+		return "the node at " + a.String()
+	}
+	for _, h := range append(slices.Collect(maps.Values(n.pods)), n.client, n.Outside) {
+		if h.Addr(cluster.FamilyOf(a)) == a {
+			return h.Name
+		}
+	}
+	return a.String()
+}

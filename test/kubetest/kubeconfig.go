@@ -1,0 +1,70 @@
+package kubetest
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"time"
+
+	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+)
+
+// Kubeconfig writes a kubeconfig for processes on this machine and returns its
+// path.
+func (c *ControlPlane) Kubeconfig() string {
+	c.t.Helper()
+	return c.kubeconfig("machine", c.address)
+}
+
+// KubeconfigOn writes a kubeconfig for processes in the host's network, from where
+// this machine's loopback is out of reach: the host gets a listener on its own
+// loopback, that passes every connection on to the API server until the host is
+// closed.
+func (c *ControlPlane) KubeconfigOn(host *nattest.Host) string {
+	c.t.Helper()
+	l, err := host.Listen("tcp", netip.MustParseAddrPort("127.0.0.1:0"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	host.Serve(l, c.relay)
+	return c.kubeconfig(host.Name, l.Addr().String())
+}
+
+func (c *ControlPlane) kubeconfig(name, address string) string {
+	c.t.Helper()
+	config := clientcmdapi.Config{
+		Clusters:       map[string]*clientcmdapi.Cluster{name: {Server: "https://" + address, CertificateAuthorityData: c.ca}},
+		AuthInfos:      map[string]*clientcmdapi.AuthInfo{"admin": {Token: c.token}},
+		Contexts:       map[string]*clientcmdapi.Context{name: {Cluster: name, AuthInfo: "admin"}},
+		CurrentContext: name,
+	}
+	// A folder of its own: two nodes have the same name.
+	path := filepath.Join(c.t.TempDir(), "kubeconfig")
+	if err := clientcmd.WriteToFile(config, path); err != nil {
+		c.t.Fatal(err)
+	}
+	return path
+}
+
+// relay copies both ways until one side closes.
+func (c *ControlPlane) relay(client net.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	server, err := new(net.Dialer).DialContext(ctx, "tcp", c.address)
+	if err != nil {
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		io.Copy(server, client)
+		server.Close()
+	}()
+	io.Copy(client, server)
+	client.Close()
+	<-done
+}
