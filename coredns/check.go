@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/cluster/manifest"
+	"github.com/clusterip/clusterip/kernelnat"
 	"github.com/coredns/caddy"
 )
 
@@ -33,7 +35,7 @@ func runCheck(flags *flag.FlagSet, args []string) int {
 	}
 	faults := 0
 	for _, b := range found {
-		faults += checkManifests(b.names.Manifest)
+		faults += checkManifests(b)
 	}
 	if faults > 0 {
 		return 1
@@ -46,9 +48,10 @@ func runCheck(flags *flag.FlagSet, args []string) int {
 	return 0
 }
 
-// checkManifests prints what is wrong in a folder and returns how much is.
-func checkManifests(options manifest.Options) (faults int) {
-	_, problems, err := manifest.Load(options)
+// checkManifests prints what is wrong in a folder and returns how much is. Which
+// frontends Services do not get is NAT's to say, where there is any.
+func checkManifests(b block) (faults int) {
+	update, problems, err := manifest.Load(b.names.Manifest)
 	if err != nil {
 		fmt.Println(err)
 		return 1
@@ -59,6 +62,15 @@ func checkManifests(options manifest.Options) (faults int) {
 			fmt.Println(p)
 		} else {
 			fmt.Fprintln(os.Stderr, p)
+		}
+	}
+	if !b.hasNAT {
+		return faults
+	}
+	for _, family := range cluster.Families {
+		for _, refusal := range kernelnat.Refusals(update, family, b.nat.Options) {
+			faults++
+			fmt.Println(refusal)
 		}
 	}
 	return faults

@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/clusterip/clusterip/kernelnat"
 	"github.com/clusterip/clusterip/kernelnat/iptables"
 )
 
@@ -21,6 +22,12 @@ func runCleanup(flags *flag.FlagSet, args []string) int {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
 	defer cancel()
+	lock, err := kernelnat.Lock()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "cleanup: %v, it would write its rules again\n", err)
+		return 1
+	}
+	defer lock.Close()
 	backends, err := iptables.New(iptables.Options{})
 	for _, backend := range backends {
 		err = errors.Join(err, backend.Cleanup(ctx))

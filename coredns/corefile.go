@@ -97,6 +97,8 @@ func subcommandCorefile(conf string) (input caddy.Input, done func(), err error)
 type block struct {
 	names clusterip.Options
 	nat   kernelnat.Options // the defaults without kernelnat
+	// hasNAT says that there is a kernelnat.
+	hasNAT bool
 }
 
 // blocks returns the server blocks that have clusterip. It is an error if another
@@ -128,6 +130,7 @@ func blocks(input caddy.Input) ([]block, error) {
 		if b.nat, err = kernelnat.ParseOptions(stanza("kernelnat")); err != nil {
 			return nil, err
 		}
+		_, b.hasNAT = server.Tokens["kernelnat"]
 		out = append(out, b)
 	}
 	return out, nil

@@ -1,7 +1,6 @@
 package kernelnat
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -13,8 +12,9 @@ import (
 
 // claims settles which Service has a frontend that several ask for. ClusterIPs
 // have one owner each; external and load balancer addresses and NodePorts are
-// chosen by people. The oldest Service has it, then the one whose name sorts
-// first, so that all nodes agree.
+// chosen by people. The oldest Service has it, so that all nodes agree. Where ages
+// are not known, as in manifests written by hand, the one that had it first keeps
+// it, and at a start the one whose name sorts first.
 type claims struct {
 	ranges []netip.Prefix // of ClusterIPs, in which no other address is taken
 	wanted map[cluster.ServiceName]claim
@@ -49,7 +49,11 @@ func newClaims() *claims {
 // set replaces what a Service asks for and returns the other Services to which
 // that makes a difference.
 func (c *claims) set(name cluster.ServiceName, created time.Time, p plan.Service) (others []cluster.ServiceName) {
-	old := c.wanted[name]
+	old, known := c.wanted[name]
+	had := make(map[frontend]bool)
+	for f := range frontendsOf(old.plan) {
+		had[f] = known && old.created.Equal(created) && c.asked[f][0] == name
+	}
 	if delete(c.wanted, name); slices.ContainsFunc(p.Ports, func(p plan.Port) bool { return p.External.Any() }) {
 		c.wanted[name] = claim{created, p}
 	}
@@ -62,27 +66,35 @@ func (c *claims) set(name cluster.ServiceName, created time.Time, p plan.Service
 	}
 	for f := range frontendsOf(p) {
 		others = append(others, c.asked[f]...)
-		at, _ := slices.BinarySearchFunc(c.asked[f], name, c.compare)
-		c.asked[f] = slices.Insert(c.asked[f], at, name)
+		c.asked[f] = slices.Insert(c.asked[f], c.placeIn(c.asked[f], name, had[f]), name)
 	}
 	slices.SortFunc(others, cluster.ServiceName.Compare)
 	return slices.Compact(others)
 }
 
-// compare puts the older Service first, and those of unknown age last.
-func (c *claims) compare(a, b cluster.ServiceName) int {
-	x, y := c.wanted[a].created, c.wanted[b].created
-	if x.IsZero() != y.IsZero() {
-		return cmp.Compare(b2i(x.IsZero()), b2i(y.IsZero()))
+// placeIn returns where a Service stands among those that ask for a frontend: after
+// those that are older, and after those of the same age, unless it had it before.
+func (c *claims) placeIn(asked []cluster.ServiceName, name cluster.ServiceName, had bool) int {
+	for i, other := range asked {
+		if order := c.byAge(name, other); order < 0 || order == 0 && had {
+			return i
+		}
 	}
-	return cmp.Or(x.Compare(y), a.Compare(b))
+	return len(asked)
 }
 
-func b2i(b bool) int {
-	if b {
+// byAge puts the older Service first, and those of unknown age last.
+func (c *claims) byAge(a, b cluster.ServiceName) int {
+	x, y := c.wanted[a].created, c.wanted[b].created
+	switch {
+	case x.IsZero() && y.IsZero():
+		return 0
+	case x.IsZero():
 		return 1
+	case y.IsZero():
+		return -1
 	}
-	return 0
+	return x.Compare(y)
 }
 
 func frontendsOf(p plan.Service) map[frontend]bool {
@@ -118,7 +130,7 @@ func (r refusal) String() string {
 	if r.holder == (cluster.ServiceName{}) {
 		return fmt.Sprintf("%s is in the range of ClusterIPs: choose an address outside it", r.frontend)
 	}
-	return fmt.Sprintf("%s belongs to Service %s, which is older: choose another", r.frontend, r.holder)
+	return fmt.Sprintf("%s belongs to Service %s, which is older or had it first: choose another", r.frontend, r.holder)
 }
 
 // grant returns the plan of a Service without the frontends that it does not get.
@@ -155,4 +167,24 @@ func (c *claims) grant(p plan.Service) (plan.Service, []refusal) {
 		}
 	}
 	return out, refused
+}
+
+// Refusals says which frontends Services would not get at a start, in words.
+func Refusals(u cluster.Update, family cluster.Family, options Options) []string {
+	c := newClaims()
+	c.ranges = u.ServiceCIDRs
+	var plans []plan.Service
+	for _, s := range u.Services {
+		p := plan.Compute(s.Service, family, plan.Node{Name: options.NodeName}, options.Plan)
+		c.set(p.Name, s.Service.Created, p)
+		plans = append(plans, p)
+	}
+	var out []string
+	for _, p := range plans {
+		_, refused := c.grant(p)
+		for _, r := range refused {
+			out = append(out, fmt.Sprintf("Service %s: %s", p.Name, r))
+		}
+	}
+	return out
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -34,6 +35,7 @@ func TestClaimsRandomWalk(t *testing.T) {
 		c := newClaims()
 		plans := make(map[cluster.ServiceName]plan.Service)
 		created := make(map[cluster.ServiceName]time.Time)
+		arrived := make(map[frontend][]cluster.ServiceName)
 		granted := make(map[cluster.ServiceName]plan.Service)
 		for range 300 {
 			name := string(rune('a' + r.IntN(6)))
@@ -42,12 +44,23 @@ func TestClaimsRandomWalk(t *testing.T) {
 			if r.IntN(4) == 0 {
 				p = plan.Service{Name: p.Name}
 			}
+			same := created[p.Name].Equal(born)
+			for f := range frontendsOf(plans[p.Name]) {
+				if held := winner(arrived[f], created) == p.Name; !held || !same || !frontendsOf(p)[f] {
+					arrived[f] = slices.DeleteFunc(arrived[f], func(n cluster.ServiceName) bool { return n == p.Name })
+				}
+			}
 			plans[p.Name], created[p.Name] = p, born
+			for f := range frontendsOf(p) {
+				if !slices.Contains(arrived[f], p.Name) {
+					arrived[f] = append(arrived[f], p.Name)
+				}
+			}
 			for _, other := range append(c.set(p.Name, born, p), p.Name) {
 				granted[other], _ = c.grant(plans[other])
 			}
 			for name, p := range plans {
-				want, wantRefused := grantNaively(plans, created, p)
+				want, wantRefused := grantNaively(p, func(f frontend) bool { return winner(arrived[f], created) == p.Name })
 				got, refused := c.grant(p)
 				if !got.Equal(want) || !granted[name].Equal(want) || len(refused) != wantRefused {
 					t.Fatalf("seed %d: %s has %v, was last told %v with %d refused, want %v with %d", seed, name, got, granted[name], len(refused), want, wantRefused)
@@ -63,17 +76,23 @@ func TestClaimsRandomWalk(t *testing.T) {
 	}
 }
 
-func grantNaively(plans map[cluster.ServiceName]plan.Service, created map[cluster.ServiceName]time.Time, p plan.Service) (out plan.Service, refused int) {
+// winner is the oldest, and of several such, or of those of unknown age, the one
+// that came first.
+func winner(arrived []cluster.ServiceName, created map[cluster.ServiceName]time.Time) (first cluster.ServiceName) {
+	for i, name := range arrived {
+		a, b := created[name], created[first]
+		if i == 0 || !a.IsZero() && (b.IsZero() || a.Before(b)) {
+			first = name
+		}
+	}
+	return first
+}
+
+func grantNaively(p plan.Service, has func(frontend) bool) (out plan.Service, refused int) {
 	first := func(f frontend) bool {
-		for name, other := range plans {
-			if name == p.Name || !frontendsOf(other)[f] {
-				continue
-			}
-			a, b := created[name], created[p.Name]
-			if older := !a.IsZero() && (b.IsZero() || a.Before(b)); older || a.Equal(b) && name.Compare(p.Name) < 0 {
-				refused++
-				return false
-			}
+		if !has(f) {
+			refused++
+			return false
 		}
 		return true
 	}
@@ -106,6 +125,21 @@ func TestClaimsInTheRangeOfClusterIPs(t *testing.T) {
 		t.Errorf("granted %v", ips)
 	}
 	if len(refused) != 1 || !strings.Contains(refused[0].String(), "10.43.0.9:80/TCP is in the range of ClusterIPs") {
+		t.Errorf("refused %v", refused)
+	}
+}
+
+// Of two Services of unknown age the one that has the frontend keeps it.
+func TestHolderKeepsItsFrontend(t *testing.T) {
+	c := newClaims()
+	for _, name := range []string{"z", "a", "z"} {
+		p := claiming(name, 80, 30080)
+		c.set(p.Name, time.Time{}, p)
+	}
+	if got, _ := c.grant(claiming("z", 80, 30080)); got.Ports[0].External.NodePort == 0 {
+		t.Error("the Service that had the NodePort lost it to a new one")
+	}
+	if _, refused := c.grant(claiming("a", 80, 30080)); len(refused) != 1 {
 		t.Errorf("refused %v", refused)
 	}
 }

@@ -223,7 +223,8 @@ func (c *Controller) takeChanges(store *cluster.Store) (changes []Change, state 
 			wanted[name] = claim.plan
 		}
 	}
-	for name, service := range t.services {
+	for _, name := range slices.SortedFunc(maps.Keys(t.services), cluster.ServiceName.Compare) {
+		service := t.services[name]
 		p, created := plan.Service{Name: name}, time.Time{}
 		if service != nil {
 			p, created = plan.Compute(service, c.options.Family, t.state.Node, c.options.Plan), service.Created
@@ -314,6 +315,8 @@ func (c *Controller) report(full bool, changed int, took time.Duration) {
 	switch {
 	case c.options.DryRun:
 		c.log.Infof("%s: dry run, nothing written to the kernel: Services %d, ports %d", c.options.Family, len(c.plans), ports)
+	case full && len(c.plans) == 0:
+		c.log.Infof("%s: no Service has a ClusterIP, after %v", c.options.Family, took)
 	case full:
 		c.log.Infof("%s: all rules are in place, after %v: Services %d, ports %d", c.options.Family, took, len(c.plans), ports)
 	default:

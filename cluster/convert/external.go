@@ -51,7 +51,10 @@ func external(s *corev1.Service) (cluster.External, error) {
 		}
 		out.IPs = append(out.IPs, ip)
 	}
-	out.Local = s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
+	var err error
+	if out.Local, err = isLocal("spec.externalTrafficPolicy", string(s.Spec.ExternalTrafficPolicy)); err != nil {
+		errs = append(errs, err)
+	}
 	if s.Spec.Type != corev1.ServiceTypeLoadBalancer {
 		return out, errors.Join(errs...)
 	}

@@ -50,15 +50,15 @@ func Service(s *corev1.Service) (cluster.Service, error) {
 		out.Kind = cluster.KindHeadless
 	}
 	out.ProxyName = s.Labels[serviceProxyName]
+	var affinityErr, externalErr, policyErr error
 	if p := s.Spec.InternalTrafficPolicy; p != nil {
-		out.InternalLocal = *p == corev1.ServiceInternalTrafficPolicyLocal
+		out.InternalLocal, policyErr = isLocal("spec.internalTrafficPolicy", string(*p))
 	}
-	var affinityErr, externalErr error
 	out.AffinitySeconds, affinityErr = affinity(&s.Spec)
 	if out.Kind == cluster.KindClusterIP {
 		out.External, externalErr = external(s)
 	}
-	errs = append(errs, affinityErr, externalErr)
+	errs = append(errs, policyErr, affinityErr, externalErr)
 	ports, portErrs := servicePorts(&s.Spec)
 	out.Ports = ports
 	errs = append(errs, portErrs...)
@@ -66,6 +66,16 @@ func Service(s *corev1.Service) (cluster.Service, error) {
 		errs = append(errs, errors.New("spec.ports is empty: name at least one port (only a headless Service, clusterIP: None, needs none)"))
 	}
 	return out, errors.Join(errs...)
+}
+
+func isLocal(field, policy string) (bool, error) {
+	switch policy {
+	case "", "Cluster":
+		return false, nil
+	case "Local":
+		return true, nil
+	}
+	return false, fmt.Errorf("%s %q is neither Cluster nor Local", field, policy)
 }
 
 func checkName(field, name string) []error {

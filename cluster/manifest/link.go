@@ -36,7 +36,9 @@ func (l linker) view(n *namespace) view {
 
 // service gives a Service its addresses and endpoints: those of its
 // EndpointSlices and Endpoints, and those of the Pods it selects, as the
-// endpointslice controller of Kubernetes finds them.
+// endpointslice controller of Kubernetes finds them. What that controller has made
+// of Pods counts only where the Pods themselves are not there: in an export of a
+// cluster it would outlive them.
 func (l linker) service(s *service, n *namespace) *cluster.Service {
 	model := s.model
 	if model.Kind == cluster.KindExternalName {
@@ -46,11 +48,15 @@ func (l linker) service(s *service, n *namespace) *cluster.Service {
 		model.ClusterIPs = slices.Clip(l.held(model.Name))
 	}
 	var lists [][]cluster.Endpoint
-	for _, given := range n.endpoints[model.Name.Name] {
-		lists = append(lists, given.list)
-	}
+	var pods []*pod
 	if len(s.selector) > 0 {
-		lists = append(lists, s.podEndpoints(n.selected(s.selector)))
+		pods = n.selected(s.selector)
+		lists = append(lists, s.podEndpoints(pods))
+	}
+	for _, given := range n.endpoints[model.Name.Name] {
+		if !given.derived || len(pods) == 0 {
+			lists = append(lists, given.list)
+		}
 	}
 	out := cluster.New(model, lists...)
 	for i := range out.Endpoints {

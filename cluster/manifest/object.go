@@ -55,6 +55,8 @@ type service struct {
 type endpoints struct {
 	owner cluster.ServiceName
 	list  []cluster.Endpoint
+	// derived says that a controller made it of Pods that a selector matches.
+	derived bool
 }
 
 // pod is a Pod as a candidate for endpoints.
@@ -99,9 +101,15 @@ func oddities(s *corev1.Service) []error {
 	if s.Spec.Type == corev1.ServiceTypeExternalName && err == nil {
 		odd = append(odd, fmt.Errorf("spec.externalName %s is an address, but DNS looks it up as a name and finds nothing: give a name, or make this a headless Service with an EndpointSlice", s.Spec.ExternalName))
 	}
+	onNodes := s.Spec.Type == corev1.ServiceTypeNodePort || s.Spec.Type == corev1.ServiceTypeLoadBalancer
 	for i, p := range s.Spec.Ports {
-		if s.Spec.Type == corev1.ServiceTypeNodePort && p.NodePort == 0 {
+		switch {
+		case s.Spec.Type == corev1.ServiceTypeNodePort && p.NodePort == 0:
 			odd = append(odd, fmt.Errorf("spec.ports[%d].nodePort is missing: none is allocated here, so choose one from 30000-32767", i))
+		case p.NodePort != 0 && !onNodes:
+			odd = append(odd, fmt.Errorf("spec.ports[%d].nodePort %d is ignored: spec.type is neither NodePort nor LoadBalancer", i, p.NodePort))
+		case p.NodePort != 0 && (p.NodePort < 30000 || p.NodePort > 32767):
+			odd = append(odd, fmt.Errorf("spec.ports[%d].nodePort %d is outside 30000-32767: what listens on that port of a node gets no new connections from outside any more", i, p.NodePort))
 		}
 	}
 	return odd
@@ -123,13 +131,14 @@ func checkTargetPort(field string, port intstr.IntOrString) error {
 
 func convertSlice(s *discoveryv1.EndpointSlice) (*endpoints, error) {
 	owner, list, err := convert.EndpointSlice(s)
-	return &endpoints{owner, list}, err
+	derived := s.Labels[discoveryv1.LabelManagedBy] == "endpointslice-controller.k8s.io"
+	return &endpoints{owner, list, derived}, err
 }
 
 //lint:ignore SA1019 deprecated, and still found in manifests
 func convertEndpoints(e *corev1.Endpoints) (*endpoints, error) {
 	owner, list, err := convert.Endpoints(e)
-	return &endpoints{owner, list}, err
+	return &endpoints{owner: owner, list: list}, err
 }
 
 func convertPod(p *corev1.Pod) (*pod, error) {

@@ -17,7 +17,6 @@ package iptables
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -72,8 +71,8 @@ func New(options Options) (map[cluster.Family]*Backend, error) {
 }
 
 // Sync implements kernelnat.Backend. Chains that are right already are not
-// written again. A host without a working ip6tables is an error only if there
-// are plans for IPv6. The first Sync of a complete state also removes what is
+// written again. A host without IPv6 or ip6tables is an error only if there are
+// plans for IPv6. The first Sync of a complete state also removes what is
 // ours in the variant that the host does not use, where it could win.
 func (b *Backend) Sync(ctx context.Context, state kernelnat.State) ([]string, error) {
 	written, err := b.sync(ctx, state)
@@ -90,7 +89,7 @@ func (b *Backend) sync(ctx context.Context, state kernelnat.State) ([]string, er
 	if err != nil {
 		b.tools = nil
 		needed := slices.ContainsFunc(state.Services, func(s plan.Service) bool { return len(s.Ports) > 0 })
-		if b.family == cluster.IPv6 && !needed {
+		if b.family == cluster.IPv6 && !needed && absent(err) {
 			return nil, nil
 		}
 		return nil, err
@@ -109,7 +108,9 @@ func (b *Backend) sync(ctx context.Context, state kernelnat.State) ([]string, er
 	if errForeign == nil {
 		b.foreign = &foreign
 	}
-	b.tables, _ = legacyTables(b.family)
+	if b.tools.variant == legacy {
+		b.tables, _ = legacyTables(b.family)
+	}
 	b.nodePorts = d.nodePorts
 	return s.written, nil
 }
@@ -131,7 +132,7 @@ func (b *Backend) dialect(state kernelnat.State) (dialect, error) {
 	}
 	// Without it the kernel takes packets from 127.0.0.1 that leave loopback
 	// for martians. Where it cannot be set, such NodePorts are refused.
-	d.localhost = d.nodePorts.loopback() && routeLocalnet() == nil
+	d.localhost = d.nodePorts.loopback() && setRouteLocalnet("1") == nil
 	return d, nil
 }
 
@@ -200,7 +201,7 @@ func (b *Backend) Apply(ctx context.Context, changes []kernelnat.Change) error {
 // over to the other variant later would leave rules behind in the first.
 func (b *Backend) read(ctx context.Context) (state, error) {
 	if b.family == cluster.IPv6 && !hasIPv6() {
-		return nil, errors.New("the kernel has no IPv6: enable it, or use IPv4 only")
+		return nil, fmt.Errorf("IPv6: %w: enable it, or use IPv4 only", errUnsupported)
 	}
 	if b.tools == nil {
 		v, err := detect(ctx)

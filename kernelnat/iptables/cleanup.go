@@ -41,7 +41,11 @@ func (b *Backend) cleanup(ctx context.Context, v variant) error {
 		return err
 	}
 	s := session{have: have.state, chains: v.chains(), send: func(input []byte) error { return b.write(ctx, t, input) }}
-	return errors.Join(have.err, s.clean(have.hinted))
+	if err := s.clean(have.hinted); err != nil || !s.guarded(have.hinted) {
+		return errors.Join(have.err, err)
+	}
+	// With the guard goes what it guards against.
+	return errors.Join(have.err, setRouteLocalnet("0"))
 }
 
 // clean removes the jumps to our chains, then the chains of Services, then the
@@ -49,8 +53,7 @@ func (b *Backend) cleanup(ctx context.Context, v variant) error {
 // nothing but our rule.
 func (s *session) clean(kubelet bool) error {
 	var errs []error
-	guard := s.have.table(tableFilter).shared[chainFirewall]
-	guarded := !kubelet && slices.Equal(guard, []string{loopbackRule})
+	guarded := s.guarded(kubelet)
 	for _, table := range []string{tableFilter, tableNAT, tableMangle} {
 		errs = append(errs, s.unlink(table, guarded))
 		have := s.have.table(table)
@@ -73,6 +76,10 @@ func (s *session) clean(kubelet bool) error {
 		s.commit()
 	}
 	return errors.Join(append(errs, s.flush())...)
+}
+
+func (s *session) guarded(kubelet bool) bool {
+	return !kubelet && slices.Equal(s.have.table(tableFilter).shared[chainFirewall], []string{loopbackRule})
 }
 
 // unlink removes the rules of the built-in chains that lead to ours, and to

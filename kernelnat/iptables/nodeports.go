@@ -65,14 +65,14 @@ func (n NodePorts) at(family cluster.Family, node plan.Node) (*addresses, error)
 	return &addresses{list: slices.Compact(list)}, nil
 }
 
-// routeLocalnet lets packets to and from 127.0.0.0/8 leave the loopback interface
+// setRouteLocalnet lets packets, for "1", to and from 127.0.0.0/8 leave the loopback interface
 // (ip-sysctl: route_localnet). KUBE-FIREWALL keeps those of others out.
-func routeLocalnet() error {
+func setRouteLocalnet(value string) error {
 	const file = "/proc/sys/net/ipv4/conf/all/route_localnet"
-	if value, err := os.ReadFile(file); err == nil && strings.TrimSpace(string(value)) == "1" {
+	if now, err := os.ReadFile(file); err == nil && strings.TrimSpace(string(now)) == value {
 		return nil
 	}
-	return os.WriteFile(file, []byte("1"), 0)
+	return os.WriteFile(file, []byte(value), 0)
 }
 
 // conntrackLiberal reports whether the kernel lets TCP packets outside the window

@@ -165,9 +165,8 @@ func reason(v plan.Verdict) string {
 }
 
 // refusal is the end of a rule for packets that are not forwarded. Its reject is
-// the kernel's default for IPv4, as kube-proxy has it. ICMPv6 errors are limited
-// to one a second for each client: a TCP client that is told nothing tries again
-// after a second, one that is reset knows at once.
+// the kernel's default for IPv4, as kube-proxy has it. Over IPv6 an ICMP error
+// takes effect only when a TCP client tries again, after a second; a reset at once.
 func (p *portRendering) refusal(v plan.Verdict) string {
 	switch {
 	case v == plan.Drop:

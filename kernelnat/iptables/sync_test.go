@@ -308,6 +308,13 @@ func TestGuardOfLoopback(t *testing.T) {
 		h.run(t, "iptables", "-t", "mangle", "-X", "KUBE-IPTABLES-HINT")
 		h.do(t, func() error { return newBackend(t).Cleanup(ctx) })
 		has()
+		h.do(t, func() error {
+			value, err := os.ReadFile("/proc/sys/net/ipv4/conf/all/route_localnet")
+			if string(value) != "0\n" {
+				t.Errorf("route_localnet is %q without the guard", value)
+			}
+			return err
+		})
 	})
 }
 

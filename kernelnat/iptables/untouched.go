@@ -79,7 +79,8 @@ type legacyInfo struct {
 const soGetInfo = 64
 
 // legacyTables is how large each table is that rules are written to, and where
-// its chains begin. There is no counter of writes; somebody who puts a rule in
+// its chains begin. Tables that are not there come into being, so it is for hosts
+// whose variant this is. There is no counter of writes; somebody who puts a rule in
 // the place of one of the same size goes unseen.
 func legacyTables(family cluster.Family) ([]byte, error) {
 	domain, level := unix.AF_INET, unix.SOL_IP

@@ -6,7 +6,24 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
+	"github.com/clusterip/clusterip/kernelnat/plan"
 )
+
+// A host that uses nft gets no legacy tables: all its tools would warn of them.
+func TestNoLegacyTablesComeIntoBeing(t *testing.T) {
+	h := newHost(t, nft)
+	ctx, b := t.Context(), newBackend(t)
+	h.do(t, func() error {
+		err := b.Sync(ctx, []plan.Service{pageService()})
+		for _, f := range cluster.Families {
+			b[f].Untouched()
+			if loaded, _ := legacyLoaded(f); loaded {
+				t.Errorf("there are legacy tables of %s", f)
+			}
+		}
+		return err
+	})
+}
 
 // What we write ourselves is no foreign write, whichever family it is in; what
 // others write is, and a Sync repairs it and says what it was.

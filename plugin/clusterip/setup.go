@@ -89,8 +89,11 @@ func (p *problems) report(all []manifest.Problem) {
 			log.Error(message)
 		}
 	}
-	for _, severity := range p.present {
+	for message, severity := range p.present {
 		manifestProblems.WithLabelValues(severity.String()).Dec()
+		if _, persists := present[message]; !persists && all != nil && severity == manifest.Error {
+			log.Info("no longer so: " + message)
+		}
 	}
 	p.present = present
 }

@@ -6,6 +6,7 @@ package kernelnat
 import (
 	"context"
 	"errors"
+	"io"
 	"strings"
 	"sync"
 
@@ -61,6 +62,7 @@ func setup(c *caddy.Controller) error {
 type nat struct {
 	options Options
 	store   *cluster.Store
+	lock    io.Closer // of the one writer; nil in a dry run
 	cancel  context.CancelFunc
 	done    sync.WaitGroup
 }
@@ -86,6 +88,12 @@ func (n *nat) start() error {
 	defer running.Unlock()
 	if running.nat != nil {
 		running.nat.end()
+		running.nat = nil
+	}
+	if !n.options.DryRun {
+		if n.lock, err = kernelnat.Lock(); err != nil {
+			return plugin.Error(name, err)
+		}
 	}
 	running.nat = n
 	ctx, cancel := context.WithCancel(context.Background())
@@ -173,4 +181,7 @@ func (n *nat) stop() error {
 func (n *nat) end() {
 	n.cancel()
 	n.done.Wait()
+	if n.lock != nil {
+		n.lock.Close()
+	}
 }

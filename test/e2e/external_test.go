@@ -73,7 +73,7 @@ func TestLoadBalancerFromManifest(t *testing.T) {
 	n.write("copy.yaml", strings.NewReplacer("name: web", "name: thief", "2026-01-01", "2026-02-01").Replace(loadBalancerService))
 	eventually(t, "the conflict in the log", func() error {
 		for _, f := range []string{"203.0.113.7:80/TCP", "198.51.100.1:80/TCP", "NodePort 30080/TCP"} {
-			if want := "Service testing/thief: " + f + " belongs to Service testing/web, which is older"; !strings.Contains(p.output.String(), want) {
+			if want := "Service testing/thief: " + f + " belongs to Service testing/web, which is older or had it first"; !strings.Contains(p.output.String(), want) {
 				return fmt.Errorf("no %q", want)
 			}
 		}
