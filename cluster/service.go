@@ -51,6 +51,9 @@ type Service struct {
 	// Created decides between Services that ask for one frontend: the older has
 	// it. Zero if it is not known.
 	Created time.Time
+	// Remembered says that nothing but the addresses is known, from an earlier
+	// run: what the Service is stands somewhere that cannot be read.
+	Remembered bool
 	// ClusterIPs holds at most one address of each family, the primary first.
 	// It is empty for the other kinds, and for a Service whose address could
 	// not be allocated.

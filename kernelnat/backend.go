@@ -8,8 +8,10 @@ package kernelnat
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 
+	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
@@ -19,15 +21,21 @@ type Change = plan.Change
 // State is all that the kernel is to hold.
 type State struct {
 	Services []plan.Service
-	// Incomplete says that there may be other Services, of which nothing is
-	// known. What the kernel holds for them stays.
+	// Incomplete says that there may be other Services than those in Known. What
+	// the kernel holds for them stays.
 	Incomplete bool
+	// Known are the Services that are known, those that need no rules too.
+	Known map[cluster.ServiceName]bool
 	// Node is this node, as far as it is known.
 	Node plan.Node
 	// ServiceCIDRs are the ranges of ClusterIPs, of both families. Whatever in
 	// them is no frontend of a Service is refused.
 	ServiceCIDRs []netip.Prefix
 }
+
+// ErrPartial is wrapped by errors of Sync after which everything is as it was asked
+// for but for some Services, which have what they had before.
+var ErrPartial = errors.New("the others have their rules")
 
 // Backend writes plans of one IP family to the kernel. Each method either does
 // all it was asked or returns an error, after which the kernel's state is unknown

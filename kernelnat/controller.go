@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -57,14 +58,15 @@ type Controller struct {
 	queue *queue
 
 	// Used by Run alone.
-	claims   *claims
-	refused  map[cluster.ServiceName][]refusal
-	plans    map[cluster.ServiceName]plan.Service // what the kernel is to hold
-	dirty    bool                                 // the kernel's state is unknown
-	leftover bool                                 // it may hold Services that are not known
-	audit    bool                                 // it is time to look for what others changed
-	audited  time.Time                            // when everything was last looked at
-	stale    conntrack.Stale                      // UDP flows still to be forgotten
+	claims    *claims
+	refused   map[cluster.ServiceName][]refusal
+	plans     map[cluster.ServiceName]plan.Service // what the kernel is to hold
+	dirty     bool                                 // the kernel's state is unknown
+	leftover  bool                                 // it may hold Services that are not known
+	audit     bool                                 // it is time to look for what others changed
+	audited   time.Time                            // when everything was last looked at
+	nextAudit time.Time                            // when it is asked next whether somebody has touched it
+	stale     conntrack.Stale                      // UDP flows still to be forgotten
 }
 
 // New returns a Controller that writes through backend. It starts nothing.
@@ -120,22 +122,21 @@ func (c *Controller) wait(ctx context.Context) error {
 			return err
 		}
 	}
-	var period <-chan time.Time
-	if c.options.SyncPeriod > 0 {
-		timer := time.NewTimer(c.options.SyncPeriod - time.Since(c.audited)%c.options.SyncPeriod)
-		defer timer.Stop()
-		period = timer.C
+	if c.options.SyncPeriod == 0 {
+		return sleep(ctx, forever, c.queue.wake)
 	}
-	select {
-	case <-c.queue.wake:
-		return nil
-	case <-period:
-		c.audit = time.Since(c.audited) >= wholeAudit || !c.backend.Untouched()
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+	// However many changes there are, they put no audit off.
+	if left := time.Until(c.nextAudit); left > 0 {
+		if err := sleep(ctx, left, c.queue.wake); err != nil || time.Now().Before(c.nextAudit) {
+			return err
+		}
 	}
+	c.nextAudit = time.Now().Add(c.options.SyncPeriod)
+	c.audit = time.Since(c.audited) >= wholeAudit || !c.backend.Untouched()
+	return nil
 }
+
+const forever = 1<<63 - 1 // nanoseconds: 292 years
 
 // waitToRetry returns after the retry delay or, once the least delay is over, as
 // soon as something has changed: what failed may concern another family or the
@@ -170,11 +171,19 @@ func (c *Controller) sync(ctx context.Context, store *cluster.Store) error {
 	changes, state, resync := c.takeChanges(store)
 	full := c.dirty || c.audit || resync || c.leftover && !state.Incomplete
 	if !full && len(changes) == 0 {
+		c.queue.settled()
 		return c.forget()
 	}
 	repair := c.audit && !c.dirty && !resync && len(changes) == 0
-	written, err := c.write(ctx, full, changes, state)
+	var others []netip.Addr
+	if full {
+		state.Known, others = c.survey(store)
+	}
+	written, err := c.write(ctx, full, changes, state, others)
 	observeSync(c.options.Family, full, time.Since(start), err)
+	if errors.Is(err, ErrPartial) {
+		c.queue.settled()
+	}
 	if err != nil {
 		// Most of it may have been written, so flows are forgotten all the
 		// same; but then again, when everything is.
@@ -186,11 +195,11 @@ func (c *Controller) sync(ctx context.Context, store *cluster.Store) error {
 	if full {
 		c.dirty, c.audit, c.leftover, c.audited = false, false, state.Incomplete, start
 	}
+	c.queue.settled()
 	if repair {
 		c.reportRepair(written)
 		return c.forget()
 	}
-	c.queue.settled()
 	servicesPlanned.WithLabelValues(c.options.Family.String()).Set(float64(len(c.plans)))
 	c.report(full, len(changes), time.Since(start))
 	return c.forget()
@@ -256,7 +265,20 @@ func (c *Controller) takeChanges(store *cluster.Store) (changes []Change, state 
 	return changes, t.state, t.resync
 }
 
-func (c *Controller) write(ctx context.Context, full bool, changes []Change, state State) (written []string, err error) {
+// survey returns the names of all Services that are known, whether they need rules
+// or not, and the ClusterIPs of those that another proxy serves.
+func (c *Controller) survey(store *cluster.Store) (known map[cluster.ServiceName]bool, others []netip.Addr) {
+	known = make(map[cluster.ServiceName]bool)
+	for _, u := range store.Snapshot().Services {
+		known[u.Name] = !u.Service.Remembered
+		if u.Service.ProxyName != c.options.Plan.ProxyName {
+			others = append(others, u.Service.ClusterIPs...)
+		}
+	}
+	return known, others
+}
+
+func (c *Controller) write(ctx context.Context, full bool, changes []Change, state State, others []netip.Addr) (written []string, err error) {
 	if c.options.DryRun {
 		return nil, nil
 	}
@@ -265,11 +287,12 @@ func (c *Controller) write(ctx context.Context, full bool, changes []Change, sta
 		return nil, c.backend.Apply(ctx, changes)
 	}
 	state.Services = slices.SortedFunc(maps.Values(c.plans), func(a, b plan.Service) int { return a.Name.Compare(b.Name) })
-	unknown := state.ServiceCIDRs
-	if state.Incomplete {
-		unknown = nil
+	if c.audit && !c.dirty || state.Incomplete {
+		// Nobody has gone without our knowing, or we do not know who.
+		c.stale.All(state.Services, nil, nil)
+	} else {
+		c.stale.All(state.Services, state.ServiceCIDRs, others)
 	}
-	c.stale.All(state.Services, unknown)
 	return c.backend.Sync(ctx, state)
 }
 
@@ -292,7 +315,6 @@ func (c *Controller) reportRefused(name cluster.ServiceName, refused []refusal) 
 	if slices.Equal(refused, c.refused[name]) {
 		return
 	}
-	conflicts.WithLabelValues(c.options.Family.String()).Add(float64(len(refused) - len(c.refused[name])))
 	for _, r := range refused {
 		if !slices.Contains(c.refused[name], r) {
 			c.log.Errorf("Service %s: %s", name, r)
@@ -301,6 +323,11 @@ func (c *Controller) reportRefused(name cluster.ServiceName, refused []refusal) 
 	if delete(c.refused, name); len(refused) > 0 {
 		c.refused[name] = refused
 	}
+	total := 0
+	for _, r := range c.refused {
+		total += len(r)
+	}
+	conflicts.WithLabelValues(c.options.Family.String()).Set(float64(total))
 }
 
 // maxShown is how many repairs one line of the log names.

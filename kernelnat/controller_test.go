@@ -269,6 +269,49 @@ func TestAudit(t *testing.T) {
 	})
 }
 
+// What needs no rules is not waiting to be written.
+func TestNothingToWriteIsNotLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, backend := cluster.NewStore(), newMemory()
+		store.Apply(cluster.Update{Synced: true, Services: []cluster.ServiceUpdate{service("a", "10.42.0.1")}})
+		ctx, cancel := context.WithCancel(t.Context())
+		c := New(Options{Family: cluster.IPv6, SyncPeriod: time.Second}, backend, testLog{t})
+		done := make(chan error)
+		go func() { done <- c.Run(ctx, store) }()
+		for range 3 {
+			synctest.Wait()
+			store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{service("a", "10.42.0.2")}}) // IPv4 alone
+			time.Sleep(time.Minute)
+			if h := c.Health(); h.Late || h.LastUpdated.IsZero() {
+				t.Errorf("health %+v", h)
+			}
+		}
+		cancel()
+		<-done
+	})
+}
+
+// Changes without a pause put no audit off.
+func TestChangesPutNoAuditOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, backend := cluster.NewStore(), newMemory()
+		store.Apply(cluster.Update{Synced: true})
+		run(t, Options{SyncPeriod: 30 * time.Second, MinSyncPeriod: 10 * time.Second}, backend, store)
+		backend.mu.Lock()
+		backend.touched = true
+		backend.mu.Unlock()
+		for i := range 6 {
+			store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{service("a", fmt.Sprint("10.42.0.", i+1))}})
+			time.Sleep(9 * time.Second)
+		}
+		backend.mu.Lock()
+		defer backend.mu.Unlock()
+		if backend.touched {
+			t.Errorf("nobody looked at what somebody touched: %v", backend.calls)
+		}
+	})
+}
+
 // A change that comes while retries are far apart is tried soon.
 func TestChangeIsNotHeldUpByRetries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -81,7 +81,7 @@ func (c *catalogue) remember(held allocator.Allocations, state string) {
 		if _, known := c.objects[key]; known {
 			continue
 		}
-		remembered := &service{model: cluster.Service{Name: name, Kind: cluster.KindClusterIP, ClusterIPs: addrs}}
+		remembered := &service{model: cluster.Service{Name: name, Kind: cluster.KindClusterIP, ClusterIPs: addrs, Remembered: true}}
 		c.namespaces[name.Namespace] = append(c.namespaces[name.Namespace], &object{objectKey: key, file: state, value: remembered})
 	}
 }

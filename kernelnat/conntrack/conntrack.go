@@ -27,7 +27,8 @@ import (
 // at, each with the endpoints that flows may go on using. The zero value is empty.
 type Stale struct {
 	serving map[frontend][]netip.AddrPort
-	unknown []netip.Prefix // any other frontend in these ranges has no endpoint
+	unknown []netip.Prefix      // any other frontend in these ranges has no endpoint
+	others  map[netip.Addr]bool // but for these, which are somebody else's
 }
 
 // frontend is where clients send to. A NodePort is at the unspecified address,
@@ -62,15 +63,19 @@ func (s *Stale) Changed(changes []plan.Change) {
 }
 
 // All adds every frontend of all Services there are, and whatever else is in the
-// ranges of ClusterIPs: a Service may have gone. It is for the start, when nobody
-// knows what changed since the flows began.
-func (s *Stale) All(services []plan.Service, ranges []netip.Prefix) {
+// ranges of ClusterIPs, since a Service may have gone, but for the addresses of
+// others. It is for the start, when nobody knows what changed since the flows
+// began.
+func (s *Stale) All(services []plan.Service, ranges []netip.Prefix, others []netip.Addr) {
 	for _, service := range services {
 		for frontend, serving := range frontends(service) {
 			s.add(frontend, serving)
 		}
 	}
-	s.unknown = ranges
+	s.unknown, s.others = ranges, make(map[netip.Addr]bool, len(others))
+	for _, addr := range others {
+		s.others[addr] = true
+	}
 }
 
 // Empty reports whether there is nothing to look at.
@@ -177,7 +182,7 @@ func (f filter) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
 		serving, ok = f.serving[frontend{protocol, anyNode(to.Addr(), to.Port())}]
 	}
 	if !ok {
-		return slices.ContainsFunc(f.unknown, func(r netip.Prefix) bool { return r.Contains(to.Addr()) })
+		return !f.others[to.Addr()] && slices.ContainsFunc(f.unknown, func(r netip.Prefix) bool { return r.Contains(to.Addr()) })
 	}
 	replier := addrPort(flow.Reverse.SrcIP, flow.Reverse.SrcPort)
 	return !slices.Contains(serving, replier)

@@ -97,7 +97,7 @@ func TestServices(t *testing.T) {
 	ports := freePorts(t, 2)
 	var ill atomic.Bool
 	store := cluster.NewStore()
-	s := NewServices("here", func() bool { return !ill.Load() }, t.Errorf)
+	s := NewServices("here", "", func() bool { return !ill.Load() }, t.Errorf)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- s.Run(ctx, store) }()
@@ -125,7 +125,9 @@ func TestServices(t *testing.T) {
 	store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{withHealthPort(ports[1], "here")}})
 	want(ports[1], 200, 1)
 	want(ports[0], 0, 0)
-	store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{{Name: withHealthPort(0).Name}}})
+	others := withHealthPort(ports[1], "here")
+	others.Service.ProxyName = "other"
+	store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{others}})
 	want(ports[1], 0, 0)
 
 	store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{withHealthPort(ports[1], "here")}})

@@ -99,7 +99,7 @@ func (b *Backend) sync(ctx context.Context, state kernelnat.State) ([]string, er
 		return nil, err
 	}
 	s := b.session(ctx, have)
-	if b.dispatch, err = s.sync(state, d); err != nil {
+	if b.dispatch, err = s.sync(state, d, unknown(state)); err != nil {
 		return s.written, b.quarantine(ctx, state, d, err)
 	}
 	if err = b.leaveOther(ctx, state); err != nil {
@@ -115,14 +115,24 @@ func (b *Backend) sync(ctx context.Context, state kernelnat.State) ([]string, er
 	return s.written, nil
 }
 
+// unknown says which Services keep what the kernel holds for them since nothing is
+// known of them; nil: none is unknown.
+func unknown(state kernelnat.State) func(service string) bool {
+	if !state.Incomplete {
+		return nil
+	}
+	known := make(map[string]bool, len(state.Known))
+	for name, is := range state.Known {
+		known[name.String()] = is
+	}
+	return func(service string) bool { return !known[service] }
+}
+
 // dialect finds out what the rules depend on besides the plans.
 func (b *Backend) dialect(state kernelnat.State) (dialect, error) {
 	d := dialect{
 		family: b.family, bit: b.options.MasqueradeBit, randomFully: b.tools.version.hasRandomFully(),
-		dropInvalid: !conntrackLiberal(),
-	}
-	if !state.Incomplete {
-		d.serviceCIDRs = state.ServiceCIDRs
+		dropInvalid: !conntrackLiberal(), serviceCIDRs: state.ServiceCIDRs,
 	}
 	b.node = state.Node
 	var err error

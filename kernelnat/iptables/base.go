@@ -40,8 +40,8 @@ func masqueradeChains(bit uint8, randomFully bool) []chain {
 		masquerade += " --random-fully"
 	}
 	return []chain{
-		{chainMarkMasq, []string{"-j MARK --set-xmark " + mark + "/" + mark}},
-		{chainPostrouting, []string{
+		{name: chainMarkMasq, rules: []string{"-j MARK --set-xmark " + mark + "/" + mark}},
+		{name: chainPostrouting, rules: []string{
 			"-m mark ! --mark " + mark + "/" + mark + " -j RETURN",
 			// Taken off again, or a packet that passes twice (through a
 			// tunnel) would be masqueraded twice.

@@ -70,7 +70,7 @@ func (s *session) clean(kubelet bool) error {
 		}
 		s.commit()
 		if table == tableNAT {
-			s.removeServiceChains(nil)
+			s.removeServiceChains(func(string) bool { return false })
 		}
 		s.remove(table, fixed)
 		s.commit()

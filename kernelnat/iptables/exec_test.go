@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -241,7 +243,7 @@ func TestRejectedServiceIsQuarantined(t *testing.T) {
 		sticky.Ports[0].AffinitySeconds = 10
 		page.Ports[0].Endpoints = page.Ports[0].Endpoints[1:]
 		err := h.Do(func() error { return newBackend(t).Sync(ctx, []plan.Service{page, sticky, other}) })
-		if err == nil || !strings.Contains(err.Error(), "Service testing/sticky: its rules are rejected, so it keeps those that it had") {
+		if err == nil || !strings.Contains(err.Error(), "Services [testing/sticky] keep the rules that they had, since new ones are rejected") {
 			t.Errorf("error %v", err)
 		}
 		saved := h.run(t, "iptables-save", "-t", "nat")
@@ -252,6 +254,23 @@ func TestRejectedServiceIsQuarantined(t *testing.T) {
 			t.Errorf("it is not dispatched to any more:\n%s", saved)
 		}
 		diff(t, before, h.run(t, "iptables", "-t", "nat", "-S", prefixService+hash("testing/sticky", "tcp")))
+
+		// Meanwhile others go, and more of its kind come.
+		all := []plan.Service{page, sticky}
+		for i := range 15 {
+			more := sticky
+			more.Name.Name = fmt.Sprint("sticky-", i)
+			more.Ports = slices.Clone(sticky.Ports)
+			more.Ports[0].Frontend = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 43, 1, byte(i)}), 80)
+			all = append(all, more)
+		}
+		err = h.Do(func() error { return newBackend(t).Sync(ctx, all) })
+		if !errors.Is(err, kernelnat.ErrPartial) {
+			t.Errorf("error %v", err)
+		}
+		if saved := h.run(t, "iptables-save", "-t", "nat"); strings.Contains(saved, "-A KUBE-SERVICES -d 10.43.0.10/32") || !strings.Contains(saved, "-d 10.43.0.9/32") {
+			t.Errorf("a Service that is gone is dispatched to, or the quarantined one is not:\n%s", saved)
+		}
 	})
 }
 

@@ -11,48 +11,85 @@ import (
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
-// maxQuarantined bounds how many Services a Sync leaves out. More rejections than
-// that are not about Services.
-const maxQuarantined = 10
+// maxRejections bounds how often a Sync is tried without the Services at fault.
+const maxRejections = 10
 
 // quarantine writes the state without the Services whose rules are rejected, such
-// as one that needs a match which the kernel lacks, so that the others do not wait
+// as those that need a match which the kernel lacks, so that the others do not wait
 // for their mend. What the kernel holds for those left out stays. It returns what
-// was wrong in any case.
+// was wrong in any case; kernelnat.ErrPartial is in it if that is all.
 func (b *Backend) quarantine(ctx context.Context, state kernelnat.State, d dialect, rejected error) error {
 	var errs []error
-	for range maxQuarantined {
-		name, found := atFault(rejected, state.Services)
-		if !found {
+	left := make(map[string]bool)
+	others := unknown(state)
+	keep := func(service string) bool { return left[service] || others != nil && others(service) }
+	for range maxRejections {
+		names := atFault(rejected, state.Services)
+		if len(names) == 0 {
 			break
 		}
-		errs = append(errs, fmt.Errorf("Service %s: its rules are rejected, so it keeps those that it had: %w", name, rejected))
-		state.Services = slices.DeleteFunc(slices.Clone(state.Services), func(s plan.Service) bool { return s.Name == name })
-		state.Incomplete = true
+		for _, name := range names {
+			left[name.String()] = true
+		}
+		errs = append(errs, fmt.Errorf("Services %v keep the rules that they had, since new ones are rejected: %w", names, rejected))
+		state.Services = slices.DeleteFunc(slices.Clone(state.Services), func(s plan.Service) bool { return left[s.Name.String()] })
 		have, err := b.read(ctx)
 		if err != nil {
 			return errors.Join(append(errs, err)...)
 		}
 		s := b.session(ctx, have)
-		if _, rejected = s.sync(state, d); rejected == nil {
-			return errors.Join(errs...)
+		if _, rejected = s.sync(state, d, keep); rejected == nil {
+			return errors.Join(append(errs, kernelnat.ErrPartial)...)
 		}
 	}
 	return errors.Join(append(errs, rejected)...)
 }
 
-// atFault finds the Service to which the rule belongs that a rejection is about.
-func atFault(err error, services []plan.Service) (cluster.ServiceName, bool) {
+// atFault finds the Services to blame for a rejection: the one whose rule it is
+// and, if that rule uses a match that most do without, all that use the same.
+func atFault(err error, services []plan.Service) []cluster.ServiceName {
 	var r *rejection
 	if !errors.As(err, &r) {
-		return cluster.ServiceName{}, false
+		return nil
 	}
-	named := serviceOf(r.rule)
-	for _, s := range services {
+	at := slices.IndexFunc(services, func(s plan.Service) bool {
 		isChain := func(c chain) bool { return c.name == r.chain }
-		if s.Name.String() == named || rank(r.chain) >= 0 && slices.ContainsFunc(render(s).chains, isChain) {
-			return s.Name, true
+		return s.Name.String() == serviceOf(r.rule) || rank(r.chain) >= 0 && slices.ContainsFunc(render(s).chains, isChain)
+	})
+	if at < 0 {
+		return nil
+	}
+	names := []cluster.ServiceName{services[at].Name}
+	special := specialMatches(r.rule)
+	for i, s := range services {
+		if i != at && len(special) > 0 && uses(s, special) {
+			names = append(names, s.Name)
 		}
 	}
-	return cluster.ServiceName{}, false
+	return names
+}
+
+// specialMatches returns the matches of a rule that not every Service needs.
+func specialMatches(rule string) []string {
+	var out []string
+	w := words(rule)
+	for i := 0; i+1 < len(w); i++ {
+		if w[i] == "-m" && !slices.Contains([]string{"comment", "tcp", "udp", "addrtype"}, w[i+1]) {
+			out = append(out, w[i+1])
+		}
+	}
+	return out
+}
+
+// uses reports whether a rule of the Service has all these matches.
+func uses(s plan.Service, matches []string) bool {
+	for _, c := range render(s).chains {
+		for _, rule := range c.rules {
+			of := specialMatches(rule)
+			if !slices.ContainsFunc(matches, func(m string) bool { return !slices.Contains(of, m) }) {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -3,6 +3,7 @@ package iptables
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat/plan"
@@ -14,6 +15,10 @@ import (
 type chain struct {
 	name  string
 	rules []string
+	// unordered says that rules, but for the last so many, may stand in any
+	// order: no packet matches two of them.
+	unordered bool
+	last      int
 }
 
 func (c *chain) add(rule string) { c.rules = append(c.rules, rule) }
@@ -38,7 +43,13 @@ func render(service plan.Service) rendering {
 	return r
 }
 
-func (r *rendering) add(p place, rule string) { r.shared[p] = append(r.shared[p], rule) }
+// add gives a Service a rule once: an address can be both external and a load
+// balancer's.
+func (r *rendering) add(p place, rule string) {
+	if !slices.Contains(r.shared[p], rule) {
+		r.shared[p] = append(r.shared[p], rule)
+	}
+}
 
 // portRendering renders one port of a Service.
 type portRendering struct {

@@ -230,7 +230,8 @@ func TestSyncGolden(t *testing.T) {
 			got.Write(input)
 			return nil
 		}}
-		if _, err := s.sync(kernelnat.State{Services: c.services, Incomplete: c.partial}, dialect{family: cluster.IPv4, bit: DefaultMasqueradeBit, randomFully: true, nodePorts: &addresses{all: true}}); err != nil {
+		if _, err := s.sync(kernelnat.State{Services: c.services}, dialect{family: cluster.IPv4, bit: DefaultMasqueradeBit, randomFully: true, nodePorts: &addresses{all: true}},
+			unknown(kernelnat.State{Incomplete: c.partial, Known: map[cluster.ServiceName]bool{{Namespace: "testing", Name: "other"}: true}})); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -87,9 +87,7 @@ func (s *session) link(table string) {
 		}
 		n := have.count(j)
 		if n == 0 {
-			s.open(table)
-			s.script.insert(j.from, j.rule)
-			s.written = append(s.written, table+" "+j.from+" "+j.rule)
+			s.insert(j)
 		}
 		// Two programs that insert at the same time both find it missing.
 		for ; n > 1; n-- {
@@ -100,12 +98,19 @@ func (s *session) link(table string) {
 	}
 }
 
-// removeServiceChains removes the chains of Services that are in nat and not in
-// keep. Nothing else of ours may refer to them any more.
-func (s *session) removeServiceChains(keep map[string]bool) {
+// insert puts a jump at the head of its chain.
+func (s *session) insert(j jump) {
+	s.open(j.table)
+	s.script.insert(j.from, j.rule)
+	s.written = append(s.written, j.table+" "+j.from+" "+j.rule)
+}
+
+// removeServiceChains removes the chains of Services that are in nat, but for
+// those to keep. Nothing else of ours may refer to the rest any more.
+func (s *session) removeServiceChains(keep func(chain string) bool) {
 	var names []string
 	for name := range s.have.table(tableNAT).chains {
-		if rank(name) >= 0 && !keep[name] {
+		if rank(name) >= 0 && !keep(name) {
 			names = append(names, name)
 		}
 	}

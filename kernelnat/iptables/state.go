@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
 // state is what the kernel holds in one family, by table; a table that is not in
@@ -41,44 +39,59 @@ func (s state) table(name string) *tableState {
 	return newTableState()
 }
 
-// has reports whether a chain is there with exactly these rules. In a chain that
-// Services share only the last rule has a place; no packet matches two others.
+// has reports whether a chain is there with exactly these rules.
 func (t *tableState) has(c chain) bool {
 	digest, ok := t.chains[c.name]
-	if have, isShared := t.shared[c.name]; ok && isShared {
-		return sameButForOrder(c.rules, have)
+	if ok && c.unordered {
+		return sameButForOrder(c.rules, t.shared[c.name], c.last)
 	}
 	return ok && digest == digestOf(c.rules)
 }
 
-func sameButForOrder(a, b []string) bool {
-	if len(a) != len(b) || len(a) == 0 {
-		return len(a) == len(b)
+// sameButForOrder compares lists, of which the last so many have their place.
+func sameButForOrder(a, b []string, last int) bool {
+	if len(a) != len(b) {
+		return false
 	}
-	last := len(a) - 1
-	return a[last] == b[last] &&
-		slices.Equal(slices.Sorted(slices.Values(a[:last])), slices.Sorted(slices.Values(b[:last])))
+	first := max(len(a)-last, 0)
+	return slices.Equal(a[first:], b[first:]) &&
+		slices.Equal(slices.Sorted(slices.Values(a[:first])), slices.Sorted(slices.Values(b[:first])))
 }
 
-// ofOthers returns the rules of a place that belong to none of the Services.
-func (t *tableState) ofOthers(p place, services []plan.Service) []string {
+// kept returns the rules of a place that are to stay, each once: those of Services
+// that keep says so of, but not where a new rule is for the same packets.
+func (t *tableState) kept(p place, keep func(service string) bool, new []string) []string {
 	rules := slices.Clone(t.shared[shared[p].chain])
 	for name, more := range t.shared {
 		if p == natServices && strings.HasPrefix(name, prefixRange) {
 			rules = append(rules, more...)
 		}
 	}
-	known := make(map[string]bool, len(services))
-	for _, s := range services {
-		known[s.Name.String()] = true
+	taken := make(map[string]bool, len(new))
+	for _, rule := range new {
+		taken[packetsOf(rule)] = true
 	}
 	var out []string
 	for _, rule := range rules {
-		if name := serviceOf(rule); name != "" && !known[name] {
+		if name := serviceOf(rule); name != "" && keep(name) && !taken[packetsOf(rule)] {
 			out = append(out, rule)
 		}
 	}
-	return out
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// packetsOf is what a rule says of packets to a frontend, without its comment and
+// target.
+func packetsOf(rule string) string {
+	var out []string
+	w := words(rule)
+	for i := 0; i+1 < len(w); i++ {
+		if w[i] == "-d" || w[i] == "-p" || w[i] == "--dport" || w[i] == "--dst-type" {
+			out = append(out, w[i], w[i+1])
+		}
+	}
+	return strings.Join(out, " ")
 }
 
 // serviceOf returns the Service that a rule's comment names, or "".

@@ -52,7 +52,7 @@ func TestParser(t *testing.T) {
 	if !p.hinted || p.rules != 5 || p.err != nil {
 		t.Errorf("hinted %v, %d rules, error %v", p.hinted, p.rules, p.err)
 	}
-	rendered := chain{"KUBE-SVC-EF6QQNEDGUCXH6TD", []string{
+	rendered := chain{name: "KUBE-SVC-EF6QQNEDGUCXH6TD", rules: []string{
 		`-m comment --comment "a/b -> 10.42.0.49:5678" -m statistic --mode random --probability 0.3333333333 -j KUBE-SEP-OCROO4CKUGE2RS3Z`,
 	}}
 	if !nat.has(rendered) {

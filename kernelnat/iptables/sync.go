@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
@@ -31,7 +32,7 @@ func Rules(w io.Writer, family cluster.Family, to kernelnat.State, options Optio
 	_, err := s.sync(to, dialect{
 		family: family, bit: options.MasqueradeBit, randomFully: true,
 		nodePorts: &addresses{all: true}, localhost: family == cluster.IPv4, dropInvalid: true, serviceCIDRs: to.ServiceCIDRs,
-	})
+	}, nil)
 	return err
 }
 
@@ -39,17 +40,17 @@ func Rules(w io.Writer, family cluster.Family, to kernelnat.State, options Optio
 // is dispatched to when its chains are whole, and its chains go when it is not
 // dispatched to any more, so at every moment each Service has either its old
 // rules or its new ones.
-//
-// It returns how the dispatch rules are arranged.
-func (s *session) sync(to kernelnat.State, d dialect) (*trie, error) {
+// Services that keep says so of keep what they have; nil says it of none. It
+// returns how the dispatch rules are arranged.
+func (s *session) sync(to kernelnat.State, d dialect, keep func(service string) bool) (*trie, error) {
 	s.write(tableMangle, chain{name: chainCanary})
 	s.write(tableNAT, masqueradeChains(d.bit, d.randomFully)...)
-	keep := make(map[string]bool)
+	inUse := make(map[string]bool)
 	var rules [places][]string
 	for _, service := range to.Services {
 		r := render(service)
 		for _, c := range r.chains {
-			keep[c.name] = true
+			inUse[c.name] = true
 		}
 		s.write(tableNAT, r.chains...)
 		for p := range places {
@@ -58,9 +59,9 @@ func (s *session) sync(to kernelnat.State, d dialect) (*trie, error) {
 	}
 	s.commit()
 
-	if to.Incomplete {
-		for p, at := range shared {
-			rules[p] = append(rules[p], s.have.table(at.table).ofOthers(place(p), to.Services)...)
+	for p, at := range shared {
+		if keep != nil {
+			rules[p] = append(rules[p], s.have.table(at.table).kept(place(p), keep, rules[p])...)
 		}
 	}
 	// A Service that has lost its endpoints must be refused before it is no
@@ -71,27 +72,28 @@ func (s *session) sync(to kernelnat.State, d dialect) (*trie, error) {
 	dispatch := newTrie(rules[natServices], nodePortRules(d), anyAddress(d.family))
 	rules[filterServices] = append(rules[filterServices], rangeRules(d)...)
 	if live {
-		s.refuse(refusals, rules)
-		s.dispatch(dispatch, rules, keep)
+		s.refuse(refusals, rules, d)
+		s.dispatch(dispatch, rules, inUse)
 		s.filter(rules, d)
 	} else {
 		s.filter(rules, d)
-		s.dispatch(dispatch, rules, keep)
+		s.dispatch(dispatch, rules, inUse)
 	}
-	if !to.Incomplete {
-		s.removeServiceChains(keep)
-	}
+	// Of the chains of Services that keep theirs it is not known which those are.
+	s.removeServiceChains(func(name string) bool {
+		return inUse[name] || keep != nil && !strings.HasPrefix(name, prefixRange)
+	})
 	return dispatch, s.flush()
 }
 
 // dispatch writes the chains that lead to those of Services, which are whole by
 // now. Each is right for its addresses at every moment: what it leads to comes
 // before it.
-func (s *session) dispatch(t *trie, rules [places][]string, keep map[string]bool) {
-	s.write(tableNAT, chain{chainNodePorts, rules[natNodePorts]}, chain{name: chainCanary})
+func (s *session) dispatch(t *trie, rules [places][]string, inUse map[string]bool) {
+	s.write(tableNAT, chain{name: chainNodePorts, rules: rules[natNodePorts], unordered: true}, chain{name: chainCanary})
 	write, _ := t.changes()
 	for _, c := range write {
-		keep[c.name] = true
+		inUse[c.name] = true
 		s.write(tableNAT, c)
 	}
 	s.link(tableNAT)
@@ -107,9 +109,7 @@ func anyAddress(f cluster.Family) netip.Prefix {
 
 func (s *session) filter(rules [places][]string, d dialect) {
 	s.guardLoopback(d)
-	s.write(tableFilter, chain{chainServices, rules[filterServices]}, chain{chainExternalServices, rules[filterExternal]},
-		chain{chainNodePorts, rules[filterNodePorts]}, chain{chainProxyFirewall, rules[filterFirewall]},
-		forwardChain(d), chain{name: chainCanary})
+	s.write(tableFilter, append(s.refusing(rules, d), forwardChain(d), chain{name: chainCanary})...)
 	s.link(tableFilter)
 	s.commit()
 }
@@ -117,35 +117,52 @@ func (s *session) filter(rules [places][]string, d dialect) {
 // guardLoopback keeps packets of others to 127.0.0.0/8 out. The chain is the
 // kubelet's too: what else is in it stays.
 func (s *session) guardLoopback(d dialect) {
-	have := s.have.table(tableFilter)
-	if !d.localhost || slices.Contains(have.shared[chainFirewall], loopbackRule) {
+	if !d.localhost {
 		return
 	}
-	s.open(tableFilter)
-	if _, there := have.shared[chainFirewall]; !there {
-		s.script.declare(chainFirewall)
+	have := s.have.table(tableFilter)
+	rules, there := have.shared[chainFirewall]
+	if !slices.Contains(rules, loopbackRule) {
+		s.open(tableFilter)
+		if !there {
+			s.script.declare(chainFirewall)
+		}
+		s.script.append(chainFirewall, loopbackRule)
+		s.written = append(s.written, tableFilter+" "+chainFirewall)
 	}
-	s.script.append(chainFirewall, loopbackRule)
-	s.written = append(s.written, tableFilter+" "+chainFirewall)
 	for _, from := range []string{"INPUT", "OUTPUT"} {
-		if !slices.ContainsFunc(have.uses, func(u use) bool { return u.from == from && u.to == chainFirewall }) {
-			s.script.insert(from, "-j "+chainFirewall)
+		jump := jump{tableFilter, from, "-j " + chainFirewall}
+		if have.count(jump) == 0 {
+			s.insert(jump)
 		}
 	}
 }
 
+// refusing returns the chains of filter that Services share.
+func (s *session) refusing(rules [places][]string, d dialect) []chain {
+	var out []chain
+	for _, p := range []place{filterServices, filterExternal, filterNodePorts, filterFirewall} {
+		c := chain{name: shared[p].chain, rules: rules[p], unordered: true}
+		if p == filterServices {
+			c.last = len(rangeRules(d))
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
 // refuse adds the rules of filter that refuse packets to those that are there, in
 // chains that will not stay as they are.
-func (s *session) refuse(refusals, rules [places][]string) {
+func (s *session) refuse(refusals, rules [places][]string, d dialect) {
 	have := s.have.table(tableFilter)
-	for p, at := range shared {
-		_, there := have.chains[at.chain]
-		if at.table != tableFilter || !there || have.has(chain{at.chain, rules[p]}) {
+	for i, c := range s.refusing(rules, d) {
+		_, there := have.chains[c.name]
+		if !there || have.has(c) {
 			continue
 		}
-		for _, rule := range refusals[p] {
+		for _, rule := range refusals[filterServices+place(i)] {
 			s.open(tableFilter)
-			s.script.insert(at.chain, rule)
+			s.script.insert(c.name, rule)
 		}
 	}
 	s.commit()

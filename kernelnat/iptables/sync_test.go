@@ -301,7 +301,10 @@ func TestGuardOfLoopback(t *testing.T) {
 		for range 2 {
 			h.do(t, func() error { return newBackend(t).Sync(ctx, nil) })
 			has(chain, in, out, drop, guard)
+			// A jump that somebody removes is as good as none.
+			h.run(t, "iptables", "-D", "INPUT", "-j", chainFirewall)
 		}
+		h.do(t, func() error { return newBackend(t).Sync(ctx, nil) })
 		h.run(t, "iptables", strings.Fields(strings.Replace(drop, "-A", "-D", 1))...)
 		h.do(t, func() error { return newBackend(t).Cleanup(ctx) })
 		has(chain, in, out, guard)
@@ -347,7 +350,7 @@ func TestVariantChanges(t *testing.T) {
 			h.runVariant(t, v.other(), "iptables", "-t", "mangle", "-N", "KUBE-IPTABLES-HINT")
 			// As long as not all Services are known, some may have theirs there.
 			h.do(t, func() error {
-				_, err := newBackend(t)[cluster.IPv4].Sync(ctx, kernelnat.State{Services: all, Incomplete: true})
+				_, err := newBackend(t)[cluster.IPv4].Sync(ctx, kernelnat.State{Services: all, Incomplete: true, Known: map[cluster.ServiceName]bool{all[0].Name: true}})
 				return err
 			})
 			diff(t, rules(before, true), rules(h.saved(t), true))
@@ -358,6 +361,53 @@ func TestVariantChanges(t *testing.T) {
 			}
 		})
 	}
+}
+
+// At a start at which not all Services are known, those that are have what they
+// are to have and nothing else; the others keep what the kernel holds for them.
+func TestIncompleteSync(t *testing.T) {
+	eachVariant(t, func(t *testing.T, h *host) {
+		ctx := t.Context()
+		old := services(60, 1, 2)
+		h.do(t, func() error { return newBackend(t).Sync(ctx, old) })
+
+		// The first is headless now, and another has its address; of the second
+		// nothing is known; most others have lost their endpoints, so that the
+		// dispatch chain is not split any more.
+		heir := plan.Service{Name: cluster.ServiceName{Namespace: "ns", Name: "heir"}, Ports: slices.Clone(old[0].Ports)}
+		state := kernelnat.State{Incomplete: true, ServiceCIDRs: serviceCIDRs, Services: []plan.Service{heir}}
+		for _, s := range old[2:] {
+			s.Ports = slices.Clone(s.Ports)
+			if len(state.Services) > 9 {
+				s.Ports[0].Verdict, s.Ports[0].Endpoints = plan.Reject, nil
+			}
+			state.Services = append(state.Services, s)
+		}
+		state.Known = map[cluster.ServiceName]bool{old[0].Name: true, old[1].Name: false}
+		for _, s := range state.Services {
+			state.Known[s.Name] = true
+		}
+		b := newBackend(t)[cluster.IPv4]
+		var before string
+		for range 3 {
+			h.do(t, func() error { _, err := b.Sync(ctx, state); return err })
+			saved := h.run(t, "iptables-save")
+			if before != "" {
+				diff(t, counters.ReplaceAllString(before, ""), counters.ReplaceAllString(saved, ""))
+			}
+			before = saved
+		}
+		for text, want := range map[string]int{
+			`"ns/svc-0:p0 cluster IP" -m tcp --dport 8000 -j KUBE-SVC-`: 0, `"ns/heir:p0 cluster IP" -m tcp --dport 8000 -j KUBE-SVC-`: 1,
+			`"ns/svc-1:p0 cluster IP" -m tcp --dport 8000 -j KUBE-SVC-`: 1, `"no such service"`: 1, prefixRange: 0,
+		} {
+			if n := strings.Count(before, text); n != want {
+				t.Errorf("%d times %s, want %d", n, text, want)
+			}
+		}
+		gone := kernelnat.Change{Old: state.Services[3], New: plan.Service{Name: state.Services[3].Name}}
+		h.do(t, func() error { return b.Apply(ctx, []kernelnat.Change{gone}) })
+	})
 }
 
 // Both variants are cleaned, whichever the host uses.

@@ -50,7 +50,7 @@ var options = slices.Concat([]option{
 	}},
 	{"masquerade_bit", parseMasqueradeBit},
 	{"min_sync_period", func(o *Options, args []string) error { return parseDuration(&o.MinSyncPeriod, args) }},
-	{"sync_period", func(o *Options, args []string) error { return parseDuration(&o.SyncPeriod, args) }},
+	{"sync_period", parseSyncPeriod},
 	{"service_proxy_name", parseServiceProxyName},
 	{"nodeport_addresses", parseNodePortAddresses},
 	{"no_external_ips", func(o *Options, args []string) error {
@@ -116,6 +116,9 @@ func ParseOptions(c *caddy.Controller) (Options, error) {
 				return o, c.Errf("kernelnat option %q: %v", name, err)
 			}
 		}
+		if seen["detect_local"] && seen["cluster_cidr"] {
+			return o, c.Errf("kernelnat has detect_local and cluster_cidr, which both say who is a pod: keep one")
+		}
 	}
 	return o, nil
 }
@@ -165,6 +168,9 @@ func parseBackend(_ *Options, args []string) error {
 
 func parseNodeName(o *Options, args []string) (err error) {
 	o.NodeName, err = oneArgument(args, "the name of this machine's Node")
+	if err == nil && o.NodeName == "" {
+		err = errors.New("is empty: give the name of this machine's Node")
+	}
 	return err
 }
 
@@ -200,7 +206,12 @@ func parseDetectLocal(o *Options, args []string) error {
 		o.Plan.NodeCIDR = true
 		return nil
 	case len(args) == 2 && (args[0] == "bridge" || args[0] == "interface_prefix"):
-		if name := args[1]; len(name) > maxInterfaceName || strings.ContainsAny(name, "/ \t!+\"") {
+		// A prefix gets a "+" at its end, and there must be room for it.
+		room := maxInterfaceName
+		if args[0] == "interface_prefix" {
+			room--
+		}
+		if name := args[1]; name == "" || len(name) > room || strings.ContainsAny(name, "/ \t!+\"") {
 			return fmt.Errorf("%q is no name of a network interface", name)
 		}
 		if o.Plan.PodInterface = args[1]; args[0] == "interface_prefix" {
@@ -237,6 +248,16 @@ func parseDuration(to *time.Duration, args []string) error {
 	return nil
 }
 
+func parseSyncPeriod(o *Options, args []string) error {
+	if err := parseDuration(&o.SyncPeriod, args); err != nil {
+		return err
+	}
+	if o.SyncPeriod != 0 && o.SyncPeriod < time.Second {
+		return fmt.Errorf("%v is too short to look at all rules: give 1s or more, or 0 to never look", o.SyncPeriod)
+	}
+	return nil
+}
+
 func parseServiceProxyName(o *Options, args []string) (err error) {
 	o.Plan.ProxyName, err = oneArgument(args, "the value of the label service.kubernetes.io/service-proxy-name")
 	return err
@@ -256,6 +277,9 @@ func parseNodePortAddresses(o *Options, args []string) error {
 			return fmt.Errorf("%q is neither a CIDR such as 192.0.2.0/24 nor, alone, all or primary", arg)
 		}
 		o.NodePorts.Ranges = append(o.NodePorts.Ranges, cidr.Masked())
+	}
+	if slices.ContainsFunc(o.NodePorts.Ranges, func(r netip.Prefix) bool { return r.Bits() == 0 }) {
+		o.NodePorts = iptables.NodePorts{} // one that holds every address is as good as all
 	}
 	return nil
 }

@@ -24,6 +24,13 @@ func TestParseOptions(t *testing.T) {
 		{"defaults", `kernelnat`, Options{
 			Options: kernelnat.Options{NodeName: "node-1", SyncPeriod: 30 * time.Second}, MasqueradeBit: 14, Healthz: ":10256", Sysctls: conntrack.DefaultSysctls,
 		}},
+		{"pods by interface, NodePorts everywhere", `kernelnat {
+			detect_local interface_prefix abcdefghijklmn
+			nodeport_addresses 192.0.2.0/24 0.0.0.0/0
+		}`, Options{
+			Options:       kernelnat.Options{NodeName: "node-1", SyncPeriod: 30 * time.Second, Plan: plan.Options{PodInterface: "abcdefghijklmn+"}},
+			MasqueradeBit: 14, Healthz: ":10256", Sysctls: conntrack.DefaultSysctls,
+		}},
 		{"everything", `kernelnat {
 			backend iptables
 			node_name worker
@@ -35,7 +42,6 @@ func TestParseOptions(t *testing.T) {
 			service_proxy_name ours
 			nodeport_addresses 192.0.2.9/24 2001:db8::/64
 			no_external_ips
-			detect_local interface_prefix veth
 			healthz off
 			conntrack_max_per_core 0
 			conntrack_min 1000
@@ -49,7 +55,7 @@ func TestParseOptions(t *testing.T) {
 			Options: kernelnat.Options{
 				Plan: plan.Options{
 					ClusterCIDRs:  []netip.Prefix{netip.MustParsePrefix("10.42.0.0/16"), netip.MustParsePrefix("fd42::/48")},
-					MasqueradeAll: true, ProxyName: "ours", NoExternalIPs: true, PodInterface: "veth+",
+					MasqueradeAll: true, ProxyName: "ours", NoExternalIPs: true,
 				},
 				NodeName: "worker", MinSyncPeriod: 100 * time.Millisecond, SyncPeriod: time.Minute, DryRun: true,
 			},
@@ -89,6 +95,11 @@ func TestParseOptionsErrors(t *testing.T) {
 		{"kernelnat {\n detect_local cluster\n}", "needs one of node_cidr, bridge NAME"},
 		{"kernelnat {\n detect_local bridge \"a b\"\n}", "no name of a network interface"},
 		{"kernelnat {\n conntrack_min many\n}", `"many" is not a number of connections`},
+		{"kernelnat {\n detect_local interface_prefix abcdefghijklmno\n}", "no name of a network interface"},
+		{"kernelnat {\n detect_local bridge \"\"\n}", "no name of a network interface"},
+		{"kernelnat {\n detect_local node_cidr\n cluster_cidr 10.42.0.0/16\n}", "keep one"},
+		{"kernelnat {\n node_name \"\"\n}", "is empty"},
+		{"kernelnat {\n sync_period 1ms\n}", "too short"},
 		{"kernelnat {\n nodeport_addresses\n}", "needs all, primary, or the CIDRs"},
 		{"kernelnat {\n nodeport_addresses all 192.0.2.0/24\n}", `"all" is neither a CIDR`},
 		{"kernelnat {\n no_external_ips yes\n}", "takes no argument"},

@@ -9,6 +9,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
@@ -146,10 +147,30 @@ func (n *nat) serveHealth(ctx context.Context, controllers map[cluster.Family]*k
 		Leaving: func() bool { return controllers[cluster.IPv4].Health().Leaving },
 	}
 	if n.options.Healthz != "" {
-		n.run(ctx, "NAT goes on without health checks", func() error { return proxy.Serve(ctx, n.options.Healthz) })
+		n.run(ctx, "NAT goes on without health checks", func() error { return serveHealthz(ctx, proxy, n.options.Healthz) })
 	}
-	services := healthcheck.NewServices(n.options.NodeName, proxy.Healthy, log.Errorf)
+	services := healthcheck.NewServices(n.options.NodeName, n.options.Plan.ProxyName, proxy.Healthy, log.Errorf)
 	n.run(ctx, "Services have no health checks any more", func() error { return services.Run(ctx, n.store) })
+}
+
+// retryHealthz is how often the port is tried while another program has it, such as
+// a kube-proxy that is about to end.
+const retryHealthz = 5 * time.Second
+
+func serveHealthz(ctx context.Context, proxy *healthcheck.Proxy, address string) error {
+	for told := false; ; told = true {
+		err := proxy.Serve(ctx, address)
+		if ctx.Err() != nil {
+			return err
+		}
+		if !told {
+			log.Errorf("%v; trying again every %v", err, retryHealthz)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(retryHealthz):
+		}
+	}
 }
 
 // controllers returns that of each IP family.
