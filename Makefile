@@ -15,7 +15,7 @@ ARGS =
 KUBERNETES := $(shell sed -n 's,.*k8s.io/kubernetes \(v[^ ]*\).*,\1,p' test/peers/go.mod)
 export PEERS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/clusterip/peers/$(KUBERNETES)
 
-.PHONY: build demo test integration peers lint bench setup
+.PHONY: build demo test integration peers lint bench bench-nat setup
 
 build:
 	go build -o coredns/coredns ./coredns
@@ -65,6 +65,12 @@ lint:
 
 bench:
 	go test -run '^$$' -bench . -benchmem ./plugin/... ./kernelnat/... ./cluster/...
+
+# Beside kube-proxy in the same run. SIZES=1000,5000,10000 takes hours, most of them
+# kube-proxy's.
+SIZES = 1000
+bench-nat: setup peers
+	E2E_REQUIRED=1 PEERS_REQUIRED=1 go test -v -count=1 -timeout 6h -run TestBenchNAT ./test/differential -nat.services $(SIZES)
 
 setup:
 	@missing=; for pair in $(PACKAGES); do \

@@ -93,7 +93,7 @@ func TestLayout(t *testing.T) {
 	t.Logf("%d Services, %d EndpointSlices", len(given.services), len(given.slices))
 
 	theirs, ours := newNode(t), newNode(t)
-	c.StartProxy(theirs.Node, "iptables")
+	c.StartProxy(theirs.Node, "iptables", patience)
 	ours.startOurs(given.manifests(t))
 	eventually(t, "the same rules", func() error { return agree(theirs.rules(), ours.rules()) })
 	for _, d := range differences {

@@ -77,7 +77,7 @@ func TestPackets(t *testing.T) {
 	nodes := make(map[string]*node)
 	for _, mode := range []string{"iptables", "nftables"} {
 		nodes[mode] = newNode(t)
-		c.StartProxy(nodes[mode].Node, mode)
+		c.StartProxy(nodes[mode].Node, mode, patience)
 	}
 	nodes["ours"] = newNode(t)
 	nodes["ours"].startOurs(given.manifests(t))

@@ -37,7 +37,7 @@ func TestTakeover(t *testing.T) {
 	manifests := given.withoutService("gone").manifests(t)
 
 	n := newNode(t)
-	proxy := c.StartProxy(n.Node, "iptables")
+	proxy := c.StartProxy(n.Node, "iptables", patience)
 	eventually(t, "an answer through kube-proxy", func() error { return ask(n.client) })
 	established := dial(t, n.client)
 	established.alive("the start")

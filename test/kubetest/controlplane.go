@@ -44,9 +44,9 @@ func Start(t testing.TB) *ControlPlane {
 	Require(t)
 	c := &ControlPlane{t: t, dir: t.TempDir(), address: freeAddress(t), token: rand.Text()}
 	server := c.startAPIServer(c.startEtcd())
-	server.await("readiness", c.connect)
+	server.await("readiness", patience, c.connect)
 	// It is there for good as soon as the allocator of ClusterIPs works.
-	server.await("Service default/kubernetes", func() error {
+	server.await("Service default/kubernetes", patience, func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		_, err := c.Client.CoreV1().Services("default").Get(ctx, "kubernetes", metav1.GetOptions{})

@@ -100,11 +100,11 @@ func (p *Process) end() {
 }
 
 // await waits for a condition that the process is to bring about; it fails the
-// test if the process ends or patience does.
-func (p *Process) await(what string, condition func() error) {
+// test if the process ends or the limit is reached.
+func (p *Process) await(what string, limit time.Duration, condition func() error) {
 	p.t.Helper()
 	var err error
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline); {
 		if err = condition(); err == nil {
 			return
 		}
@@ -114,7 +114,7 @@ func (p *Process) await(what string, condition func() error) {
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
-	p.t.Fatalf("%s: no %s within %v: %v", p, what, patience, err)
+	p.t.Fatalf("%s: no %s within %v: %v", p, what, limit, err)
 }
 
 // log keeps what a process writes, to be read at any time.

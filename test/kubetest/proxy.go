@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"regexp"
+	"time"
 
 	"github.com/clusterip/clusterip/kernelnat/nattest"
 	corev1 "k8s.io/api/core/v1"
@@ -26,8 +27,9 @@ var metrics = netip.MustParseAddrPort("127.0.0.1:10249")
 var synced = regexp.MustCompile(`(?m)^kubeproxy_sync_proxy_rules_last_timestamp_seconds\{ip_family="IPv[46]"\} [1-9]`)
 
 // StartProxy starts kube-proxy on a node and waits until it has written the rules
-// of all Services that are there. mode is iptables or nftables.
-func (c *ControlPlane) StartProxy(node *nattest.Node, mode string) *Process {
+// of all Services that are there, but no longer than the limit. mode is iptables or
+// nftables.
+func (c *ControlPlane) StartProxy(node *nattest.Node, mode string, limit time.Duration) *Process {
 	c.t.Helper()
 	c.AddNode(Node())
 	p := StartOn(c.t, node.Host, c.command("kube-proxy",
@@ -40,8 +42,8 @@ func (c *ControlPlane) StartProxy(node *nattest.Node, mode string) *Process {
 		"--conntrack-max-per-core=0", "--conntrack-min=0",
 		"--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0",
 	))
-	p.await("first sync of both families", func() error {
-		body, err := get(node.Host, metrics, "/metrics")
+	p.await("first sync of both families", limit, func() error {
+		body, err := Get(node.Host, metrics, "/metrics")
 		if err != nil {
 			return err
 		}
@@ -53,8 +55,8 @@ func (c *ControlPlane) StartProxy(node *nattest.Node, mode string) *Process {
 	return p
 }
 
-// get asks an HTTP server from within a host.
-func get(host *nattest.Host, at netip.AddrPort, path string) ([]byte, error) {
+// Get asks an HTTP server from within a host.
+func Get(host *nattest.Host, at netip.AddrPort, path string) ([]byte, error) {
 	transport := &http.Transport{DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return host.Dial(ctx, network, at)
 	}}

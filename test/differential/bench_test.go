@@ -1,0 +1,246 @@
+package differential
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/test/kubetest"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+)
+
+// sizes has TestBenchNAT measure; `make bench-nat` sets it.
+var sizes = flag.String("nat.services", "", "numbers of Services to measure NAT with, separated by commas")
+
+// syncLimit is how long a first sync may take.
+const syncLimit = 10 * time.Minute
+
+// changes of one endpoint are made, one after the other.
+const changes = 10
+
+const benchCorefile = `.:53 {
+	bind 10.42.0.1
+	errors
+	prometheus 127.0.0.1:9153
+	clusterip cluster.local in-addr.arpa ip6.arpa {
+		manifests %s
+		state %s
+		service_cidr 10.43.0.0/16 fd00:10:43::/108
+	}
+	kernelnat {
+		node_name node-1
+		cluster_cidr 10.42.0.0/16 fd00:10:42::/64
+		conntrack_max_per_core 0
+		sync_period 0
+	}
+}
+`
+
+// measured is what one side took.
+type measured struct {
+	full      time.Duration // from the start of the process until all is written
+	change    time.Duration // to write one changed endpoint, by its own metric
+	changeCPU time.Duration // with all processes it runs
+	rss       int           // in MiB
+	packet    time.Duration // to connect to the last Service, at the median
+}
+
+// Beside kube-proxy in one run: Services with 10 endpoints each, the same on both
+// sides, on the same kernel.
+func TestBenchNAT(t *testing.T) {
+	if *sizes == "" {
+		t.Skip("a measurement, not a test: make bench-nat")
+	}
+	require(t)
+	t.Logf("%8s  %-10s %12s %12s %12s %8s %12s", "Services", "", "full sync", "change", "its CPU", "RSS MiB", "first packet")
+	for _, text := range strings.Split(*sizes, ",") {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := kubetest.Start(t)
+		given := many(n)
+		given.create(t, c)
+		ours, theirs := benchOurs(t, &given), benchProxy(t, c, &given)
+		for name, m := range map[string]measured{"ours": ours, "kube-proxy": theirs} {
+			t.Logf("%8d  %-10s %12v %12v %12v %8d %12v", n, name, m.full.Round(time.Millisecond), m.change.Round(10*time.Microsecond),
+				m.changeCPU.Round(time.Millisecond), m.rss, m.packet.Round(time.Microsecond))
+		}
+		t.Logf("%8d  %-10s %11.1f%% %11.1f%% %11.1f%% %7.0f%% %11.0f%%", n, "ratio", percent(ours.full, theirs.full), percent(ours.change, theirs.change),
+			percent(ours.changeCPU, theirs.changeCPU), 100*float64(ours.rss)/float64(theirs.rss), percent(ours.packet, theirs.packet))
+	}
+}
+
+func percent(a, b time.Duration) float64 { return 100 * float64(a) / float64(b) }
+
+// many makes Services whose endpoints nobody answers at, but for the last, which
+// is at the pods that do.
+func many(n int) objects {
+	var out objects
+	for i := range n {
+		name := fmt.Sprintf("svc-%05d", i)
+		s := corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+			Spec: corev1.ServiceSpec{ClusterIP: clusterIP(i).String(), Ports: []corev1.ServicePort{port("", "TCP", 80, 5678)}}}
+		slice := discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name,
+			Labels: map[string]string{discoveryv1.LabelServiceName: name}}, AddressType: discoveryv1.AddressTypeIPv4}
+		number, protocol := int32(5678), corev1.ProtocolTCP
+		slice.Ports = []discoveryv1.EndpointPort{{Port: &number, Protocol: &protocol}}
+		for e := range 10 {
+			addr := netip.AddrFrom4([4]byte{10, 42, byte(16 + i>>8&15<<4 | e), byte(i)})
+			if i == n-1 {
+				addr = netip.MustParseAddr(pods[e%len(pods)].v4)
+			}
+			if ready := true; !slices.ContainsFunc(slice.Endpoints, func(e discoveryv1.Endpoint) bool { return e.Addresses[0] == addr.String() }) {
+				slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{Addresses: []string{addr.String()}, Conditions: discoveryv1.EndpointConditions{Ready: &ready}})
+			}
+		}
+		out.services, out.slices = append(out.services, s), append(out.slices, slice)
+	}
+	return out
+}
+
+// clusterIP spreads Services over the range, each at an address of its own: an odd
+// factor permutes the numbers modulo a power of two.
+func clusterIP(i int) netip.Addr {
+	h := uint16(i*40503) & 0x7fff
+	return netip.AddrFrom4([4]byte{10, 43, byte(h>>8) | 0x80, byte(h)})
+}
+
+func benchOurs(t *testing.T, given *objects) measured {
+	t.Helper()
+	n := newNode(t)
+	dir := t.TempDir()
+	folder := given.manifests(t)
+	path, conf := filepath.Join(dir, "coredns"), filepath.Join(dir, "Corefile")
+	if out, err := exec.Command("go", "build", "-o", path, "../../coredns").CombinedOutput(); err != nil {
+		t.Fatalf("build coredns: %v\n%s", err, out)
+	}
+	n.must(os.WriteFile(conf, fmt.Appendf(nil, benchCorefile, folder, filepath.Join(dir, "state.json")), 0o644))
+	start := time.Now()
+	p := kubetest.StartOn(t, n.Host, exec.Command(path, "-conf", conf))
+	s := side{n, p, netip.MustParseAddrPort("127.0.0.1:9153"), "kernelnat"}
+	s.awaitFirstSync()
+	m := measured{full: time.Since(start)}
+	s.measure(&m, given, func(slice *discoveryv1.EndpointSlice) error {
+		text, err := yaml.Marshal(slice)
+		if err != nil {
+			return err
+		}
+		file := filepath.Join(folder, fmt.Sprintf("slice.%s.%s.yaml", slice.Namespace, slice.Name))
+		if err := os.WriteFile(file+".new", text, 0o644); err != nil {
+			return err
+		}
+		return os.Rename(file+".new", file)
+	})
+	p.Stop(syscall.SIGTERM)
+	return m
+}
+
+func benchProxy(t *testing.T, c *kubetest.ControlPlane, given *objects) measured {
+	t.Helper()
+	n := newNode(t)
+	start := time.Now()
+	p := c.StartProxy(n.Node, "iptables", syncLimit)
+	s := side{n, p, netip.MustParseAddrPort("127.0.0.1:10249"), "kubeproxy"}
+	s.awaitFirstSync()
+	m := measured{full: time.Since(start)}
+	s.measure(&m, given, func(slice *discoveryv1.EndpointSlice) error {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		slice = slice.DeepCopy()
+		slice.ResourceVersion = ""
+		_, err := c.Client.DiscoveryV1().EndpointSlices(namespace).Update(ctx, slice, metav1.UpdateOptions{})
+		return err
+	})
+	p.Stop(syscall.SIGTERM)
+	return m
+}
+
+// side is one of the two that are measured.
+type side struct {
+	*node
+	process *kubetest.Process
+	metrics netip.AddrPort
+	prefix  string // of its metrics
+}
+
+// sample returns a metric of the IPv4 half; 0 if it is not there yet.
+func (s *side) sample(name string) float64 {
+	body, err := kubetest.Get(s.Host, s.metrics, "/metrics")
+	if err != nil {
+		return 0
+	}
+	m := regexp.MustCompile(`(?m)^` + s.prefix + "_" + name + `\{ip_family="IPv4"\} (\S+)$`).FindSubmatch(body)
+	if m == nil {
+		return 0
+	}
+	value, _ := strconv.ParseFloat(string(m[1]), 64)
+	return value
+}
+
+func (s *side) awaitFirstSync() {
+	s.t.Helper()
+	for deadline := time.Now().Add(syncLimit); s.sample("sync_proxy_rules_last_timestamp_seconds") == 0; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			s.t.Fatalf("no first sync within %v:\n%s", syncLimit, s.process.Log())
+		}
+	}
+}
+
+// measure takes an endpoint of a Service in the middle out and in again.
+func (s *side) measure(m *measured, given *objects, write func(*discoveryv1.EndpointSlice) error) {
+	s.t.Helper()
+	const partial = "sync_partial_proxy_rules_duration_seconds"
+	whole := &given.slices[len(given.slices)/2]
+	whole.TypeMeta = metav1.TypeMeta{APIVersion: "discovery.k8s.io/v1", Kind: "EndpointSlice"}
+	fewer := whole.DeepCopy()
+	fewer.Endpoints = fewer.Endpoints[1:]
+	count, sum, cpu := s.sample(partial+"_count"), s.sample(partial+"_sum"), s.process.CPU()
+	for i := range changes {
+		before := s.sample(partial + "_count")
+		s.must(write([]*discoveryv1.EndpointSlice{fewer, whole}[i%2]))
+		eventually(s.t, "the change", func() error {
+			if s.sample(partial+"_count") == before {
+				return fmt.Errorf("no sync: %s", s.process.Log())
+			}
+			return nil
+		})
+	}
+	m.change = time.Duration((s.sample(partial+"_sum") - sum) / (s.sample(partial+"_count") - count) * float64(time.Second))
+	m.changeCPU = (s.process.CPU() - cpu) / changes
+	m.rss = s.process.RSS()
+	m.packet = s.firstPacket(netip.AddrPortFrom(clusterIP(len(given.services)-1), 80))
+}
+
+// firstPacket is the median time that a client takes to connect.
+func (s *side) firstPacket(to netip.AddrPort) time.Duration {
+	s.t.Helper()
+	var took []time.Duration
+	for range 201 {
+		start := time.Now()
+		_, err := func() (nattest.Reply, error) {
+			ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+			defer cancel()
+			return s.client.Ask(ctx, "tcp", to)
+		}()
+		s.must(err)
+		took = append(took, time.Since(start))
+	}
+	slices.Sort(took)
+	return took[len(took)/2]
+}
