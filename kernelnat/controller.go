@@ -61,6 +61,7 @@ type Controller struct {
 	claims    *claims
 	refused   map[cluster.ServiceName][]refusal
 	plans     map[cluster.ServiceName]plan.Service // what the kernel is to hold
+	ports     int                                  // in plans
 	dirty     bool                                 // the kernel's state is unknown
 	leftover  bool                                 // it may hold Services that are not known
 	audit     bool                                 // it is time to look for what others changed
@@ -256,6 +257,7 @@ func (c *Controller) takeChanges(store *cluster.Store) (changes []Change, state 
 			continue
 		}
 		changes = append(changes, Change{Old: old, New: next})
+		c.ports += len(next.Ports) - len(old.Ports)
 		if len(next.Ports) == 0 {
 			delete(c.plans, name)
 		} else {
@@ -334,19 +336,15 @@ func (c *Controller) reportRefused(name cluster.ServiceName, refused []refusal) 
 const maxShown = 10
 
 func (c *Controller) report(full bool, changed int, took time.Duration) {
-	ports := 0
-	for _, s := range c.plans {
-		ports += len(s.Ports)
-	}
 	took = took.Round(time.Microsecond)
 	switch {
 	case c.options.DryRun:
-		c.log.Infof("%s: dry run, nothing written to the kernel: Services %d, ports %d", c.options.Family, len(c.plans), ports)
+		c.log.Infof("%s: dry run, nothing written to the kernel: Services %d, ports %d", c.options.Family, len(c.plans), c.ports)
 	case full && len(c.plans) == 0:
 		c.log.Infof("%s: no Service has a ClusterIP, after %v", c.options.Family, took)
 	case full:
-		c.log.Infof("%s: all rules are in place, after %v: Services %d, ports %d", c.options.Family, took, len(c.plans), ports)
+		c.log.Infof("%s: all rules are in place, after %v: Services %d, ports %d", c.options.Family, took, len(c.plans), c.ports)
 	default:
-		c.log.Infof("%s: changed Services %d, written in %v: Services %d, ports %d", c.options.Family, changed, took, len(c.plans), ports)
+		c.log.Infof("%s: changed Services %d, written in %v: Services %d, ports %d", c.options.Family, changed, took, len(c.plans), c.ports)
 	}
 }
