@@ -126,6 +126,9 @@ func (c *Controller) wait(ctx context.Context) error {
 	if c.options.SyncPeriod == 0 {
 		return sleep(ctx, forever, c.queue.wake)
 	}
+	if c.nextAudit.IsZero() {
+		c.nextAudit = time.Now().Add(c.options.SyncPeriod)
+	}
 	// However many changes there are, they put no audit off.
 	if left := time.Until(c.nextAudit); left > 0 {
 		if err := sleep(ctx, left, c.queue.wake); err != nil || time.Now().Before(c.nextAudit) {
