@@ -243,7 +243,7 @@ func TestRejectedServiceIsQuarantined(t *testing.T) {
 		sticky.Ports[0].AffinitySeconds = 10
 		page.Ports[0].Endpoints = page.Ports[0].Endpoints[1:]
 		err := h.Do(func() error { return newBackend(t).Sync(ctx, []plan.Service{page, sticky, other}) })
-		if err == nil || !strings.Contains(err.Error(), "Services [testing/sticky] keep the rules that they had, since new ones are rejected") {
+		if err == nil || !strings.Contains(err.Error(), "new rules of Services [testing/sticky] are rejected, so they keep those that they had") {
 			t.Errorf("error %v", err)
 		}
 		saved := h.run(t, "iptables-save", "-t", "nat")

@@ -31,7 +31,7 @@ func (b *Backend) quarantine(ctx context.Context, state kernelnat.State, d diale
 		for _, name := range names {
 			left[name.String()] = true
 		}
-		errs = append(errs, fmt.Errorf("Services %v keep the rules that they had, since new ones are rejected: %w", names, rejected))
+		errs = append(errs, fmt.Errorf("new rules of Services %v are rejected, so they keep those that they had: %w", names, rejected))
 		state.Services = slices.DeleteFunc(slices.Clone(state.Services), func(s plan.Service) bool { return left[s.Name.String()] })
 		have, err := b.read(ctx)
 		if err != nil {
