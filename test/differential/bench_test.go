@@ -27,7 +27,8 @@ import (
 // sizes has TestBenchNAT measure; `make bench-nat` sets it.
 var sizes = flag.String("nat.services", "", "numbers of Services to measure NAT with, separated by commas")
 
-// syncLimit is how long a first sync may take.
+// syncLimit is how long a first sync may take; a side that takes longer ends the
+// measurement.
 const syncLimit = 10 * time.Minute
 
 // changes of one endpoint are made, one after the other.
@@ -76,11 +77,14 @@ func TestBenchNAT(t *testing.T) {
 		c := kubetest.Start(t)
 		given := many(n)
 		given.create(t, c)
-		ours, theirs := benchOurs(t, &given), benchProxy(t, c, &given)
-		for name, m := range map[string]measured{"ours": ours, "kube-proxy": theirs} {
+		show := func(name string, m measured) {
 			t.Logf("%8d  %-10s %12v %12v %12v %8d %12v", n, name, m.full.Round(time.Millisecond), m.change.Round(10*time.Microsecond),
 				m.changeCPU.Round(time.Millisecond), m.rss, m.packet.Round(time.Microsecond))
 		}
+		ours := benchOurs(t, &given)
+		show("ours", ours)
+		theirs := benchProxy(t, c, &given)
+		show("kube-proxy", theirs)
 		t.Logf("%8d  %-10s %11.1f%% %11.1f%% %11.1f%% %7.0f%% %11.0f%%", n, "ratio", percent(ours.full, theirs.full), percent(ours.change, theirs.change),
 			percent(ours.changeCPU, theirs.changeCPU), 100*float64(ours.rss)/float64(theirs.rss), percent(ours.packet, theirs.packet))
 	}
