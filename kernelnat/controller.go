@@ -227,12 +227,10 @@ func (c *Controller) forget() error {
 // rest of it is another than before.
 func (c *Controller) takeChanges(store *cluster.Store) (changes []Change, state State, resync bool) {
 	t := c.queue.take(store)
+	wanted := make(map[cluster.ServiceName]plan.Service, len(t.services))
 	if t.resync {
 		c.claims.ranges = t.state.ServiceCIDRs
-	}
-	wanted := make(map[cluster.ServiceName]plan.Service, len(t.services))
-	for name, claim := range c.claims.wanted {
-		if t.resync {
+		for name, claim := range c.claims.wanted {
 			wanted[name] = claim.plan
 		}
 	}

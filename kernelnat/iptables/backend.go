@@ -162,7 +162,7 @@ func (b *Backend) leaveOther(ctx context.Context, state kernelnat.State) error {
 		return nil
 	}
 	other := b.tools.variant.other()
-	if err := b.cleanup(ctx, other); err != nil && !absent(err) {
+	if _, err := b.cleanup(ctx, other); err != nil && !absent(err) {
 		return fmt.Errorf("remove what is left in iptables-%s, which this host does not use: %w", other, err)
 	}
 	b.alone = true

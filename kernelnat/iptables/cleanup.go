@@ -14,38 +14,41 @@ import (
 func (b *Backend) Cleanup(ctx context.Context) error {
 	var errs []error
 	for _, v := range variants {
-		if err := b.cleanup(ctx, v); err != nil {
+		unguarded, err := b.cleanup(ctx, v)
+		if err == nil && unguarded {
+			// With the guard goes what it guards against.
+			err = setRouteLocalnet("0")
+		}
+		if err != nil {
 			errs = append(errs, fmt.Errorf("remove %s rules of iptables-%s: %w", b.family, v, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (b *Backend) cleanup(ctx context.Context, v variant) error {
+// cleanup removes what is ours in one variant. unguarded says that the guard of
+// loopback was there and is gone.
+func (b *Backend) cleanup(ctx context.Context, v variant) (unguarded bool, err error) {
 	f := b.family
 	if f == cluster.IPv6 && !hasIPv6() {
-		return nil
+		return false, nil
 	}
 	if v == legacy {
 		// Where there are none, the tools need not be installed.
 		if loaded, err := legacyLoaded(f); err != nil || !loaded {
-			return err
+			return false, err
 		}
 	}
 	t, err := findTools(ctx, v, f)
 	if err != nil {
-		return err
+		return false, err
 	}
 	have, err := t.read(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	s := session{have: have.state, chains: v.chains(), send: func(input []byte) error { return b.write(ctx, t, input) }}
-	if err := s.clean(have.hinted); err != nil || !s.guarded(have.hinted) {
-		return errors.Join(have.err, err)
-	}
-	// With the guard goes what it guards against.
-	return errors.Join(have.err, setRouteLocalnet("0"))
+	return s.guarded(have.hinted), errors.Join(have.err, s.clean(have.hinted))
 }
 
 // clean removes the jumps to our chains, then the chains of Services, then the

@@ -359,6 +359,13 @@ func TestVariantChanges(t *testing.T) {
 			if saved := h.runVariant(t, v.other(), "iptables-save"); !strings.Contains(saved, "-A KUBE-SVC-") {
 				t.Errorf("nothing in the other variant:\n%s", saved)
 			}
+			h.do(t, func() error {
+				value, err := os.ReadFile("/proc/sys/net/ipv4/conf/all/route_localnet")
+				if string(value) != "1\n" {
+					t.Errorf("route_localnet is %q: NodePorts at 127.0.0.1 do not work any more", value)
+				}
+				return err
+			})
 		})
 	}
 }

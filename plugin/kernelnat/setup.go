@@ -84,7 +84,6 @@ func (n *nat) start() error {
 	if n.options.DryRun {
 		log.Info("dry_run is set: the kernel is not touched. To switch NAT on, remove dry_run and run as root or with CAP_NET_ADMIN")
 	}
-	n.setSysctls()
 	running.Lock()
 	defer running.Unlock()
 	if running.nat != nil {
@@ -97,6 +96,7 @@ func (n *nat) start() error {
 		}
 	}
 	running.nat = n
+	n.setSysctls()
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
 	for _, controller := range controllers {
