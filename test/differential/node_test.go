@@ -201,6 +201,16 @@ func (n *node) rules() []string {
 	return all
 }
 
+// tool runs a program on the node and returns what it prints.
+func (n *node) tool(name string, args ...string) string {
+	n.t.Helper()
+	var out bytes.Buffer
+	cmd := exec.Command(name, args...)
+	cmd.Stdout = &out
+	n.must(n.Do(cmd.Run))
+	return out.String()
+}
+
 // eventually fails the test unless the condition comes true in good time.
 func eventually(t *testing.T, what string, condition func() error) {
 	t.Helper()

@@ -2,14 +2,12 @@ package differential
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
-	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -63,7 +61,7 @@ func takeover(t *testing.T, c *kubetest.ControlPlane, mode, manifests string) {
 	if diff := cmp.Diff(fresh.rules(), got); diff != "" {
 		t.Errorf("on a node of its own (-), after kube-proxy (+):\n%s", diff)
 	}
-	if tables := n.nftTables(); strings.Contains(tables, "kube-proxy") {
+	if tables := n.tool("nft", "list", "tables"); strings.Contains(tables, "kube-proxy") {
 		t.Errorf("kube-proxy's tables are still there:\n%s", tables)
 	}
 	asking.none(t)
@@ -119,16 +117,6 @@ func (a *asker) none(t *testing.T) {
 		t.Errorf("only %d connections were made", made)
 	}
 	t.Logf("%d connections", made)
-}
-
-// nftTables lists the tables of nf_tables.
-func (n *node) nftTables() string {
-	n.t.Helper()
-	var out bytes.Buffer
-	cmd := exec.Command("nft", "list", "tables")
-	cmd.Stdout = &out
-	n.must(n.Do(cmd.Run))
-	return out.String()
 }
 
 // echoObjects are the Service that is asked, one with a NodePort, and one that goes
