@@ -30,7 +30,7 @@ test: setup
 
 # Beside kube-apiserver and kube-proxy. Building those takes 10 minutes, once.
 integration: setup peers
-	E2E_REQUIRED=1 PEERS_REQUIRED=1 go test -race -count=1 -timeout 20m ./test/differential/...
+	E2E_REQUIRED=1 PEERS_REQUIRED=1 go test -race -count=1 -timeout 20m ./test/differential/... ./test/kubernetes/...
 
 peers: $(PEERS)/kube-proxy $(PEERS)/etcd
 

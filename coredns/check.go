@@ -33,18 +33,23 @@ func runCheck(flags *flag.FlagSet, args []string) int {
 		fmt.Println(err)
 		return 1
 	}
-	faults := 0
+	faults, folders := 0, 0
 	for _, b := range found {
-		faults += checkManifests(b)
+		if b.names.Manifest.Dir != "" {
+			faults += checkManifests(b)
+			folders++
+		}
 	}
-	if faults > 0 {
+	switch {
+	case faults > 0:
 		return 1
-	}
-	if len(found) == 0 {
+	case len(found) == 0:
 		fmt.Fprintf(os.Stderr, "%s is sound. It has no clusterip, so there were no manifests to look at.\n", input.Path())
-		return 0
+	case folders == 0:
+		fmt.Fprintf(os.Stderr, "%s is sound. It reads an API server, which was not asked.\n", input.Path())
+	default:
+		fmt.Fprintf(os.Stderr, "%s is sound, and so are the manifests that it names.\n", input.Path())
 	}
-	fmt.Fprintf(os.Stderr, "%s is sound, and so are the manifests that it names.\n", input.Path())
 	return 0
 }
 

@@ -1,19 +1,21 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
 
 	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/cluster/kubernetes"
 	"github.com/clusterip/clusterip/cluster/manifest"
 	"github.com/clusterip/clusterip/kernelnat"
 	"github.com/clusterip/clusterip/kernelnat/iptables"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
-// runRules prints what kernelnat would program for the Corefile's manifests. It
+// runRules prints what kernelnat would program for the Corefile's Services. It
 // asks neither for root nor for a kernelnat stanza: without one the defaults
 // hold.
 func runRules(flags *flag.FlagSet, args []string) int {
@@ -64,12 +66,9 @@ func runRules(flags *flag.FlagSet, args []string) int {
 }
 
 func printRules(b block, family cluster.Family) error {
-	update, problems, err := manifest.Load(b.names.Manifest)
+	update, err := objects(b)
 	if err != nil {
 		return err
-	}
-	for _, p := range problems {
-		fmt.Fprintln(os.Stderr, p)
 	}
 	node := plan.Node{Name: b.nat.NodeName}
 	for _, u := range update.Nodes {
@@ -84,4 +83,21 @@ func printRules(b block, family cluster.Family) error {
 		}
 	}
 	return iptables.Rules(os.Stdout, family, state, iptables.Options{MasqueradeBit: b.nat.MasqueradeBit})
+}
+
+// objects returns what the server would start with. What is wrong with the
+// manifests goes to stderr.
+func objects(b block) (cluster.Update, error) {
+	if b.names.Manifest.Dir == "" {
+		ctx, cancel := context.WithTimeout(context.Background(), b.names.StartupTimeout)
+		defer cancel()
+		o := b.names.API
+		o.Node = b.nat.NodeName
+		return kubernetes.Load(ctx, o)
+	}
+	update, problems, err := manifest.Load(b.names.Manifest)
+	for _, p := range problems {
+		fmt.Fprintln(os.Stderr, p)
+	}
+	return update, err
 }

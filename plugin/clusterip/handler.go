@@ -24,6 +24,9 @@ type Handler struct {
 	fall     fall.F
 	upstream upstreamer
 	close    func() // stops following the Store
+	// ready and followNode are those of the source.
+	ready      func() bool
+	followNode func(name string) error
 }
 
 // upstreamer looks up names that are not ours.
@@ -43,8 +46,10 @@ func New(o Options, store *cluster.Store, own []netip.Addr) *Handler {
 			Namespaces:       o.Namespaces,
 			Nameservers:      own,
 		}),
-		fall:     o.Fall,
-		upstream: upstream.New(),
+		fall:       o.Fall,
+		upstream:   upstream.New(),
+		ready:      store.HasSynced,
+		followNode: func(string) error { return nil },
 	}
 	h.close = store.Subscribe(h.index.Apply)
 	return h
@@ -53,6 +58,10 @@ func New(o Options, store *cluster.Store, own []netip.Addr) *Handler {
 // Store returns what the Handler answers from. Whoever else needs the Services
 // of this server block subscribes to it.
 func (h *Handler) Store() *cluster.Store { return h.store }
+
+// FollowNode has the Store hold, besides Services, the Node of that name and the
+// ServiceCIDRs. To call it when the server starts spares a second listing.
+func (h *Handler) FollowNode(name string) error { return h.followNode(name) }
 
 // Name implements plugin.Handler.
 func (h *Handler) Name() string { return pluginName }

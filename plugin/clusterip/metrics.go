@@ -1,6 +1,8 @@
 package clusterip
 
 import (
+	"time"
+
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/plugin/clusterip/zone"
 	"github.com/coredns/coredns/plugin"
@@ -45,6 +47,34 @@ var (
 		Help:      "Problems in the manifests at present, by severity.",
 	}, []string{"severity"})
 )
+
+// watchAge is read when it is asked for.
+type watchAge struct{ *prometheus.Desc }
+
+func init() {
+	prometheus.MustRegister(watchAge{prometheus.NewDesc(
+		prometheus.BuildFQName(plugin.Namespace, pluginName, "watch_age_seconds"),
+		"Seconds since an API server last said something about a kind of objects, be it that nothing has changed.",
+		[]string{"kind"}, nil,
+	)})
+}
+
+// Describe implements prometheus.Collector.
+func (w watchAge) Describe(to chan<- *prometheus.Desc) { to <- w.Desc }
+
+// Collect implements prometheus.Collector. Of several API servers the one that has
+// been silent longest counts.
+func (w watchAge) Collect(to chan<- prometheus.Metric) {
+	last := make(map[string]time.Time)
+	for _, watch := range watches() {
+		if t, known := last[watch.Kind]; !watch.LastSign.IsZero() && (!known || watch.LastSign.Before(t)) {
+			last[watch.Kind] = watch.LastSign
+		}
+	}
+	for kind, t := range last {
+		to <- prometheus.MustNewConstMetric(w.Desc, prometheus.GaugeValue, time.Since(t).Seconds(), kind)
+	}
+}
 
 // counted is one Store's share of the gauges, which all server blocks add to. It
 // is for one writer at a time.

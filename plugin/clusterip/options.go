@@ -9,8 +9,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/cluster/kubernetes"
 	"github.com/clusterip/clusterip/cluster/manifest"
 	"github.com/clusterip/clusterip/plugin/clusterip/zone"
 	"github.com/coredns/caddy"
@@ -20,16 +22,20 @@ import (
 )
 
 const (
-	defaultTTL = 5
-	maxTTL     = 3600
+	defaultTTL            = 5
+	maxTTL                = 3600
+	defaultStartupTimeout = 5 * time.Second
 )
 
 var defaultServiceCIDR = netip.MustParsePrefix("10.43.0.0/16")
 
 // Options is a parsed clusterip directive.
 type Options struct {
-	Zones            []string // lower case, fully qualified; at least one is no reverse zone
-	Manifest         manifest.Options
+	Zones            []string           // lower case, fully qualified; at least one is no reverse zone
+	Manifest         manifest.Options   // Dir is "" where the API server is read
+	API              kubernetes.Options // without Pods and Node, which it is told when it starts
+	StartupTimeout   time.Duration      // how long to wait for the first sync
+	StaleAfter       time.Duration      // how old what is known may be for a ready server; 0 for any age
 	TTL              uint32
 	Pods             zone.PodMode
 	Namespaces       []string // the only ones served; none means all
@@ -39,22 +45,30 @@ type Options struct {
 
 // parsers has the function that reads each option's arguments.
 var parsers = map[string]func(o *Options, args []string) error{
-	"manifests":          parseManifests,
-	"service_cidr":       parseServiceCIDR,
-	"state":              parseState,
-	"ttl":                parseTTL,
-	"pods":               parsePods,
-	"namespaces":         parseNamespaces,
-	"endpoint_pod_names": parseEndpointPodNames,
-	"fallthrough":        parseFallthrough,
+	"manifests":              parseManifests,
+	"service_cidr":           parseServiceCIDR,
+	"state":                  parseState,
+	"kubeconfig":             parseKubeconfig,
+	"endpoint":               parseEndpoint,
+	"tls":                    parseTLS,
+	"apiserver_qps":          parseQPS,
+	"apiserver_burst":        parseBurst,
+	"apiserver_max_inflight": parseMaxInflight,
+	"labels":                 parseLabels,
+	"namespace_labels":       parseNamespaceLabels,
+	"noendpoints":            parseNoEndpoints,
+	"stale_after":            parseStaleAfter,
+	"startup_timeout":        parseStartupTimeout,
+	"ttl":                    parseTTL,
+	"pods":                   parsePods,
+	"namespaces":             parseNamespaces,
+	"endpoint_pod_names":     parseEndpointPodNames,
+	"fallthrough":            parseFallthrough,
 }
 
-// apiServerOptions are those of CoreDNS's kubernetes directive that make sense
-// only with an API server.
-var apiServerOptions = []string{
-	"endpoint", "tls", "kubeconfig", "labels", "namespace_labels", "noendpoints", "ignore", "multicluster", "zonal",
-	"startup_timeout", "apiserver_qps", "apiserver_burst", "apiserver_max_inflight",
-}
+// missingOptions are those of CoreDNS's kubernetes directive that this version
+// does not have.
+var missingOptions = []string{"ignore", "multicluster", "zonal"}
 
 // ParseOptions reads the clusterip directive of a server block and starts
 // nothing. Relative paths start at root, the block's root directive, or else at
@@ -64,6 +78,17 @@ var apiServerOptions = []string{
 //	    manifests DIR
 //	    service_cidr CIDR [CIDR]
 //	    state FILE
+//	    kubeconfig FILE [CONTEXT]
+//	    endpoint URL
+//	    tls CERT KEY CACERT
+//	    apiserver_qps QPS
+//	    apiserver_burst BURST
+//	    apiserver_max_inflight MAX
+//	    labels EXPRESSION
+//	    namespace_labels EXPRESSION
+//	    noendpoints
+//	    stale_after DURATION
+//	    startup_timeout DURATION
 //	    ttl TTL
 //	    pods disabled|insecure|verified
 //	    namespaces NAMESPACE...
@@ -71,7 +96,7 @@ var apiServerOptions = []string{
 //	    fallthrough [ZONES...]
 //	}
 func ParseOptions(c *caddy.Controller, root string) (Options, error) {
-	o := Options{TTL: defaultTTL}
+	o := Options{TTL: defaultTTL, StartupTimeout: defaultStartupTimeout}
 	for directives := 0; c.Next(); directives++ {
 		if directives > 0 {
 			return o, c.Errf("clusterip is there twice in one server block: keep one")
@@ -87,10 +112,11 @@ func ParseOptions(c *caddy.Controller, root string) (Options, error) {
 		if !slices.ContainsFunc(o.Zones, func(z string) bool { return !zone.IsReverse(z) }) {
 			return o, c.Errf("clusterip needs a zone that is not a reverse one, such as cluster.local; it has %q", o.Zones)
 		}
-		if err := parseBlock(c, &o); err != nil {
+		seen, err := parseBlock(c, &o)
+		if err != nil {
 			return o, err
 		}
-		if err := o.complete(root); err != nil {
+		if err := o.complete(root, seen); err != nil {
 			return o, c.Err(err.Error())
 		}
 	}
@@ -111,35 +137,41 @@ func checkZones(args []string) error {
 	return nil
 }
 
-func parseBlock(c *caddy.Controller, o *Options) error {
-	seen := make(map[string]bool)
+// parseBlock returns the options that are there.
+func parseBlock(c *caddy.Controller, o *Options) (seen map[string]bool, err error) {
+	seen = make(map[string]bool)
 	for c.NextBlock() {
 		name := c.Val()
 		parse, known := parsers[name]
 		switch {
-		case slices.Contains(apiServerOptions, name):
-			return c.Errf("option %s needs the API server source, which this version does not have: remove it, and name a folder of YAML with manifests", name)
+		case slices.Contains(missingOptions, name):
+			return nil, c.Errf("option %s is not in this version: remove it", name)
 		case !known:
-			return c.Errf("unknown option %q: the options are %s", name, strings.Join(slices.Sorted(maps.Keys(parsers)), ", "))
+			return nil, c.Errf("unknown option %q: the options are %s", name, strings.Join(slices.Sorted(maps.Keys(parsers)), ", "))
 		case seen[name]:
-			return c.Errf("option %s is given twice: keep one", name)
+			return nil, c.Errf("option %s is given twice: keep one", name)
 		}
 		seen[name] = true
 		args := c.RemainingArgs()
 		if c.NextArg() { // which only a brace can be
-			return c.Errf("option %s takes no block: remove the {", name)
+			return nil, c.Errf("option %s takes no block: remove the {", name)
 		}
 		if err := parse(o, args); err != nil {
-			return c.Err(err.Error())
+			return nil, c.Err(err.Error())
 		}
 	}
-	return nil
+	return seen, nil
 }
 
 // complete checks the options together and fills in defaults.
-func (o *Options) complete(root string) error {
+func (o *Options) complete(root string, seen map[string]bool) error {
 	if o.Manifest.Dir == "" {
-		return fmt.Errorf("option manifests is missing: name the folder of YAML to serve with manifests DIR (reading from an API server is not in this version)")
+		return o.completeAPI(seen)
+	}
+	for _, name := range apiOptions {
+		if seen[name] {
+			return fmt.Errorf("option %s is for an API server, and manifests for a folder in its place: remove one", name)
+		}
 	}
 	o.Manifest.Dir = below(root, o.Manifest.Dir)
 	if o.Manifest.State != "" {

@@ -8,7 +8,9 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/clusterip/clusterip/cluster/kubernetes"
 	"github.com/clusterip/clusterip/cluster/manifest"
 	"github.com/clusterip/clusterip/plugin/clusterip/zone"
 	"github.com/coredns/caddy"
@@ -24,7 +26,37 @@ func TestParseOptions(t *testing.T) {
 		{
 			"defaults",
 			"clusterip cluster.local {\n manifests /srv/m\n}",
-			Options{Zones: []string{"cluster.local."}, TTL: 5, Manifest: manifest.Options{Dir: "/srv/m", ServiceCIDRs: v4}},
+			Options{Zones: []string{"cluster.local."}, TTL: 5, StartupTimeout: 5 * time.Second, Manifest: manifest.Options{Dir: "/srv/m", ServiceCIDRs: v4}},
+		},
+		{
+			"in a cluster",
+			"clusterip cluster.local",
+			Options{Zones: []string{"cluster.local."}, TTL: 5, StartupTimeout: 5 * time.Second},
+		},
+		{
+			"everything of an API server",
+			`clusterip cluster.local {
+				kubeconfig /etc/kubeconfig staging
+				endpoint https://10.0.0.1:6443 https://10.0.0.2:6443
+				tls cert.pem key.pem ca.pem
+				apiserver_qps 7.5
+				apiserver_burst 20
+				apiserver_max_inflight 3
+				labels environment in (staging, qa),application=nginx
+				namespace_labels istio-injection=enabled
+				noendpoints
+				stale_after 10m
+				startup_timeout 1m
+			}`,
+			Options{
+				Zones: []string{"cluster.local."}, TTL: 5, StartupTimeout: time.Minute, StaleAfter: 10 * time.Minute,
+				API: kubernetes.Options{
+					Kubeconfig: "/etc/kubeconfig", Context: "staging", Endpoint: "https://10.0.0.1:6443",
+					CertFile: "cert.pem", KeyFile: "key.pem", CAFile: "ca.pem",
+					QPS: 7.5, Burst: 20, MaxInflight: 3, NoEndpoints: true,
+					Labels: "application=nginx,environment in (qa,staging)", NamespaceLabels: "istio-injection=enabled",
+				},
+			},
 		},
 		{
 			"everything",
@@ -45,7 +77,8 @@ func TestParseOptions(t *testing.T) {
 					ServiceCIDRs: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/12"), netip.MustParsePrefix("fd00:43::/112")},
 					State:        "/var/lib/clusterip/state.json",
 				},
-				Pods: zone.PodsVerified, Namespaces: []string{"a", "b"}, EndpointPodNames: true,
+				StartupTimeout: 5 * time.Second,
+				Pods:           zone.PodsVerified, Namespaces: []string{"a", "b"}, EndpointPodNames: true,
 				Fall: fall.F{Zones: []string{"in-addr.arpa."}},
 			},
 		},
@@ -78,13 +111,27 @@ func TestParseErrors(t *testing.T) {
 	for _, c := range []struct {
 		block, want string
 	}{
-		{"", "manifests is missing"},
 		{"manifests", "manifests takes one folder"},
 		{"manifests a b", "manifests takes one folder"},
 		{"manifests m\n manifests m", "Testfile:3 - Error during parsing: option manifests is given twice"},
-		{"nonsense", "the options are endpoint_pod_names, fallthrough, manifests, namespaces, pods, service_cidr, state, ttl"},
-		{"endpoint https://10.0.0.1", "endpoint needs the API server source"},
-		{"apiserver_qps 5", "apiserver_qps needs the API server source"},
+		{"nonsense", "the options are apiserver_burst, apiserver_max_inflight, apiserver_qps, endpoint"},
+		{"zonal", "option zonal is not in this version"},
+		{"manifests m\n endpoint https://10.0.0.1", "option endpoint is for an API server"},
+		{"state s", "option state is for a folder of YAML"},
+		{"namespaces a\n namespace_labels a=b", "keep one"},
+		{"kubeconfig", "kubeconfig takes a file"},
+		{"kubeconfig a b c", "kubeconfig takes a file"},
+		{"endpoint", "endpoint takes the URL"},
+		{"tls a b", "tls takes three files"},
+		{"apiserver_qps many", `apiserver_qps "many": give one number`},
+		{"apiserver_qps -1", `apiserver_qps "-1": give one number`},
+		{"apiserver_burst 1.5", `apiserver_burst "1.5": give one number`},
+		{"apiserver_max_inflight", `apiserver_max_inflight "": give one number`},
+		{"labels", "labels takes a label selector"},
+		{"labels a in", "is no label selector"},
+		{"noendpoints please", "takes no arguments"},
+		{"stale_after 10ms", "of at least 1s"},
+		{"startup_timeout soon", `startup_timeout "soon": give one duration`},
 		{"service_cidr", "service_cidr takes one CIDR"},
 		{"service_cidr 10.0.0.0/8 fd00::/64 fd01::/64", "service_cidr takes one CIDR"},
 		{"service_cidr 10.0.0.0", `"10.0.0.0" is not a CIDR`},

@@ -9,10 +9,7 @@ package clusterip
 import (
 	"net"
 	"net/netip"
-	"sync"
-	"time"
 
-	"github.com/clusterip/clusterip/cluster/manifest"
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
@@ -20,10 +17,6 @@ import (
 )
 
 const pluginName = "clusterip"
-
-// syncTimeout is how long the server waits for the first sync before it starts
-// to answer SERVFAIL.
-const syncTimeout = 5 * time.Second
 
 var log = clog.NewWithPlugin(pluginName)
 
@@ -40,11 +33,22 @@ func setup(c *caddy.Controller) error {
 	if err != nil {
 		return plugin.Error(pluginName, c.Err(err.Error()))
 	}
+	started := false
 	config.AddPlugin(func(next plugin.Handler) plugin.Handler {
+		// This comes after all plugins are set up, once for each address. So the
+		// feed starts after the others have: they may need something of it.
+		if !started {
+			started = true
+			c.OnStartup(func() error {
+				if err := f.start(own, o.StartupTimeout); err != nil {
+					return plugin.Error(pluginName, err)
+				}
+				return nil
+			})
+		}
 		h.Next = next
 		return h
 	})
-	c.OnStartup(f.start)
 	// CoreDNS discards the server of a reload that failed without shutting it
 	// down; the one that goes on ends what it left.
 	c.OnRestartFailed(func() error {
@@ -58,44 +62,6 @@ func setup(c *caddy.Controller) error {
 		return nil
 	})
 	return nil
-}
-
-// problems logs what is wrong with the manifests, each problem once as long as
-// it lasts, and counts it.
-type problems struct {
-	mu      sync.Mutex
-	present map[string]manifest.Severity // by message
-}
-
-// report takes all present problems; nil takes this server block's share out of
-// the gauge.
-func (p *problems) report(all []manifest.Problem) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	present := make(map[string]manifest.Severity, len(all))
-	for _, problem := range all {
-		message := problem.Error()
-		if _, known := present[message]; known {
-			continue
-		}
-		present[message] = problem.Severity
-		manifestProblems.WithLabelValues(problem.Severity.String()).Inc()
-		if _, logged := p.present[message]; logged {
-			continue
-		}
-		if problem.Severity == manifest.Notice {
-			log.Info(message)
-		} else {
-			log.Error(message)
-		}
-	}
-	for message, severity := range p.present {
-		manifestProblems.WithLabelValues(severity.String()).Dec()
-		if _, persists := present[message]; !persists && all != nil && severity == manifest.Error {
-			log.Info("no longer so: " + message)
-		}
-	}
-	p.present = present
 }
 
 // ownAddresses returns the addresses that hosts to listen on stand for: those

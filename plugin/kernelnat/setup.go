@@ -44,11 +44,10 @@ func setup(c *caddy.Controller) error {
 	config := dnsserver.GetConfig(c)
 	n := &nat{options: o}
 	c.OnStartup(func() error {
-		source, ok := config.Handler("clusterip").(interface{ Store() *cluster.Store })
-		if !ok {
+		var ok bool
+		if n.source, ok = config.Handler("clusterip").(source); !ok {
 			return plugin.Error(name, errors.New("there is no clusterip in this server block: add it, kernelnat takes its Services from there"))
 		}
-		n.store = source.Store()
 		return n.start()
 	})
 	// On a reload the new instance starts before the old one is shut down. Two
@@ -59,10 +58,17 @@ func setup(c *caddy.Controller) error {
 	return nil
 }
 
+// source is what the server block's clusterip is to kernelnat.
+type source interface {
+	Store() *cluster.Store
+	// FollowNode has the Store hold the Node of that name and the ServiceCIDRs.
+	FollowNode(name string) error
+}
+
 // nat is the NAT half of one server.
 type nat struct {
 	options Options
-	store   *cluster.Store
+	source  source
 	lock    io.Closer // of the one writer; nil in a dry run
 	cancel  context.CancelFunc
 	done    sync.WaitGroup
@@ -79,6 +85,9 @@ var running struct {
 func (n *nat) start() error {
 	controllers, err := n.controllers()
 	if err != nil {
+		return plugin.Error(name, err)
+	}
+	if err := n.source.FollowNode(n.options.NodeName); err != nil {
 		return plugin.Error(name, err)
 	}
 	if n.options.DryRun {
@@ -100,7 +109,7 @@ func (n *nat) start() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
 	for _, controller := range controllers {
-		n.run(ctx, "NAT stopped", func() error { return controller.Run(ctx, n.store) })
+		n.run(ctx, "NAT stopped", func() error { return controller.Run(ctx, n.source.Store()) })
 	}
 	n.serveHealth(ctx, controllers)
 	return nil
@@ -150,7 +159,7 @@ func (n *nat) serveHealth(ctx context.Context, controllers map[cluster.Family]*k
 		n.run(ctx, "NAT goes on without health checks", func() error { return serveHealthz(ctx, proxy, n.options.Healthz) })
 	}
 	services := healthcheck.NewServices(n.options.NodeName, n.options.Plan.ProxyName, proxy.Healthy, log.Errorf)
-	n.run(ctx, "Services have no health checks any more", func() error { return services.Run(ctx, n.store) })
+	n.run(ctx, "Services have no health checks any more", func() error { return services.Run(ctx, n.source.Store()) })
 }
 
 // retryHealthz is how often the port is tried while another program has it, such as

@@ -18,8 +18,9 @@ var allowed = map[string][]string{
 	"cluster/convert":       {"cluster"},
 	"cluster/allocator":     {"cluster"},
 	"cluster/manifest":      {"cluster", "cluster/convert", "cluster/allocator"},
+	"cluster/kubernetes":    {"cluster", "cluster/convert"},
 	"plugin/clusterip/zone": {"cluster"},
-	"plugin/clusterip":      {"cluster", "cluster/manifest"},
+	"plugin/clusterip":      {"cluster", "cluster/manifest", "cluster/kubernetes"},
 	"kernelnat/plan":        {"cluster"},
 	"kernelnat/conntrack":   {"cluster", "kernelnat/plan"},
 	"kernelnat/iptables":    {"cluster", "kernelnat", "kernelnat/plan"},
@@ -30,7 +31,7 @@ var allowed = map[string][]string{
 	"plugin/kernelnat":      {"cluster", "kernelnat", "kernelnat/conntrack", "kernelnat/healthcheck", "kernelnat/plan", "kernelnat/iptables"},
 	"corefile":              {},
 	"coredns/demo":          {"cluster", "kernelnat/nattest"},
-	"coredns":               {"cluster", "cluster/manifest", "corefile", "kernelnat", "kernelnat/iptables", "kernelnat/plan", "plugin/clusterip", "plugin/kernelnat"},
+	"coredns":               {"cluster", "cluster/kubernetes", "cluster/manifest", "corefile", "kernelnat", "kernelnat/iptables", "kernelnat/plan", "plugin/clusterip", "plugin/kernelnat"},
 }
 
 // forbidden lists what a package (and those below it) must not use, even

@@ -2,16 +2,13 @@ package kubetest
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -25,16 +22,23 @@ const (
 	ClusterCIDRs = "10.42.0.0/16,fd00:10:42::/64"
 )
 
-// ControlPlane is an API server with its etcd. Whoever has its token may do
-// everything.
+// ServiceAccount is a user that may do what RBAC objects say, which is nothing
+// until a test creates some.
+const ServiceAccount = "system:serviceaccount:kube-system:clusterip"
+
+// ControlPlane is an API server with its etcd. Its Client may do everything.
 type ControlPlane struct {
 	Client *kubernetes.Clientset
 
 	t       testing.TB
 	dir     string
 	address string // host:port of the API server
-	token   string
+	admin   string // a token
+	account string // the token of ServiceAccount
 	ca      []byte
+
+	etcd, server *Process
+	etcdURL      string
 }
 
 // Start starts etcd and an API server and waits until it is ready. The test's end
@@ -42,17 +46,54 @@ type ControlPlane struct {
 func Start(t testing.TB) *ControlPlane {
 	t.Helper()
 	Require(t)
-	c := &ControlPlane{t: t, dir: t.TempDir(), address: freeAddress(t), token: rand.Text()}
-	server := c.startAPIServer(c.startEtcd())
-	server.await("readiness", patience, c.connect)
+	c := Prepare(t)
+	c.StartServers()
+	return c
+}
+
+// Prepare returns a control plane that does not run yet, at the address that it will
+// have.
+func Prepare(t testing.TB) *ControlPlane {
+	t.Helper()
+	Require(t)
+	dir := t.TempDir()
+	return &ControlPlane{t: t, dir: dir, address: freeAddress(t), admin: rand.Text(), account: rand.Text(), ca: writeCertificate(t, dir)}
+}
+
+// StartServers starts etcd and an API server, where they do not run, and waits until
+// the API server is ready.
+func (c *ControlPlane) StartServers() {
+	c.t.Helper()
+	if c.etcd == nil {
+		c.etcd, c.etcdURL = c.startEtcd()
+	}
+	c.server = c.startAPIServer()
+	c.server.await("readiness", patience, c.connect)
 	// It is there for good as soon as the allocator of ClusterIPs works.
-	server.await("Service default/kubernetes", patience, func() error {
+	c.server.await("Service default/kubernetes", patience, func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		_, err := c.Client.CoreV1().Services("default").Get(ctx, "kubernetes", metav1.GetOptions{})
 		return err
 	})
-	return c
+}
+
+// KillAPIServer ends the API server as a crash would. StartServers brings another up
+// at the same address.
+func (c *ControlPlane) KillAPIServer() {
+	c.t.Helper()
+	c.server.Stop(syscall.SIGKILL)
+}
+
+// Wipe ends both servers and forgets all objects, as if the cluster were made anew.
+func (c *ControlPlane) Wipe() {
+	c.t.Helper()
+	c.KillAPIServer()
+	c.etcd.Stop(syscall.SIGKILL)
+	c.etcd = nil
+	if err := os.RemoveAll(filepath.Join(c.dir, "etcd")); err != nil {
+		c.t.Fatal(err)
+	}
 }
 
 // freeAddress returns an address of the loopback with a port that nobody has now.
@@ -77,33 +118,33 @@ func (c *ControlPlane) command(name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// startEtcd returns the URL for clients.
-func (c *ControlPlane) startEtcd() string {
+// startEtcd returns it with the URL for clients.
+func (c *ControlPlane) startEtcd() (*Process, string) {
 	c.t.Helper()
 	client, peer := "http://"+freeAddress(c.t), "http://"+freeAddress(c.t)
-	StartOn(c.t, nil, c.command("etcd",
+	etcd := StartOn(c.t, nil, c.command("etcd",
 		"--data-dir="+filepath.Join(c.dir, "etcd"),
 		"--listen-client-urls="+client, "--advertise-client-urls="+client,
 		"--listen-peer-urls="+peer, "--initial-advertise-peer-urls="+peer,
 		"--initial-cluster=default="+peer,
 	))
-	return client
+	return etcd, client
 }
 
-func (c *ControlPlane) startAPIServer(etcd string) *Process {
+func (c *ControlPlane) startAPIServer() *Process {
 	c.t.Helper()
 	host, port, err := net.SplitHostPort(c.address)
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	key := c.write("service-accounts.pem", signingKey(c.t))
-	tokens := c.write("tokens.csv", []byte(c.token+",admin,admin,system:masters\n"))
+	key := filepath.Join(c.dir, keyFile) // any key would do
+	tokens := c.write("tokens.csv", fmt.Appendf(nil, "%s,admin,admin,system:masters\n%s,%s,clusterip\n", c.admin, c.account, ServiceAccount))
 	return StartOn(c.t, nil, c.command("kube-apiserver",
-		"--etcd-servers="+etcd,
-		"--cert-dir="+c.dir,
+		"--etcd-servers="+c.etcdURL,
+		"--tls-cert-file="+filepath.Join(c.dir, certFile), "--tls-private-key-file="+filepath.Join(c.dir, keyFile),
 		"--bind-address="+host, "--advertise-address="+host, "--secure-port="+port,
 		"--service-cluster-ip-range="+ServiceCIDRs,
-		"--token-auth-file="+tokens, "--authorization-mode=AlwaysAllow",
+		"--token-auth-file="+tokens, "--authorization-mode=RBAC",
 		"--service-account-issuer=https://kubernetes.default.svc",
 		"--service-account-key-file="+key, "--service-account-signing-key-file="+key,
 		// It waits for a controller that makes service accounts.
@@ -125,26 +166,8 @@ func (c *ControlPlane) write(name string, content []byte) (path string) {
 	return path
 }
 
-func signingKey(t testing.TB) []byte {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der})
-}
-
 // connect makes the client, if the API server is ready.
 func (c *ControlPlane) connect() error {
-	ca, err := os.ReadFile(filepath.Join(c.dir, "apiserver.crt"))
-	if err != nil {
-		return err
-	}
-	c.ca = ca
 	client, err := kubernetes.NewForConfig(c.Config())
 	if err != nil {
 		return err
@@ -164,7 +187,7 @@ func (c *ControlPlane) connect() error {
 func (c *ControlPlane) Config() *rest.Config {
 	return &rest.Config{
 		Host:            "https://" + c.address,
-		BearerToken:     c.token,
+		BearerToken:     c.admin,
 		TLSClientConfig: rest.TLSClientConfig{CAData: c.ca},
 		// Tests create hundreds of objects, and are alone with the server.
 		QPS:            -1,

@@ -17,7 +17,13 @@ import (
 // path.
 func (c *ControlPlane) Kubeconfig() string {
 	c.t.Helper()
-	return c.kubeconfig("machine", c.address)
+	return c.kubeconfig("machine", c.address, c.admin)
+}
+
+// AccountKubeconfig is Kubeconfig for ServiceAccount.
+func (c *ControlPlane) AccountKubeconfig() string {
+	c.t.Helper()
+	return c.kubeconfig("machine", c.address, c.account)
 }
 
 // KubeconfigOn writes a kubeconfig for processes in the host's network, from where
@@ -31,15 +37,15 @@ func (c *ControlPlane) KubeconfigOn(host *nattest.Host) string {
 		c.t.Fatal(err)
 	}
 	host.Serve(l, c.relay)
-	return c.kubeconfig(host.Name, l.Addr().String())
+	return c.kubeconfig(host.Name, l.Addr().String(), c.admin)
 }
 
-func (c *ControlPlane) kubeconfig(name, address string) string {
+func (c *ControlPlane) kubeconfig(name, address, token string) string {
 	c.t.Helper()
 	config := clientcmdapi.Config{
 		Clusters:       map[string]*clientcmdapi.Cluster{name: {Server: "https://" + address, CertificateAuthorityData: c.ca}},
-		AuthInfos:      map[string]*clientcmdapi.AuthInfo{"admin": {Token: c.token}},
-		Contexts:       map[string]*clientcmdapi.Context{name: {Cluster: name, AuthInfo: "admin"}},
+		AuthInfos:      map[string]*clientcmdapi.AuthInfo{"user": {Token: token}},
+		Contexts:       map[string]*clientcmdapi.Context{name: {Cluster: name, AuthInfo: "user"}},
 		CurrentContext: name,
 	}
 	// A folder of its own: two nodes have the same name.

@@ -1,0 +1,117 @@
+package kubernetes
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	clientset "k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// Options say where the API server is and what is watched. Without Kubeconfig and
+// Endpoint it is that of the cluster this process runs in. Options are comparable:
+// equal ones watch the same objects.
+type Options struct {
+	Kubeconfig string // a file; wins over Endpoint
+	Context    string // of the kubeconfig; "" for its current one
+
+	Endpoint string // URL
+	// CertFile, KeyFile and CAFile are for Endpoint alone.
+	CertFile, KeyFile, CAFile string
+
+	QPS         float32 // of requests; 0 for client-go's default
+	Burst       int     // 0 for client-go's default
+	MaxInflight int     // requests at once; 0 for any number
+
+	// Labels selects Services, EndpointSlices and Pods, NamespaceLabels the
+	// namespaces whose objects count. "" selects all.
+	Labels, NamespaceLabels string
+	NoEndpoints             bool   // EndpointSlices are not watched
+	Pods                    bool   // Pods are watched
+	Node                    string // the Node to watch, and with it the ServiceCIDRs; "" for none
+}
+
+// clients are those of the API groups that are watched.
+type clients struct{ core, discovery, networking cache.Getter }
+
+func (o Options) clients() (clients, error) {
+	config, err := o.config()
+	if err != nil {
+		return clients{}, err
+	}
+	set, err := clientset.NewForConfig(config)
+	if err != nil {
+		return clients{}, fmt.Errorf("make a client for the API server %s: %w", config.Host, err)
+	}
+	return clients{set.CoreV1().RESTClient(), set.DiscoveryV1().RESTClient(), set.NetworkingV1().RESTClient()}, nil
+}
+
+func (o Options) config() (*rest.Config, error) {
+	config, err := o.place()
+	if err != nil {
+		return nil, err
+	}
+	config.ContentType = runtime.ContentTypeProtobuf
+	config.UserAgent = "clusterip"
+	config.WarningHandler = rest.NoWarnings{}
+	if o.QPS > 0 {
+		config.QPS = o.QPS
+	}
+	if o.Burst > 0 {
+		config.Burst = o.Burst
+	}
+	if o.MaxInflight > 0 {
+		slots := make(chan struct{}, o.MaxInflight)
+		config.Wrap(func(next http.RoundTripper) http.RoundTripper { return &inflight{next, slots} })
+	}
+	return config, nil
+}
+
+// place returns where the API server is and how to prove to it who we are.
+func (o Options) place() (*rest.Config, error) {
+	if o.Kubeconfig != "" {
+		rules := &clientcmd.ClientConfigLoadingRules{ExplicitPath: o.Kubeconfig}
+		overrides := &clientcmd.ConfigOverrides{CurrentContext: o.Context}
+		config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, overrides).ClientConfig()
+		if err != nil {
+			return nil, fmt.Errorf("read kubeconfig %s: %w", o.Kubeconfig, err)
+		}
+		return config, nil
+	}
+	if o.Endpoint != "" {
+		return &rest.Config{
+			Host:            o.Endpoint,
+			TLSClientConfig: rest.TLSClientConfig{CertFile: o.CertFile, KeyFile: o.KeyFile, CAFile: o.CAFile},
+		}, nil
+	}
+	config, err := rest.InClusterConfig()
+	if errors.Is(err, rest.ErrNotInCluster) {
+		return nil, errors.New("this is no pod of a cluster, whose API server would be read: name an API server with kubeconfig FILE or endpoint URL, or a folder of YAML with manifests DIR")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find the API server of this cluster: %w", err)
+	}
+	return config, nil
+}
+
+// inflight bounds how many requests wait for their answer to begin. A watch counts
+// until then only.
+type inflight struct {
+	next  http.RoundTripper
+	slots chan struct{}
+}
+
+// RoundTrip implements http.RoundTripper.
+func (f *inflight) RoundTrip(r *http.Request) (*http.Response, error) {
+	select {
+	case f.slots <- struct{}{}:
+		defer func() { <-f.slots }()
+		return f.next.RoundTrip(r)
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	}
+}

@@ -1,0 +1,106 @@
+package kubernetes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
+)
+
+// kind is a kind of objects: how it is watched and what its objects mean.
+type kind[K comparable, M any] struct {
+	resource schema.GroupResource
+	client   cache.Getter
+	example  runtime.Object
+	selects  func(*metav1.ListOptions)
+	// optional says that the API server may lack the kind, or keep it from us,
+	// and all the rest goes on.
+	optional bool
+	key      func(namespace, name string) K
+	read     func(any) (*M, error)
+	table    func(*joiner) *table[K, M]
+}
+
+func (k *kind[K, M]) place() string { return k.resource.String() }
+
+// retry is how long the API server is left alone after a failure: at first a
+// second, at most 10 to 20. It is client-go's own habit with a lower end, since
+// names and NAT are stale meanwhile.
+var retry = wait.Backoff{Duration: 800 * time.Millisecond, Factor: 2, Jitter: 1, Steps: 12, Cap: 10 * time.Second}
+
+// followed is a kind on its way into a queue.
+type followed[K comparable, M any] struct {
+	*kind[K, M]
+	queue    *queue
+	troubles *troubles
+	watches  *watches
+}
+
+// follow lists the kind and then watches it until the context is done.
+func (f followed[K, M]) follow(ctx context.Context) {
+	ctx, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	// What it would log is said in terms of the option to mend by troubles.
+	ctx = klog.NewContext(ctx, klog.Logger{})
+	to := &sink[K, M]{f.kind, f.queue, func() { f.watches.sign(f.place()) }}
+	backoff := retry
+	cache.NewReflectorWithOptions(f.listWatch(giveUp), f.example, to, cache.ReflectorOptions{
+		Name: f.place(), Backoff: &backoff,
+	}).RunWithContext(ctx)
+}
+
+// listWatch makes the requests and notes how each went.
+func (f followed[K, M]) listWatch(giveUp func()) *cache.ListWatch {
+	plain := cache.NewFilteredListWatchFromClient(f.client, f.resource.Resource, metav1.NamespaceAll, f.selects)
+	return &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			list, err := plain.ListWithContextFunc(ctx, o)
+			f.judge(ctx, "list", err, giveUp)
+			return list, err
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			events, err := plain.WatchFuncWithContext(ctx, o)
+			streams := o.SendInitialEvents != nil && *o.SendInitialEvents
+			if streams && err != nil {
+				// The reflector tries an ordinary list next, which tells more.
+				// Of refused connections it would make nothing but a pause, which
+				// nothing can cut short.
+				if utilnet.IsConnectionRefused(err) {
+					err = errors.New(err.Error())
+				}
+				return nil, err
+			}
+			f.judge(ctx, "watch", err, giveUp)
+			return events, err
+		},
+	}
+}
+
+// judge notes how a request went.
+func (f followed[K, M]) judge(ctx context.Context, verb string, err error, giveUp func()) {
+	switch {
+	case ctx.Err() != nil:
+	case err == nil:
+		f.watches.sign(f.place())
+		f.troubles.set(f.place(), nil)
+	case apierrors.IsResourceExpired(err), apierrors.IsGone(err):
+		// A new list mends it.
+	case f.optional && (apierrors.IsForbidden(err) || apierrors.IsNotFound(err)):
+		f.troubles.set(f.place(), fmt.Errorf("%w; going on without", explain(verb, f.resource, err)))
+		f.queue.push(change{apply: func(*joiner) {}, listed: f.place()})
+		giveUp()
+	default:
+		f.watches.failed(f.place())
+		f.troubles.set(f.place(), explain(verb, f.resource, err))
+	}
+}

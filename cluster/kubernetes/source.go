@@ -1,0 +1,125 @@
+// Package kubernetes reads Services from a Kubernetes API server.
+//
+// It watches Namespaces, Services and EndpointSlices, and Pods, a Node and the
+// ServiceCIDRs where somebody needs them. Every object is converted to the model
+// as it arrives; the Kubernetes object is dropped. EndpointSlices are merged with
+// their Service, so an event costs what its own Service costs. Nothing is
+// published before every kind has been listed; then all that has come meanwhile is
+// published at once.
+//
+// It needs the verbs list and watch for what it watches, and an API server of
+// Kubernetes 1.21 or later. It writes nothing to the cluster.
+//
+// The way of a change: kind (how to watch it, and what its objects mean), sink
+// (converted, in a queue), joiner (merged with what belongs together), and out
+// comes a cluster.Update. Start with Source.Run.
+package kubernetes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/clusterip/clusterip/cluster"
+)
+
+// Source publishes the Services of an API server. Make one with New.
+type Source struct {
+	options  Options
+	clients  clients
+	troubles troubles
+	watches  *watches
+}
+
+// New prepares a Source. It starts nothing and asks the API server nothing; it
+// fails if the options do not say where the API server is, or name files that
+// cannot be read.
+//
+// Run calls report, from several goroutines but one at a time, when something
+// begins to be wrong and, with nil, when it no longer is. The place is a kind of
+// objects, such as "services", or an object, such as "Service shop/web".
+func New(options Options, report func(place string, err error)) (*Source, error) {
+	clients, err := options.clients()
+	if err != nil {
+		return nil, err
+	}
+	return &Source{
+		options:  options,
+		clients:  clients,
+		troubles: troubles{report: report, present: make(map[string]string)},
+		watches:  &watches{all: make(map[string]Watch)},
+	}, nil
+}
+
+// Load returns what Run would publish first. If the context ends before that, it
+// returns what kept it.
+func Load(ctx context.Context, options Options) (cluster.Update, error) {
+	var mu sync.Mutex
+	last := errors.New("the API server does not answer")
+	s, err := New(options, func(place string, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil {
+			last = fmt.Errorf("%s: %w", place, err)
+		}
+	})
+	if err != nil {
+		return cluster.Update{}, err
+	}
+	store := cluster.NewStore()
+	ctx, stop := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer stop()
+	running.Go(func() { s.Run(ctx, store) })
+	select {
+	case <-store.Synced():
+		return store.Snapshot(), nil
+	case <-ctx.Done():
+		mu.Lock()
+		defer mu.Unlock()
+		return cluster.Update{}, fmt.Errorf("list what the API server has: %w", last)
+	}
+}
+
+// Watches returns how the watch of each kind is doing.
+func (s *Source) Watches() []Watch { return s.watches.list() }
+
+// Run publishes to the Store what the API server has, and then every change, until
+// the context is done. The first Update has Synced set; it takes a Store that
+// holds something already from there to the state of the API server. What becomes
+// unreachable keeps its last state. Run must be called only once.
+func (s *Source) Run(ctx context.Context, store *cluster.Store) error {
+	ctx, stop := context.WithCancel(ctx)
+	var followers sync.WaitGroup
+	defer followers.Wait()
+	defer stop()
+
+	j := newJoiner(store.Snapshot(), s.options.NamespaceLabels != "", s.troubles.set)
+	q := newQueue()
+	unlisted := make(map[string]struct{})
+	for _, f := range s.followers(q) {
+		unlisted[f.place()] = struct{}{}
+		followers.Go(func() { f.follow(ctx) })
+	}
+	for first := true; ; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-q.filled:
+		}
+		for _, c := range q.take() {
+			c.apply(j)
+			delete(unlisted, c.listed)
+		}
+		if len(unlisted) > 0 {
+			continue
+		}
+		if update := j.take(); first || !isEmpty(update) {
+			update.Synced = first
+			first = false
+			store.Apply(update)
+		}
+	}
+}

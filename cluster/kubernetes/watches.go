@@ -1,0 +1,54 @@
+package kubernetes
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Watch is how the watch of one kind is doing.
+type Watch struct {
+	Kind string // such as "services" or "endpointslices.discovery.k8s.io"
+	// LastSign is when the API server last said something, be it that nothing
+	// has changed (a bookmark). Zero: never.
+	LastSign time.Time
+	// BrokenSince is when the first of the requests failed that have done so
+	// since then. Zero: the last one did not.
+	BrokenSince time.Time
+}
+
+// watches knows how all of them are doing.
+type watches struct {
+	mu  sync.Mutex
+	all map[string]Watch
+}
+
+func (w *watches) sign(kind string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.all[kind] = Watch{Kind: kind, LastSign: time.Now()}
+}
+
+func (w *watches) failed(kind string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	watch := w.all[kind]
+	watch.Kind = kind
+	if watch.BrokenSince.IsZero() {
+		watch.BrokenSince = time.Now()
+	}
+	w.all[kind] = watch
+}
+
+// list returns them by kind.
+func (w *watches) list() []Watch {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out []Watch
+	for _, watch := range w.all {
+		out = append(out, watch)
+	}
+	slices.SortFunc(out, func(a, b Watch) int { return cmp.Compare(a.Kind, b.Kind) })
+	return out
+}

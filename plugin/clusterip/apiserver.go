@@ -1,0 +1,77 @@
+package clusterip
+
+import (
+	"errors"
+	"time"
+
+	"github.com/clusterip/clusterip/cluster/kubernetes"
+)
+
+// apiServer is the origin of objects that a Kubernetes API server has.
+type apiServer struct{ options kubernetes.Options }
+
+// String implements origin.
+func (a *apiServer) String() string {
+	switch {
+	case a.options.Kubeconfig != "":
+		return "the API server of " + a.options.Kubeconfig
+	case a.options.Endpoint != "":
+		return "the API server " + a.options.Endpoint
+	}
+	return "the API server"
+}
+
+// accept implements origin. NAT for some of the Services would take the rules of
+// the others for leftovers.
+func (a *apiServer) accept(n needs) (needs, error) {
+	if o := a.options; n.node != "" && (o.NoEndpoints || o.Labels != "" || o.NamespaceLabels != "") {
+		return needs{}, errors.New("kernelnat needs every Service with its endpoints: move labels, namespace_labels and noendpoints to a server block without kernelnat, or remove them")
+	}
+	return n, nil
+}
+
+// open implements origin.
+func (a *apiServer) open(n needs) (source, error) {
+	o := a.options
+	o.Pods, o.Node = n.pods, n.node
+	return kubernetes.New(o, reportTrouble)
+}
+
+// close implements origin.
+func (a *apiServer) close() {}
+
+func reportTrouble(place string, err error) {
+	if err == nil {
+		log.Infof("%s: well again", place)
+		return
+	}
+	log.Errorf("%s: %v", place, err)
+}
+
+// watches returns those of all feeds.
+func watches() []kubernetes.Watch {
+	feeds.Lock()
+	defer feeds.Unlock()
+	var all []kubernetes.Watch
+	for _, f := range feeds.byKey {
+		if api, ok := f.source.(*kubernetes.Source); ok {
+			all = append(all, api.Watches()...)
+		}
+	}
+	return all
+}
+
+// brokenFor reports whether a source has been cut off from what it follows for so
+// long.
+func brokenFor(s source, limit time.Duration) bool {
+	api, ok := s.(*kubernetes.Source)
+	if !ok {
+		return false
+	}
+	for _, watch := range api.Watches() {
+		if !watch.BrokenSince.IsZero() && time.Since(watch.BrokenSince) >= limit {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,164 @@
+package clusterip
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/clusterip/clusterip/plugin/clusterip/zone"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// apiOptions make sense only where an API server is read, folderOptions where a
+// folder is.
+var (
+	apiOptions = []string{
+		"kubeconfig", "endpoint", "tls", "apiserver_qps", "apiserver_burst", "apiserver_max_inflight",
+		"labels", "namespace_labels", "noendpoints", "stale_after",
+	}
+	folderOptions = []string{"service_cidr", "state"}
+)
+
+func (o *Options) completeAPI(seen map[string]bool) error {
+	for _, name := range folderOptions {
+		if seen[name] {
+			return fmt.Errorf("option %s is for a folder of YAML: name one with manifests DIR, or remove %s, since an API server keeps that itself", name, name)
+		}
+	}
+	if len(o.Namespaces) > 0 && o.API.NamespaceLabels != "" {
+		return errors.New("namespaces and namespace_labels both say which namespaces are served: keep one")
+	}
+	return nil
+}
+
+// origin is the same for options that read the same objects in the same way.
+func (o Options) origin() any {
+	if o.Manifest.Dir != "" {
+		return folderKey(o.Manifest)
+	}
+	return o.API
+}
+
+// needs returns what the names need of a source beyond Services.
+func (o Options) needs() needs { return needs{pods: o.Pods == zone.PodsVerified} }
+
+func newOrigin(own *server, o Options) (origin, error) {
+	if o.Manifest.Dir != "" {
+		return newFolder(own, o.Manifest)
+	}
+	return &apiServer{o.API}, nil
+}
+
+func parseKubeconfig(o *Options, args []string) error {
+	if len(args) < 1 || len(args) > 2 {
+		return errors.New("kubeconfig takes a file, and the name of a context if it is not the current one")
+	}
+	o.API.Kubeconfig = args[0]
+	if len(args) == 2 {
+		o.API.Context = args[1]
+	}
+	return nil
+}
+
+// parseEndpoint takes several URLs and uses the first, as CoreDNS does.
+func parseEndpoint(o *Options, args []string) error {
+	if len(args) == 0 {
+		return errors.New("endpoint takes the URL of an API server")
+	}
+	if len(args) > 1 {
+		log.Warningf("endpoint has %d URLs and only the first, %s, is used: remove the others", len(args), args[0])
+	}
+	o.API.Endpoint = args[0]
+	return nil
+}
+
+func parseTLS(o *Options, args []string) error {
+	if len(args) != 3 {
+		return errors.New("tls takes three files: certificate, key, and the API server's CA")
+	}
+	o.API.CertFile, o.API.KeyFile, o.API.CAFile = args[0], args[1], args[2]
+	return nil
+}
+
+func parseQPS(o *Options, args []string) error {
+	if len(args) == 1 {
+		if qps, err := strconv.ParseFloat(args[0], 32); err == nil && qps >= 0 {
+			o.API.QPS = float32(qps)
+			return nil
+		}
+	}
+	return fmt.Errorf("apiserver_qps %q: give one number of requests a second, or 0 for the default", strings.Join(args, " "))
+}
+
+func parseBurst(o *Options, args []string) error {
+	return parseCount("apiserver_burst", &o.API.Burst, args)
+}
+
+func parseMaxInflight(o *Options, args []string) error {
+	return parseCount("apiserver_max_inflight", &o.API.MaxInflight, args)
+}
+
+func parseCount(name string, to *int, args []string) error {
+	if len(args) == 1 {
+		if n, err := strconv.Atoi(args[0]); err == nil && n >= 0 {
+			*to = n
+			return nil
+		}
+	}
+	return fmt.Errorf("%s %q: give one number of requests, or 0 for the default", name, strings.Join(args, " "))
+}
+
+func parseLabels(o *Options, args []string) error {
+	return parseSelector("labels", &o.API.Labels, args)
+}
+
+func parseNamespaceLabels(o *Options, args []string) error {
+	return parseSelector("namespace_labels", &o.API.NamespaceLabels, args)
+}
+
+// parseSelector keeps the selector in its one canonical form, so that feeds can be
+// compared.
+func parseSelector(name string, to *string, args []string) error {
+	text := strings.Join(args, " ")
+	parsed, err := metav1.ParseToLabelSelector(text)
+	if err != nil {
+		return fmt.Errorf("%s %q is no label selector such as app=web,tier in (a, b): %w", name, text, err)
+	}
+	selector, err := metav1.LabelSelectorAsSelector(parsed)
+	if err != nil {
+		return fmt.Errorf("%s %q is no label selector such as app=web,tier in (a, b): %w", name, text, err)
+	}
+	if selector.Empty() {
+		return fmt.Errorf("%s takes a label selector such as app=web", name)
+	}
+	*to = selector.String()
+	return nil
+}
+
+func parseNoEndpoints(o *Options, args []string) error {
+	if len(args) > 0 {
+		return errors.New("noendpoints takes no arguments")
+	}
+	o.API.NoEndpoints = true
+	return nil
+}
+
+func parseStaleAfter(o *Options, args []string) error {
+	return parseTime("stale_after", &o.StaleAfter, time.Second, args)
+}
+
+func parseStartupTimeout(o *Options, args []string) error {
+	return parseTime("startup_timeout", &o.StartupTimeout, 0, args)
+}
+
+func parseTime(name string, to *time.Duration, least time.Duration, args []string) error {
+	if len(args) == 1 {
+		if d, err := time.ParseDuration(args[0]); err == nil && d >= least {
+			*to = d
+			return nil
+		}
+	}
+	return fmt.Errorf("%s %q: give one duration such as 30s, of at least %s", name, strings.Join(args, " "), least)
+}

@@ -1,0 +1,44 @@
+package kubernetes
+
+import (
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Objects that come, change and go, one after the other.
+func TestFollows(t *testing.T) {
+	a := startAPIServer(t)
+	a.namespace("shop")
+	a.create(service("before", "10.43.0.5"))
+	p := start(t, "kubeconfig "+a.Kubeconfig())
+	p.answers("before.shop.svc.cluster.local", "A", "NOERROR 10.43.0.5")
+	p.answers("5.0.43.10.in-addr.arpa", "PTR", "NOERROR before.shop.svc.cluster.local.")
+	p.answers("web.shop.svc.cluster.local", "A", "NXDOMAIN")
+
+	t.Log("a Service changes its type")
+	a.create(service("web", "10.43.0.7"))
+	p.answers("web.shop.svc.cluster.local", "A", "NOERROR 10.43.0.7")
+	a.put(slice("web-1", "web", "10.42.0.1"))
+	p.answers("10-42-0-1.web.shop.svc.cluster.local", "A", "NOERROR 10.42.0.1")
+	a.delete("web")
+	p.answers("web.shop.svc.cluster.local", "A", "NXDOMAIN")
+	a.create(service("web", "None"))
+	p.answers("web.shop.svc.cluster.local", "A", "NOERROR 10.42.0.1")
+	a.change("web", func(s *corev1.Service) {
+		s.Spec = corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "before.shop.svc.cluster.local"}
+	})
+	p.answers("web.shop.svc.cluster.local", "A", "NOERROR before.shop.svc.cluster.local. 10.43.0.5")
+
+	t.Log("EndpointSlices come before their Service, and move")
+	a.put(slice("db-1", "db", "10.42.0.2"))
+	a.put(slice("db-2", "db", "10.42.0.3"))
+	a.create(service("db", "None"))
+	p.answers("_http._tcp.db.shop.svc.cluster.local", "SRV",
+		"NOERROR 0 50 8080 10-42-0-2.db.shop.svc.cluster.local. 0 50 8080 10-42-0-3.db.shop.svc.cluster.local.")
+	a.create(service("cache", "None"))
+	p.answers("cache.shop.svc.cluster.local", "A", "NXDOMAIN")
+	a.put(slice("db-2", "cache", "10.42.0.3"))
+	p.answers("cache.shop.svc.cluster.local", "A", "NOERROR 10.42.0.3")
+	p.answers("db.shop.svc.cluster.local", "A", "NOERROR 10.42.0.2")
+}

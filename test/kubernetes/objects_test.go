@@ -1,0 +1,110 @@
+package kubernetes
+
+import (
+	"context"
+	"testing"
+
+	"github.com/clusterip/clusterip/test/kubetest"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+)
+
+// apiServer is a control plane with short ways to write objects. Every write must
+// succeed.
+type apiServer struct {
+	*kubetest.ControlPlane
+	t *testing.T
+}
+
+func startAPIServer(t *testing.T) *apiServer {
+	t.Helper()
+	return &apiServer{kubetest.Start(t), t}
+}
+
+func (a *apiServer) do(what func(context.Context, *kubernetes.Clientset) error) {
+	a.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := what(ctx, a.Client); err != nil {
+		a.t.Fatal(err)
+	}
+}
+
+func (a *apiServer) namespace(name string) {
+	a.t.Helper()
+	a.do(func(ctx context.Context, c *kubernetes.Clientset) error {
+		_, err := c.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+		return err
+	})
+}
+
+// service is one in the namespace shop with a port http. ip may be None.
+func service(name, ip string) *corev1.Service {
+	return &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name},
+		Spec:       corev1.ServiceSpec{ClusterIP: ip, Ports: []corev1.ServicePort{{Name: "http", Port: 80}}},
+	}
+}
+
+func (a *apiServer) create(s *corev1.Service) {
+	a.t.Helper()
+	a.do(func(ctx context.Context, c *kubernetes.Clientset) error {
+		_, err := c.CoreV1().Services(s.Namespace).Create(ctx, s, metav1.CreateOptions{})
+		return err
+	})
+}
+
+func (a *apiServer) delete(name string) {
+	a.t.Helper()
+	a.do(func(ctx context.Context, c *kubernetes.Clientset) error {
+		return c.CoreV1().Services("shop").Delete(ctx, name, metav1.DeleteOptions{})
+	})
+}
+
+// change edits a Service.
+func (a *apiServer) change(name string, edit func(*corev1.Service)) {
+	a.t.Helper()
+	a.do(func(ctx context.Context, c *kubernetes.Clientset) error {
+		s, err := c.CoreV1().Services("shop").Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		edit(s)
+		_, err = c.CoreV1().Services("shop").Update(ctx, s, metav1.UpdateOptions{})
+		return err
+	})
+}
+
+// slice is an EndpointSlice of a Service in shop.
+func slice(name, service string, addresses ...string) *discoveryv1.EndpointSlice {
+	out := &discoveryv1.EndpointSlice{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "shop", Name: name,
+			Labels: map[string]string{discoveryv1.LabelServiceName: service},
+		},
+		AddressType: discoveryv1.AddressTypeIPv4,
+		Ports:       []discoveryv1.EndpointPort{{Name: new("http"), Port: new(int32(8080))}},
+	}
+	for _, address := range addresses {
+		out.Endpoints = append(out.Endpoints, discoveryv1.Endpoint{Addresses: []string{address}})
+	}
+	return out
+}
+
+// put creates an EndpointSlice or replaces it.
+func (a *apiServer) put(s *discoveryv1.EndpointSlice) {
+	a.t.Helper()
+	a.do(func(ctx context.Context, c *kubernetes.Clientset) error {
+		slices := c.DiscoveryV1().EndpointSlices(s.Namespace)
+		old, err := slices.Get(ctx, s.Name, metav1.GetOptions{})
+		if err != nil {
+			_, err = slices.Create(ctx, s, metav1.CreateOptions{})
+			return err
+		}
+		s.ResourceVersion = old.ResourceVersion
+		_, err = slices.Update(ctx, s, metav1.UpdateOptions{})
+		return err
+	})
+}

@@ -1,0 +1,154 @@
+// Package kubernetes runs the real program beside a real API server: objects are
+// created, changed and deleted there, and what the program answers is looked at
+// with dig. The API server crashes, starts anew, and refuses.
+package kubernetes
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/clusterip/clusterip/test/kubetest"
+)
+
+// patience bounds every wait for something that should come about. After an outage
+// the program may leave the API server alone for up to 20 seconds.
+const patience = 45 * time.Second
+
+// scratch is a folder for as long as the tests run.
+var scratch string
+
+func TestMain(m *testing.M) { os.Exit(withScratch(m.Run)) }
+
+func withScratch(run func() int) int {
+	var err error
+	if scratch, err = os.MkdirTemp("", "clusterip-kubernetes-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(scratch)
+	return run()
+}
+
+// binary builds the program when it is first needed: mostly all tests are skipped.
+var binary = sync.OnceValues(func() (path string, err error) {
+	path = filepath.Join(scratch, "coredns")
+	out, err := exec.Command("go", "build", "-race", "-o", path, "../../coredns").CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("build coredns: %w\n%s", err, out)
+	}
+	return path, err
+})
+
+// program is one that runs, and its Corefile.
+type program struct {
+	*kubetest.Process
+	t           *testing.T
+	corefile    string
+	dns         string // port
+	http, ready string // addresses of the metrics and of readiness
+}
+
+const corefile = `cluster.local in-addr.arpa ip6.arpa {
+	bind 127.0.0.1
+	errors
+	prometheus %s
+	ready %s
+	clusterip cluster.local in-addr.arpa ip6.arpa {
+		%s
+	}
+}
+`
+
+// start runs the program with options of clusterip.
+func start(t *testing.T, options ...string) *program {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &program{t: t, corefile: filepath.Join(t.TempDir(), "Corefile"), dns: freePort(t)}
+	p.http, p.ready = "127.0.0.1:"+freePort(t), "127.0.0.1:"+freePort(t)
+	p.configure(options...)
+	p.Process = kubetest.StartOn(t, nil, exec.Command(path, "-conf", p.corefile, "-dns.port", p.dns))
+	return p
+}
+
+// configure writes the Corefile.
+func (p *program) configure(options ...string) {
+	p.t.Helper()
+	text := fmt.Sprintf(corefile, p.http, p.ready, strings.Join(options, "\n\t\t"))
+	if err := os.WriteFile(p.corefile, []byte(text), 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// freePort returns a port of the loopback that is free for UDP and TCP.
+func freePort(t *testing.T) string {
+	t.Helper()
+	for {
+		udp, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, port, _ := net.SplitHostPort(udp.LocalAddr().String())
+		tcp, err := net.Listen("tcp", "127.0.0.1:"+port)
+		udp.Close()
+		if err == nil {
+			tcp.Close()
+			return port
+		}
+	}
+}
+
+// dig returns the answers, in the order given, after the response code: "NOERROR
+// 10.43.0.7".
+func (p *program) dig(name, qtype string) string {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "dig", "@127.0.0.1", "-p", p.dns, "+tries=1", "+time=2",
+		"+noall", "+comments", "+answer", name, qtype).Output()
+	if err != nil {
+		return err.Error()
+	}
+	var words []string
+	for line := range strings.Lines(string(out)) {
+		if _, status, ok := strings.Cut(line, "status: "); ok {
+			status, _, _ = strings.Cut(status, ",")
+			words = append(words, status)
+		} else if fields := strings.Fields(line); len(fields) >= 5 && !strings.HasPrefix(line, ";") {
+			words = append(words, strings.Join(fields[4:], " "))
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// answers waits until the program gives an answer.
+func (p *program) answers(name, qtype, want string) {
+	p.t.Helper()
+	p.eventually(fmt.Sprintf("%s %s", name, qtype), func() error {
+		if got := p.dig(name, qtype); got != want {
+			return fmt.Errorf("got %q, want %q", got, want)
+		}
+		return nil
+	})
+}
+
+// eventually fails the test unless the condition comes true in good time.
+func (p *program) eventually(what string, condition func() error) {
+	p.t.Helper()
+	var err error
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); <-time.After(20 * time.Millisecond) {
+		if err = condition(); err == nil {
+			return
+		}
+	}
+	p.t.Fatalf("%s: not within %v: %v", what, patience, err)
+}
