@@ -39,6 +39,8 @@ func New(o Options, store *cluster.Store, own []netip.Addr) *Handler {
 		index: zone.New(o.Zones, zone.Options{
 			TTL:              o.TTL,
 			EndpointPodNames: o.EndpointPodNames,
+			IgnoreEmpty:      o.IgnoreEmpty,
+			Zonal:            o.Zonal,
 			Pods:             o.Pods,
 			Namespaces:       o.Namespaces,
 			Nameservers:      own,

@@ -34,6 +34,8 @@ type Options struct {
 	Pods             zone.PodMode
 	Namespaces       []string // the only ones served; none means all
 	EndpointPodNames bool
+	IgnoreEmpty      bool // no names for a ClusterIP without usable endpoints
+	Zonal            bool
 	Fall             fall.F
 }
 
@@ -46,13 +48,15 @@ var parsers = map[string]func(o *Options, args []string) error{
 	"pods":               parsePods,
 	"namespaces":         parseNamespaces,
 	"endpoint_pod_names": parseEndpointPodNames,
+	"ignore":             parseIgnore,
+	"zonal":              parseZonal,
 	"fallthrough":        parseFallthrough,
 }
 
 // apiServerOptions are those of CoreDNS's kubernetes directive that make sense
 // only with an API server.
 var apiServerOptions = []string{
-	"endpoint", "tls", "kubeconfig", "labels", "namespace_labels", "noendpoints", "ignore", "multicluster", "zonal",
+	"endpoint", "tls", "kubeconfig", "labels", "namespace_labels", "noendpoints", "multicluster",
 	"startup_timeout", "apiserver_qps", "apiserver_burst", "apiserver_max_inflight",
 }
 
@@ -68,6 +72,8 @@ var apiServerOptions = []string{
 //	    pods disabled|insecure|verified
 //	    namespaces NAMESPACE...
 //	    endpoint_pod_names
+//	    ignore empty_service
+//	    zonal
 //	    fallthrough [ZONES...]
 //	}
 func ParseOptions(c *caddy.Controller, root string) (Options, error) {
@@ -240,6 +246,22 @@ func parseEndpointPodNames(o *Options, args []string) error {
 		return fmt.Errorf("endpoint_pod_names takes no arguments")
 	}
 	o.EndpointPodNames = true
+	return nil
+}
+
+func parseIgnore(o *Options, args []string) error {
+	if len(args) != 1 || args[0] != "empty_service" {
+		return fmt.Errorf("ignore %q: only empty_service can be ignored", strings.Join(args, " "))
+	}
+	o.IgnoreEmpty = true
+	return nil
+}
+
+func parseZonal(o *Options, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("zonal takes no arguments")
+	}
+	o.Zonal = true
 	return nil
 }
 

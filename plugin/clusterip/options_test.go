@@ -36,6 +36,8 @@ func TestParseOptions(t *testing.T) {
 				pods verified
 				namespaces a b
 				endpoint_pod_names
+				ignore empty_service
+				zonal
 				fallthrough in-addr.arpa
 			}`,
 			Options{
@@ -45,7 +47,7 @@ func TestParseOptions(t *testing.T) {
 					ServiceCIDRs: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/12"), netip.MustParsePrefix("fd00:43::/112")},
 					State:        "/var/lib/clusterip/state.json",
 				},
-				Pods: zone.PodsVerified, Namespaces: []string{"a", "b"}, EndpointPodNames: true,
+				Pods: zone.PodsVerified, Namespaces: []string{"a", "b"}, EndpointPodNames: true, IgnoreEmpty: true, Zonal: true,
 				Fall: fall.F{Zones: []string{"in-addr.arpa."}},
 			},
 		},
@@ -82,7 +84,7 @@ func TestParseErrors(t *testing.T) {
 		{"manifests", "manifests takes one folder"},
 		{"manifests a b", "manifests takes one folder"},
 		{"manifests m\n manifests m", "Testfile:3 - Error during parsing: option manifests is given twice"},
-		{"nonsense", "the options are endpoint_pod_names, fallthrough, manifests, namespaces, pods, service_cidr, state, ttl"},
+		{"nonsense", "the options are endpoint_pod_names, fallthrough, ignore, manifests, namespaces, pods, service_cidr, state, ttl, zonal"},
 		{"endpoint https://10.0.0.1", "endpoint needs the API server source"},
 		{"apiserver_qps 5", "apiserver_qps needs the API server source"},
 		{"service_cidr", "service_cidr takes one CIDR"},
@@ -100,6 +102,9 @@ func TestParseErrors(t *testing.T) {
 		{"namespaces", "at least one namespace"},
 		{"namespaces Foo,bar", `"Foo,bar" cannot be the name of a namespace`},
 		{"endpoint_pod_names yes", "takes no arguments"},
+		{"ignore", "only empty_service can be ignored"},
+		{"ignore everything", "only empty_service can be ignored"},
+		{"zonal yes", "zonal takes no arguments"},
 		{"fallthrough in-addr..arpa", `zone "in-addr..arpa" is neither`},
 		{"manifests m {\n }", "option manifests takes no block: remove the {"},
 	} {

@@ -29,6 +29,8 @@ const (
 type Options struct {
 	TTL              uint32
 	EndpointPodNames bool // name endpoints after their pods
+	IgnoreEmpty      bool // no names for a ClusterIP without usable endpoints
+	Zonal            bool // names for the endpoints in one topology zone
 	Pods             PodMode
 	// Namespaces are the only ones served; none means all.
 	Namespaces []string
