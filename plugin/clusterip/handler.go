@@ -23,7 +23,9 @@ type Handler struct {
 	index    *zone.Index
 	fall     fall.F
 	upstream upstreamer
-	close    func() // stops following the Store
+	versions versions
+
+	unsubscribe func() // stops following the Store
 }
 
 // upstreamer looks up names that are not ours.
@@ -48,7 +50,7 @@ func New(o Options, store *cluster.Store, own []netip.Addr) *Handler {
 		fall:     o.Fall,
 		upstream: upstream.New(),
 	}
-	h.close = store.Subscribe(h.index.Apply)
+	h.unsubscribe = store.Subscribe(h.apply)
 	return h
 }
 
@@ -71,6 +73,7 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	if r.Opcode != dns.OpcodeQuery {
 		return dns.RcodeNotImplemented, nil
 	}
+	// The transfer plugin, which comes first, has not taken it.
 	if question.Qtype == dns.TypeAXFR || question.Qtype == dns.TypeIXFR {
 		return dns.RcodeRefused, nil
 	}

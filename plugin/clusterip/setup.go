@@ -17,6 +17,7 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
 	clog "github.com/coredns/coredns/plugin/pkg/log"
+	"github.com/coredns/coredns/plugin/transfer"
 )
 
 const pluginName = "clusterip"
@@ -45,6 +46,12 @@ func setup(c *caddy.Controller) error {
 		return h
 	})
 	c.OnStartup(f.start)
+	c.OnStartup(func() error {
+		if t, ok := config.Handler("transfer").(*transfer.Transfer); ok {
+			h.transfers(t)
+		}
+		return nil
+	})
 	// CoreDNS discards the server of a reload that failed without shutting it
 	// down; the one that goes on ends what it left.
 	c.OnRestartFailed(func() error {

@@ -63,13 +63,13 @@ func isDotted(topology string) bool {
 func (n *node) at(name, full string) node {
 	out := node{name: name, sets: slices.Clone(n.sets)}
 	for i, set := range out.sets {
-		out.sets[i].records = move(set.records, full)
+		out.sets[i].records = moved(set.records, full)
 	}
 	return out
 }
 
-// move returns copies of records with another owner.
-func move(rrs []dns.RR, owner string) []dns.RR {
+// moved returns copies of records with another owner.
+func moved(rrs []dns.RR, owner string) []dns.RR {
 	out := make([]dns.RR, len(rrs))
 	for i, rr := range rrs {
 		out[i] = dns.Copy(rr)
@@ -95,6 +95,6 @@ func (z *zonal) lookup(name string, qtype uint16, all *Records) Answer {
 		return Answer{Outcome: NoData}
 	}
 	a := own.answer(qtype)
-	a.Answer = move(a.Answer, name+"."+z.base)
+	a.Answer = moved(a.Answer, name+"."+z.base)
 	return a
 }
