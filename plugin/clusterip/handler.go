@@ -23,10 +23,12 @@ type Handler struct {
 	index    *zone.Index
 	fall     fall.F
 	upstream upstreamer
-	close    func() // stops following the Store
+	versions versions
 	// ready and followNode are those of the source.
 	ready      func() bool
 	followNode func(name string) error
+
+	unsubscribe func() // stops following the Store
 }
 
 // upstreamer looks up names that are not ours.
@@ -42,6 +44,8 @@ func New(o Options, store *cluster.Store, own []netip.Addr) *Handler {
 		index: zone.New(o.Zones, zone.Options{
 			TTL:              o.TTL,
 			EndpointPodNames: o.EndpointPodNames,
+			IgnoreEmpty:      o.IgnoreEmpty,
+			Zonal:            o.Zonal,
 			Pods:             o.Pods,
 			Namespaces:       o.Namespaces,
 			Nameservers:      own,
@@ -51,7 +55,7 @@ func New(o Options, store *cluster.Store, own []netip.Addr) *Handler {
 		ready:      store.HasSynced,
 		followNode: func(string) error { return nil },
 	}
-	h.close = store.Subscribe(h.index.Apply)
+	h.unsubscribe = store.Subscribe(h.apply)
 	return h
 }
 
@@ -78,6 +82,7 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	if r.Opcode != dns.OpcodeQuery {
 		return dns.RcodeNotImplemented, nil
 	}
+	// The transfer plugin, which comes first, has not taken it.
 	if question.Qtype == dns.TypeAXFR || question.Qtype == dns.TypeIXFR {
 		return dns.RcodeRefused, nil
 	}
