@@ -24,9 +24,10 @@ type Handler struct {
 	fall     fall.F
 	upstream upstreamer
 	versions versions
-	// ready and followNode are those of the source.
+	// ready, followNode and warn are those of the source.
 	ready      func() bool
 	followNode func(name string) error
+	warn       func(service cluster.ServiceName, reason, text string)
 
 	unsubscribe func() // stops following the Store
 }
@@ -54,6 +55,7 @@ func New(o Options, store *cluster.Store, own []netip.Addr) *Handler {
 		upstream:   upstream.New(),
 		ready:      store.HasSynced,
 		followNode: func(string) error { return nil },
+		warn:       func(cluster.ServiceName, string, string) {},
 	}
 	h.unsubscribe = store.Subscribe(h.apply)
 	return h
@@ -66,6 +68,11 @@ func (h *Handler) Store() *cluster.Store { return h.store }
 // FollowNode has the Store hold, besides Services, the Node of that name and the
 // ServiceCIDRs. To call it when the server starts spares a second listing.
 func (h *Handler) FollowNode(name string) error { return h.followNode(name) }
+
+// Warn makes a Kubernetes Event about a Service, where there is an API server.
+func (h *Handler) Warn(service cluster.ServiceName, reason, text string) {
+	h.warn(service, reason, text)
+}
 
 // Name implements plugin.Handler.
 func (h *Handler) Name() string { return pluginName }

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -21,7 +20,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/yaml"
 )
 
 // sizes has TestBenchNAT measure; `make bench-nat` sets it.
@@ -46,9 +44,8 @@ const benchCorefile = `.:53 {
 	errors
 	prometheus 127.0.0.1:9153
 	clusterip cluster.local in-addr.arpa ip6.arpa {
-		manifests %s
-		state %s
-		service_cidr 10.43.0.0/16 fd00:10:43::/108
+		kubeconfig %s
+		startup_timeout 1m
 	}
 	kernelnat {
 		node_name node-1
@@ -70,7 +67,7 @@ type measured struct {
 }
 
 // Beside kube-proxy in one run: Services with 10 endpoints each, the same on both
-// sides, on the same kernel.
+// sides, from API servers of their own, on the same kernel.
 func TestBenchNAT(t *testing.T) {
 	if *sizes == "" {
 		t.Skip("a measurement, not a test: make bench-nat")
@@ -83,9 +80,10 @@ func TestBenchNAT(t *testing.T) {
 			t.Fatal(err)
 		}
 		given := many(n)
-		ours := benchOurs(t, &given)
+		var ours, theirs measured
+		t.Run("ours", func(t *testing.T) { ours = benchOurs(t, &given) })
 		ours.show(t, n, "ours")
-		theirs := benchProxy(t, &given)
+		t.Run("kube-proxy", func(t *testing.T) { theirs = benchProxy(t, &given) })
 		theirs.show(t, n, "kube-proxy")
 		t.Logf("%8d  %-10s %12s %12s %12s %12s %8s %12s", n, "ratio", percent(ours.full, theirs.full), percent(ours.change, theirs.change),
 			percent(ours.changeCPU, theirs.changeCPU), percent(ours.floor, theirs.floor), percent(ours.rss, theirs.rss), percent(ours.packet, theirs.packet))
@@ -144,31 +142,21 @@ func clusterIP(i int) netip.Addr {
 
 func benchOurs(t *testing.T, given *objects) measured {
 	t.Helper()
-	n := newNode(t)
+	c, n := kubetest.Start(t), newNode(t)
+	given.create(t, c)
+	c.AddNode(kubetest.Node())
 	dir := t.TempDir()
-	folder := given.manifests(t)
 	path, conf := filepath.Join(dir, "coredns"), filepath.Join(dir, "Corefile")
 	if out, err := exec.Command("go", "build", "-o", path, "../../coredns").CombinedOutput(); err != nil {
 		t.Fatalf("build coredns: %v\n%s", err, out)
 	}
-	n.must(os.WriteFile(conf, fmt.Appendf(nil, benchCorefile, folder, filepath.Join(dir, "state.json")), 0o644))
+	n.must(os.WriteFile(conf, fmt.Appendf(nil, benchCorefile, c.KubeconfigOn(n.Host)), 0o644))
 	start := time.Now()
 	p := kubetest.StartOn(t, n.Host, exec.Command(path, "-conf", conf))
 	s := side{n, p, netip.MustParseAddrPort("127.0.0.1:9153"), "kernelnat"}
 	s.awaitFirstSync()
 	m := measured{full: time.Since(start)}
-	s.measure(&m, given, func(slice *discoveryv1.EndpointSlice) error {
-		text, err := yaml.Marshal(slice)
-		if err != nil {
-			return err
-		}
-		file := filepath.Join(folder, fmt.Sprintf("slice.%s.%s.yaml", slice.Namespace, slice.Name))
-		if err := os.WriteFile(file+".new", text, 0o644); err != nil {
-			return err
-		}
-		return os.Rename(file+".new", file)
-	})
-	p.Stop(syscall.SIGTERM)
+	s.measure(&m, c, given)
 	return m
 }
 
@@ -187,15 +175,7 @@ func benchProxy(t *testing.T, given *objects) measured {
 		n.grow(c, given)
 	}
 	s := side{n, p, netip.MustParseAddrPort("127.0.0.1:10249"), "kubeproxy"}
-	s.measure(&m, given, func(slice *discoveryv1.EndpointSlice) error {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
-		defer cancel()
-		slice = slice.DeepCopy()
-		slice.ResourceVersion = ""
-		_, err := c.Client.DiscoveryV1().EndpointSlices(namespace).Update(ctx, slice, metav1.UpdateOptions{})
-		return err
-	})
-	p.Stop(syscall.SIGTERM)
+	s.measure(&m, c, given)
 	return m
 }
 
@@ -264,17 +244,16 @@ func (s *side) awaitFirstSync() {
 }
 
 // measure takes an endpoint of a Service in the middle out and in again.
-func (s *side) measure(m *measured, given *objects, write func(*discoveryv1.EndpointSlice) error) {
+func (s *side) measure(m *measured, c *kubetest.ControlPlane, given *objects) {
 	s.t.Helper()
 	const partial = "sync_partial_proxy_rules_duration_seconds"
 	whole := &given.slices[len(given.slices)/2]
-	whole.TypeMeta = metav1.TypeMeta{APIVersion: "discovery.k8s.io/v1", Kind: "EndpointSlice"}
 	fewer := whole.DeepCopy()
 	fewer.Endpoints = fewer.Endpoints[1:]
 	count, sum, cpu := s.sample(partial+"_count"), s.sample(partial+"_sum"), s.process.CPU()
 	for i := range changes {
 		before := s.sample(partial + "_count")
-		s.must(write([]*discoveryv1.EndpointSlice{fewer, whole}[i%2]))
+		s.must(update(c, []*discoveryv1.EndpointSlice{fewer, whole}[i%2]))
 		eventually(s.t, "the change", func() error {
 			if s.sample(partial+"_count") == before {
 				return fmt.Errorf("no sync: %s", s.process.Log())
@@ -286,6 +265,13 @@ func (s *side) measure(m *measured, given *objects, write func(*discoveryv1.Endp
 	m.changeCPU = (s.process.CPU() - cpu) / changes
 	m.rss, m.floor = s.process.RSS(), s.oneRule()
 	m.packet = s.firstPacket(netip.AddrPortFrom(clusterIP(len(given.services)-1), 80))
+}
+
+func update(c *kubetest.ControlPlane, slice *discoveryv1.EndpointSlice) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	_, err := c.Client.DiscoveryV1().EndpointSlices(slice.Namespace).Update(ctx, slice, metav1.UpdateOptions{})
+	return err
 }
 
 // firstPacket is the median time that a client takes to connect.
