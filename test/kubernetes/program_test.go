@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -50,10 +51,10 @@ var binary = sync.OnceValues(func() (path string, err error) {
 // program is one that runs, and its Corefile.
 type program struct {
 	*kubetest.Process
-	t           *testing.T
-	corefile    string
-	dns         string // port
-	http, ready string // addresses of the metrics and of readiness
+	t              *testing.T
+	corefile       string
+	dns            string // port
+	metrics, ready string // addresses
 }
 
 const corefile = `cluster.local in-addr.arpa ip6.arpa {
@@ -75,7 +76,7 @@ func start(t *testing.T, options ...string) *program {
 		t.Fatal(err)
 	}
 	p := &program{t: t, corefile: filepath.Join(t.TempDir(), "Corefile"), dns: freePort(t)}
-	p.http, p.ready = "127.0.0.1:"+freePort(t), "127.0.0.1:"+freePort(t)
+	p.metrics, p.ready = "127.0.0.1:"+freePort(t), "127.0.0.1:"+freePort(t)
 	p.configure(options...)
 	p.Process = kubetest.StartOn(t, nil, exec.Command(path, "-conf", p.corefile, "-dns.port", p.dns))
 	return p
@@ -84,7 +85,7 @@ func start(t *testing.T, options ...string) *program {
 // configure writes the Corefile.
 func (p *program) configure(options ...string) {
 	p.t.Helper()
-	text := fmt.Sprintf(corefile, p.http, p.ready, strings.Join(options, "\n\t\t"))
+	text := fmt.Sprintf(corefile, p.metrics, p.ready, strings.Join(options, "\n\t\t"))
 	if err := os.WriteFile(p.corefile, []byte(text), 0o600); err != nil {
 		p.t.Fatal(err)
 	}
@@ -151,4 +152,31 @@ func (p *program) eventually(what string, condition func() error) {
 		}
 	}
 	p.t.Fatalf("%s: not within %v: %v", what, patience, err)
+}
+
+// logs waits until the program has logged a text.
+func (p *program) logs(text string) {
+	p.t.Helper()
+	p.eventually("a line in the log", func() error {
+		if !strings.Contains(p.Log(), text) {
+			return fmt.Errorf("no %q", text)
+		}
+		return nil
+	})
+}
+
+// readiness waits until the ready plugin says so.
+func (p *program) readiness(status string) {
+	p.t.Helper()
+	p.eventually("readiness", func() error {
+		response, err := http.Get("http://" + p.ready + "/ready")
+		if err != nil {
+			return err
+		}
+		response.Body.Close()
+		if !strings.HasPrefix(response.Status, status) {
+			return fmt.Errorf("it is %s, want %s", response.Status, status)
+		}
+		return nil
+	})
 }

@@ -68,6 +68,8 @@ func (c *ControlPlane) StartServers() {
 		c.etcd, c.etcdURL = c.startEtcd()
 	}
 	c.server = c.startAPIServer()
+	// Asked to end it would first wait for those who watch.
+	c.t.Cleanup(c.KillAPIServer)
 	c.server.await("readiness", patience, c.connect)
 	// It is there for good as soon as the allocator of ClusterIPs works.
 	c.server.await("Service default/kubernetes", patience, func() error {
