@@ -149,6 +149,8 @@ func (c *ControlPlane) startAPIServer() *Process {
 		"--token-auth-file="+tokens, "--authorization-mode=RBAC",
 		"--service-account-issuer=https://kubernetes.default.svc",
 		"--service-account-key-file="+key, "--service-account-signing-key-file="+key,
+		// kube-proxy's DaemonSet, and ours, are privileged.
+		"--allow-privileged",
 		// It waits for a controller that makes service accounts.
 		"--disable-admission-plugins=ServiceAccount",
 		// A loopback address is no endpoint.
