@@ -19,13 +19,14 @@ func TestOutage(t *testing.T) {
 	a.create(service("stays", "10.43.0.5"))
 	a.create(service("goes", "10.43.0.6"))
 	line := a.NewLine()
-	p := start(t, "kubeconfig "+a.KubeconfigThrough(line))
+	p := start(t, "kubeconfig "+a.KubeconfigThrough(line), "stale_after 1s")
 	p.answers("goes.shop.svc.cluster.local", "A", "NOERROR 10.43.0.6")
 	asking := p.keepAsking("stays.shop.svc.cluster.local", "10.43.0.5")
 
 	t.Log("cut off")
 	line.Cut()
 	p.logs("connect: connection refused")
+	p.readiness("503")
 	a.delete("goes")
 	a.create(service("comes", "10.43.0.7"))
 	if got := p.dig("goes.shop.svc.cluster.local", "A"); got != "NOERROR 10.43.0.6" {
@@ -34,6 +35,7 @@ func TestOutage(t *testing.T) {
 	line.Mend()
 	p.answers("goes.shop.svc.cluster.local", "A", "NXDOMAIN")
 	p.answers("comes.shop.svc.cluster.local", "A", "NOERROR 10.43.0.7")
+	p.readiness("200")
 
 	t.Log("crashed, and back without the history that a watch could go on from")
 	a.KillAPIServer()

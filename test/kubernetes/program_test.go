@@ -65,7 +65,9 @@ const corefile = `cluster.local in-addr.arpa ip6.arpa {
 	bind 127.0.0.1
 	errors
 	prometheus %s
-	ready %s
+	ready %s {
+		monitor continuously
+	}
 	clusterip cluster.local in-addr.arpa ip6.arpa {
 		%s
 	}
