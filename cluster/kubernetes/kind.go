@@ -13,6 +13,7 @@ import (
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 )
@@ -61,24 +62,29 @@ func (f followed[K, M]) follow(ctx context.Context) {
 
 // listWatch makes the requests and notes how each went.
 func (f followed[K, M]) listWatch(giveUp func()) *cache.ListWatch {
-	plain := cache.NewFilteredListWatchFromClient(f.client, f.resource.Resource, metav1.NamespaceAll, f.selects)
+	request := func(o metav1.ListOptions) *rest.Request {
+		f.selects(&o)
+		// By itself a request that the server wants repeated is repeated 10 times
+		// in silence. The reflector may have something better to ask.
+		return f.client.Get().Resource(f.resource.Resource).VersionedParams(&o, metav1.ParameterCodec).MaxRetries(0)
+	}
 	return &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			list, err := plain.ListWithContextFunc(ctx, o)
+			list, err := request(o).Do(ctx).Get()
 			f.judge(ctx, "list", err, giveUp)
 			return list, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			events, err := plain.WatchFuncWithContext(ctx, o)
+			o.Watch = true
+			events, err := request(o).Watch(ctx)
 			streams := o.SendInitialEvents != nil && *o.SendInitialEvents
-			if streams && err != nil {
-				// The reflector tries an ordinary list next, which tells more.
-				// Of refused connections it would make nothing but a pause, which
-				// nothing can cut short.
-				if utilnet.IsConnectionRefused(err) {
-					err = errors.New(err.Error())
-				}
-				return nil, err
+			switch {
+			case streams && utilnet.IsConnectionRefused(err):
+				// The reflector would make a pause that nothing can cut short.
+				// After other errors it tries an ordinary list.
+				return nil, errors.New(err.Error())
+			case streams && err != nil:
+				return nil, err // the list that follows tells more
 			}
 			f.judge(ctx, "watch", err, giveUp)
 			return events, err
@@ -93,8 +99,7 @@ func (f followed[K, M]) judge(ctx context.Context, verb string, err error, giveU
 	case err == nil:
 		f.watches.sign(f.place())
 		f.troubles.set(f.place(), nil)
-	case apierrors.IsResourceExpired(err), apierrors.IsGone(err):
-		// A new list mends it.
+	case mended(err):
 	case f.optional && (apierrors.IsForbidden(err) || apierrors.IsNotFound(err)):
 		f.troubles.set(f.place(), fmt.Errorf("%w; going on without", explain(verb, f.resource, err)))
 		f.queue.push(change{apply: func(*joiner) {}, listed: f.place()})

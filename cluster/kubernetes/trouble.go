@@ -1,12 +1,15 @@
 package kubernetes
 
 import (
+	"errors"
 	"fmt"
+	"net"
+	"net/url"
 	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	utilnet "k8s.io/apimachinery/pkg/util/net"
 )
 
 // troubles tells what is wrong once while it lasts.
@@ -32,18 +35,35 @@ func (t *troubles) set(place string, err error) {
 	t.report(place, err)
 }
 
-// explain says what a failed request means and how to mend it. It leaves out what
-// differs from one attempt to the next, such as the port a connection came from.
+// explain says what a failed request means and how to mend it.
 func explain(verb string, resource schema.GroupResource, err error) error {
-	switch {
+	switch err = lasting(err); {
 	case apierrors.IsForbidden(err):
 		return fmt.Errorf("%s forbidden: give the ServiceAccount the verbs list and watch for %s: %w", verb, resource, err)
 	case apierrors.IsUnauthorized(err):
 		return fmt.Errorf("%s: the API server does not know who we are: renew the token or the client certificate: %w", verb, err)
 	case apierrors.IsNotFound(err):
 		return fmt.Errorf("%s: the API server does not have %s: %w", verb, resource, err)
-	case utilnet.IsConnectionRefused(err):
-		return fmt.Errorf("%s: the API server refuses connections: %w", verb, err)
 	}
 	return fmt.Errorf("%s: %w", verb, err)
+}
+
+// lasting leaves out of an error what differs from one attempt to the next: the
+// parameters of the URL and the port we called from.
+func lasting(err error) error {
+	if of, ok := errors.AsType[*url.Error](err); ok {
+		err = of.Err
+	}
+	if of, ok := errors.AsType[*net.OpError](err); ok {
+		same := *of
+		same.Source = nil
+		err = &same
+	}
+	return err
+}
+
+// mended reports whether the reflector mends an error by listing anew at once: the
+// version to go on from is too old, or of a history that is no more.
+func mended(err error) bool {
+	return apierrors.IsResourceExpired(err) || apierrors.IsGone(err) || apierrors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge)
 }

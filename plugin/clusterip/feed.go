@@ -29,8 +29,7 @@ type source interface {
 	Run(context.Context, *cluster.Store) error
 }
 
-// origin is where the objects of a feed are: a folder or an API server. It is
-// comparable by its key alone.
+// origin is where the objects of a feed are: a folder or an API server.
 type origin interface {
 	// String says what is read, for the log.
 	String() string
@@ -94,7 +93,7 @@ var feeds struct {
 func serve(own *server, o Options, hosts []string) (*Handler, *feed, error) {
 	feeds.Lock()
 	defer feeds.Unlock()
-	key := o.origin()
+	key := o.key()
 	f := feeds.byKey[key]
 	if f == nil {
 		from, err := newOrigin(own, o)

@@ -36,8 +36,8 @@ func (o *Options) completeAPI(seen map[string]bool) error {
 	return nil
 }
 
-// origin is the same for options that read the same objects in the same way.
-func (o Options) origin() any {
+// key is the same for options that read the same objects in the same way.
+func (o Options) key() any {
 	if o.Manifest.Dir != "" {
 		return folderKey(o.Manifest)
 	}

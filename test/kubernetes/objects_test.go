@@ -2,17 +2,21 @@ package kubernetes
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/clusterip/clusterip/test/kubetest"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 )
 
-// apiServer is a control plane with short ways to write objects. Every write must
-// succeed.
+// apiServer is a control plane with short ways to write objects. A write that fails
+// fails the test.
 type apiServer struct {
 	*kubetest.ControlPlane
 	t *testing.T
@@ -28,7 +32,7 @@ func (a *apiServer) do(what func(context.Context, *kubernetes.Clientset) error) 
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := what(ctx, a.Client); err != nil {
-		a.t.Fatal(err)
+		a.t.Error(err) // not Fatal: several goroutines write
 	}
 }
 
@@ -107,4 +111,65 @@ func (a *apiServer) put(s *discoveryv1.EndpointSlice) {
 		_, err = slices.Update(ctx, s, metav1.UpdateOptions{})
 		return err
 	})
+}
+
+// pod creates a Pod in shop that has an address.
+func (a *apiServer) pod(name, address string) {
+	a.t.Helper()
+	a.do(func(ctx context.Context, c *kubernetes.Clientset) error {
+		pods := c.CoreV1().Pods("shop")
+		p, err := pods.Create(ctx, &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name},
+			Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "i"}}},
+		}, metav1.CreateOptions{})
+		if err != nil {
+			return err
+		}
+		p.Status = corev1.PodStatus{Phase: corev1.PodRunning, PodIP: address, PodIPs: []corev1.PodIP{{IP: address}}}
+		_, err = pods.UpdateStatus(ctx, p, metav1.UpdateOptions{})
+		return err
+	})
+}
+
+// grant lets the ServiceAccount list and watch resources of an API group.
+func (a *apiServer) grant(group string, resources ...string) {
+	a.t.Helper()
+	a.do(func(ctx context.Context, c *kubernetes.Clientset) error {
+		about := metav1.ObjectMeta{Name: "test-" + resources[0]}
+		_, err := c.RbacV1().ClusterRoles().Create(ctx, &rbacv1.ClusterRole{
+			ObjectMeta: about,
+			Rules:      []rbacv1.PolicyRule{{APIGroups: []string{group}, Resources: resources, Verbs: []string{"list", "watch"}}},
+		}, metav1.CreateOptions{})
+		if err != nil {
+			return err
+		}
+		_, err = c.RbacV1().ClusterRoleBindings().Create(ctx, &rbacv1.ClusterRoleBinding{
+			ObjectMeta: about,
+			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: about.Name},
+			Subjects:   []rbacv1.Subject{{Kind: rbacv1.UserKind, APIGroup: rbacv1.GroupName, Name: kubetest.ServiceAccount}},
+		}, metav1.CreateOptions{})
+		return err
+	})
+}
+
+// requests returns how many requests for a resource the API server has ended with
+// what result, watches included.
+func (a *apiServer) requests(resource string) string {
+	a.t.Helper()
+	var lines []string
+	a.do(func(ctx context.Context, c *kubernetes.Clientset) error {
+		text, err := c.RESTClient().Get().AbsPath("/metrics").DoRaw(ctx)
+		for line := range strings.Lines(string(text)) {
+			if strings.HasPrefix(line, "apiserver_request_total{") && strings.Contains(line, fmt.Sprintf("resource=%q", resource)) {
+				lines = append(lines, line)
+			}
+		}
+		return err
+	})
+	slices.Sort(lines)
+	return strings.Join(lines, "")
+}
+
+func podReference(name string) *corev1.ObjectReference {
+	return &corev1.ObjectReference{Kind: "Pod", Namespace: "shop", Name: name}
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,7 +21,7 @@ import (
 
 // patience bounds every wait for something that should come about. After an outage
 // the program may leave the API server alone for up to 20 seconds.
-const patience = 45 * time.Second
+const patience = 60 * time.Second
 
 // scratch is a folder for as long as the tests run.
 var scratch string
@@ -40,7 +41,11 @@ func withScratch(run func() int) int {
 // binary builds the program when it is first needed: mostly all tests are skipped.
 var binary = sync.OnceValues(func() (path string, err error) {
 	path = filepath.Join(scratch, "coredns")
-	out, err := exec.Command("go", "build", "-race", "-o", path, "../../coredns").CombinedOutput()
+	args := []string{"build", "-o", path}
+	if *services == 0 {
+		args = append(args, "-race")
+	}
+	out, err := exec.Command("go", append(args, "../../coredns")...).CombinedOutput()
 	if err != nil {
 		err = fmt.Errorf("build coredns: %w\n%s", err, out)
 	}
@@ -50,17 +55,19 @@ var binary = sync.OnceValues(func() (path string, err error) {
 // program is one that runs, and its Corefile.
 type program struct {
 	*kubetest.Process
-	t           *testing.T
-	corefile    string
-	dns         string // port
-	http, ready string // addresses of the metrics and of readiness
+	t              *testing.T
+	corefile       string
+	dns            string // port
+	metrics, ready string // addresses
 }
 
 const corefile = `cluster.local in-addr.arpa ip6.arpa {
 	bind 127.0.0.1
 	errors
 	prometheus %s
-	ready %s
+	ready %s {
+		monitor continuously
+	}
 	clusterip cluster.local in-addr.arpa ip6.arpa {
 		%s
 	}
@@ -75,7 +82,7 @@ func start(t *testing.T, options ...string) *program {
 		t.Fatal(err)
 	}
 	p := &program{t: t, corefile: filepath.Join(t.TempDir(), "Corefile"), dns: freePort(t)}
-	p.http, p.ready = "127.0.0.1:"+freePort(t), "127.0.0.1:"+freePort(t)
+	p.metrics, p.ready = "127.0.0.1:"+freePort(t), "127.0.0.1:"+freePort(t)
 	p.configure(options...)
 	p.Process = kubetest.StartOn(t, nil, exec.Command(path, "-conf", p.corefile, "-dns.port", p.dns))
 	return p
@@ -84,7 +91,7 @@ func start(t *testing.T, options ...string) *program {
 // configure writes the Corefile.
 func (p *program) configure(options ...string) {
 	p.t.Helper()
-	text := fmt.Sprintf(corefile, p.http, p.ready, strings.Join(options, "\n\t\t"))
+	text := fmt.Sprintf(corefile, p.metrics, p.ready, strings.Join(options, "\n\t\t"))
 	if err := os.WriteFile(p.corefile, []byte(text), 0o600); err != nil {
 		p.t.Fatal(err)
 	}
@@ -151,4 +158,31 @@ func (p *program) eventually(what string, condition func() error) {
 		}
 	}
 	p.t.Fatalf("%s: not within %v: %v", what, patience, err)
+}
+
+// logs waits until the program has logged a text.
+func (p *program) logs(text string) {
+	p.t.Helper()
+	p.eventually("a line in the log", func() error {
+		if !strings.Contains(p.Log(), text) {
+			return fmt.Errorf("no %q", text)
+		}
+		return nil
+	})
+}
+
+// readiness waits until the ready plugin says so.
+func (p *program) readiness(status string) {
+	p.t.Helper()
+	p.eventually("readiness", func() error {
+		response, err := http.Get("http://" + p.ready + "/ready")
+		if err != nil {
+			return err
+		}
+		response.Body.Close()
+		if !strings.HasPrefix(response.Status, status) {
+			return fmt.Errorf("it is %s, want %s", response.Status, status)
+		}
+		return nil
+	})
 }

@@ -68,6 +68,8 @@ func (c *ControlPlane) StartServers() {
 		c.etcd, c.etcdURL = c.startEtcd()
 	}
 	c.server = c.startAPIServer()
+	// Asked to end it would first wait for those who watch.
+	c.t.Cleanup(c.KillAPIServer)
 	c.server.await("readiness", patience, c.connect)
 	// It is there for good as soon as the allocator of ClusterIPs works.
 	c.server.await("Service default/kubernetes", patience, func() error {
@@ -147,6 +149,8 @@ func (c *ControlPlane) startAPIServer() *Process {
 		"--token-auth-file="+tokens, "--authorization-mode=RBAC",
 		"--service-account-issuer=https://kubernetes.default.svc",
 		"--service-account-key-file="+key, "--service-account-signing-key-file="+key,
+		// kube-proxy's DaemonSet, and ours, are privileged.
+		"--allow-privileged",
 		// It waits for a controller that makes service accounts.
 		"--disable-admission-plugins=ServiceAccount",
 		// A loopback address is no endpoint.

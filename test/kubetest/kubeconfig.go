@@ -26,6 +26,12 @@ func (c *ControlPlane) AccountKubeconfig() string {
 	return c.kubeconfig("machine", c.address, c.account)
 }
 
+// KubeconfigThrough is Kubeconfig by way of a line.
+func (c *ControlPlane) KubeconfigThrough(l *Line) string {
+	c.t.Helper()
+	return c.kubeconfig("line", l.address, c.admin)
+}
+
 // KubeconfigOn writes a kubeconfig for processes in the host's network, from where
 // this machine's loopback is out of reach: the host gets a listener on its own
 // loopback, that passes every connection on to the API server until the host is

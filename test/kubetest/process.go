@@ -70,6 +70,14 @@ func (p *Process) String() string {
 // Log returns what the process has written so far.
 func (p *Process) Log() string { return p.log.String() }
 
+// Signal sends a signal.
+func (p *Process) Signal(signal syscall.Signal) {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(signal); err != nil {
+		p.t.Fatalf("send %v to %s: %v", signal, p, err)
+	}
+}
+
 // Stop sends a signal and waits until the process has ended. It may have ended
 // before.
 func (p *Process) Stop(signal syscall.Signal) {

@@ -1,0 +1,244 @@
+package kubernetes
+
+import (
+	"fmt"
+	"math/rand"
+	"net/netip"
+	"reflect"
+	"testing"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+// world is what an API server has: for each name the object as it stands.
+type world struct {
+	namespaces map[string]bool
+	services   map[cluster.ServiceName]object[cluster.ServiceName, cluster.Service]
+	slices     map[sliceName]object[sliceName, slice]
+	pods       map[cluster.PodName]object[cluster.PodName, cluster.Pod]
+	version    int
+}
+
+func newWorld() *world {
+	return &world{
+		namespaces: make(map[string]bool),
+		services:   make(map[cluster.ServiceName]object[cluster.ServiceName, cluster.Service]),
+		slices:     make(map[sliceName]object[sliceName, slice]),
+		pods:       make(map[cluster.PodName]object[cluster.PodName, cluster.Pod]),
+	}
+}
+
+func (w *world) next() string {
+	w.version++
+	return fmt.Sprint(w.version)
+}
+
+// tell is a joiner's way to hear of an object: by an event.
+type tell func(*joiner)
+
+// step changes one object and returns the event.
+func (w *world) step(rng *rand.Rand) tell {
+	namespace := fmt.Sprintf("ns-%d", rng.Intn(2))
+	switch gone := rng.Intn(4) == 0; rng.Intn(4) {
+	case 0:
+		w.namespaces[namespace] = !gone
+		if gone {
+			delete(w.namespaces, namespace)
+			return func(j *joiner) { j.namespaces.remove(namespace) }
+		}
+		o := namespaceObject(namespace, w.next())
+		return func(j *joiner) { j.namespaces.set(o) }
+	case 1:
+		name := cluster.ServiceName{Namespace: namespace, Name: fmt.Sprintf("svc-%d", rng.Intn(3))}
+		if gone {
+			delete(w.services, name)
+			return func(j *joiner) { j.services.remove(name) }
+		}
+		o := randomService(rng, name, w.next())
+		w.services[name] = o
+		return func(j *joiner) { j.services.set(o) }
+	case 2:
+		name := cluster.PodName{Namespace: namespace, Name: fmt.Sprintf("pod-%d", rng.Intn(2))}
+		if gone {
+			delete(w.pods, name)
+			return func(j *joiner) { j.pods.remove(name) }
+		}
+		o := object[cluster.PodName, cluster.Pod]{key: name, version: w.next(),
+			model: &cluster.Pod{Name: name, IPs: []netip.Addr{address(rng.Intn(3))}}}
+		w.pods[name] = o
+		return func(j *joiner) { j.pods.set(o) }
+	default:
+		name := sliceName{namespace, fmt.Sprintf("slice-%d", rng.Intn(4))}
+		if gone {
+			delete(w.slices, name)
+			return func(j *joiner) { j.slices.remove(name) }
+		}
+		o := randomSlice(rng, name, w.next())
+		w.slices[name] = o
+		return func(j *joiner) { j.slices.set(o.clone()) }
+	}
+}
+
+func address(n int) netip.Addr { return netip.AddrFrom4([4]byte{10, 42, 0, byte(n)}) }
+
+func namespaceObject(name, version string) object[string, namespace] {
+	return object[string, namespace]{key: name, version: version, model: &namespace{}}
+}
+
+func randomService(rng *rand.Rand, name cluster.ServiceName, version string) object[cluster.ServiceName, cluster.Service] {
+	model := cluster.Service{Name: name, Kind: cluster.Kind(1 + rng.Intn(3)), AffinitySeconds: uint32(rng.Intn(2))}
+	return object[cluster.ServiceName, cluster.Service]{key: name, version: version, model: &model}
+}
+
+func randomSlice(rng *rand.Rand, name sliceName, version string) object[sliceName, slice] {
+	s := &slice{owner: cluster.ServiceName{Namespace: name.namespace, Name: fmt.Sprintf("svc-%d", rng.Intn(3))}}
+	for range rng.Intn(3) {
+		s.endpoints = append(s.endpoints, cluster.Endpoint{Addr: address(rng.Intn(4)), Ready: rng.Intn(2) == 0})
+	}
+	return object[sliceName, slice]{key: name, version: version, model: s}
+}
+
+// clone is for whoever may change the slice: a joiner does.
+func (o object[K, M]) clone() object[K, M] {
+	copied := *o.model
+	o.model = &copied
+	return o
+}
+
+// list gives a joiner all objects, as a list of each kind does.
+func (w *world) list(j *joiner) {
+	var namespaces []object[string, namespace]
+	for name := range w.namespaces {
+		namespaces = append(namespaces, namespaceObject(name, "listed"))
+	}
+	j.namespaces.replace(namespaces)
+	j.services.replace(values(w.services))
+	j.pods.replace(values(w.pods))
+	var all []object[sliceName, slice]
+	for _, o := range w.slices {
+		all = append(all, o.clone())
+	}
+	j.slices.replace(all)
+}
+
+func values[K comparable, V any](m map[K]V) []V {
+	var out []V
+	for _, v := range m {
+		out = append(out, v)
+	}
+	return out
+}
+
+// expected is the slow obvious way to what a Store should hold.
+func (w *world) expected(selective bool) cluster.Update {
+	store := cluster.NewStore()
+	var u cluster.Update
+	for name := range w.namespaces {
+		u.Namespaces = append(u.Namespaces, cluster.NamespaceUpdate{Name: name, Exists: true})
+	}
+	for name, o := range w.services {
+		if selective && !w.namespaces[name.Namespace] {
+			continue
+		}
+		var lists [][]cluster.Endpoint
+		for _, s := range w.slices {
+			if s.model.owner == name && o.model.Kind != cluster.KindExternalName {
+				lists = append(lists, s.model.endpoints)
+			}
+		}
+		u.Services = append(u.Services, cluster.ServiceUpdate{Name: name, Service: cluster.New(*o.model, lists...)})
+	}
+	for name, o := range w.pods {
+		if !selective || w.namespaces[name.Namespace] {
+			u.Pods = append(u.Pods, cluster.PodUpdate{Name: name, Pod: o.model})
+		}
+	}
+	store.Apply(u)
+	return store.Snapshot()
+}
+
+func quiet(string, error) {}
+
+// Whatever the order of events, lists and Updates, the Store ends up with what a
+// fresh list would have given it, and no Update has a Service that is the same.
+func TestWalk(t *testing.T) {
+	for seed := range int64(100) {
+		rng := rand.New(rand.NewSource(seed))
+		selective := seed%2 == 0
+		w, store := newWorld(), cluster.NewStore()
+		j := newJoiner(store.Snapshot(), selective, quiet)
+		held := make(map[cluster.ServiceName]*cluster.Service)
+		store.Subscribe(func(u cluster.Update) {
+			for _, s := range u.Services {
+				if reflect.DeepEqual(held[s.Name], s.Service) {
+					t.Errorf("seed %d: %v was published again", seed, s.Name)
+				}
+				held[s.Name] = s.Service
+			}
+		})
+		for range 150 {
+			event := w.step(rng)
+			switch rng.Intn(10) {
+			case 0: // the event is lost, and a new list mends it
+				w.list(j)
+			case 1: // another source takes the Store over
+				j = newJoiner(store.Snapshot(), selective, quiet)
+				w.list(j)
+			case 2: // it comes twice
+				event(j)
+				event(j)
+			default:
+				event(j)
+			}
+			if rng.Intn(3) > 0 {
+				continue
+			}
+			store.Apply(j.take())
+			if diff := cmp.Diff(w.expected(selective), store.Snapshot(), cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+				cmpopts.EquateEmpty()); diff != "" {
+				t.Fatalf("seed %d: fresh (-), followed (+):\n%s", seed, diff)
+			}
+		}
+	}
+}
+
+// An object that cannot be converted keeps its last good state and is named once.
+func TestUnusable(t *testing.T) {
+	var told []string
+	j := newJoiner(cluster.Update{}, false, func(place string, err error) { told = append(told, fmt.Sprint(place, " ", err)) })
+	name := cluster.ServiceName{Namespace: "shop", Name: "web"}
+	good := object[cluster.ServiceName, cluster.Service]{key: name, version: "1", model: &cluster.Service{Name: name, Kind: cluster.KindHeadless}}
+	bad := object[cluster.ServiceName, cluster.Service]{key: name, version: "2", err: fmt.Errorf("wrong")}
+	j.services.set(good)
+	j.take()
+	j.services.set(bad)
+	j.services.set(bad)
+	if u := j.take(); !isEmpty(u) {
+		t.Errorf("it was published: %+v", u)
+	}
+	j.slices.set(object[sliceName, slice]{key: sliceName{"shop", "web-1"}, version: "3",
+		model: &slice{name, []cluster.Endpoint{{Addr: address(1)}}}})
+	if u := j.take(); len(u.Services) != 1 || len(u.Services[0].Service.Endpoints) != 1 {
+		t.Errorf("its endpoints are not followed: %+v", u)
+	}
+	good.version = "4"
+	j.services.set(good)
+	want := []string{"Service shop/web wrong", "Service shop/web <nil>"}
+	if !reflect.DeepEqual(told, want) {
+		t.Errorf("told %q, want %q", told, want)
+	}
+}
+
+// The endpoints of a Service with one EndpointSlice are in memory once.
+func TestSharedMemory(t *testing.T) {
+	j := newJoiner(cluster.Update{}, false, quiet)
+	name := cluster.ServiceName{Namespace: "shop", Name: "web"}
+	s := &slice{name, []cluster.Endpoint{{Addr: address(2)}, {Addr: address(1)}}}
+	j.services.set(object[cluster.ServiceName, cluster.Service]{key: name, model: &cluster.Service{Name: name, Kind: cluster.KindHeadless}})
+	j.slices.set(object[sliceName, slice]{key: sliceName{"shop", "web-1"}, model: s})
+	if published := j.take().Services[0].Service; &published.Endpoints[0] != &s.endpoints[0] {
+		t.Error("the EndpointSlice has its own copy")
+	}
+}

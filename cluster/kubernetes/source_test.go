@@ -1,0 +1,226 @@
+package kubernetes
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/clusterip/clusterip/cluster"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+// streamer plays an API server that streams its lists. What it does not have it says
+// it does not have.
+type streamer struct {
+	t       *testing.T
+	objects map[string][]runtime.Object // by path
+	events  map[string]chan metav1.WatchEvent
+}
+
+const (
+	namespacesPath = "/api/v1/namespaces"
+	servicesPath   = "/api/v1/services"
+	nodesPath      = "/api/v1/nodes"
+	slicesPath     = "/apis/discovery.k8s.io/v1/endpointslices"
+)
+
+func (s *streamer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	objects, known := s.objects[r.URL.Path]
+	query := r.URL.Query()
+	switch {
+	case !known:
+		http.NotFound(w, r)
+		return
+	case query.Get("watch") != "true" || query.Get("sendInitialEvents") != "true":
+		s.t.Errorf("%s was not asked to stream: %s", r.URL.Path, r.URL.RawQuery)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	for _, o := range objects {
+		s.send(w, "ADDED", o)
+	}
+	end := metav1.ObjectMeta{ResourceVersion: "100", Annotations: map[string]string{metav1.InitialEventsAnnotationKey: "true"}}
+	s.send(w, "BOOKMARK", example(r.URL.Path, end))
+	for {
+		select {
+		case <-r.Context().Done():
+			return
+		case event := <-s.events[r.URL.Path]:
+			s.send(w, event.Type, event.Object.Object)
+		}
+	}
+}
+
+func (s *streamer) send(w http.ResponseWriter, kind string, o runtime.Object) {
+	raw, err := json.Marshal(o)
+	if err != nil {
+		s.t.Error(err)
+		return
+	}
+	json.NewEncoder(w).Encode(map[string]any{"type": kind, "object": json.RawMessage(raw)})
+	w.(http.Flusher).Flush()
+}
+
+// example is an object of the kind that a path has.
+func example(path string, about metav1.ObjectMeta) runtime.Object {
+	switch path {
+	case namespacesPath:
+		return &corev1.Namespace{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"}, ObjectMeta: about}
+	case servicesPath:
+		return &corev1.Service{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Service"}, ObjectMeta: about,
+			Spec: corev1.ServiceSpec{ClusterIP: "10.43.0.7", Ports: []corev1.ServicePort{{Port: 80}}}}
+	case nodesPath:
+		return &corev1.Node{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Node"}, ObjectMeta: about}
+	}
+	return &discoveryv1.EndpointSlice{TypeMeta: metav1.TypeMeta{APIVersion: "discovery.k8s.io/v1", Kind: "EndpointSlice"}, ObjectMeta: about,
+		AddressType: discoveryv1.AddressTypeIPv4, Endpoints: []discoveryv1.Endpoint{{Addresses: []string{"10.42.0.1"}}}}
+}
+
+func about(version, namespace, name string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{ResourceVersion: version, Namespace: namespace, Name: name,
+		Labels: map[string]string{discoveryv1.LabelServiceName: "web"}}
+}
+
+// Lists are streamed; the first Update is whole; a kind that may be missing does not
+// keep the others.
+func TestRun(t *testing.T) {
+	api := &streamer{t: t,
+		objects: map[string][]runtime.Object{
+			namespacesPath: {example(namespacesPath, about("1", "", "shop"))},
+			servicesPath:   {example(servicesPath, about("2", "shop", "web"))},
+			slicesPath:     {example(slicesPath, about("3", "shop", "web-1"))},
+			nodesPath:      {example(nodesPath, about("4", "", "node-1"))},
+		},
+		events: map[string]chan metav1.WatchEvent{slicesPath: make(chan metav1.WatchEvent)},
+	}
+	server := httptest.NewServer(api)
+	defer server.Close()
+	troubles := make(chan string, 10)
+	source, err := New(Options{Endpoint: server.URL, Node: "node-1"}, func(place string, err error) { troubles <- fmt.Sprint(place, " ", err) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := cluster.NewStore()
+	updates := make(chan cluster.Update, 10)
+	store.Subscribe(func(u cluster.Update) { updates <- u })
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { source.Run(ctx, store) })
+	defer running.Wait()
+	defer cancel()
+
+	<-updates // the empty Store's
+	first := <-updates
+	if !first.Synced || len(first.Namespaces) != 1 || len(first.Services) != 1 || len(first.Nodes) != 1 ||
+		len(first.Services[0].Service.Endpoints) != 1 {
+		t.Errorf("the first Update is %+v", first)
+	}
+	if told := <-troubles; !strings.HasPrefix(told, "servicecidrs.networking.k8s.io ") || !strings.HasSuffix(told, "going on without") {
+		t.Errorf("told %q", told)
+	}
+	var watched []string
+	for _, w := range source.Watches() {
+		watched = append(watched, w.Kind)
+		if w.LastSign.IsZero() || !w.BrokenSince.IsZero() {
+			t.Errorf("the watch is %+v", w)
+		}
+	}
+	if want := []string{"endpointslices.discovery.k8s.io", "namespaces", "nodes", "services"}; !slices.Equal(watched, want) {
+		t.Errorf("watches are of %q, want %q", watched, want)
+	}
+
+	api.events[slicesPath] <- metav1.WatchEvent{Type: "DELETED", Object: runtime.RawExtension{Object: example(slicesPath, about("101", "shop", "web-1"))}}
+	if next := <-updates; next.Synced || len(next.Services) != 1 || len(next.Services[0].Service.Endpoints) != 0 {
+		t.Errorf("the next Update is %+v", next)
+	}
+}
+
+// Load says what kept it.
+func TestLoad(t *testing.T) {
+	server := httptest.NewServer(http.NotFoundHandler())
+	defer server.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if _, err := Load(ctx, Options{Endpoint: server.URL}); err == nil || !strings.Contains(err.Error(), "the API server does not have") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestNewErrors(t *testing.T) {
+	t.Setenv("KUBERNETES_SERVICE_HOST", "")
+	for _, c := range []struct {
+		options Options
+		want    string
+	}{
+		{Options{}, "name an API server with kubeconfig FILE or endpoint URL"},
+		{Options{Kubeconfig: "/nowhere"}, "read kubeconfig /nowhere"},
+		{Options{Endpoint: "https://192.0.2.1", CAFile: "/nowhere"}, "/nowhere"},
+		{Options{Endpoint: "::"}, "API server ::"},
+	} {
+		if _, err := New(c.options, quiet); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: got %v, want %q", c.options, err, c.want)
+		}
+	}
+}
+
+// The same failure is told once, though each attempt fails in other words.
+func TestTroublesOnce(t *testing.T) {
+	var told []string
+	s := troubles{report: func(place string, err error) { told = append(told, fmt.Sprint(place, " ", err)) }, present: make(map[string]string)}
+	for port := range 3 {
+		s.set("services", explain("watch", corev1.Resource("services"), &url.Error{
+			Op: "Get", URL: fmt.Sprintf("https://192.0.2.1/api/v1/services?timeoutSeconds=%d", port),
+			Err: &net.OpError{Op: "read", Net: "tcp", Source: &net.TCPAddr{Port: port}, Err: errors.New("connection reset by peer")},
+		}))
+	}
+	s.set("services", nil)
+	s.set("services", nil)
+	want := []string{"services watch: read tcp: connection reset by peer", "services <nil>"}
+	if !slices.Equal(told, want) {
+		t.Errorf("told %q, want %q", told, want)
+	}
+}
+
+// A watch is broken from the first failure on, and no more with a sign of life.
+func TestWatches(t *testing.T) {
+	w := &watches{all: make(map[string]Watch)}
+	w.sign("services")
+	w.failed("services")
+	since := w.list()[0].BrokenSince
+	w.failed("services")
+	if got := w.list()[0]; since.IsZero() || got.BrokenSince != since || got.LastSign.IsZero() {
+		t.Errorf("after two failures it is %+v, and %v after the first", got, since)
+	}
+	w.sign("services")
+	if got := w.list()[0]; !got.BrokenSince.IsZero() {
+		t.Errorf("after a sign of life it is %+v", got)
+	}
+}
+
+func TestServiceCIDRs(t *testing.T) {
+	j := newJoiner(cluster.Update{}, false, quiet)
+	for name, cidr := range map[string]string{"a": "10.43.0.0/16", "b": "fd00:10:43::/108", "c": "10.43.0.0/16"} {
+		j.ranges.set(object[string, []netip.Prefix]{key: name, version: "1", model: &[]netip.Prefix{netip.MustParsePrefix(cidr)}})
+	}
+	if got := fmt.Sprint(j.take().ServiceCIDRs); got != "[10.43.0.0/16 fd00:10:43::/108]" {
+		t.Errorf("the ranges are %s", got)
+	}
+	j.ranges.remove("b")
+	if got := fmt.Sprint(j.take().ServiceCIDRs); got != "[10.43.0.0/16]" {
+		t.Errorf("the ranges are %s", got)
+	}
+}

@@ -1,0 +1,112 @@
+package clusterip
+
+import (
+	"context"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/cluster/kubernetes"
+	"github.com/clusterip/clusterip/plugin/clusterip/zone"
+)
+
+// recorder is an origin whose sources sync at once. It notes what it was opened for.
+type recorder struct{ opened []needs }
+
+func (r *recorder) String() string                { return "the recorder" }
+func (r *recorder) accept(n needs) (needs, error) { return n, nil }
+func (r *recorder) close()                        {}
+
+func (r *recorder) open(n needs) (source, error) {
+	r.opened = append(r.opened, n)
+	return syncer{}, nil
+}
+
+type syncer struct{}
+
+func (syncer) Run(ctx context.Context, store *cluster.Store) error {
+	store.Apply(cluster.Update{Synced: true})
+	<-ctx.Done()
+	return nil
+}
+
+// A source is started anew only for what the one that runs does not give.
+func TestNeeds(t *testing.T) {
+	r := new(recorder)
+	f := newFeed(r)
+	defer f.stop()
+	start := func(own *server, n needs) {
+		t.Helper()
+		if f.users[own] == nil {
+			f.users[own] = &use{}
+		}
+		if err := f.need(own, n); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.start(own, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first, second := new(server), new(server)
+	if f.ready(0) {
+		t.Error("ready before it runs")
+	}
+	start(first, needs{})
+	start(first, needs{})
+	start(second, needs{pods: true})
+	start(first, needs{})
+	start(second, needs{node: "a"})
+	start(second, needs{node: "b"})
+	if err := f.followNode(second, "b"); err != nil {
+		t.Fatal(err)
+	}
+	want := []needs{{}, {pods: true}, {pods: true, node: "a"}, {pods: true, node: "b"}}
+	if !reflect.DeepEqual(r.opened, want) {
+		t.Errorf("opened for %+v, want %+v", r.opened, want)
+	}
+	if !f.ready(0) || !f.ready(time.Second) {
+		t.Error("not ready when it runs")
+	}
+}
+
+// Server blocks that read an API server in the same way share its source, whatever
+// they do with it; NAT is refused where Services are left out.
+func TestAPIServerIsShared(t *testing.T) {
+	own := new(server)
+	defer leave(func(s *server) bool { return s == own })
+	serveFrom := func(o Options) (*Handler, *feed) {
+		t.Helper()
+		o.Zones = []string{"cluster.local."}
+		h, f, err := serve(own, o, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return h, f
+	}
+	api := kubernetes.Options{Endpoint: "https://192.0.2.1"}
+	h, first := serveFrom(Options{API: api})
+	if _, again := serveFrom(Options{API: api, TTL: 30, Pods: zone.PodsVerified}); again != first {
+		t.Error("one API server has two sources")
+	}
+	if !first.users[own].needs.pods {
+		t.Error("Pods are needed and not asked for")
+	}
+	if err := h.FollowNode("node-1"); err != nil {
+		t.Error(err)
+	}
+	for name, o := range map[string]kubernetes.Options{
+		"labels":           {Labels: "app=web"},
+		"namespace_labels": {NamespaceLabels: "app=web"},
+		"noendpoints":      {NoEndpoints: true},
+	} {
+		h, f := serveFrom(Options{API: o})
+		if f == first {
+			t.Errorf("%s: shared with one that reads all", name)
+		}
+		if err := h.FollowNode("node-1"); err == nil || !strings.Contains(err.Error(), "kernelnat needs every Service") {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}

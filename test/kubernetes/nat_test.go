@@ -1,0 +1,137 @@
+package kubernetes
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/test/kubetest"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+)
+
+const natCorefile = `cluster.local {
+	bind 127.0.0.1
+	errors
+	clusterip cluster.local {
+		kubeconfig %s
+	}
+	kernelnat {
+		node_name %s
+		cluster_cidr 10.42.0.0/16 fd00:10:42::/64
+		conntrack_max_per_core 0
+	}
+}
+`
+
+// NAT lives from the same watch as the names, with the Node and the ServiceCIDRs
+// that it alone needs.
+func TestNAT(t *testing.T) {
+	nattest.Require(t, "iptables", "ip6tables", "iptables-save")
+	a := startAPIServer(t)
+	n, err := nattest.NewNode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := n.Close(); err != nil {
+			t.Errorf("close node: %v", err)
+		}
+	})
+	client := addPod(t, n, "client", "10.42.0.2")
+	for i, name := range []string{"in-zone-0", "in-zone-1"} {
+		if err := addPod(t, n, name, fmt.Sprintf("10.42.0.1%d", i)).ServeTCP(8080); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.namespace("shop")
+	a.create(service("web", "10.43.0.7"))
+	a.put(hinted(slice("web-1", "web", "10.42.0.10", "10.42.0.11")))
+	a.AddNode(inZone("zone-0"))
+	a.AddNode(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "another"}})
+
+	p := startNAT(t, n, a.KubeconfigOn(n.Host))
+	web := netip.MustParseAddrPort("10.43.0.7:80")
+	asks := func(to netip.AddrPort) (string, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		reply, err := client.Ask(ctx, "tcp", to)
+		return reply.Host, err
+	}
+	answeredBy := func(want string) {
+		t.Helper()
+		p.eventually("a connection to the ClusterIP", func() error {
+			got, err := asks(web)
+			if err == nil && got != want {
+				err = fmt.Errorf("it leads to %s, want %s", got, want)
+			}
+			return err
+		})
+	}
+	answeredBy("in-zone-0")
+
+	t.Log("an address of the ServiceCIDR that nobody has is refused, not routed elsewhere")
+	if _, err := asks(netip.MustParseAddrPort("10.43.99.99:80")); err == nil || !strings.Contains(err.Error(), "refused") {
+		t.Errorf("got %v", err)
+	}
+
+	t.Log("the Node moves to another zone")
+	a.do(func(ctx context.Context, c *kubernetes.Clientset) error {
+		node, err := c.CoreV1().Nodes().Get(ctx, kubetest.NodeName, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		node.Labels = inZone("zone-1").Labels
+		_, err = c.CoreV1().Nodes().Update(ctx, node, metav1.UpdateOptions{})
+		return err
+	})
+	answeredBy("in-zone-1")
+}
+
+func addPod(t *testing.T, n *nattest.Node, name, address string) *nattest.Host {
+	t.Helper()
+	host, err := n.AddPod(name, netip.MustParseAddr(address))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return host
+}
+
+func inZone(zone string) *corev1.Node {
+	node := kubetest.Node()
+	node.Labels = map[string]string{corev1.LabelTopologyZone: zone}
+	return node
+}
+
+// hinted has each endpoint serve a zone of its own: zone-0, zone-1.
+func hinted(s *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
+	for i := range s.Endpoints {
+		s.Endpoints[i].Hints = &discoveryv1.EndpointHints{ForZones: []discoveryv1.ForZone{{Name: fmt.Sprintf("zone-%d", i)}}}
+	}
+	return s
+}
+
+// startNAT runs the program with NAT on a node.
+func startNAT(t *testing.T, n *nattest.Node, kubeconfig string) *program {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &program{t: t, corefile: filepath.Join(t.TempDir(), "Corefile")}
+	text := fmt.Sprintf(natCorefile, kubeconfig, kubetest.NodeName)
+	if err := os.WriteFile(p.corefile, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.Process = kubetest.StartOn(t, n.Host, exec.Command(path, "-conf", p.corefile))
+	return p
+}

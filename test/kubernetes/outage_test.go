@@ -1,0 +1,135 @@
+package kubernetes
+
+import (
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/clusterip/clusterip/test/kubetest"
+	corev1 "k8s.io/api/core/v1"
+)
+
+// While the API server is away, answers go on; what changes meanwhile shows when it
+// is back.
+func TestOutage(t *testing.T) {
+	a := startAPIServer(t)
+	a.namespace("shop")
+	a.create(service("stays", "10.43.0.5"))
+	a.create(service("goes", "10.43.0.6"))
+	line := a.NewLine()
+	p := start(t, "kubeconfig "+a.KubeconfigThrough(line), "stale_after 1s")
+	p.answers("goes.shop.svc.cluster.local", "A", "NOERROR 10.43.0.6")
+	asking := p.keepAsking("stays.shop.svc.cluster.local", "10.43.0.5")
+
+	t.Log("cut off")
+	line.Cut()
+	p.logs("connect: connection refused")
+	p.readiness("503")
+	a.delete("goes")
+	a.create(service("comes", "10.43.0.7"))
+	if got := p.dig("goes.shop.svc.cluster.local", "A"); got != "NOERROR 10.43.0.6" {
+		t.Errorf("got %q while nothing can be known", got)
+	}
+	line.Mend()
+	p.answers("goes.shop.svc.cluster.local", "A", "NXDOMAIN")
+	p.answers("comes.shop.svc.cluster.local", "A", "NOERROR 10.43.0.7")
+	p.readiness("200")
+
+	t.Log("crashed, and back without the history that a watch could go on from")
+	a.KillAPIServer()
+	a.StartServers()
+	a.delete("comes")
+	p.answers("comes.shop.svc.cluster.local", "A", "NXDOMAIN")
+	p.stop(asking)
+}
+
+// A cluster that was made anew at the same address, or restored from a backup, has
+// another history with smaller versions.
+func TestNewHistory(t *testing.T) {
+	a := startAPIServer(t)
+	a.namespace("shop")
+	a.create(service("old", "10.43.0.5"))
+	for i := range 50 {
+		a.change("old", func(s *corev1.Service) { s.Annotations = map[string]string{"n": fmt.Sprint(i)} })
+	}
+	p := start(t, "kubeconfig "+a.Kubeconfig())
+	p.answers("old.shop.svc.cluster.local", "A", "NOERROR 10.43.0.5")
+	a.Wipe()
+	a.StartServers()
+	a.namespace("shop")
+	a.create(service("new", "10.43.0.6"))
+	began := time.Now()
+	p.answers("new.shop.svc.cluster.local", "A", "NOERROR 10.43.0.6")
+	t.Logf("%v after the new history began", time.Since(began))
+	p.answers("old.shop.svc.cluster.local", "A", "NXDOMAIN")
+}
+
+func TestAbsentAtStart(t *testing.T) {
+	a := &apiServer{kubetest.Prepare(t), t}
+	p := start(t, "kubeconfig "+a.Kubeconfig(), "startup_timeout 100ms", "fallthrough")
+	p.answers("web.shop.svc.cluster.local", "A", "SERVFAIL")
+	p.readiness("503")
+	a.StartServers()
+	a.namespace("shop")
+	a.create(service("web", "10.43.0.5"))
+	p.answers("web.shop.svc.cluster.local", "A", "NOERROR 10.43.0.5")
+	p.readiness("200")
+}
+
+// What is missing of RBAC is said once, and mends itself.
+func TestRefused(t *testing.T) {
+	a := startAPIServer(t)
+	a.namespace("shop")
+	a.create(service("web", "10.43.0.5"))
+	a.grant("", "namespaces", "services")
+	p := start(t, "kubeconfig "+a.AccountKubeconfig(), "startup_timeout 100ms")
+	const complaint = "endpointslices.discovery.k8s.io: list forbidden: give the ServiceAccount the verbs list and watch"
+	p.logs(complaint)
+	p.answers("web.shop.svc.cluster.local", "A", "SERVFAIL")
+	p.readiness("503")
+	a.grant("discovery.k8s.io", "endpointslices")
+	p.answers("web.shop.svc.cluster.local", "A", "NOERROR 10.43.0.5")
+	p.readiness("200")
+	p.logs("endpointslices.discovery.k8s.io: well again")
+	if n := strings.Count(p.Log(), complaint); n != 1 {
+		t.Errorf("it was complained %d times", n)
+	}
+}
+
+// Over reloads no question is lost, and nothing is listed anew.
+func TestReloads(t *testing.T) {
+	a := startAPIServer(t)
+	a.namespace("shop")
+	a.create(service("web", "10.43.0.5"))
+	kubeconfig := "kubeconfig " + a.Kubeconfig()
+	p := start(t, kubeconfig)
+	p.answers("web.shop.svc.cluster.local", "A", "NOERROR 10.43.0.5")
+	before := a.requests("endpointslices")
+	asking := p.keepAsking("web.shop.svc.cluster.local", "10.43.0.5")
+	for i := range 100 {
+		p.configure(kubeconfig, fmt.Sprintf("ttl %d", i))
+		p.Signal(syscall.SIGUSR1)
+		p.eventually("the reload", func() error {
+			if n := strings.Count(p.Log(), "Reloading complete"); n <= i {
+				return fmt.Errorf("%d of %d are complete", n, i+1)
+			}
+			return nil
+		})
+	}
+	p.stop(asking)
+	if after := a.requests("endpointslices"); after != before {
+		t.Errorf("requests were\n%s\nand are\n%s", before, after)
+	}
+	a.create(service("late", "10.43.0.6"))
+	p.answers("late.shop.svc.cluster.local", "A", "NOERROR 10.43.0.6")
+
+	t.Log("a reload that needs more lists once, and keeps what is known")
+	asking = p.keepAsking("web.shop.svc.cluster.local", "10.43.0.5")
+	a.pod("client", "10.42.0.9")
+	p.configure(kubeconfig, "pods verified")
+	p.Signal(syscall.SIGUSR1)
+	p.answers("10-42-0-9.shop.pod.cluster.local", "A", "NOERROR 10.42.0.9")
+	p.stop(asking)
+}
