@@ -22,6 +22,8 @@ type Handler struct {
 	store    *cluster.Store
 	index    *zone.Index
 	fall     fall.F
+	zonal    bool
+	search   []string // of this machine, for AutoPath
 	upstream upstreamer
 	versions versions
 
@@ -48,6 +50,8 @@ func New(o Options, store *cluster.Store, own []netip.Addr) *Handler {
 			Nameservers:      own,
 		}),
 		fall:     o.Fall,
+		zonal:    o.Zonal,
+		search:   hostSearchPath("/etc/resolv.conf"),
 		upstream: upstream.New(),
 	}
 	h.unsubscribe = store.Subscribe(h.apply)

@@ -40,7 +40,7 @@ func example() cluster.Update {
 		Namespaces: []cluster.NamespaceUpdate{{Name: "default", Exists: true}, {Name: "other", Exists: true}},
 		Pods: []cluster.PodUpdate{{
 			Name: cluster.PodName{Namespace: "default", Name: "p"},
-			Pod:  &cluster.Pod{IPs: []netip.Addr{netip.MustParseAddr("10.42.0.7"), netip.MustParseAddr("fd00::7")}},
+			Pod:  &cluster.Pod{Name: cluster.PodName{Namespace: "default", Name: "p"}, Labels: map[string]string{"app": "web", "example.com/tier": "front"}, IPs: []netip.Addr{netip.MustParseAddr("10.42.0.7"), netip.MustParseAddr("fd00::7")}},
 		}},
 	}
 	for _, s := range []*cluster.Service{

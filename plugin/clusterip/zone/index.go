@@ -110,9 +110,8 @@ func (x *Index) Apply(u cluster.Update) []Change {
 func (x *Index) setPods(updates []cluster.PodUpdate) {
 	addresses := x.pods.edit()
 	for _, c := range updates {
-		if x.exposed(c.Name.Namespace) {
-			x.pods.set(c.Name, c.Pod, addresses)
-		}
+		// Also in namespaces that are not served: clients come from there.
+		x.pods.set(c.Name, c.Pod, addresses)
 	}
 	x.pods.publish(addresses)
 }
