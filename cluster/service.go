@@ -84,6 +84,9 @@ type External struct {
 	// LoadBalancerIPs are those of status.loadBalancer.ingress with ipMode VIP,
 	// the default: packets arrive with the address of the load balancer.
 	LoadBalancerIPs []netip.Addr
+	// Published is what DNS tells clients outside: IPs, then each ingress of
+	// status.loadBalancer by its address or host name, whatever its ipMode.
+	Published []string
 	// SourceRanges are the clients that LoadBalancerIPs are for; none means
 	// everybody.
 	SourceRanges []netip.Prefix

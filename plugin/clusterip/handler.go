@@ -21,6 +21,7 @@ type Handler struct {
 
 	store    *cluster.Store
 	index    *zone.Index
+	ttl      uint32
 	fall     fall.F
 	zonal    bool
 	search   []string // of this machine, for AutoPath
@@ -49,6 +50,7 @@ func New(o Options, store *cluster.Store, own []netip.Addr) *Handler {
 			Namespaces:       o.Namespaces,
 			Nameservers:      own,
 		}),
+		ttl:      o.TTL,
 		fall:     o.Fall,
 		zonal:    o.Zonal,
 		search:   hostSearchPath("/etc/resolv.conf"),

@@ -45,6 +45,7 @@ func setup(c *caddy.Controller) error {
 		h.Next = next
 		return h
 	})
+	config.AddPlugin(accompany(h))
 	c.OnStartup(f.start)
 	c.OnStartup(func() error {
 		if t, ok := config.Handler("transfer").(*transfer.Transfer); ok {

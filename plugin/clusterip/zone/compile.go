@@ -181,7 +181,7 @@ func (b *builder) finish() *Records {
 			}
 		}
 	}
-	r := &Records{names: make([]node, 0, len(nodes)), pointers: slices.Clip(b.pointers)}
+	r := &Records{service: b.service, names: make([]node, 0, len(nodes)), pointers: slices.Clip(b.pointers)}
 	for name, sets := range nodes {
 		slices.SortFunc(sets, func(a, b rrset) int { return int(a.qtype) - int(b.qtype) })
 		if full := b.full[name]; full != "" {

@@ -48,6 +48,7 @@ type Index struct {
 	namespaces namespaces
 	pointers   pointers
 	pods       pods
+	published  holders[cluster.Service]
 	tracked    bool
 }
 
@@ -93,14 +94,16 @@ func (x *Index) Apply(u cluster.Update) []Change {
 			x.namespaces.declare(c.Name, c.Exists)
 		}
 	}
-	reverse := x.pointers.edit()
+	reverse, published := x.pointers.edit(), x.published.edit()
 	for _, c := range u.Services {
 		if x.exposed(c.Name.Namespace) {
+			publish(published, x.Service(c.Name), c.Service)
 			x.setService(c.Name, c.Service, reverse, changes)
 		}
 	}
 	x.namespaces.publish()
 	x.pointers.publish(reverse)
+	x.published.publish(published)
 	if x.options.Pods == PodsVerified {
 		x.setPods(u.Pods)
 	}
