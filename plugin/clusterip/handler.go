@@ -87,7 +87,7 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	// fallthrough that would ask strangers for names of the cluster.
 	if !h.store.HasSynced() {
 		answersBy[zone.NotReady].Inc()
-		return dns.RcodeServerFailure, nil
+		return notReady(w, r), nil
 	}
 
 	answer := z.Lookup(name, question.Qtype, h.serial())
@@ -104,6 +104,20 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	}
 	w.WriteMsg(m)
 	return dns.RcodeSuccess, nil
+}
+
+// notReady makes the reply SERVFAIL and tells a client that speaks EDNS why
+// (RFC 8914). Without EDNS the server writes it.
+func notReady(w dns.ResponseWriter, r *dns.Msg) (code int) {
+	if r.IsEdns0() == nil {
+		return dns.RcodeServerFailure
+	}
+	m := new(dns.Msg).SetRcode(r, dns.RcodeServerFailure)
+	opt := &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT}}
+	opt.Option = []dns.EDNS0{&dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeNotReady}}
+	m.Extra = []dns.RR{opt}
+	w.WriteMsg(m)
+	return dns.RcodeSuccess // it is written
 }
 
 // through does what fall.F.Through does, without allocating: most queries that a

@@ -282,6 +282,25 @@ func TestNotSynced(t *testing.T) {
 	}
 }
 
+// RFC 8914: who speaks EDNS hears why there is no answer, in an OPT record that is
+// otherwise as the server makes it.
+func TestNotSyncedEDE(t *testing.T) {
+	h := New(Options{Zones: []string{"cluster.local."}}, cluster.NewStore(), nil)
+	r := new(dns.Msg).SetQuestion("web.default.svc.cluster.local.", dns.TypeA).SetEdns0(1400, true)
+	w := dnstest.NewRecorder(&test.ResponseWriter{})
+	code, err := h.ServeDNS(t.Context(), request.NewScrubWriter(r, w), r)
+	if err != nil || code != dns.RcodeSuccess || w.Msg == nil || w.Msg.Rcode != dns.RcodeServerFailure {
+		t.Fatalf("code %d, error %v, reply %v: want a reply with SERVFAIL", code, err, w.Msg)
+	}
+	opt := w.Msg.IsEdns0()
+	if opt == nil || len(opt.Option) != 1 || len(w.Msg.Extra) != 1 || opt.UDPSize() != 1400 || !opt.Do() {
+		t.Fatalf("EDNS is %v", w.Msg.Extra)
+	}
+	if ede, ok := opt.Option[0].(*dns.EDNS0_EDE); !ok || ede.InfoCode != dns.ExtendedErrorCodeNotReady {
+		t.Errorf("option %v, want EDE 14", opt.Option[0])
+	}
+}
+
 // The SOA serial rises with every change (RFC 1982).
 func TestSerial(t *testing.T) {
 	h := testHandler()
