@@ -7,7 +7,7 @@ import (
 
 // New merges a Service with the endpoints of its slices. It takes ownership of
 // service and never keeps the slices. Endpoints come out sorted by address;
-// where slices repeat an endpoint (same address, same ports: it is moving from
+// where slices repeat an endpoint (same address and ports, in one cluster: it is moving from
 // one slice to another) the one in the better condition counts.
 func New(service Service, endpointSlices ...[]Endpoint) *Service {
 	all := slices.Concat(endpointSlices...)
@@ -17,7 +17,7 @@ func New(service Service, endpointSlices ...[]Endpoint) *Service {
 }
 
 func sameEndpoint(a, b Endpoint) bool {
-	return a.Addr == b.Addr && slices.Equal(a.Ports, b.Ports)
+	return a.Addr == b.Addr && a.Cluster == b.Cluster && slices.Equal(a.Ports, b.Ports)
 }
 
 // compareEndpoints sorts by address and ports, and for one endpoint puts the
@@ -26,6 +26,7 @@ func sameEndpoint(a, b Endpoint) bool {
 func compareEndpoints(a, b Endpoint) int {
 	return cmp.Or(
 		a.Addr.Compare(b.Addr),
+		cmp.Compare(a.Cluster, b.Cluster),
 		slices.CompareFunc(a.Ports, b.Ports, EndpointPort.Compare),
 		compareBool(b.Ready, a.Ready),
 		compareBool(b.Serving, a.Serving),

@@ -119,6 +119,7 @@ type Endpoint struct {
 	Hostname string // the DNS label set by the pod (StatefulSets), or ""
 	PodName  string // the pod behind the address, or ""
 	NodeName string // the node the pod runs on, or ""
+	Cluster  string // which one the endpoint is in, if its Service is imported, or ""
 	Zone     string // topology.kubernetes.io/zone of that node, or ""
 	// Ports is shared by all endpoints of one EndpointSlice. Sorted.
 	Ports []EndpointPort

@@ -89,6 +89,7 @@ func TestHostSearchPath(t *testing.T) {
 // The values are those of CoreDNS's kubernetes plugin; empty ones are labels too.
 func TestMetadata(t *testing.T) {
 	zonal := func(o *Options) { o.Zonal = true }
+	set := func(o *Options) { o.Zones, o.Multicluster, o.Zonal = []string{"set."}, []string{"set."}, true }
 	none := func(*Options) {}
 	for _, c := range []struct {
 		name   string
@@ -109,6 +110,9 @@ func TestMetadata(t *testing.T) {
 		{"corp.a.pin._zone.web.default.svc.cluster.local.", zonal, "- - - web default svc zone=corp.a"},
 		{"a.near._zone.web.default.svc.cluster.local.", zonal, "parse-error=invalid query name"},
 		{"a.pin._zone.web.default.pod.cluster.local.", zonal, "parse-error=invalid query name"},
+		{"web-0.east.web.default.svc.set.", set, "- - web-0 web default svc cluster=east zone="},
+		{"_http._tcp.web.default.svc.set.", set, "http tcp - web default svc cluster= zone="},
+		{"a.pin._zone.web.default.svc.set.", set, "parse-error=invalid query name"},
 		{"www.example.com.", none, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -19,14 +19,15 @@ type Handler struct {
 	// Next is called for names in other zones, and on fallthrough.
 	Next plugin.Handler
 
-	store    *cluster.Store
-	index    *zone.Index
-	ttl      uint32
-	fall     fall.F
-	zonal    bool
-	search   []string // of this machine, for AutoPath
-	upstream upstreamer
-	versions versions
+	store        *cluster.Store
+	index        *zone.Index
+	ttl          uint32
+	fall         fall.F
+	zonal        bool
+	multicluster []string
+	search       []string // of this machine, for AutoPath
+	upstream     upstreamer
+	versions     versions
 
 	unsubscribe func() // stops following the Store
 }
@@ -47,14 +48,16 @@ func New(o Options, store *cluster.Store, own []netip.Addr) *Handler {
 			IgnoreEmpty:      o.IgnoreEmpty,
 			Zonal:            o.Zonal,
 			Pods:             o.Pods,
+			Multicluster:     o.Multicluster,
 			Namespaces:       o.Namespaces,
 			Nameservers:      own,
 		}),
-		ttl:      o.TTL,
-		fall:     o.Fall,
-		zonal:    o.Zonal,
-		search:   hostSearchPath("/etc/resolv.conf"),
-		upstream: upstream.New(),
+		ttl:          o.TTL,
+		fall:         o.Fall,
+		zonal:        o.Zonal,
+		multicluster: o.Multicluster,
+		search:       hostSearchPath("/etc/resolv.conf"),
+		upstream:     upstream.New(),
 	}
 	h.unsubscribe = store.Subscribe(h.apply)
 	return h

@@ -2,6 +2,7 @@ package clusterip
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/coredns/coredns/plugin/metadata"
@@ -22,7 +23,8 @@ func (h *Handler) Metadata(ctx context.Context, state request.Request) context.C
 	if z == nil {
 		return ctx
 	}
-	q, ok := parseQuestion(z.Relative(name), h.zonal)
+	multicluster := slices.Contains(h.multicluster, z.Origin())
+	q, ok := parseQuestion(z.Relative(name), h.zonal && !multicluster, multicluster)
 	if !ok {
 		set("parse-error", "invalid query name")
 		return ctx
@@ -33,6 +35,9 @@ func (h *Handler) Metadata(ctx context.Context, state request.Request) context.C
 	set("service", q.service)
 	set("namespace", q.namespace)
 	set("kind", q.kind)
+	if multicluster {
+		set("cluster", q.cluster)
+	}
 	if h.zonal {
 		set("zone", q.topology)
 	}
@@ -62,12 +67,13 @@ func (h *Handler) describeClient(state request.Request, set func(label, value st
 
 // question is what a name asks for, by its form alone.
 type question struct {
-	port, protocol, endpoint, topology, service, namespace, kind string
+	port, protocol, endpoint, cluster, topology, service, namespace, kind string
 }
 
 // parseQuestion takes a name relative to its zone apart. It is not ok for a name
-// that no Service or pod can have. The zone, "svc" and "pod" ask for nothing.
-func parseQuestion(relative string, zonal bool) (q question, ok bool) {
+// that no Service or pod can have; in a multicluster zone endpoints have the name of
+// their cluster behind theirs. The zone, "svc" and "pod" ask for nothing.
+func parseQuestion(relative string, zonal, multicluster bool) (q question, ok bool) {
 	labels := dns.SplitDomainName(relative)
 	n := len(labels)
 	if n == 0 || n == 1 && (relative == "svc" || relative == "pod") {
@@ -85,6 +91,8 @@ func parseQuestion(relative string, zonal bool) (q question, ok bool) {
 	case len(sub) == 0:
 	case len(sub) == 1:
 		q.endpoint = sub[0]
+	case len(sub) == 2 && multicluster && sub[0][0] != '_' && sub[1][0] != '_':
+		q.endpoint, q.cluster = sub[0], sub[1]
 	case len(sub) == 2:
 		q.port, q.protocol = strings.TrimPrefix(sub[0], "_"), strings.TrimPrefix(sub[1], "_")
 	default:

@@ -36,6 +36,7 @@ type Options struct {
 	EndpointPodNames bool
 	IgnoreEmpty      bool // no names for a ClusterIP without usable endpoints
 	Zonal            bool
+	Multicluster     []string // those of Zones that have imported Services
 	Fall             fall.F
 }
 
@@ -50,13 +51,14 @@ var parsers = map[string]func(o *Options, args []string) error{
 	"endpoint_pod_names": parseEndpointPodNames,
 	"ignore":             parseIgnore,
 	"zonal":              parseZonal,
+	"multicluster":       parseMulticluster,
 	"fallthrough":        parseFallthrough,
 }
 
 // apiServerOptions are those of CoreDNS's kubernetes directive that make sense
 // only with an API server.
 var apiServerOptions = []string{
-	"endpoint", "tls", "kubeconfig", "labels", "namespace_labels", "noendpoints", "multicluster",
+	"endpoint", "tls", "kubeconfig", "labels", "namespace_labels", "noendpoints",
 	"startup_timeout", "apiserver_qps", "apiserver_burst", "apiserver_max_inflight",
 }
 
@@ -74,6 +76,7 @@ var apiServerOptions = []string{
 //	    endpoint_pod_names
 //	    ignore empty_service
 //	    zonal
+//	    multicluster [ZONES...]
 //	    fallthrough [ZONES...]
 //	}
 func ParseOptions(c *caddy.Controller, root string) (Options, error) {
@@ -144,6 +147,11 @@ func parseBlock(c *caddy.Controller, o *Options) error {
 
 // complete checks the options together and fills in defaults.
 func (o *Options) complete(root string) error {
+	for _, z := range o.Multicluster {
+		if !slices.Contains(o.Zones, z) {
+			return fmt.Errorf("multicluster zone %s is none of the zones of clusterip, %q: add it to them", z, o.Zones)
+		}
+	}
 	if o.Manifest.Dir == "" {
 		return fmt.Errorf("option manifests is missing: name the folder of YAML to serve with manifests DIR (reading from an API server is not in this version)")
 	}
@@ -263,6 +271,11 @@ func parseZonal(o *Options, args []string) error {
 	}
 	o.Zonal = true
 	return nil
+}
+
+func parseMulticluster(o *Options, args []string) error {
+	o.Multicluster = plugin.OriginsFromArgsOrServerBlock(args, nil)
+	return checkZones(args)
 }
 
 func parseFallthrough(o *Options, args []string) error {

@@ -28,7 +28,7 @@ func TestParseOptions(t *testing.T) {
 		},
 		{
 			"everything",
-			`clusterip Cluster.Local 10.43.0.0/16 {
+			`clusterip Cluster.Local 10.43.0.0/16 clusterset.local {
 				manifests /srv/m
 				service_cidr 10.96.0.0/12 fd00:43::/112
 				state /var/lib/clusterip/state.json
@@ -38,17 +38,19 @@ func TestParseOptions(t *testing.T) {
 				endpoint_pod_names
 				ignore empty_service
 				zonal
+				multicluster ClusterSet.local
 				fallthrough in-addr.arpa
 			}`,
 			Options{
-				Zones: []string{"cluster.local.", "43.10.in-addr.arpa."},
+				Zones: []string{"cluster.local.", "43.10.in-addr.arpa.", "clusterset.local."},
 				Manifest: manifest.Options{
 					Dir:          "/srv/m",
 					ServiceCIDRs: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/12"), netip.MustParsePrefix("fd00:43::/112")},
 					State:        "/var/lib/clusterip/state.json",
 				},
 				Pods: zone.PodsVerified, Namespaces: []string{"a", "b"}, EndpointPodNames: true, IgnoreEmpty: true, Zonal: true,
-				Fall: fall.F{Zones: []string{"in-addr.arpa."}},
+				Multicluster: []string{"clusterset.local."},
+				Fall:         fall.F{Zones: []string{"in-addr.arpa."}},
 			},
 		},
 	} {
@@ -84,7 +86,7 @@ func TestParseErrors(t *testing.T) {
 		{"manifests", "manifests takes one folder"},
 		{"manifests a b", "manifests takes one folder"},
 		{"manifests m\n manifests m", "Testfile:3 - Error during parsing: option manifests is given twice"},
-		{"nonsense", "the options are endpoint_pod_names, fallthrough, ignore, manifests, namespaces, pods, service_cidr, state, ttl, zonal"},
+		{"nonsense", "the options are endpoint_pod_names, fallthrough, ignore, manifests, multicluster, namespaces, pods, service_cidr, state, ttl, zonal"},
 		{"endpoint https://10.0.0.1", "endpoint needs the API server source"},
 		{"apiserver_qps 5", "apiserver_qps needs the API server source"},
 		{"service_cidr", "service_cidr takes one CIDR"},
@@ -104,6 +106,8 @@ func TestParseErrors(t *testing.T) {
 		{"endpoint_pod_names yes", "takes no arguments"},
 		{"ignore", "only empty_service can be ignored"},
 		{"ignore everything", "only empty_service can be ignored"},
+		{"multicluster clusterset.local", "multicluster zone clusterset.local. is none of the zones of clusterip"},
+		{"multicluster b..d", `zone "b..d" is neither`},
 		{"zonal yes", "zonal takes no arguments"},
 		{"fallthrough in-addr..arpa", `zone "in-addr..arpa" is neither`},
 		{"manifests m {\n }", "option manifests takes no block: remove the {"},

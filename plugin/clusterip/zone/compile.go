@@ -31,7 +31,7 @@ func Compile(service *cluster.Service, origin string, o Options) *Records {
 		b.endpoints(cluster.Usable(service.Endpoints))
 	}
 	r := b.finish()
-	if o.Zonal && service.Kind == cluster.KindHeadless {
+	if o.Zonal && !slices.Contains(o.Multicluster, origin) && service.Kind == cluster.KindHeadless {
 		r.zonal = compileZonal(service, origin, o)
 	}
 	return r

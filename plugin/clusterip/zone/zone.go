@@ -103,6 +103,7 @@ type Zone struct {
 	origin   string
 	reverse  bool
 	above    bool // reverse names are in this forward zone too: it is "." or "arpa."
+	hidden   bool // nobody asks for it: see New
 	index    *Index
 	version  rrset // dns-version.<zone>
 	services shards
