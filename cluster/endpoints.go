@@ -7,9 +7,9 @@ import (
 
 // New merges a Service with the endpoints of its slices. It takes ownership of
 // service and never keeps the slices. Endpoints come out sorted by address; where
-// slices repeat an endpoint (same address, ports and names: it is moving from one
-// slice to another) the one in the better condition counts. One address can be
-// there with several names, which are several endpoints.
+// slices repeat an endpoint (same address, ports and names, in one cluster: it is
+// moving from one slice to another) the one in the better condition counts. One
+// address can be there with several names, which are several endpoints.
 func New(service Service, endpointSlices ...[]Endpoint) *Service {
 	all := slices.Concat(endpointSlices...)
 	slices.SortFunc(all, compareEndpoints)
@@ -18,7 +18,7 @@ func New(service Service, endpointSlices ...[]Endpoint) *Service {
 }
 
 func sameEndpoint(a, b Endpoint) bool {
-	return a.Addr == b.Addr && a.Hostname == b.Hostname && a.PodName == b.PodName && slices.Equal(a.Ports, b.Ports)
+	return a.Addr == b.Addr && a.Cluster == b.Cluster && a.Hostname == b.Hostname && a.PodName == b.PodName && slices.Equal(a.Ports, b.Ports)
 }
 
 // compareEndpoints sorts by address, ports and names, and for one endpoint puts the
@@ -27,6 +27,7 @@ func sameEndpoint(a, b Endpoint) bool {
 func compareEndpoints(a, b Endpoint) int {
 	return cmp.Or(
 		a.Addr.Compare(b.Addr),
+		cmp.Compare(a.Cluster, b.Cluster),
 		slices.CompareFunc(a.Ports, b.Ports, EndpointPort.Compare),
 		cmp.Compare(b.Hostname, a.Hostname),
 		cmp.Compare(b.PodName, a.PodName),

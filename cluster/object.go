@@ -11,10 +11,13 @@ type PodName struct {
 func (n PodName) String() string { return n.Namespace + "/" + n.Name }
 
 // Pod is what DNS needs of a Pod: its addresses, of both families
-// (status.podIPs). Immutable.
+// (status.podIPs), and its labels. Immutable.
 type Pod struct {
 	Name PodName
 	IPs  []netip.Addr
+	// Labels are for the metadata of queries; a source that nobody asks for them
+	// may leave them out.
+	Labels map[string]string
 }
 
 // Node is what NAT needs of a Node. Immutable.

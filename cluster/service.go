@@ -84,6 +84,9 @@ type External struct {
 	// LoadBalancerIPs are those of status.loadBalancer.ingress with ipMode VIP,
 	// the default: packets arrive with the address of the load balancer.
 	LoadBalancerIPs []netip.Addr
+	// Published is what DNS tells clients outside: IPs, then each ingress of
+	// status.loadBalancer by its address or host name, whatever its ipMode.
+	Published []string
 	// SourceRanges are the clients that LoadBalancerIPs are for; none means
 	// everybody.
 	SourceRanges []netip.Prefix
@@ -116,6 +119,7 @@ type Endpoint struct {
 	Hostname string // the DNS label set by the pod (StatefulSets), or ""
 	PodName  string // the pod behind the address, or ""
 	NodeName string // the node the pod runs on, or ""
+	Cluster  string // which one the endpoint is in, if its Service is imported, or ""
 	Zone     string // topology.kubernetes.io/zone of that node, or ""
 	// Ports is shared by all endpoints of one EndpointSlice. Sorted.
 	Ports []EndpointPort

@@ -12,7 +12,11 @@ import (
 // Update says what changed in a source. An Update is applied whole; the objects
 // in it are immutable from then on.
 type Update struct {
-	Services   []ServiceUpdate
+	Services []ServiceUpdate
+	// Imports are Services of the cluster set (ServiceImports of the Multi-Cluster
+	// Services API), with names of their own beside those of Services. They are
+	// KindClusterIP or KindHeadless, and their endpoints say which Cluster has them.
+	Imports    []ServiceUpdate
 	Namespaces []NamespaceUpdate
 	Pods       []PodUpdate
 	Nodes      []NodeUpdate
@@ -60,6 +64,7 @@ type Subscriber func(Update)
 type Store struct {
 	mu          sync.Mutex
 	services    map[ServiceName]*Service
+	imports     map[ServiceName]*Service
 	namespaces  map[string]struct{}
 	pods        map[PodName]*Pod
 	nodes       map[string]*Node
@@ -76,6 +81,7 @@ type Store struct {
 func NewStore() *Store {
 	s := &Store{
 		services:   make(map[ServiceName]*Service),
+		imports:    make(map[ServiceName]*Service),
 		namespaces: make(map[string]struct{}),
 		pods:       make(map[PodName]*Pod),
 		nodes:      make(map[string]*Node),
@@ -106,6 +112,9 @@ func (s *Store) Renew() {
 func (s *Store) apply(u Update) {
 	for _, c := range u.Services {
 		set(s.services, c.Name, c.Service)
+	}
+	for _, c := range u.Imports {
+		set(s.imports, c.Name, c.Service)
 	}
 	for _, c := range u.Namespaces {
 		if c.Exists {
@@ -167,6 +176,9 @@ func (s *Store) snapshot() Update {
 	u := Update{ServiceCIDRs: s.cidrs, Synced: s.HasSynced(), Incomplete: s.incomplete}
 	for _, name := range slices.SortedFunc(maps.Keys(s.services), ServiceName.Compare) {
 		u.Services = append(u.Services, ServiceUpdate{name, s.services[name]})
+	}
+	for _, name := range slices.SortedFunc(maps.Keys(s.imports), ServiceName.Compare) {
+		u.Imports = append(u.Imports, ServiceUpdate{name, s.imports[name]})
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.namespaces)) {
 		u.Namespaces = append(u.Namespaces, NamespaceUpdate{name, true})

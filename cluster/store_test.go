@@ -176,3 +176,18 @@ func TestRenew(t *testing.T) {
 		t.Errorf("generation %d after %d, updates %+v: want one more, that changes nothing", s.Generation(), before, got)
 	}
 }
+
+// Imports are kept apart from Services of the same name.
+func TestImports(t *testing.T) {
+	s := NewStore()
+	name := ServiceName{Namespace: "default", Name: "web"}
+	imported := New(Service{Name: name, Kind: KindHeadless}, []Endpoint{{Cluster: "east"}, {Cluster: "west"}})
+	s.Apply(Update{Imports: []ServiceUpdate{{name, imported}}})
+	if u := s.Snapshot(); len(u.Services) != 0 || len(u.Imports) != 1 || len(u.Imports[0].Service.Endpoints) != 2 {
+		t.Errorf("the Store holds %+v, want one import with an endpoint in each cluster", u)
+	}
+	s.Apply(Update{Imports: []ServiceUpdate{{Name: name}}})
+	if u := s.Snapshot(); len(u.Imports) != 0 {
+		t.Errorf("the Store holds %+v after the import is gone", u)
+	}
+}

@@ -263,6 +263,37 @@ func TestPod(t *testing.T) {
 	}
 }
 
+func TestPodLabels(t *testing.T) {
+	in := &corev1.Pod{ObjectMeta: meta("pod")}
+	in.Labels = map[string]string{"app": "web"}
+	got, err := Pod(in)
+	checkError(t, err)
+	if got.Labels["app"] != "web" {
+		t.Errorf("labels %v", got.Labels)
+	}
+}
+
+// DNS tells clients outside of every ingress, also of those that packets do not
+// come from.
+func TestPublished(t *testing.T) {
+	proxy := corev1.LoadBalancerIPModeProxy
+	in := &corev1.Service{ObjectMeta: meta("web")}
+	in.Spec.Type = corev1.ServiceTypeLoadBalancer
+	in.Spec.Ports = []corev1.ServicePort{{Port: 80}}
+	in.Spec.ExternalIPs = []string{"192.0.2.1"}
+	in.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{
+		{IP: "192.0.2.2"}, {IP: "2001:DB8::3", IPMode: &proxy}, {Hostname: "lb.example.net."},
+	}
+	got, err := Service(in)
+	checkError(t, err)
+	if d := diff([]string{"192.0.2.1", "192.0.2.2", "2001:db8::3", "lb.example.net"}, got.External.Published); d != "" {
+		t.Error(d)
+	}
+	in.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{Hostname: "lb_example"}}
+	_, err = Service(in)
+	checkError(t, err, `status.loadBalancer.ingress[0].hostname "lb_example"`)
+}
+
 func TestNode(t *testing.T) {
 	in := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node", Labels: map[string]string{corev1.LabelTopologyZone: "zone"}}}
 	in.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeHostName, Address: "node"}, {Type: corev1.NodeInternalIP, Address: "192.0.2.1"}, {Type: corev1.NodeExternalIP, Address: "2001:db8::1"}}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 // The bounds and the default of sessionAffinityConfig.clientIP.timeoutSeconds in
@@ -50,6 +51,7 @@ func external(s *corev1.Service) (cluster.External, error) {
 			continue
 		}
 		out.IPs = append(out.IPs, ip)
+		out.Published = append(out.Published, ip.String())
 	}
 	var err error
 	if out.Local, err = isLocal("spec.externalTrafficPolicy", string(s.Spec.ExternalTrafficPolicy)); err != nil {
@@ -59,6 +61,11 @@ func external(s *corev1.Service) (cluster.External, error) {
 		return out, errors.Join(errs...)
 	}
 	for i, ingress := range s.Status.LoadBalancer.Ingress {
+		if host, err := published(i, &ingress); err != nil {
+			errs = append(errs, err)
+		} else if host != "" {
+			out.Published = append(out.Published, host)
+		}
 		if ingress.IP == "" || ingress.IPMode != nil && *ingress.IPMode != corev1.LoadBalancerIPModeVIP {
 			continue
 		}
@@ -77,6 +84,23 @@ func external(s *corev1.Service) (cluster.External, error) {
 	ranges, err := sourceRanges(s.Spec.LoadBalancerSourceRanges)
 	out.SourceRanges = ranges
 	return out, errors.Join(append(errs, err)...)
+}
+
+// published returns how DNS speaks of an ingress: by its address, else by its host
+// name, "" for neither.
+func published(i int, ingress *corev1.LoadBalancerIngress) (string, error) {
+	if ingress.IP == "" {
+		host := strings.TrimSuffix(ingress.Hostname, ".")
+		if msgs := validation.IsDNS1123Subdomain(strings.ToLower(host)); host != "" && len(msgs) > 0 {
+			return "", fmt.Errorf("status.loadBalancer.ingress[%d].hostname %q: %s", i, ingress.Hostname, msgs[0])
+		}
+		return host, nil
+	}
+	ip, err := netip.ParseAddr(ingress.IP)
+	if err != nil {
+		return "", nil // reported as a VIP
+	}
+	return ip.String(), nil
 }
 
 // vip reads an address that packets are translated from. One that every machine

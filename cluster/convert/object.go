@@ -9,9 +9,11 @@ import (
 )
 
 // Pod converts a Pod. A Pod without an address yet comes out with no IPs, which
-// is no error; so does one that has ended, since its addresses may be reused.
+// is no error; so does one that has ended, since its addresses may be reused. The
+// labels are shared with the object: a source that has no use for them removes
+// them from it first.
 func Pod(p *corev1.Pod) (*cluster.Pod, error) {
-	out := &cluster.Pod{Name: cluster.PodName{Namespace: p.Namespace, Name: p.Name}}
+	out := &cluster.Pod{Name: cluster.PodName{Namespace: p.Namespace, Name: p.Name}, Labels: p.Labels}
 	if p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
 		return out, nil
 	}

@@ -1,12 +1,16 @@
 package clusterip
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 
+	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/plugin/clusterip/zone"
+	"github.com/coredns/coredns/plugin/metadata"
 	"github.com/coredns/coredns/plugin/pkg/dnstest"
 	"github.com/coredns/coredns/plugin/test"
+	"github.com/coredns/coredns/request"
 	"github.com/miekg/dns"
 )
 
@@ -17,6 +21,8 @@ func FuzzServeDNS(f *testing.F) {
 		"near.default.svc.cluster.local.", "ping.default.svc.cluster.local.", "far.default.svc.cluster.local.",
 		"10-42-0-7.default.pod.cluster.local.", "--1.default.pod.cluster.local.", "ns.dns.cluster.local.",
 		"10.0.43.10.in-addr.arpa.", "43.10.in-addr.arpa.", `a\.b.svc.cluster.local.`, `\000\255.svc.cluster.local.`,
+		"a.pin._zone.pets.default.svc.cluster.local.", "X.y.prefer._zone.pets.default.svc.cluster.local.", "_zone.pets.default.svc.cluster.local.",
+		"pet-0.east.pets.default.svc.set.", "default.svc.set.",
 	} {
 		for _, qtype := range []uint16{dns.TypeA, dns.TypeSRV, dns.TypeANY, dns.TypeSOA, 0, 65535} {
 			packed, err := new(dns.Msg).SetQuestion(name, qtype).Pack()
@@ -26,8 +32,21 @@ func FuzzServeDNS(f *testing.F) {
 			f.Add(packed)
 		}
 	}
-	h := testHandler(func(o *Options) { o.Pods = zone.PodsInsecure })
+	h := testHandler(func(o *Options) {
+		o.Zones, o.Multicluster = append(o.Zones, "set."), []string{"set."}
+		o.Pods, o.Zonal, o.IgnoreEmpty = zone.PodsInsecure, true, true
+	})
 	h.Next = next
+	pets := cluster.Service{Name: cluster.ServiceName{Namespace: "default", Name: "pets"}, Kind: cluster.KindHeadless}
+	for _, in := range []string{"", "east"} {
+		e := cluster.Endpoint{Addr: netip.MustParseAddr("10.42.0.9"), Hostname: "pet-0", Zone: "a", Cluster: in, Ready: true}
+		u := []cluster.ServiceUpdate{{Name: pets.Name, Service: cluster.New(pets, []cluster.Endpoint{e})}}
+		if in == "" {
+			h.Store().Apply(cluster.Update{Services: u})
+		} else {
+			h.Store().Apply(cluster.Update{Imports: u})
+		}
+	}
 	f.Fuzz(func(t *testing.T, packet []byte) {
 		r := new(dns.Msg)
 		// The server passes on no message without exactly one question.
@@ -35,6 +54,9 @@ func FuzzServeDNS(f *testing.F) {
 			t.Skip()
 		}
 		w := dnstest.NewRecorder(&test.ResponseWriter{})
+		state := request.Request{W: w, Req: r}
+		h.Metadata(metadata.ContextWithMetadata(t.Context()), state)
+		h.AutoPath(state)
 		if _, err := h.ServeDNS(t.Context(), w, r); err != nil {
 			t.Fatal(err)
 		}

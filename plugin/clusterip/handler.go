@@ -19,11 +19,15 @@ type Handler struct {
 	// Next is called for names in other zones, and on fallthrough.
 	Next plugin.Handler
 
-	store    *cluster.Store
-	index    *zone.Index
-	fall     fall.F
-	upstream upstreamer
-	versions versions
+	store        *cluster.Store
+	index        *zone.Index
+	ttl          uint32
+	fall         fall.F
+	zonal        bool
+	multicluster []string
+	search       []string // of this machine, for AutoPath
+	upstream     upstreamer
+	versions     versions
 	// ready, followNode and warn are those of the source.
 	ready      func() bool
 	followNode func(name string) error
@@ -48,14 +52,19 @@ func New(o Options, store *cluster.Store, own []netip.Addr) *Handler {
 			IgnoreEmpty:      o.IgnoreEmpty,
 			Zonal:            o.Zonal,
 			Pods:             o.Pods,
+			Multicluster:     o.Multicluster,
 			Namespaces:       o.Namespaces,
 			Nameservers:      own,
 		}),
-		fall:       o.Fall,
-		upstream:   upstream.New(),
-		ready:      store.HasSynced,
-		followNode: func(string) error { return nil },
-		warn:       func(cluster.ServiceName, string, string) {},
+		ttl:          o.TTL,
+		fall:         o.Fall,
+		zonal:        o.Zonal,
+		multicluster: o.Multicluster,
+		search:       hostSearchPath("/etc/resolv.conf"),
+		upstream:     upstream.New(),
+		ready:        store.HasSynced,
+		followNode:   func(string) error { return nil },
+		warn:         func(cluster.ServiceName, string, string) {},
 	}
 	h.unsubscribe = store.Subscribe(h.apply)
 	return h
@@ -97,7 +106,7 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	// fallthrough that would ask strangers for names of the cluster.
 	if !h.store.HasSynced() {
 		answersBy[zone.NotReady].Inc()
-		return dns.RcodeServerFailure, nil
+		return notReady(w, r), nil
 	}
 
 	answer := z.Lookup(name, question.Qtype, h.serial())
@@ -114,6 +123,20 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	}
 	w.WriteMsg(m)
 	return dns.RcodeSuccess, nil
+}
+
+// notReady makes the reply SERVFAIL and tells a client that speaks EDNS why
+// (RFC 8914). Without EDNS the server writes it.
+func notReady(w dns.ResponseWriter, r *dns.Msg) (code int) {
+	if r.IsEdns0() == nil {
+		return dns.RcodeServerFailure
+	}
+	m := new(dns.Msg).SetRcode(r, dns.RcodeServerFailure)
+	opt := &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT}}
+	opt.Option = []dns.EDNS0{&dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeNotReady}}
+	m.Extra = []dns.RR{opt}
+	w.WriteMsg(m)
+	return dns.RcodeSuccess // it is written
 }
 
 // through does what fall.F.Through does, without allocating: most queries that a

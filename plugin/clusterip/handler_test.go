@@ -40,7 +40,7 @@ func example() cluster.Update {
 		Namespaces: []cluster.NamespaceUpdate{{Name: "default", Exists: true}, {Name: "other", Exists: true}},
 		Pods: []cluster.PodUpdate{{
 			Name: cluster.PodName{Namespace: "default", Name: "p"},
-			Pod:  &cluster.Pod{IPs: []netip.Addr{netip.MustParseAddr("10.42.0.7"), netip.MustParseAddr("fd00::7")}},
+			Pod:  &cluster.Pod{Name: cluster.PodName{Namespace: "default", Name: "p"}, Labels: map[string]string{"app": "web", "example.com/tier": "front"}, IPs: []netip.Addr{netip.MustParseAddr("10.42.0.7"), netip.MustParseAddr("fd00::7")}},
 		}},
 	}
 	for _, s := range []*cluster.Service{
@@ -279,6 +279,25 @@ func TestNotSynced(t *testing.T) {
 	h.Store().Apply(cluster.Update{Synced: true})
 	if !h.Ready() {
 		t.Error("not ready after the first sync")
+	}
+}
+
+// RFC 8914: who speaks EDNS hears why there is no answer, in an OPT record that is
+// otherwise as the server makes it.
+func TestNotSyncedEDE(t *testing.T) {
+	h := New(Options{Zones: []string{"cluster.local."}}, cluster.NewStore(), nil)
+	r := new(dns.Msg).SetQuestion("web.default.svc.cluster.local.", dns.TypeA).SetEdns0(1400, true)
+	w := dnstest.NewRecorder(&test.ResponseWriter{})
+	code, err := h.ServeDNS(t.Context(), request.NewScrubWriter(r, w), r)
+	if err != nil || code != dns.RcodeSuccess || w.Msg == nil || w.Msg.Rcode != dns.RcodeServerFailure {
+		t.Fatalf("code %d, error %v, reply %v: want a reply with SERVFAIL", code, err, w.Msg)
+	}
+	opt := w.Msg.IsEdns0()
+	if opt == nil || len(opt.Option) != 1 || len(w.Msg.Extra) != 1 || opt.UDPSize() != 1400 || !opt.Do() {
+		t.Fatalf("EDNS is %v", w.Msg.Extra)
+	}
+	if ede, ok := opt.Option[0].(*dns.EDNS0_EDE); !ok || ede.InfoCode != dns.ExtendedErrorCodeNotReady {
+		t.Errorf("option %v, want EDE 14", opt.Option[0])
 	}
 }
 

@@ -42,6 +42,7 @@ type Options struct {
 	EndpointPodNames bool
 	IgnoreEmpty      bool // no names for a ClusterIP without usable endpoints
 	Zonal            bool
+	Multicluster     []string // those of Zones that have imported Services
 	Fall             fall.F
 }
 
@@ -67,12 +68,9 @@ var parsers = map[string]func(o *Options, args []string) error{
 	"endpoint_pod_names":     parseEndpointPodNames,
 	"ignore":                 parseIgnore,
 	"zonal":                  parseZonal,
+	"multicluster":           parseMulticluster,
 	"fallthrough":            parseFallthrough,
 }
-
-// missingOptions are those of CoreDNS's kubernetes directive that this version
-// does not have.
-var missingOptions = []string{"multicluster"}
 
 // ParseOptions reads the clusterip directive of a server block and starts
 // nothing. Relative paths start at root, the block's root directive, or else at
@@ -99,6 +97,7 @@ var missingOptions = []string{"multicluster"}
 //	    endpoint_pod_names
 //	    ignore empty_service
 //	    zonal
+//	    multicluster [ZONES...]
 //	    fallthrough [ZONES...]
 //	}
 func ParseOptions(c *caddy.Controller, root string) (Options, error) {
@@ -150,8 +149,6 @@ func parseBlock(c *caddy.Controller, o *Options) (seen map[string]bool, err erro
 		name := c.Val()
 		parse, known := parsers[name]
 		switch {
-		case slices.Contains(missingOptions, name):
-			return nil, c.Errf("option %s is not in this version: remove it", name)
 		case !known:
 			return nil, c.Errf("unknown option %q: the options are %s", name, strings.Join(slices.Sorted(maps.Keys(parsers)), ", "))
 		case seen[name]:
@@ -171,6 +168,11 @@ func parseBlock(c *caddy.Controller, o *Options) (seen map[string]bool, err erro
 
 // complete checks the options together and fills in defaults.
 func (o *Options) complete(root string, seen map[string]bool) error {
+	for _, z := range o.Multicluster {
+		if !slices.Contains(o.Zones, z) {
+			return fmt.Errorf("multicluster zone %s is none of the zones of clusterip, %q: add it to them", z, o.Zones)
+		}
+	}
 	if o.Manifest.Dir == "" {
 		return o.completeAPI(seen)
 	}
@@ -295,6 +297,11 @@ func parseZonal(o *Options, args []string) error {
 	}
 	o.Zonal = true
 	return nil
+}
+
+func parseMulticluster(o *Options, args []string) error {
+	o.Multicluster = plugin.OriginsFromArgsOrServerBlock(args, nil)
+	return checkZones(args)
 }
 
 func parseFallthrough(o *Options, args []string) error {

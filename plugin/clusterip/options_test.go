@@ -60,7 +60,7 @@ func TestParseOptions(t *testing.T) {
 		},
 		{
 			"everything",
-			`clusterip Cluster.Local 10.43.0.0/16 {
+			`clusterip Cluster.Local 10.43.0.0/16 clusterset.local {
 				manifests /srv/m
 				service_cidr 10.96.0.0/12 fd00:43::/112
 				state /var/lib/clusterip/state.json
@@ -70,10 +70,11 @@ func TestParseOptions(t *testing.T) {
 				endpoint_pod_names
 				ignore empty_service
 				zonal
+				multicluster ClusterSet.local
 				fallthrough in-addr.arpa
 			}`,
 			Options{
-				Zones: []string{"cluster.local.", "43.10.in-addr.arpa."},
+				Zones: []string{"cluster.local.", "43.10.in-addr.arpa.", "clusterset.local."},
 				Manifest: manifest.Options{
 					Dir:          "/srv/m",
 					ServiceCIDRs: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/12"), netip.MustParsePrefix("fd00:43::/112")},
@@ -81,7 +82,8 @@ func TestParseOptions(t *testing.T) {
 				},
 				StartupTimeout: 5 * time.Second,
 				Pods:           zone.PodsVerified, Namespaces: []string{"a", "b"}, EndpointPodNames: true, IgnoreEmpty: true, Zonal: true,
-				Fall: fall.F{Zones: []string{"in-addr.arpa."}},
+				Multicluster: []string{"clusterset.local."},
+				Fall:         fall.F{Zones: []string{"in-addr.arpa."}},
 			},
 		},
 	} {
@@ -117,7 +119,6 @@ func TestParseErrors(t *testing.T) {
 		{"manifests a b", "manifests takes one folder"},
 		{"manifests m\n manifests m", "Testfile:3 - Error during parsing: option manifests is given twice"},
 		{"nonsense", "the options are apiserver_burst, apiserver_max_inflight, apiserver_qps, endpoint"},
-		{"multicluster", "option multicluster is not in this version"},
 		{"manifests m\n endpoint https://10.0.0.1", "option endpoint is for an API server"},
 		{"state s", "option state is for a folder of YAML"},
 		{"namespaces a\n namespace_labels a=b", "keep one"},
@@ -152,6 +153,8 @@ func TestParseErrors(t *testing.T) {
 		{"endpoint_pod_names yes", "takes no arguments"},
 		{"ignore", "only empty_service can be ignored"},
 		{"ignore everything", "only empty_service can be ignored"},
+		{"multicluster clusterset.local", "multicluster zone clusterset.local. is none of the zones of clusterip"},
+		{"multicluster b..d", `zone "b..d" is neither`},
 		{"zonal yes", "zonal takes no arguments"},
 		{"fallthrough in-addr..arpa", `zone "in-addr..arpa" is neither`},
 		{"manifests m {\n }", "option manifests takes no block: remove the {"},

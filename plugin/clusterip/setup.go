@@ -50,6 +50,7 @@ func setup(c *caddy.Controller) error {
 		h.Next = next
 		return h
 	})
+	config.AddPlugin(accompany(h))
 	c.OnStartup(func() error {
 		if t, ok := config.Handler("transfer").(*transfer.Transfer); ok {
 			h.transfers(t)

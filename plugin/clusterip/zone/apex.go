@@ -74,23 +74,23 @@ func (z *Zone) nameserver(qtype uint16) Answer {
 // this server is an endpoint of, else of the server itself.
 func (x *Index) nameservers(owner string) []dns.RR {
 	var ips []netip.Addr
-	for _, own := range x.options.Nameservers {
-		found, ok := x.pointers.get(own)
-		if !ok {
-			continue
-		}
-		for _, p := range found.all {
-			if records := x.primary.services.get(p.service); records != nil && !p.virtual {
-				ips = append(ips, records.addresses()...)
-			}
-		}
+	for _, s := range x.OwnServices() {
+		ips = append(ips, x.primary.services.get(key(s.Name)).addresses()...)
 	}
 	if len(ips) == 0 {
-		ips = slices.Clone(x.options.Nameservers)
+		ips = x.options.Nameservers
 	}
-	slices.SortFunc(ips, netip.Addr.Compare)
+	return x.AddressRecords(owner, ips)
+}
+
+// Nameservers returns this server's own addresses.
+func (x *Index) Nameservers() []netip.Addr { return x.options.Nameservers }
+
+// AddressRecords returns records of addresses, which may be there twice.
+func (x *Index) AddressRecords(owner string, ips []netip.Addr) []dns.RR {
+	sorted := slices.SortedFunc(slices.Values(ips), netip.Addr.Compare)
 	var out []dns.RR
-	for _, ip := range slices.Compact(ips) {
+	for _, ip := range slices.Compact(sorted) {
 		rr := newAddress(ip)
 		*rr.Header() = header(owner, rr.Header().Rrtype, x.options.TTL)
 		out = append(out, rr)

@@ -31,7 +31,7 @@ func Compile(service *cluster.Service, origin string, o Options) *Records {
 		b.endpoints(cluster.Usable(service.Endpoints))
 	}
 	r := b.finish()
-	if o.Zonal && service.Kind == cluster.KindHeadless {
+	if o.Zonal && !slices.Contains(o.Multicluster, origin) && service.Kind == cluster.KindHeadless {
 		r.zonal = compileZonal(service, origin, o)
 	}
 	return r
@@ -181,7 +181,7 @@ func (b *builder) finish() *Records {
 			}
 		}
 	}
-	r := &Records{names: make([]node, 0, len(nodes)), pointers: slices.Clip(b.pointers)}
+	r := &Records{service: b.service, names: make([]node, 0, len(nodes)), pointers: slices.Clip(b.pointers)}
 	for name, sets := range nodes {
 		slices.SortFunc(sets, func(a, b rrset) int { return int(a.qtype) - int(b.qtype) })
 		if full := b.full[name]; full != "" {

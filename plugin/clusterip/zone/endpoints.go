@@ -60,6 +60,9 @@ func (b *builder) endpoints(usable []cluster.Endpoint) {
 	var found srvs
 	for _, e := range usable {
 		host := hostname(&e, b.options.EndpointPodNames)
+		if e.Cluster != "" { // clusters may have endpoints of the same name
+			host += "." + e.Cluster
+		}
 		b.address(host, e.Addr)
 		b.pointer(e.Addr, host, false)
 		if headless {

@@ -32,6 +32,8 @@ type Options struct {
 	IgnoreEmpty      bool // no names for a ClusterIP without usable endpoints
 	Zonal            bool // names for the endpoints in one topology zone
 	Pods             PodMode
+	// Multicluster are the zones that have the imported Services, and no others.
+	Multicluster []string
 	// Namespaces are the only ones served; none means all.
 	Namespaces []string
 	// Nameservers are this server's own addresses. Where they are endpoints of a
@@ -44,10 +46,13 @@ type Options struct {
 type Index struct {
 	options    Options
 	zones      []*Zone // the most specific first
-	primary    *Zone   // reverse pointers lead here
+	local      []*Zone // forward ones with the Services of this cluster
+	imported   []*Zone // those of Options.Multicluster
+	primary    *Zone   // the first of local: reverse pointers lead here
 	namespaces namespaces
 	pointers   pointers
 	pods       pods
+	published  holders[cluster.Service]
 	tracked    bool
 }
 
@@ -57,22 +62,39 @@ type Index struct {
 func New(origins []string, o Options) *Index {
 	x := &Index{options: o}
 	for _, origin := range origins {
-		z := &Zone{origin: origin, reverse: IsReverse(origin), index: x}
-		z.above = !z.reverse && Contains(origin, reverse4)
-		z.version = rrset{qtype: dns.TypeTXT, records: []dns.RR{&dns.TXT{
-			Hdr: header(join("dns-version", origin), dns.TypeTXT, versionTTL), Txt: []string{Version},
-		}}}
-		z.services.seed = maphash.MakeSeed()
+		z := x.newZone(origin)
 		x.zones = append(x.zones, z)
-		if x.primary == nil && !z.reverse {
-			x.primary = z
+		switch {
+		case z.reverse:
+		case slices.Contains(o.Multicluster, origin):
+			x.imported = append(x.imported, z)
+		default:
+			x.local = append(x.local, z)
 		}
 	}
-	if x.primary == nil {
+	switch {
+	case len(x.local) > 0:
+	case len(x.imported) > 0:
+		// Reverse pointers lead there all the same, as CoreDNS's do.
+		hidden := x.newZone(x.imported[0].origin)
+		hidden.hidden = true
+		x.local = []*Zone{hidden}
+	default:
 		panic("zone: no forward zone among " + strings.Join(origins, " "))
 	}
+	x.primary = x.local[0]
 	slices.SortStableFunc(x.zones, func(a, b *Zone) int { return cmp.Compare(len(b.origin), len(a.origin)) })
 	return x
+}
+
+func (x *Index) newZone(origin string) *Zone {
+	z := &Zone{origin: origin, reverse: IsReverse(origin), index: x}
+	z.above = !z.reverse && Contains(origin, reverse4)
+	z.version = rrset{qtype: dns.TypeTXT, records: []dns.RR{&dns.TXT{
+		Hdr: header(join("dns-version", origin), dns.TypeTXT, versionTTL), Txt: []string{Version},
+	}}}
+	z.services.seed = maphash.MakeSeed()
+	return z
 }
 
 // Match returns the most specific zone that name is in, or nil.
@@ -93,14 +115,21 @@ func (x *Index) Apply(u cluster.Update) []Change {
 			x.namespaces.declare(c.Name, c.Exists)
 		}
 	}
-	reverse := x.pointers.edit()
+	reverse, published := x.pointers.edit(), x.published.edit()
 	for _, c := range u.Services {
 		if x.exposed(c.Name.Namespace) {
+			publish(published, x.Service(c.Name), c.Service)
 			x.setService(c.Name, c.Service, reverse, changes)
+		}
+	}
+	for _, c := range u.Imports {
+		if len(x.imported) > 0 && x.exposed(c.Name.Namespace) {
+			x.set(x.imported, c.Name, c.Service, changes)
 		}
 	}
 	x.namespaces.publish()
 	x.pointers.publish(reverse)
+	x.published.publish(published)
 	if x.options.Pods == PodsVerified {
 		x.setPods(u.Pods)
 	}
@@ -110,9 +139,8 @@ func (x *Index) Apply(u cluster.Update) []Change {
 func (x *Index) setPods(updates []cluster.PodUpdate) {
 	addresses := x.pods.edit()
 	for _, c := range updates {
-		if x.exposed(c.Name.Namespace) {
-			x.pods.set(c.Name, c.Pod, addresses)
-		}
+		// Also in namespaces that are not served: clients come from there.
+		x.pods.set(c.Name, c.Pod, addresses)
 	}
 	x.pods.publish(addresses)
 }
@@ -121,25 +149,30 @@ func (x *Index) exposed(namespace string) bool {
 	return len(x.options.Namespaces) == 0 || slices.Contains(x.options.Namespaces, namespace)
 }
 
-// setService replaces the records of a Service, or removes them for nil.
+// setService replaces all there is of a Service, or removes it for nil.
 func (x *Index) setService(name cluster.ServiceName, service *cluster.Service, reverse *edit[*reversed], changes *tracker) {
 	k := key(name)
 	old := x.primary.services.get(k)
-	if (old == nil) != (service == nil) {
+	x.set(x.local, name, service, changes)
+	replace(reverse, k, old.reverse(), x.primary.services.get(k).reverse(), changes)
+}
+
+// set replaces the records of a Service in zones that have the same ones.
+func (x *Index) set(zones []*Zone, name cluster.ServiceName, service *cluster.Service, changes *tracker) {
+	k := key(name)
+	if known := zones[0].services.get(k) != nil; known != (service != nil) {
 		x.namespaces.count(name.Namespace, service != nil)
 	}
-	for _, z := range x.zones {
-		if z.reverse {
-			continue
-		}
+	for _, z := range zones {
 		var records *Records
 		if service != nil {
 			records = Compile(service, z.origin, x.options)
 		}
-		changes.recompiled(z.services.get(k), records)
+		if !z.hidden {
+			changes.recompiled(z.services.get(k), records)
+		}
 		z.services.set(k, records)
 	}
-	replace(reverse, k, old.reverse(), x.primary.services.get(k).reverse(), changes)
 }
 
 // reverse returns the pointers to a Service, none for nil.

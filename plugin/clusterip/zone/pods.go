@@ -9,20 +9,20 @@ import (
 	"github.com/miekg/dns"
 )
 
-// pods maps the addresses of pods, of both families, to the pods.
+// pods are found by their addresses, of both families.
 type pods struct {
-	table[[]cluster.PodName]
+	holders[cluster.Pod]
 	// known is for the writer.
 	known map[cluster.PodName]*cluster.Pod
 }
 
-func (p *pods) set(name cluster.PodName, pod *cluster.Pod, e *edit[[]cluster.PodName]) {
+func (p *pods) set(name cluster.PodName, pod *cluster.Pod, e *edit[[]*cluster.Pod]) {
 	if p.known == nil {
 		p.known = make(map[cluster.PodName]*cluster.Pod)
 	}
 	if old := p.known[name]; old != nil {
 		for _, ip := range old.IPs {
-			removePod(e, ip, name)
+			release(e, ip, old)
 		}
 	}
 	delete(p.known, name)
@@ -31,25 +31,21 @@ func (p *pods) set(name cluster.PodName, pod *cluster.Pod, e *edit[[]cluster.Pod
 	}
 	p.known[name] = pod
 	for _, ip := range pod.IPs {
-		names, _ := e.get(ip)
-		e.put(ip, append(slices.Clip(names), name))
+		hold(e, ip, pod)
 	}
 }
 
-func removePod(e *edit[[]cluster.PodName], ip netip.Addr, name cluster.PodName) {
-	names, _ := e.get(ip)
-	names = slices.DeleteFunc(slices.Clone(names), func(n cluster.PodName) bool { return n == name })
-	if len(names) == 0 {
-		e.remove(ip)
-		return
-	}
-	e.put(ip, names)
+// Pods returns the pods that have an address. None are known unless the PodMode
+// is PodsVerified.
+func (x *Index) Pods(ip netip.Addr) []*cluster.Pod {
+	all, _ := x.pods.get(ip)
+	return all
 }
 
 // has reports whether a pod of the namespace has the address.
 func (p *pods) has(namespace string, ip netip.Addr) bool {
-	names, _ := p.get(ip)
-	return slices.ContainsFunc(names, func(n cluster.PodName) bool { return n.Namespace == namespace })
+	all, _ := p.get(ip)
+	return slices.ContainsFunc(all, func(pod *cluster.Pod) bool { return pod.Name.Namespace == namespace })
 }
 
 // pod answers for [address.]namespace in pod.<zone>; name is the whole name.

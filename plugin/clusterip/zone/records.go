@@ -5,12 +5,14 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/clusterip/clusterip/cluster"
 	"github.com/miekg/dns"
 )
 
 // Records is everything one Service has in one forward zone, with the reverse
 // pointers to it. Immutable; made by Compile.
 type Records struct {
+	service *cluster.Service
 	// names are relative to the Service ("" is the Service itself) and sorted.
 	// Empty non-terminals, such as "_tcp", are among them.
 	names []node

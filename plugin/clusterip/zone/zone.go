@@ -103,6 +103,7 @@ type Zone struct {
 	origin   string
 	reverse  bool
 	above    bool // reverse names are in this forward zone too: it is "." or "arpa."
+	hidden   bool // nobody asks for it: see New
 	index    *Index
 	version  rrset // dns-version.<zone>
 	services shards
@@ -133,8 +134,8 @@ func escaped(name string, i int) bool {
 	return backslashes%2 == 1
 }
 
-// relative cuts the origin, and the dot before it, off a name in the zone.
-func (z *Zone) relative(name string) string {
+// Relative cuts the origin, and the dot before it, off a name in the zone.
+func (z *Zone) Relative(name string) string {
 	cut := len(name) - len(z.origin)
 	if cut == 0 {
 		return ""
@@ -150,7 +151,7 @@ func (z *Zone) relative(name string) string {
 // addresses of name servers.
 func (z *Zone) Lookup(name string, qtype uint16, serial uint32) Answer {
 	var a Answer
-	switch rel := z.relative(name); {
+	switch rel := z.Relative(name); {
 	case rel == "":
 		a = z.apex(qtype, serial)
 	case z.reverse, z.above && IsReverse(name):

@@ -1,0 +1,191 @@
+package clusterip
+
+import (
+	"net/netip"
+	"strings"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/coredns/coredns/plugin/etcd/msg"
+	"github.com/coredns/coredns/plugin/pkg/dnsutil"
+	"github.com/coredns/coredns/request"
+	"github.com/miekg/dns"
+)
+
+// The methods of external.Externaler, which k8s_external serves a zone from. Keys
+// are paths from the root of DNS down, as plugin/etcd/msg has them.
+
+// The last parts of keys by which k8s_external's transfer tells headless records
+// apart.
+const (
+	endpointKey = "endpoint"
+	portKey     = "port.protocol"
+)
+
+// offer is one way to reach a Service from outside.
+type offer struct {
+	host     string // an address, or the name of a load balancer
+	endpoint string // its label, or "" for the Service itself
+	name     string // of the port
+	protocol string // with underscore
+	port     int    // -1 where there is none
+}
+
+// matches reports whether the labels before the Service ask for the offer.
+func (o *offer) matches(sub []string) bool {
+	switch len(sub) {
+	case 0:
+		return true
+	case 1:
+		return o.endpoint != "" && sub[0] == o.endpoint
+	case 2:
+		return o.name != "" && sub[0] == "_"+o.name && sub[1] == o.protocol
+	}
+	return false
+}
+
+// External answers for a name in a zone of k8s_external.
+func (c *companion) External(state request.Request, headless bool) ([]msg.Service, int) {
+	h := c.handler
+	if !h.store.HasSynced() {
+		return nil, dns.RcodeServerFailure
+	}
+	if state.QType() == dns.TypePTR {
+		if ip, err := netip.ParseAddr(dnsutil.ExtractAddressFromReverse(state.Name())); err == nil {
+			return c.reverse(ip)
+		}
+	}
+	base, _ := dnsutil.TrimZone(state.Name(), state.Zone)
+	labels := dns.SplitDomainName(base)
+	n := len(labels)
+	if n == 0 || !h.index.HasNamespace(labels[n-1]) {
+		return nil, dns.RcodeNameError
+	}
+	if n == 1 {
+		return nil, dns.RcodeSuccess
+	}
+	s := h.index.Service(cluster.ServiceName{Namespace: labels[n-1], Name: labels[n-2]})
+	if s == nil {
+		return nil, dns.RcodeNameError
+	}
+	sub := labels[:n-2]
+	rcode := dns.RcodeNameError
+	var found []msg.Service
+	for _, o := range c.offers(s, headless, len(sub) == 1) {
+		if len(sub) == 1 && o.name != "" && sub[0] == o.protocol {
+			rcode = dns.RcodeSuccess // a port's name is below
+		}
+		if o.matches(sub) {
+			rcode = dns.RcodeSuccess
+			found = append(found, h.external(state.Zone, s, o))
+		}
+	}
+	if state.QType() == dns.TypePTR || len(sub) == 2 && state.QType() != dns.TypeSRV {
+		return nil, rcode
+	}
+	return found, rcode
+}
+
+// offers are those of a Service with addresses outside; with headless also the
+// endpoints of a headless Service, and of one that has a ClusterIP alone if a
+// single endpoint is asked for.
+func (c *companion) offers(s *cluster.Service, headless, single bool) []offer {
+	if headless && (s.Kind == cluster.KindHeadless || single && len(s.External.Published) == 0) {
+		return c.endpoints(s)
+	}
+	var all []offer
+	for _, host := range s.External.Published {
+		for _, p := range s.Ports {
+			all = append(all, offer{host, "", p.Name, "_" + p.Protocol.Lower(), int(p.Port)})
+		}
+	}
+	return all
+}
+
+func (c *companion) endpoints(s *cluster.Service) []offer {
+	var all []offer
+	for _, e := range cluster.Usable(s.Endpoints) {
+		host, label := e.Addr.String(), c.handler.index.Hostname(&e)
+		if len(e.Ports) == 0 {
+			all = append(all, offer{host: host, endpoint: label, port: -1})
+		}
+		for _, p := range e.Ports {
+			all = append(all, offer{host, label, p.Name, "_" + p.Protocol.Lower(), int(p.Port)})
+		}
+	}
+	return all
+}
+
+func (h *Handler) external(origin string, s *cluster.Service, o offer) msg.Service {
+	key := serviceKey(origin, s)
+	if o.endpoint != "" {
+		key += "/" + o.endpoint
+	}
+	return msg.Service{Host: o.host, Port: o.port, TTL: h.ttl, Key: key}
+}
+
+func serviceKey(origin string, s *cluster.Service) string {
+	return strings.Join([]string{msg.Path(origin, "c"), s.Name.Namespace, s.Name.Name}, "/")
+}
+
+func (c *companion) reverse(ip netip.Addr) ([]msg.Service, int) {
+	var found []msg.Service
+	for _, s := range c.handler.index.Published(ip) {
+		found = append(found, msg.Service{Host: s.Name.Name + "." + s.Name.Namespace, TTL: c.handler.ttl})
+	}
+	if len(found) == 0 {
+		return nil, dns.RcodeNameError
+	}
+	return found, dns.RcodeSuccess
+}
+
+// ExternalAddress returns where this server is found from outside: at the
+// addresses of the Services that it is an endpoint of, else at its own.
+// k8s_external gives them their name.
+func (c *companion) ExternalAddress(state request.Request, headless bool) []dns.RR {
+	index := c.handler.index
+	services := index.OwnServices()
+	if len(services) == 0 {
+		return index.AddressRecords(state.Zone, index.Nameservers())
+	}
+	var ips []netip.Addr
+	for _, s := range services {
+		for _, o := range c.offers(s, headless, false) {
+			if ip, err := netip.ParseAddr(o.host); err == nil {
+				ips = append(ips, ip)
+			}
+		}
+	}
+	return index.AddressRecords(state.Zone, ips)
+}
+
+// ExternalServices returns all that a transfer of the zone has: one entry for each
+// record, those of headless Services grouped by name.
+func (c *companion) ExternalServices(origin string, headless bool) ([]msg.Service, map[string][]msg.Service) {
+	var services []msg.Service
+	groups := make(map[string][]msg.Service)
+	for _, s := range c.handler.index.Services() {
+		base := serviceKey(origin, s)
+		for _, o := range c.offers(s, headless, false) {
+			entry := c.handler.external(origin, s, o)
+			named := entry
+			named.Key = base + "/" + o.protocol + "/_" + o.name
+			if o.endpoint == "" {
+				services = append(services, entry)
+				if o.name != "" {
+					named.TargetStrip = 2
+					services = append(services, named)
+				}
+				continue
+			}
+			groups[base+"/"+endpointKey] = append(groups[base+"/"+endpointKey], entry)
+			if o.name != "" {
+				named.Host = msg.Domain(entry.Key)
+				groups[named.Key+"/"+portKey] = append(groups[named.Key+"/"+portKey], named)
+			}
+		}
+	}
+	return services, groups
+}
+
+// ExternalSerial returns the serial of the zone's SOA.
+func (c *companion) ExternalSerial(string) uint32 { return c.handler.serial() }
