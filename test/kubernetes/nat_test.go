@@ -95,6 +95,29 @@ func TestNAT(t *testing.T) {
 		return err
 	})
 	answeredBy("in-zone-1")
+
+	t.Log("two Services ask for one address")
+	for _, name := range []string{"first", "second"} {
+		s := service(name, "")
+		s.Spec.ExternalIPs = []string{"198.51.100.7"}
+		a.create(s)
+	}
+	p.eventually("an Event", func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		events, err := a.Client.EventsV1().Events("shop").List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return err
+		}
+		if len(events.Items) != 1 {
+			return fmt.Errorf("%d Events", len(events.Items))
+		}
+		e := events.Items[0]
+		if !strings.Contains(e.Note, "198.51.100.7:80/TCP belongs to Service shop/") || e.Reason != "FrontendRefused" || e.Regarding.Kind != "Service" || e.Regarding.UID == "" {
+			return fmt.Errorf("it says %+v", e)
+		}
+		return nil
+	})
 }
 
 func addPod(t *testing.T, n *nattest.Node, name, address string) *nattest.Host {
