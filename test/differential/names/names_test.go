@@ -136,6 +136,24 @@ func TestAnswers(t *testing.T) {
 	t.Logf("differences that are meant: %v", met)
 }
 
+// docs/dns.md lists what differs, and nothing else.
+func TestDifferencesAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../../docs/dns.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "\n## Differences from CoreDNS's kubernetes plugin\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	for _, d := range differences {
+		if !strings.Contains(section, "\n| "+d.reason) {
+			t.Errorf("docs/dns.md does not list %q", d.reason)
+		}
+	}
+	if rows := strings.Count(section, "\n| ") - 1; rows != len(differences) {
+		t.Errorf("docs/dns.md lists %d differences, %d are checked", rows, len(differences))
+	}
+}
+
 // compareAll asks every pair the same questions.
 func compareAll(t *testing.T, w *world, pairs map[string][2]subject, run uint64, met map[string]int) {
 	names := w.names()
