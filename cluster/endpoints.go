@@ -6,9 +6,10 @@ import (
 )
 
 // New merges a Service with the endpoints of its slices. It takes ownership of
-// service and never keeps the slices. Endpoints come out sorted by address;
-// where slices repeat an endpoint (same address, same ports: it is moving from
-// one slice to another) the one in the better condition counts.
+// service and never keeps the slices. Endpoints come out sorted by address; where
+// slices repeat an endpoint (same address, ports and names: it is moving from one
+// slice to another) the one in the better condition counts. One address can be
+// there with several names, which are several endpoints.
 func New(service Service, endpointSlices ...[]Endpoint) *Service {
 	all := slices.Concat(endpointSlices...)
 	slices.SortFunc(all, compareEndpoints)
@@ -17,21 +18,21 @@ func New(service Service, endpointSlices ...[]Endpoint) *Service {
 }
 
 func sameEndpoint(a, b Endpoint) bool {
-	return a.Addr == b.Addr && slices.Equal(a.Ports, b.Ports)
+	return a.Addr == b.Addr && a.Hostname == b.Hostname && a.PodName == b.PodName && slices.Equal(a.Ports, b.Ports)
 }
 
-// compareEndpoints sorts by address and ports, and for one endpoint puts the
+// compareEndpoints sorts by address, ports and names, and for one endpoint puts the
 // better condition first, then the one that says more. The rest makes the order
 // total, so that the result does not depend on the order of the slices.
 func compareEndpoints(a, b Endpoint) int {
 	return cmp.Or(
 		a.Addr.Compare(b.Addr),
 		slices.CompareFunc(a.Ports, b.Ports, EndpointPort.Compare),
+		cmp.Compare(b.Hostname, a.Hostname),
+		cmp.Compare(b.PodName, a.PodName),
 		compareBool(b.Ready, a.Ready),
 		compareBool(b.Serving, a.Serving),
 		compareBool(a.Terminating, b.Terminating),
-		cmp.Compare(b.Hostname, a.Hostname),
-		cmp.Compare(b.PodName, a.PodName),
 		cmp.Compare(b.NodeName, a.NodeName),
 		cmp.Compare(b.Zone, a.Zone),
 		slices.Compare(b.ZoneHints, a.ZoneHints),

@@ -60,9 +60,9 @@ func TestNewMergesSlices(t *testing.T) {
 			[]Endpoint{endpoint(1, "st"), endpoint(2, "s")},
 		},
 		{
-			"in equal condition, the one that says more",
-			[][]Endpoint{{endpoint(1, "rs")}, {named(endpoint(1, "rs"), "pod", "host")}},
-			[]Endpoint{named(endpoint(1, "rs"), "pod", "host")},
+			"an address with two names, and one of them in two slices",
+			[][]Endpoint{{endpoint(1, "rs"), named(endpoint(1, ""), "pod", "host")}, {named(endpoint(1, "rs"), "pod", "host")}},
+			[]Endpoint{named(endpoint(1, "rs"), "pod", "host"), endpoint(1, "rs")},
 		},
 		{
 			"other ports are another endpoint",

@@ -92,6 +92,18 @@ func NewStore() *Store {
 func (s *Store) Apply(u Update) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.apply(u)
+}
+
+// Renew begins a generation in which nothing has changed, for who serves the same
+// objects in another way from now on.
+func (s *Store) Renew() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.apply(Update{Incomplete: s.incomplete})
+}
+
+func (s *Store) apply(u Update) {
 	for _, c := range u.Services {
 		set(s.services, c.Name, c.Service)
 	}

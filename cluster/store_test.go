@@ -164,3 +164,15 @@ func TestStoreUnsubscribe(t *testing.T) {
 		t.Errorf("the one that left saw %d updates, want 1; the other %d, want 2", first, second)
 	}
 }
+
+func TestRenew(t *testing.T) {
+	s := NewStore()
+	s.Apply(Update{Incomplete: true})
+	before := s.Generation()
+	var got []Update
+	defer s.Subscribe(func(u Update) { got = append(got, u) })()
+	s.Renew()
+	if s.Generation() != before+1 || len(got) != 2 || !got[1].Incomplete || !s.Snapshot().Incomplete {
+		t.Errorf("generation %d after %d, updates %+v: want one more, that changes nothing", s.Generation(), before, got)
+	}
+}

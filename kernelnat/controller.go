@@ -41,6 +41,9 @@ type Options struct {
 	SyncPeriod time.Duration
 	// DryRun plans and reports but writes nothing.
 	DryRun bool
+	// Refused, if not nil, is told what the log is told of a frontend that a
+	// Service does not get. It must not block.
+	Refused func(service cluster.ServiceName, why string)
 }
 
 // Logger takes the one line that each sync writes.
@@ -319,8 +322,12 @@ func (c *Controller) reportRefused(name cluster.ServiceName, refused []refusal) 
 		return
 	}
 	for _, r := range refused {
-		if !slices.Contains(c.refused[name], r) {
-			c.log.Errorf("Service %s: %s", name, r)
+		if slices.Contains(c.refused[name], r) {
+			continue
+		}
+		c.log.Errorf("Service %s: %s", name, r)
+		if c.options.Refused != nil {
+			c.options.Refused(name, r.String())
 		}
 	}
 	if delete(c.refused, name); len(refused) > 0 {

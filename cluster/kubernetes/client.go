@@ -7,6 +7,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/runtime"
 	clientset "k8s.io/client-go/kubernetes"
+	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
+	eventsclient "k8s.io/client-go/kubernetes/typed/events/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
@@ -35,8 +37,12 @@ type Options struct {
 	Node                    string // the Node to watch, and with it the ServiceCIDRs; "" for none
 }
 
-// clients are those of the API groups that are watched.
-type clients struct{ core, discovery, networking cache.Getter }
+// clients are those of the API groups that are watched, and what Events need.
+type clients struct {
+	core, discovery, networking cache.Getter
+	services                    coreclient.ServicesGetter
+	events                      eventsclient.EventsGetter
+}
 
 func (o Options) clients() (clients, error) {
 	config, err := o.config()
@@ -47,7 +53,10 @@ func (o Options) clients() (clients, error) {
 	if err != nil {
 		return clients{}, fmt.Errorf("make a client for the API server %s: %w", config.Host, err)
 	}
-	return clients{set.CoreV1().RESTClient(), set.DiscoveryV1().RESTClient(), set.NetworkingV1().RESTClient()}, nil
+	return clients{
+		core: set.CoreV1().RESTClient(), discovery: set.DiscoveryV1().RESTClient(), networking: set.NetworkingV1().RESTClient(),
+		services: set.CoreV1(), events: set.EventsV1(),
+	}, nil
 }
 
 func (o Options) config() (*rest.Config, error) {

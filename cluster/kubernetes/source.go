@@ -8,7 +8,7 @@
 // published at once.
 //
 // It needs the verbs list and watch for what it watches, and an API server of
-// Kubernetes 1.21 or later. It writes nothing to the cluster.
+// Kubernetes 1.21 or later. It writes nothing to the cluster but Events.
 //
 // The way of a change: kind (how to watch it, and what its objects mean), sink
 // (converted, in a queue), joiner (merged with what belongs together), and out
@@ -30,6 +30,7 @@ type Source struct {
 	clients  clients
 	troubles troubles
 	watches  *watches
+	warnings chan warning
 }
 
 // New prepares a Source. It starts nothing and asks the API server nothing; it
@@ -49,6 +50,7 @@ func New(options Options, report func(place string, err error)) (*Source, error)
 		clients:  clients,
 		troubles: troubles{report: report, present: make(map[string]string)},
 		watches:  &watches{all: make(map[string]Watch)},
+		warnings: make(chan warning, maxWarnings),
 	}, nil
 }
 
@@ -103,6 +105,7 @@ func (s *Source) Run(ctx context.Context, store *cluster.Store) error {
 		unlisted[f.place()] = struct{}{}
 		followers.Go(func() { f.follow(ctx) })
 	}
+	followers.Go(func() { s.recordEvents(ctx) })
 	for first := true; ; {
 		select {
 		case <-ctx.Done():

@@ -47,6 +47,7 @@ func Run(t *testing.T, prepare func() error, newBackends func() (map[cluster.Fam
 		{"Affinity", (*suite).affinity},
 		{"Localhost", (*suite).localhost},
 		{"NoSuchService", (*suite).noSuchService},
+		{"TwoNodes", (*suite).twoNodes},
 		{"ConnectionsSurvive", (*suite).connectionsSurvive},
 		{"NeverInterrupted", (*suite).neverInterrupted},
 		{"NeverLeaks", (*suite).neverLeaks},
@@ -63,8 +64,10 @@ type suite struct {
 	pods   []*nattest.Host
 	client *nattest.Host
 
-	backends map[cluster.Family]kernelnat.Backend
-	ranges   []netip.Prefix // of ClusterIPs; none unless a case sets them
+	prepare     func() error
+	newBackends func() (map[cluster.Family]kernelnat.Backend, error)
+	backends    map[cluster.Family]kernelnat.Backend
+	ranges      []netip.Prefix // of ClusterIPs; none unless a case sets them
 }
 
 func newSuite(t *testing.T, prepare func() error, newBackends func() (map[cluster.Family]kernelnat.Backend, error)) *suite {
@@ -78,7 +81,7 @@ func newSuite(t *testing.T, prepare func() error, newBackends func() (map[cluste
 			t.Errorf("close node: %v", err)
 		}
 	})
-	s := &suite{T: t, node: node}
+	s := &suite{T: t, node: node, prepare: prepare, newBackends: newBackends}
 	s.must(node.Do(prepare))
 	s.must(node.Do(answerEachWithICMP))
 	for _, p := range []struct {
@@ -91,23 +94,28 @@ func newSuite(t *testing.T, prepare func() error, newBackends func() (map[cluste
 		{"pod-c", "10.42.1.64", "fd00:10:42::1:64"},
 		{"client", "10.42.0.2", "fd00:10:42::2"},
 	} {
-		pod, err := node.AddPod(p.name, netip.MustParseAddr(p.v4), netip.MustParseAddr(p.v6))
-		if err != nil {
-			t.Fatal(err)
-		}
+		pod := s.addPod(node, p.name, p.v4, p.v6)
 		if p.name == "client" {
 			s.client = pod
 			continue
 		}
 		s.pods = append(s.pods, pod)
-		for _, port := range []uint16{targetPort, otherPort} {
-			s.must(pod.ServeTCP(port))
-			s.must(pod.ServeUDP(port))
-		}
 	}
 	s.backends, err = newBackends()
 	s.must(err)
 	return s
+}
+
+// addPod makes a pod that answers.
+func (s *suite) addPod(node *nattest.Node, name, v4, v6 string) *nattest.Host {
+	s.Helper()
+	pod, err := node.AddPod(name, netip.MustParseAddr(v4), netip.MustParseAddr(v6))
+	s.must(err)
+	for _, port := range []uint16{targetPort, otherPort} {
+		s.must(pod.ServeTCP(port))
+		s.must(pod.ServeUDP(port))
+	}
+	return pod
 }
 
 // answerEachWithICMP lifts the limit of about one ICMP error a second for each

@@ -42,7 +42,7 @@ type Backend struct {
 	family  cluster.Family
 	options Options
 	tools   *tools // nil before the first use
-	alone   bool   // nothing of ours is in the other variant
+	alone   bool   // nothing else translates: not the other variant, nor kube-proxy's table
 
 	dispatch *trie // as in the kernel, since the last Sync
 
@@ -102,7 +102,8 @@ func (b *Backend) sync(ctx context.Context, state kernelnat.State) ([]string, er
 	if b.dispatch, err = s.sync(state, d, unknown(state)); err != nil {
 		return s.written, b.quarantine(ctx, state, d, err)
 	}
-	if err = b.leaveOther(ctx, state); err != nil {
+	removed, err := b.leaveOther(ctx, state)
+	if s.written = append(s.written, removed...); err != nil {
 		return s.written, err
 	}
 	if errForeign == nil {
@@ -156,17 +157,26 @@ func (b *Backend) write(ctx context.Context, t *tools, input []byte) error {
 	return b.ledger.during(func() error { return t.write(ctx, input) }, bytes.Count(input, []byte("\nCOMMIT\n")))
 }
 
-// leaveOther removes what is ours in the variant that the host does not use, once.
-func (b *Backend) leaveOther(ctx context.Context, state kernelnat.State) error {
+// leaveOther removes what translates the same packets elsewhere, once: what is ours
+// in the variant that the host does not use, and the table of kube-proxy's other
+// mode.
+func (b *Backend) leaveOther(ctx context.Context, state kernelnat.State) (removed []string, err error) {
 	if b.alone || state.Incomplete {
-		return nil
+		return nil, nil
 	}
 	other := b.tools.variant.other()
 	if _, err := b.cleanup(ctx, other); err != nil && !absent(err) {
-		return fmt.Errorf("remove what is left in iptables-%s, which this host does not use: %w", other, err)
+		return nil, fmt.Errorf("remove what is left in iptables-%s, which this host does not use: %w", other, err)
+	}
+	found, err := b.removeProxyTable()
+	if err != nil {
+		return nil, err
+	}
+	if found {
+		removed = append(removed, "no nf_tables table "+proxyTable)
 	}
 	b.alone = true
-	return nil
+	return removed, nil
 }
 
 // Untouched implements kernelnat.Backend. Over nf_tables the kernel counts writes;

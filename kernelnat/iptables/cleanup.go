@@ -10,9 +10,13 @@ import (
 )
 
 // Cleanup implements kernelnat.Backend. It removes what this Backend and
-// kube-proxy write, from both variants, and says so if it could not look at one.
+// kube-proxy write, from both variants and from nf_tables itself, and says so if
+// it could not look at one.
 func (b *Backend) Cleanup(ctx context.Context) error {
 	var errs []error
+	if _, err := b.removeProxyTable(); err != nil {
+		errs = append(errs, err)
+	}
 	for _, v := range variants {
 		unguarded, err := b.cleanup(ctx, v)
 		if err == nil && unguarded {

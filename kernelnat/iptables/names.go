@@ -51,8 +51,10 @@ const (
 
 // prefixRange is that of chains in nat that KUBE-SERVICES leads to where it would be
 // long otherwise, for the rules of a range of addresses; see trie. kube-proxy has
-// none.
-const prefixRange = "KUBE-IPS-"
+// none, but takes what is named so for a Service's and removes it when it takes over
+// again: otherwise they would keep chains in use that it has to delete. Its own
+// names have no 0, which is no digit of base32.
+const prefixRange = "KUBE-SVC-0"
 
 // place is a chain in which many Services have rules.
 type place uint8

@@ -23,7 +23,7 @@ func TestNames(t *testing.T) {
 
 func TestRank(t *testing.T) {
 	for chain, want := range map[string]int{
-		"KUBE-IPS-A": 0, "KUBE-FW-A": 1, "KUBE-EXT-A": 2, "KUBE-SVC-A": 3, "KUBE-SVL-A": 4, "KUBE-SEP-A": 5,
+		"KUBE-SVC-0A": 0, "KUBE-FW-A": 1, "KUBE-EXT-A": 2, "KUBE-SVC-A": 3, "KUBE-SVL-A": 4, "KUBE-SEP-A": 5,
 		"KUBE-SERVICES": -1, "KUBE-FIREWALL": -1, "KUBE-KUBELET-CANARY": -1, "OTHER-KUBE-SVC-A": -1,
 	} {
 		if got := rank(chain); got != want {

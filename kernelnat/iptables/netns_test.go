@@ -29,7 +29,7 @@ type host struct {
 
 func newHost(t testing.TB, v variant) *host {
 	t.Helper()
-	nattest.Require(t, "iptables-nft", "iptables-legacy", "ip6tables-nft", "ip6tables-legacy")
+	nattest.Require(t, "nft", "iptables-nft", "iptables-legacy", "ip6tables-nft", "ip6tables-legacy")
 	// The lock is the machine's, not the namespace's: stay away from others.
 	if os.Getenv("XTABLES_LOCKFILE") == "" {
 		t.Setenv("XTABLES_LOCKFILE", filepath.Join(t.TempDir(), "lock"))
@@ -65,6 +65,17 @@ func (h *host) runVariant(t testing.TB, v variant, tool string, args ...string) 
 		t.Fatalf("%s %q: %v\n%s", program, args, err, stderr.String())
 	}
 	return stdout.String()
+}
+
+func (h *host) nft(t testing.TB, command string) string {
+	t.Helper()
+	cmd := exec.Command("nft", command)
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := h.Do(cmd.Run); err != nil {
+		t.Fatalf("nft %s: %v\n%s", command, err, out.String())
+	}
+	return out.String()
 }
 
 // do calls f, which must not fail, on the host.

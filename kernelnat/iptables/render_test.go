@@ -250,7 +250,7 @@ func TestChangesAreBounded(t *testing.T) {
 		t.Fatalf("%d transactions", len(transactions))
 	}
 	for _, tx := range transactions {
-		if n := strings.Count(tx, "\n:"+prefixService) + strings.Count(tx, "\n:"+prefixEndpoint); n != 100 {
+		if n := strings.Count(tx, "\n:"+prefixService) - strings.Count(tx, "\n:"+prefixRange) + strings.Count(tx, "\n:"+prefixEndpoint); n != 100 {
 			t.Errorf("%d chains in one transaction", n)
 		}
 	}

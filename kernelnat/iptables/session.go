@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// runSize is about how much one run of iptables-restore reads at most: every run
-// reads the names of all chains first, and its input is kept for error messages.
+// runSize is about how much one run of iptables-restore reads at most: its input is
+// kept for error messages, and a run takes some milliseconds whatever it does.
 const runSize = 8 << 20
 
 // session sends transactions of bounded size. After a failed send it does

@@ -370,6 +370,44 @@ func TestVariantChanges(t *testing.T) {
 	}
 }
 
+// The tables of kube-proxy's nftables mode would go on translating to endpoints that
+// are no more. Those of others, whatever their name, stay.
+func TestProxyTables(t *testing.T) {
+	eachVariant(t, func(t *testing.T, h *host) {
+		ctx, all := t.Context(), []plan.Service{pageService()}
+		leave := func() {
+			for _, table := range []string{"ip kube-proxy", "ip6 kube-proxy", "inet kube-proxy", "ip kube-proxy2"} {
+				h.nft(t, "add table "+table)
+				h.nft(t, "add chain "+table+" c { type filter hook input priority 0; }")
+			}
+		}
+		kept := func() {
+			t.Helper()
+			tables := h.nft(t, "list tables")
+			for table, stays := range map[string]bool{"ip kube-proxy": false, "ip6 kube-proxy": false, "inet kube-proxy": true, "ip kube-proxy2": true} {
+				if strings.Contains(tables, "table "+table+"\n") != stays {
+					t.Errorf("%s: is to stay: %v; there are\n%s", table, stays, tables)
+				}
+			}
+		}
+		leave()
+		b := newBackend(t)
+		h.do(t, func() error { return b.Sync(ctx, all) })
+		kept()
+		for family, one := range b {
+			h.do(t, func() error {
+				if !one.Untouched() {
+					t.Errorf("%s: our own removal counts as somebody else's doing", family)
+				}
+				return nil
+			})
+		}
+		leave()
+		h.do(t, func() error { return newBackend(t).Cleanup(ctx) })
+		kept()
+	})
+}
+
 // At a start at which not all Services are known, those that are have what they
 // are to have and nothing else; the others keep what the kernel holds for them.
 func TestIncompleteSync(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 var anyIPv4 = netip.MustParsePrefix("0.0.0.0/0")
 
 func dispatchRule(addr netip.Addr, port int) string {
-	return fmt.Sprintf("-d %s -p tcp --dport %d -j KUBE-SVC-%d", single(addr), port, port)
+	return fmt.Sprintf("-d %s -p tcp --dport %d -j KUBE-SVC-A%d", single(addr), port, port)
 }
 
 // world is chains as the kernel holds them.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -20,6 +21,15 @@ var (
 	NodeIPv6    = netip.MustParsePrefix("2001:db8::1/64")
 	OutsideIPv4 = netip.MustParsePrefix("192.0.2.2/24")
 	OutsideIPv6 = netip.MustParsePrefix("2001:db8::2/64")
+)
+
+// Those of the node that AddNode makes. Its pods' networks are part of the first
+// node's, as node ranges are part of a cluster's.
+var (
+	SecondGatewayIPv4 = netip.MustParsePrefix("10.42.200.1/24")
+	SecondGatewayIPv6 = netip.MustParsePrefix("fd00:10:42::c8:1/112")
+	SecondNodeIPv4    = netip.MustParsePrefix("192.0.2.3/24")
+	SecondNodeIPv6    = netip.MustParsePrefix("2001:db8::3/64")
 )
 
 // Names of the links in a Node.
@@ -38,47 +48,97 @@ type Node struct {
 	*Host
 	Outside *Host
 
+	own   addresses
 	pods  []*Host
-	links int // how many pod links were ever made, to name the next
+	nodes []*Node // that AddNode made
+	links int     // how many pod links were ever made, to name the next
+}
+
+// addresses are those of a node, in its own networks and in that of Outside.
+type addresses struct {
+	gateways, uplinks []netip.Prefix
+}
+
+func (a addresses) all() []netip.Addr {
+	var out []netip.Addr
+	for _, p := range append(slices.Clone(a.uplinks), a.gateways...) {
+		out = append(out, p.Addr())
+	}
+	return out
 }
 
 // NewNode makes a node without pods. The caller closes it.
 func NewNode() (*Node, error) {
-	n := &Node{}
-	if err := n.build(); err != nil {
+	n := &Node{own: addresses{[]netip.Prefix{GatewayIPv4, GatewayIPv6}, []netip.Prefix{NodeIPv4, NodeIPv6}}}
+	err := n.buildOutside()
+	if err == nil {
+		err = n.build("node")
+	}
+	if err == nil {
+		err = n.Outside.defaultRoutes(Uplink, NodeIPv4.Addr(), NodeIPv6.Addr())
+	}
+	if err != nil {
 		n.Close()
 		return nil, fmt.Errorf("make node: %w", err)
 	}
 	return n, nil
 }
 
-func (n *Node) build() error {
-	var err error
-	n.Host, err = newHost("node", NodeIPv4.Addr(), NodeIPv6.Addr(), GatewayIPv4.Addr(), GatewayIPv6.Addr())
-	if err != nil {
-		return err
+// AddNode makes a second node in the network of Outside. The nodes route the
+// packets of pods to each other. Close of the first ends it too.
+func (n *Node) AddNode() (*Node, error) {
+	second := &Node{Outside: n.Outside, own: addresses{
+		[]netip.Prefix{SecondGatewayIPv4, SecondGatewayIPv6}, []netip.Prefix{SecondNodeIPv4, SecondNodeIPv6}}}
+	n.nodes = append(n.nodes, second)
+	err := second.build("node-2")
+	for i, gateway := range second.own.gateways {
+		if err == nil {
+			err = errors.Join(n.route(gateway.Masked(), second.own.uplinks[i].Addr()), second.route(n.own.gateways[i].Masked(), n.own.uplinks[i].Addr()))
+		}
 	}
+	if err != nil {
+		return nil, fmt.Errorf("add node: %w", err)
+	}
+	return second, nil
+}
+
+// buildOutside makes the host Outside, which is the switch of the nodes as well.
+func (n *Node) buildOutside() error {
+	var err error
 	if n.Outside, err = newHost("outside", OutsideIPv4.Addr(), OutsideIPv6.Addr()); err != nil {
 		return err
 	}
-	err = n.Do(func() error {
-		return errors.Join(setForwarding(), addBridge(), addVeth(Uplink, n.Outside))
-	})
-	if err != nil {
+	return n.Outside.Do(func() error { return addBridge(Uplink, OutsideIPv4, OutsideIPv6) })
+}
+
+func (n *Node) build(name string) error {
+	var err error
+	if n.Host, err = newHost(name, n.own.all()...); err != nil {
 		return err
 	}
-	if err := n.Outside.configure(Uplink, OutsideIPv4, OutsideIPv6); err != nil {
+	if err := n.Do(func() error { return errors.Join(setForwarding(), addBridge(Bridge, n.own.gateways...)) }); err != nil {
 		return err
 	}
-	if err := n.configure(Uplink, NodeIPv4, NodeIPv6); err != nil {
+	if err := n.Outside.Do(func() error { return errors.Join(addVeth(name, n.Host), attach(name, Uplink)) }); err != nil {
+		return err
+	}
+	if err := n.configure(Uplink, n.own.uplinks...); err != nil {
 		return err
 	}
 	// The node needs a default route too: a packet to a ClusterIP is routed
 	// once before the output hook translates it.
-	return errors.Join(
-		n.Outside.defaultRoutes(Uplink, NodeIPv4.Addr(), NodeIPv6.Addr()),
-		n.defaultRoutes(Uplink, OutsideIPv4.Addr(), OutsideIPv6.Addr()),
-	)
+	return n.defaultRoutes(Uplink, OutsideIPv4.Addr(), OutsideIPv6.Addr())
+}
+
+// route sends packets to a network through a gateway in that of Outside.
+func (n *Node) route(to netip.Prefix, through netip.Addr) error {
+	return n.Do(func() error {
+		link, err := netlink.LinkByName(Uplink)
+		if err != nil {
+			return err
+		}
+		return addRoute(link, to, through)
+	})
 }
 
 // AddPod makes a pod with the addresses, at most one of each family, out of the
@@ -106,15 +166,15 @@ func (n *Node) connect(pod *Host) error {
 		if err := addVeth(link, pod); err != nil {
 			return err
 		}
-		return attach(link)
+		return attach(link, Bridge)
 	})
 	if err != nil {
 		return err
 	}
 	for _, a := range pod.Addrs {
-		gateway := GatewayIPv4.Addr()
+		gateway := n.own.gateways[0].Addr()
 		if a.Is6() {
-			gateway = GatewayIPv6.Addr()
+			gateway = n.own.gateways[1].Addr()
 		}
 		if err := pod.configure(Uplink, netip.PrefixFrom(a, a.BitLen())); err != nil {
 			return err
@@ -126,10 +186,13 @@ func (n *Node) connect(pod *Host) error {
 	return nil
 }
 
-// Close ends the node, its pods and Outside.
+// Close ends the node, its pods, Outside, and the nodes that were added.
 func (n *Node) Close() error {
 	var errs []error
-	for _, h := range append(n.pods, n.Outside, n.Host) {
+	for _, second := range n.nodes {
+		errs = append(errs, second.Close())
+	}
+	for _, h := range append(n.pods, n.Host, n.Outside) {
 		if h != nil {
 			errs = append(errs, h.Close())
 		}
@@ -160,13 +223,21 @@ func writeSysctls(values map[string]string) error {
 	return nil
 }
 
-func addBridge() error {
+func addBridge(name string, addrs ...netip.Prefix) error {
 	snooping := false // needs a querier, and IPv6 neighbours are found by multicast
-	bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: Bridge}, MulticastSnooping: &snooping}
+	bridge := &netlink.Bridge{MulticastSnooping: &snooping, LinkAttrs: netlink.LinkAttrs{
+		Name: name,
+		// Otherwise it is that of some port, and changes when ports come.
+		HardwareAddr: hardwareAddr(addrs[0].Addr()),
+	}}
 	if err := netlink.LinkAdd(bridge); err != nil {
-		return fmt.Errorf("add bridge %s: %w", Bridge, err)
+		return fmt.Errorf("add bridge %s: %w", name, err)
 	}
-	return errors.Join(addAddress(bridge, GatewayIPv4), addAddress(bridge, GatewayIPv6), netlink.LinkSetUp(bridge))
+	var errs []error
+	for _, a := range addrs {
+		errs = append(errs, addAddress(bridge, a))
+	}
+	return errors.Join(append(errs, netlink.LinkSetUp(bridge))...)
 }
 
 // addVeth makes a link whose other end is the link Uplink of the peer.
@@ -190,19 +261,19 @@ func hardwareAddr(a netip.Addr) net.HardwareAddr {
 	return append(net.HardwareAddr{0x0a, 0x58}, ip[len(ip)-4:]...)
 }
 
-// attach makes a link a port of the bridge. Hairpin mode lets a pod reach itself
+// attach makes a link a port of a bridge. Hairpin mode lets a pod reach itself
 // through its own Service where bridged frames are translated.
-func attach(name string) error {
+func attach(name, to string) error {
 	link, err := netlink.LinkByName(name)
 	if err != nil {
 		return err
 	}
-	bridge, err := netlink.LinkByName(Bridge)
+	bridge, err := netlink.LinkByName(to)
 	if err != nil {
 		return err
 	}
 	if err := netlink.LinkSetMaster(link, bridge); err != nil {
-		return fmt.Errorf("attach link %s to %s: %w", name, Bridge, err)
+		return fmt.Errorf("attach link %s to %s: %w", name, to, err)
 	}
 	return netlink.LinkSetHairpin(link, true)
 }
@@ -221,15 +292,18 @@ func addAddress(link netlink.Link, p netip.Prefix) error {
 // addDefaultRoute adds a default route through a gateway that need not be in a
 // network of the link.
 func addDefaultRoute(link netlink.Link, gateway netip.Addr) error {
-	bits := gateway.BitLen()
+	return addRoute(link, netip.PrefixFrom(gateway, 0).Masked(), gateway)
+}
+
+func addRoute(link netlink.Link, to netip.Prefix, through netip.Addr) error {
 	route := &netlink.Route{
 		LinkIndex: link.Attrs().Index,
-		Dst:       &net.IPNet{IP: make(net.IP, bits/8), Mask: net.CIDRMask(0, bits)},
-		Gw:        gateway.AsSlice(),
+		Dst:       &net.IPNet{IP: to.Addr().AsSlice(), Mask: net.CIDRMask(to.Bits(), to.Addr().BitLen())},
+		Gw:        through.AsSlice(),
 		Flags:     int(netlink.FLAG_ONLINK),
 	}
 	if err := netlink.RouteAdd(route); err != nil {
-		return fmt.Errorf("add default route through %s: %w", gateway, err)
+		return fmt.Errorf("add route to %s through %s: %w", to, through, err)
 	}
 	return nil
 }

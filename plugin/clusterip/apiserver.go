@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/cluster/kubernetes"
 )
 
@@ -46,6 +47,15 @@ func reportTrouble(place string, err error) {
 		return
 	}
 	log.Errorf("%s: %v", place, err)
+}
+
+// warn makes an Event, if there is an API server to take it.
+func (f *feed) warn(service cluster.ServiceName, reason, text string) {
+	feeds.Lock()
+	defer feeds.Unlock()
+	if api, ok := f.source.(*kubernetes.Source); ok {
+		api.Warn(service, reason, text)
+	}
 }
 
 // watches returns those of all feeds.

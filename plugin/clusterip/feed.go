@@ -115,6 +115,7 @@ func serve(own *server, o Options, hosts []string) (*Handler, *feed, error) {
 	h := New(o, f.store, ownAddresses(hosts))
 	h.ready = func() bool { return f.ready(o.StaleAfter) }
 	h.followNode = func(name string) error { return f.followNode(own, name) }
+	h.warn = f.warn
 	f.users[own].handlers = append(f.users[own].handlers, h)
 	return h, f, nil
 }

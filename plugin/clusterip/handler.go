@@ -23,10 +23,13 @@ type Handler struct {
 	index    *zone.Index
 	fall     fall.F
 	upstream upstreamer
-	close    func() // stops following the Store
-	// ready and followNode are those of the source.
+	versions versions
+	// ready, followNode and warn are those of the source.
 	ready      func() bool
 	followNode func(name string) error
+	warn       func(service cluster.ServiceName, reason, text string)
+
+	unsubscribe func() // stops following the Store
 }
 
 // upstreamer looks up names that are not ours.
@@ -42,6 +45,8 @@ func New(o Options, store *cluster.Store, own []netip.Addr) *Handler {
 		index: zone.New(o.Zones, zone.Options{
 			TTL:              o.TTL,
 			EndpointPodNames: o.EndpointPodNames,
+			IgnoreEmpty:      o.IgnoreEmpty,
+			Zonal:            o.Zonal,
 			Pods:             o.Pods,
 			Namespaces:       o.Namespaces,
 			Nameservers:      own,
@@ -50,8 +55,9 @@ func New(o Options, store *cluster.Store, own []netip.Addr) *Handler {
 		upstream:   upstream.New(),
 		ready:      store.HasSynced,
 		followNode: func(string) error { return nil },
+		warn:       func(cluster.ServiceName, string, string) {},
 	}
-	h.close = store.Subscribe(h.index.Apply)
+	h.unsubscribe = store.Subscribe(h.apply)
 	return h
 }
 
@@ -62,6 +68,11 @@ func (h *Handler) Store() *cluster.Store { return h.store }
 // FollowNode has the Store hold, besides Services, the Node of that name and the
 // ServiceCIDRs. To call it when the server starts spares a second listing.
 func (h *Handler) FollowNode(name string) error { return h.followNode(name) }
+
+// Warn makes a Kubernetes Event about a Service, where there is an API server.
+func (h *Handler) Warn(service cluster.ServiceName, reason, text string) {
+	h.warn(service, reason, text)
+}
 
 // Name implements plugin.Handler.
 func (h *Handler) Name() string { return pluginName }
@@ -78,6 +89,7 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	if r.Opcode != dns.OpcodeQuery {
 		return dns.RcodeNotImplemented, nil
 	}
+	// The transfer plugin, which comes first, has not taken it.
 	if question.Qtype == dns.TypeAXFR || question.Qtype == dns.TypeIXFR {
 		return dns.RcodeRefused, nil
 	}

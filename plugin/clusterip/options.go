@@ -40,6 +40,8 @@ type Options struct {
 	Pods             zone.PodMode
 	Namespaces       []string // the only ones served; none means all
 	EndpointPodNames bool
+	IgnoreEmpty      bool // no names for a ClusterIP without usable endpoints
+	Zonal            bool
 	Fall             fall.F
 }
 
@@ -63,12 +65,14 @@ var parsers = map[string]func(o *Options, args []string) error{
 	"pods":                   parsePods,
 	"namespaces":             parseNamespaces,
 	"endpoint_pod_names":     parseEndpointPodNames,
+	"ignore":                 parseIgnore,
+	"zonal":                  parseZonal,
 	"fallthrough":            parseFallthrough,
 }
 
 // missingOptions are those of CoreDNS's kubernetes directive that this version
 // does not have.
-var missingOptions = []string{"ignore", "multicluster", "zonal"}
+var missingOptions = []string{"multicluster"}
 
 // ParseOptions reads the clusterip directive of a server block and starts
 // nothing. Relative paths start at root, the block's root directive, or else at
@@ -93,6 +97,8 @@ var missingOptions = []string{"ignore", "multicluster", "zonal"}
 //	    pods disabled|insecure|verified
 //	    namespaces NAMESPACE...
 //	    endpoint_pod_names
+//	    ignore empty_service
+//	    zonal
 //	    fallthrough [ZONES...]
 //	}
 func ParseOptions(c *caddy.Controller, root string) (Options, error) {
@@ -272,6 +278,22 @@ func parseEndpointPodNames(o *Options, args []string) error {
 		return fmt.Errorf("endpoint_pod_names takes no arguments")
 	}
 	o.EndpointPodNames = true
+	return nil
+}
+
+func parseIgnore(o *Options, args []string) error {
+	if len(args) != 1 || args[0] != "empty_service" {
+		return fmt.Errorf("ignore %q: only empty_service can be ignored", strings.Join(args, " "))
+	}
+	o.IgnoreEmpty = true
+	return nil
+}
+
+func parseZonal(o *Options, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("zonal takes no arguments")
+	}
+	o.Zonal = true
 	return nil
 }
 

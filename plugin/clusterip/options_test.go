@@ -68,6 +68,8 @@ func TestParseOptions(t *testing.T) {
 				pods verified
 				namespaces a b
 				endpoint_pod_names
+				ignore empty_service
+				zonal
 				fallthrough in-addr.arpa
 			}`,
 			Options{
@@ -78,7 +80,7 @@ func TestParseOptions(t *testing.T) {
 					State:        "/var/lib/clusterip/state.json",
 				},
 				StartupTimeout: 5 * time.Second,
-				Pods:           zone.PodsVerified, Namespaces: []string{"a", "b"}, EndpointPodNames: true,
+				Pods:           zone.PodsVerified, Namespaces: []string{"a", "b"}, EndpointPodNames: true, IgnoreEmpty: true, Zonal: true,
 				Fall: fall.F{Zones: []string{"in-addr.arpa."}},
 			},
 		},
@@ -115,10 +117,11 @@ func TestParseErrors(t *testing.T) {
 		{"manifests a b", "manifests takes one folder"},
 		{"manifests m\n manifests m", "Testfile:3 - Error during parsing: option manifests is given twice"},
 		{"nonsense", "the options are apiserver_burst, apiserver_max_inflight, apiserver_qps, endpoint"},
-		{"zonal", "option zonal is not in this version"},
+		{"multicluster", "option multicluster is not in this version"},
 		{"manifests m\n endpoint https://10.0.0.1", "option endpoint is for an API server"},
 		{"state s", "option state is for a folder of YAML"},
 		{"namespaces a\n namespace_labels a=b", "keep one"},
+		{"noendpoints\n zonal", "zonal answers from endpoints"},
 		{"kubeconfig", "kubeconfig takes a file"},
 		{"kubeconfig a b c", "kubeconfig takes a file"},
 		{"endpoint", "endpoint takes the URL"},
@@ -147,6 +150,9 @@ func TestParseErrors(t *testing.T) {
 		{"namespaces", "at least one namespace"},
 		{"namespaces Foo,bar", `"Foo,bar" cannot be the name of a namespace`},
 		{"endpoint_pod_names yes", "takes no arguments"},
+		{"ignore", "only empty_service can be ignored"},
+		{"ignore everything", "only empty_service can be ignored"},
+		{"zonal yes", "zonal takes no arguments"},
 		{"fallthrough in-addr..arpa", `zone "in-addr..arpa" is neither`},
 		{"manifests m {\n }", "option manifests takes no block: remove the {"},
 	} {

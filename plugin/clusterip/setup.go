@@ -14,6 +14,7 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
 	clog "github.com/coredns/coredns/plugin/pkg/log"
+	"github.com/coredns/coredns/plugin/transfer"
 )
 
 const pluginName = "clusterip"
@@ -48,6 +49,12 @@ func setup(c *caddy.Controller) error {
 		}
 		h.Next = next
 		return h
+	})
+	c.OnStartup(func() error {
+		if t, ok := config.Handler("transfer").(*transfer.Transfer); ok {
+			h.transfers(t)
+		}
+		return nil
 	})
 	// CoreDNS discards the server of a reload that failed without shutting it
 	// down; the one that goes on ends what it left.

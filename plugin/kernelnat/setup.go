@@ -63,6 +63,8 @@ type source interface {
 	Store() *cluster.Store
 	// FollowNode has the Store hold the Node of that name and the ServiceCIDRs.
 	FollowNode(name string) error
+	// Warn tells the owner of a Service what is wrong, where there is a way to.
+	Warn(service cluster.ServiceName, reason, text string)
 }
 
 // nat is the NAT half of one server.
@@ -192,6 +194,9 @@ func (n *nat) controllers() (map[cluster.Family]*kernelnat.Controller, error) {
 	for family, backend := range backends {
 		options := n.options.Options
 		options.Family = family
+		if !n.options.DryRun {
+			options.Refused = func(service cluster.ServiceName, why string) { n.source.Warn(service, "FrontendRefused", why) }
+		}
 		out[family] = kernelnat.New(options, backend, log)
 	}
 	return out, nil

@@ -16,8 +16,9 @@ import (
 	"github.com/miekg/dns"
 )
 
-// host and port are those of the server under test.
-var host, port string
+// host and port are those of the server under test, and program is its binary, ""
+// if it was not built here.
+var host, port, program string
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
@@ -55,12 +56,13 @@ func start() (stop func(), err error) {
 		return stop, err
 	}
 	stop = func() { os.RemoveAll(dir) }
-	binary := filepath.Join(dir, "coredns")
-	build := exec.Command("go", "build", "-o", binary, "./coredns")
+	path := filepath.Join(dir, "coredns")
+	build := exec.Command("go", "build", "-o", path, "./coredns")
 	build.Dir = filepath.Join("..", "..")
 	if out, err := build.CombinedOutput(); err != nil {
 		return stop, fmt.Errorf("build the server: %w\n%s", err, out)
 	}
+	program = path
 	host = "127.0.0.1"
 	if port, err = freePort(); err != nil {
 		return stop, err
@@ -69,7 +71,7 @@ func start() (stop func(), err error) {
 	if err != nil {
 		return stop, err
 	}
-	server := exec.Command(binary, "-conf", "Corefile", "-dns.port", port)
+	server := exec.Command(program, "-conf", "Corefile", "-dns.port", port)
 	server.Dir = "testdata"
 	server.Env = append(os.Environ(), "CONFORMANCE_STATE="+filepath.Join(dir, "state.json"))
 	server.Stdout, server.Stderr = logs, logs

@@ -19,11 +19,13 @@ type features struct {
 	externalIPs           bool
 	sessionAffinity       bool
 	externalTrafficPolicy bool
+	hints                 bool
 }
 
 // served is what kernelnat serves: switch on here what it learns.
 var served = features{
 	dualStack: true, nodePorts: true, loadBalancers: true, externalIPs: true, sessionAffinity: true, externalTrafficPolicy: true,
+	hints: true,
 }
 
 // generator makes objects, the same for the same seed.
@@ -118,9 +120,37 @@ func (g *generator) add(policy corev1.ServiceInternalTrafficPolicy, endpoints sh
 	families := g.chooseFamilies(&s)
 	g.expose(&s)
 	g.made.services = append(g.made.services, s)
+	hint := g.hinting()
 	for n, slice := range endpoints(g) {
 		for _, family := range families {
-			g.made.slices = append(g.made.slices, endpointSlice(&s, n, family, slice))
+			made := endpointSlice(&s, n, family, slice)
+			for i := range made.Endpoints {
+				hint(&made.Endpoints[i])
+			}
+			g.made.slices = append(g.made.slices, made)
+		}
+	}
+}
+
+// hinting says which clients the endpoints of a Service are meant for: those of their
+// zone, of their node, of another, or anybody. Where one has no hint none counts.
+func (g *generator) hinting() func(*discoveryv1.Endpoint) {
+	if !g.hints {
+		return func(*discoveryv1.Endpoint) {}
+	}
+	kind, left := g.random.IntN(5), g.random.IntN(4)
+	return func(e *discoveryv1.Endpoint) {
+		if left--; left == 0 {
+			return
+		}
+		zones := []discoveryv1.ForZone{{Name: *e.Zone}}
+		switch kind {
+		case 0:
+			e.Hints = &discoveryv1.EndpointHints{ForZones: zones}
+		case 1:
+			e.Hints = &discoveryv1.EndpointHints{ForZones: zones, ForNodes: []discoveryv1.ForNode{{Name: *e.NodeName}}}
+		case 2:
+			e.Hints = &discoveryv1.EndpointHints{ForZones: []discoveryv1.ForZone{{Name: "zone-c"}}}
 		}
 	}
 }
@@ -204,7 +234,7 @@ func endpointSlice(s *corev1.Service, n int, family corev1.IPFamily, endpoints c
 	for _, p := range pods {
 		if c, ok := endpoints[p.name]; ok {
 			address := map[corev1.IPFamily]string{corev1.IPv4Protocol: p.v4, corev1.IPv6Protocol: p.v6}[family]
-			out.Endpoints = append(out.Endpoints, discoveryv1.Endpoint{Addresses: []string{address}, Conditions: c, NodeName: &p.node})
+			out.Endpoints = append(out.Endpoints, discoveryv1.Endpoint{Addresses: []string{address}, Conditions: c, NodeName: &p.node, Zone: &p.zone})
 		}
 	}
 	return out

@@ -24,13 +24,13 @@ type difference struct {
 }
 
 const (
-	byRange    = "More than 32 frontends are in chains `KUBE-IPS-…` by range of addresses."
+	byRange    = "More than 32 frontends are in chains `KUBE-SVC-0…` by range of addresses."
 	notCounted = "Packets are not counted with nfacct."
 )
 
 var differences = []difference{
-	{reason: byRange, ours: true, line: regexp.MustCompile(`^ip6?tables -t nat (:KUBE-IPS-\S+ -|-A KUBE-\S+ .* "services in \S+" -j KUBE-IPS-\S+)$`)},
-	{reason: byRange, ours: true, line: regexp.MustCompile(`^(ip6?tables -t nat -A )KUBE-IPS-\S+ (.*)$`), becomes: "${1}KUBE-SERVICES ${2}"},
+	{reason: byRange, ours: true, line: regexp.MustCompile(`^ip6?tables -t nat (:KUBE-SVC-0\S+ -|-A KUBE-\S+ .* "services in \S+" -j KUBE-SVC-0\S+)$`)},
+	{reason: byRange, ours: true, line: regexp.MustCompile(`^(ip6?tables -t nat -A )KUBE-SVC-0\S+ (.*)$`), becomes: "${1}KUBE-SERVICES ${2}"},
 	{
 		reason: "What is in the range of ClusterIPs and is no frontend is refused, at the end of `KUBE-SERVICES` in `filter`:",
 		ours:   true, line: regexp.MustCompile(`^ip6?tables -t filter -A KUBE-SERVICES .* "no such service" .* -j REJECT .*$`),
@@ -96,6 +96,7 @@ func TestLayout(t *testing.T) {
 	c.StartProxy(theirs.Node, "iptables", patience)
 	ours.startOurs(given.manifests(t))
 	eventually(t, "the same rules", func() error { return agree(theirs.rules(), ours.rules()) })
+	sameHealthChecks(t, &given, theirs, ours)
 	for _, d := range differences {
 		lines := theirs.rules()
 		if d.ours {

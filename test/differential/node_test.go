@@ -78,17 +78,17 @@ func require(t *testing.T) {
 // pod is a place for endpoints. Those of node-2 are behind the same bridge: what
 // makes them remote is what their EndpointSlice says.
 type pod struct {
-	name, node string
-	v4, v6     string
+	name, node, zone string
+	v4, v6           string
 }
 
 var pods = []pod{
-	{"local-0", "node-1", "10.42.0.10", "fd00:10:42::10"},
-	{"local-1", "node-1", "10.42.0.11", "fd00:10:42::11"},
-	{"local-2", "node-1", "10.42.0.12", "fd00:10:42::12"},
-	{"remote-0", "node-2", "10.42.1.10", "fd00:10:42::1:10"},
-	{"remote-1", "node-2", "10.42.1.11", "fd00:10:42::1:11"},
-	{"remote-2", "node-2", "10.42.1.12", "fd00:10:42::1:12"},
+	{"local-0", "node-1", kubetest.Zone, "10.42.0.10", "fd00:10:42::10"},
+	{"local-1", "node-1", kubetest.Zone, "10.42.0.11", "fd00:10:42::11"},
+	{"local-2", "node-1", kubetest.Zone, "10.42.0.12", "fd00:10:42::12"},
+	{"remote-0", "node-2", kubetest.Zone, "10.42.1.10", "fd00:10:42::1:10"},
+	{"remote-1", "node-2", "zone-b", "10.42.1.11", "fd00:10:42::1:11"},
+	{"remote-2", "node-2", "zone-b", "10.42.1.12", "fd00:10:42::1:12"},
 }
 
 // targetPorts are those that every pod answers on.
@@ -199,6 +199,16 @@ func (n *node) rules() []string {
 	}
 	slices.Sort(all)
 	return all
+}
+
+// tool runs a program on the node and returns what it prints.
+func (n *node) tool(name string, args ...string) string {
+	n.t.Helper()
+	var out bytes.Buffer
+	cmd := exec.Command(name, args...)
+	cmd.Stdout = &out
+	n.must(n.Do(cmd.Run))
+	return out.String()
 }
 
 // eventually fails the test unless the condition comes true in good time.

@@ -167,13 +167,16 @@ func frontends(s *corev1.Service, p corev1.ServicePort) []netip.AddrPort {
 		return out
 	}
 	for _, family := range s.Spec.IPFamilies {
-		a := nattest.NodeIPv4.Addr()
-		if family == corev1.IPv6Protocol {
-			a = nattest.NodeIPv6.Addr()
-		}
-		out = append(out, netip.AddrPortFrom(a, uint16(p.NodePort)))
+		out = append(out, netip.AddrPortFrom(nodeAddr(family), uint16(p.NodePort)))
 	}
 	return out
+}
+
+func nodeAddr(family corev1.IPFamily) netip.Addr {
+	if family == corev1.IPv6Protocol {
+		return nattest.NodeIPv6.Addr()
+	}
+	return nattest.NodeIPv4.Addr()
 }
 
 // backends counts the pods that a Service's slices name.

@@ -3,12 +3,14 @@ package differential
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"regexp"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -35,9 +37,14 @@ func TestTakeover(t *testing.T) {
 	given.create(t, c)
 	given = list(t, c)
 	manifests := given.withoutService("gone").manifests(t)
+	for _, mode := range []string{"iptables", "nftables"} {
+		t.Run("from "+mode, func(t *testing.T) { takeover(t, c, mode, manifests) })
+	}
+}
 
+func takeover(t *testing.T, c *kubetest.ControlPlane, mode, manifests string) {
 	n := newNode(t)
-	proxy := c.StartProxy(n.Node, "iptables", patience)
+	proxy := c.StartProxy(n.Node, mode, patience)
 	eventually(t, "an answer through kube-proxy", func() error { return ask(n.client) })
 	established := dial(t, n.client)
 	established.alive("the start")
@@ -54,14 +61,61 @@ func TestTakeover(t *testing.T) {
 	if diff := cmp.Diff(fresh.rules(), got); diff != "" {
 		t.Errorf("on a node of its own (-), after kube-proxy (+):\n%s", diff)
 	}
-	made, err := asking.stop()
+	if tables := n.tool("nft", "list", "tables"); strings.Contains(tables, "kube-proxy") {
+		t.Errorf("kube-proxy's tables are still there:\n%s", tables)
+	}
+	asking.none(t)
+	established.alive("all that")
+}
+
+// kube-proxy takes a node back, with its first sync and with those that remove what
+// Services have that are gone, and nothing of ours stays.
+func TestTakenBack(t *testing.T) {
+	require(t)
+	c := kubetest.Start(t)
+	given := echoObjects()
+	more := many(50)
+	given.services, given.slices = append(given.services, more.services...), append(given.slices, more.slices...)
+	given.create(t, c)
+	given = list(t, c)
+
+	n := newNode(t)
+	ours := n.startOurs(given.manifests(t))
+	eventually(t, "an answer through ours", func() error { return ask(n.client) })
+	if rules := n.rules(); !slices.ContainsFunc(rules, differences[0].line.MatchString) {
+		t.Fatalf("too few Services for chains by range:\n%s", strings.Join(rules, "\n"))
+	}
+	established := dial(t, n.client)
+	asking := keepAsking(n.client)
+	ours.Stop(syscall.SIGTERM)
+	established.alive("the end of ours")
+	c.StartProxy(n.Node, "iptables", patience)
+	established.alive("the first sync of kube-proxy")
+	if err := c.Client.CoreV1().Services(namespace).Delete(t.Context(), more.services[0].Name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	fresh := newNode(t)
+	c.StartProxy(fresh.Node, "iptables", patience)
+	eventually(t, "the rules of a kube-proxy on a node of its own", func() error {
+		if diff := cmp.Diff(fresh.rules(), n.rules()); diff != "" {
+			return errors.New(diff)
+		}
+		return nil
+	})
+	asking.none(t)
+	established.alive("all that")
+}
+
+// none ends the asking and fails the test if a connection failed.
+func (a *asker) none(t *testing.T) {
+	t.Helper()
+	made, err := a.stop()
 	if err != nil {
 		t.Errorf("a connection failed after %d that did not: %v", made, err)
 	}
 	if made < 100 {
 		t.Errorf("only %d connections were made", made)
 	}
-	established.alive("all that")
 	t.Logf("%d connections", made)
 }
 

@@ -19,6 +19,9 @@ import (
 // NodeName is the name by which kube-proxy knows its node.
 const NodeName = "node-1"
 
+// Zone is the topology zone that the node is in.
+const Zone = "zone-a"
+
 // metrics is where kube-proxy says, in the node's network, when it has synced. Its
 // health server is no help: to that a kube-proxy that has yet to sync is healthy.
 var metrics = netip.MustParseAddrPort("127.0.0.1:10249")
@@ -55,19 +58,9 @@ func (c *ControlPlane) StartProxy(node *nattest.Node, mode string, limit time.Du
 	return p
 }
 
-// Get asks an HTTP server from within a host.
+// Get asks an HTTP server from within a host; anything but 200 is an error.
 func Get(host *nattest.Host, at netip.AddrPort, path string) ([]byte, error) {
-	transport := &http.Transport{DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return host.Dial(ctx, network, at)
-	}}
-	defer transport.CloseIdleConnections()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+at.String()+path, nil)
-	if err != nil {
-		return nil, err
-	}
-	response, err := transport.RoundTrip(request)
+	response, err := Request(host, at, path)
 	if err != nil {
 		return nil, err
 	}
@@ -79,9 +72,22 @@ func Get(host *nattest.Host, at netip.AddrPort, path string) ([]byte, error) {
 	return body, err
 }
 
+// Request asks an HTTP server from within a host. The caller closes the body.
+func Request(host *nattest.Host, at netip.AddrPort, path string) (*http.Response, error) {
+	client := http.Client{Timeout: patience, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return host.Dial(ctx, network, at)
+		},
+	}}
+	return client.Get("http://" + at.String() + path)
+}
+
 // Node is the Node that a nattest.Node stands for.
 func Node() *corev1.Node {
-	node := &corev1.Node{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Node"}, ObjectMeta: metav1.ObjectMeta{Name: NodeName}}
+	node := &corev1.Node{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Node"}, ObjectMeta: metav1.ObjectMeta{
+		Name: NodeName, Labels: map[string]string{corev1.LabelTopologyZone: Zone},
+	}}
 	for _, a := range []netip.Prefix{nattest.NodeIPv4, nattest.NodeIPv6} {
 		node.Status.Addresses = append(node.Status.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: a.Addr().String()})
 	}

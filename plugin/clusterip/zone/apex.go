@@ -44,12 +44,16 @@ func (z *Zone) apex(qtype uint16, serial uint32) Answer {
 	case dns.TypeSOA, dns.TypeANY:
 		return Answer{Outcome: Success, Answer: z.SOA(serial)}
 	case dns.TypeNS:
-		target := join("ns.dns", z.index.primary.origin)
-		ns := &dns.NS{Hdr: header(z.origin, dns.TypeNS, z.index.options.TTL), Ns: target}
-		extra := z.index.nameservers(target)
-		return Answer{Outcome: Success, Answer: []dns.RR{ns}, Extra: extra}
+		ns := z.ns()
+		return Answer{Outcome: Success, Answer: ns, Extra: z.index.nameservers(ns[0].(*dns.NS).Ns)}
 	}
 	return Answer{Outcome: NoData}
+}
+
+func (z *Zone) ns() []dns.RR {
+	return []dns.RR{&dns.NS{
+		Hdr: header(z.origin, dns.TypeNS, z.index.options.TTL), Ns: join("ns.dns", z.index.primary.origin),
+	}}
 }
 
 // nameserver answers for ns.dns.<zone>.

@@ -20,6 +20,24 @@ const (
 // own name and endpoint names for Services with a ClusterIP. A name or label
 // too long for DNS is left out.
 func Compile(service *cluster.Service, origin string, o Options) *Records {
+	b := newBuilder(service, origin, o)
+	switch service.Kind {
+	case cluster.KindExternalName:
+		b.alias()
+	case cluster.KindClusterIP:
+		b.clusterIPs()
+		b.endpoints(cluster.Usable(service.Endpoints))
+	case cluster.KindHeadless:
+		b.endpoints(cluster.Usable(service.Endpoints))
+	}
+	r := b.finish()
+	if o.Zonal && service.Kind == cluster.KindHeadless {
+		r.zonal = compileZonal(service, origin, o)
+	}
+	return r
+}
+
+func newBuilder(service *cluster.Service, origin string, o Options) *builder {
 	b := &builder{
 		service: service,
 		options: o,
@@ -29,16 +47,7 @@ func Compile(service *cluster.Service, origin string, o Options) *Records {
 		full:    make(map[string]string),
 	}
 	b.base = join(b.key+".svc", origin)
-	switch service.Kind {
-	case cluster.KindExternalName:
-		b.alias()
-	case cluster.KindClusterIP:
-		b.clusterIPs()
-		b.endpoints()
-	case cluster.KindHeadless:
-		b.endpoints()
-	}
-	return b.finish()
+	return b
 }
 
 // key is what a Service is found by: the two labels that its names share.

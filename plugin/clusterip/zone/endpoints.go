@@ -32,12 +32,17 @@ func (s *srvs) add(name string, r srv) {
 }
 
 // clusterIPs adds the records of the virtual addresses: A, AAAA, PTR, and SRV
-// for every port.
+// for every port. A Service that is ignored for want of endpoints keeps its
+// PTR, as in CoreDNS: the address is still its own.
 func (b *builder) clusterIPs() {
+	ignored := b.options.IgnoreEmpty && len(cluster.Usable(b.service.Endpoints)) == 0
 	var found srvs
 	for _, ip := range b.service.ClusterIPs {
-		b.address("", ip)
 		b.pointer(ip, "", true)
+		if ignored {
+			continue
+		}
+		b.address("", ip)
 		for _, p := range b.service.Ports {
 			found.add("", srv{"", p.Port})
 			if name := portName(p.Name, p.Protocol); name != "" {
@@ -48,12 +53,12 @@ func (b *builder) clusterIPs() {
 	b.addServices(found)
 }
 
-// endpoints adds a name for every endpoint that counts, with A, AAAA, SRV and
-// PTR records. Those of a headless Service are the Service's own records too.
-func (b *builder) endpoints() {
+// endpoints adds a name for every one of the usable endpoints, with A, AAAA, SRV
+// and PTR records. Those of a headless Service are the Service's own records too.
+func (b *builder) endpoints(usable []cluster.Endpoint) {
 	headless := b.service.Kind == cluster.KindHeadless
 	var found srvs
-	for _, e := range cluster.Usable(b.service.Endpoints) {
+	for _, e := range usable {
 		host := hostname(&e, b.options.EndpointPodNames)
 		b.address(host, e.Addr)
 		b.pointer(e.Addr, host, false)

@@ -29,6 +29,8 @@ const (
 type Options struct {
 	TTL              uint32
 	EndpointPodNames bool // name endpoints after their pods
+	IgnoreEmpty      bool // no names for a ClusterIP without usable endpoints
+	Zonal            bool // names for the endpoints in one topology zone
 	Pods             PodMode
 	// Namespaces are the only ones served; none means all.
 	Namespaces []string
@@ -46,6 +48,7 @@ type Index struct {
 	namespaces namespaces
 	pointers   pointers
 	pods       pods
+	tracked    bool
 }
 
 // New returns an empty Index for zones in lower case, fully qualified, of which
@@ -82,8 +85,9 @@ func (x *Index) Match(name string) *Zone {
 	return nil
 }
 
-// Apply takes over what changed.
-func (x *Index) Apply(u cluster.Update) {
+// Apply takes over what changed. After Track it returns how that changed zones.
+func (x *Index) Apply(u cluster.Update) []Change {
+	changes := x.track()
 	for _, c := range u.Namespaces {
 		if x.exposed(c.Name) {
 			x.namespaces.declare(c.Name, c.Exists)
@@ -92,16 +96,20 @@ func (x *Index) Apply(u cluster.Update) {
 	reverse := x.pointers.edit()
 	for _, c := range u.Services {
 		if x.exposed(c.Name.Namespace) {
-			x.setService(c.Name, c.Service, reverse)
+			x.setService(c.Name, c.Service, reverse, changes)
 		}
 	}
 	x.namespaces.publish()
 	x.pointers.publish(reverse)
-	if x.options.Pods != PodsVerified {
-		return
+	if x.options.Pods == PodsVerified {
+		x.setPods(u.Pods)
 	}
+	return changes.end()
+}
+
+func (x *Index) setPods(updates []cluster.PodUpdate) {
 	addresses := x.pods.edit()
-	for _, c := range u.Pods {
+	for _, c := range updates {
 		if x.exposed(c.Name.Namespace) {
 			x.pods.set(c.Name, c.Pod, addresses)
 		}
@@ -114,7 +122,7 @@ func (x *Index) exposed(namespace string) bool {
 }
 
 // setService replaces the records of a Service, or removes them for nil.
-func (x *Index) setService(name cluster.ServiceName, service *cluster.Service, reverse *edit[*reversed]) {
+func (x *Index) setService(name cluster.ServiceName, service *cluster.Service, reverse *edit[*reversed], changes *tracker) {
 	k := key(name)
 	old := x.primary.services.get(k)
 	if (old == nil) != (service == nil) {
@@ -128,9 +136,10 @@ func (x *Index) setService(name cluster.ServiceName, service *cluster.Service, r
 		if service != nil {
 			records = Compile(service, z.origin, x.options)
 		}
+		changes.recompiled(z.services.get(k), records)
 		z.services.set(k, records)
 	}
-	replace(reverse, k, old.reverse(), x.primary.services.get(k).reverse())
+	replace(reverse, k, old.reverse(), x.primary.services.get(k).reverse(), changes)
 }
 
 // reverse returns the pointers to a Service, none for nil.

@@ -61,6 +61,9 @@ func (w *world) lines(s *cluster.Service) []line {
 		return []line{w.line(base, "CNAME", s.ExternalName+".")}
 	case cluster.KindClusterIP: // 2.3
 		for _, ip := range s.ClusterIPs {
+			if w.options.IgnoreEmpty && len(cluster.Usable(s.Endpoints)) == 0 {
+				break
+			}
 			out = append(out, w.addressLine(base, ip))
 			for _, p := range s.Ports {
 				srv[base] = append(srv[base], fmt.Sprintf("%d %s", p.Port, base))
@@ -167,6 +170,9 @@ func (w *world) sorted() []*cluster.Service {
 // lookup is the slow twin of Zone.Lookup: all records, the names that exist
 // though they have none, and a search through both.
 func (w *world) lookup(name, qtype string) (zone.Outcome, []string) {
+	if _, _, ok := w.narrow(name); ok {
+		return w.lookupZonal(name, qtype)
+	}
 	all := w.reverseLines()
 	var empty []string
 	empty = append(empty, origin, "svc."+origin, "pod."+origin, "ns.dns."+origin, "10.in-addr.arpa.", "ip6.arpa.")
@@ -193,6 +199,59 @@ func (w *world) lookup(name, qtype string) (zone.Outcome, []string) {
 		}
 	}
 	return search(all, empty, name, qtype)
+}
+
+// narrow reads a zonal name. It returns the Service's own name and a world in
+// which the Service has only the endpoints meant; no world for the names that
+// exist just above zonal ones.
+func (w *world) narrow(name string) (narrowed *world, base string, ok bool) {
+	left, base, found := strings.Cut(name, "_zone.")
+	labels := strings.Split(base, ".")
+	if !w.options.Zonal || !found || len(labels) < 3 || !strings.HasSuffix(base, ".svc."+origin) {
+		return nil, "", false
+	}
+	s := w.services[cluster.ServiceName{Namespace: labels[1], Name: labels[0]}]
+	if s == nil || s.Kind != cluster.KindHeadless || !w.exposed(labels[1]) || strings.Count(base, ".") != 5 {
+		return nil, "", false
+	}
+	topology, prefer := strings.CutSuffix(left, ".prefer.")
+	if !prefer {
+		topology, found = strings.CutSuffix(left, ".pin.")
+	}
+	if !found {
+		return nil, base, left == "" || left == "pin." || left == "prefer."
+	}
+	var there, all []cluster.Endpoint
+	for _, e := range cluster.Usable(s.Endpoints) {
+		e.Ready = true
+		all = append(all, e)
+		if strings.EqualFold(e.Zone, topology) {
+			there = append(there, e)
+		}
+	}
+	if prefer && len(there) == 0 {
+		there = all
+	}
+	narrowed = newWorld(w.options)
+	narrowed.services[s.Name] = cluster.New(cluster.Service{Name: s.Name, Kind: s.Kind, Ports: s.Ports}, there)
+	return narrowed, base, true
+}
+
+// lookupZonal is lookup for a zonal name.
+func (w *world) lookupZonal(name, qtype string) (zone.Outcome, []string) {
+	narrowed, base, _ := w.narrow(name)
+	if narrowed == nil {
+		return zone.NoData, nil
+	}
+	outcome, records := narrowed.lookup(base, qtype)
+	for i, record := range records {
+		records[i] = strings.Replace(record, base, name, 1)
+	}
+	if outcome == zone.NXDomain {
+		outcome = zone.NoData
+	}
+	slices.Sort(records)
+	return outcome, records
 }
 
 func search(all []line, empty []string, name, qtype string) (zone.Outcome, []string) {
@@ -242,6 +301,7 @@ func randomService(r *rand.Rand, name cluster.ServiceName) *cluster.Service {
 		e := cluster.Endpoint{Addr: randomPodIP(r), Ready: r.IntN(3) > 0}
 		e.Serving, e.Terminating = e.Ready || r.IntN(2) == 0, r.IntN(2) == 0
 		e.Hostname = []string{"", "", "web-0", "web-1"}[r.IntN(4)]
+		e.Zone = []string{"", "a", "B", "eu.north"}[r.IntN(4)]
 		e.PodName = []string{"", "pod-a", "pod.dotted", strings.Repeat("x", 70)}[r.IntN(4)]
 		for i, p := range s.Ports {
 			e.Ports = append(e.Ports, cluster.EndpointPort{Name: p.Name, Protocol: p.Protocol, Port: uint16(5678 + i/2)})
@@ -302,7 +362,8 @@ func randomName(r *rand.Rand) string {
 		return pick("", "dns.", "dns-version.", "svc.", "pod.", "x.", "other.dns.", "x.dns-version.", "a\\.ns1.svc.") + origin
 	}
 	sub := pick("", "", "", "", "", "", "web-0.", "web-1.", "pod-a.", "10-42-0-1.", "10-42-1-2.", "fd00-42--1.", "fd00-42-1--0.", "_tcp.", "_udp.",
-		"_http._tcp.", "_dns._udp.", "_sctp._sctp.", "_http._udp.", "http.tcp.", "x._http._tcp.", "nope.")
+		"_http._tcp.", "_dns._udp.", "_sctp._sctp.", "_http._udp.", "http.tcp.", "x._http._tcp.", "nope.",
+		"a.pin._zone.", "b.prefer._zone.", "eu.north.pin._zone.", "x.pin._zone.", "x.north.prefer._zone.", "pin._zone.", "_zone.", "a.near._zone.")
 	return sub + pick("a.", "b.", "web.", "c.", "") + pick("ns1.", "ns1.", "ns1.", "ns1.", "ns2.", "ns3.", "empty.", "none.") + "svc." + origin
 }
 
@@ -311,6 +372,7 @@ func TestOracle(t *testing.T) {
 	for _, o := range []zone.Options{
 		{TTL: 5},
 		{TTL: 0, Pods: zone.PodsVerified, EndpointPodNames: true},
+		{TTL: 30, Zonal: true, IgnoreEmpty: true},
 		{TTL: 3600, Pods: zone.PodsVerified, Namespaces: []string{"ns1", "empty"}},
 	} {
 		t.Run(fmt.Sprintf("%+v", o), func(t *testing.T) {
@@ -362,6 +424,9 @@ func compare(t *testing.T, w *world, x *zone.Index, name, qtype string) zone.Out
 	}
 	if (outcome == zone.Success) == (len(got.Authority) > 0) {
 		t.Fatalf("%s %s: outcome %d with authority %v", name, qtype, outcome, got.Authority)
+	}
+	if narrowed, _, _ := w.narrow(name); narrowed != nil {
+		w = narrowed
 	}
 	checkExtra(t, w, got)
 	return outcome

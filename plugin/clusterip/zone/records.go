@@ -16,6 +16,7 @@ type Records struct {
 	names []node
 	// pointers are sorted by address.
 	pointers []*pointer
+	zonal    *zonal // nil if there are no such names
 }
 
 // node is a name with its records; none for an empty non-terminal. Where there
@@ -44,11 +45,26 @@ type pointer struct {
 
 // lookup answers for a name relative to the Service.
 func (r *Records) lookup(name string, qtype uint16) Answer {
-	i, found := slices.BinarySearchFunc(r.names, name, compareNode)
-	if !found {
-		return Answer{Outcome: NXDomain}
+	if n := find(r.names, name); n != nil {
+		return n.answer(qtype)
 	}
-	for _, set := range r.names[i].sets {
+	if r.zonal != nil {
+		return r.zonal.lookup(name, qtype, r)
+	}
+	return Answer{Outcome: NXDomain}
+}
+
+// find searches a sorted list; nil means that the name is not there.
+func find(nodes []node, name string) *node {
+	i, found := slices.BinarySearchFunc(nodes, name, compareNode)
+	if !found {
+		return nil
+	}
+	return &nodes[i]
+}
+
+func (n *node) answer(qtype uint16) Answer {
+	for _, set := range n.sets {
 		if a := set.answer(qtype); a.Outcome == Success {
 			return a
 		}

@@ -33,6 +33,14 @@ type reversed struct {
 	records []dns.RR // those of all that are the answer
 }
 
+// answer returns the records, none for nil.
+func (r *reversed) answer() []dns.RR {
+	if r == nil {
+		return nil
+	}
+	return r.records
+}
+
 // lookup answers for a whole reverse name, or for part of one, which is an empty
 // non-terminal if an address below it has records.
 func (p *pointers) lookup(name string, qtype uint16) Answer {
@@ -54,7 +62,7 @@ func (p *pointers) lookup(name string, qtype uint16) Answer {
 
 // replace exchanges the pointers to one Service. Both lists are sorted by
 // address; addresses whose pointers stay the same are left alone.
-func replace(e *edit[*reversed], service string, before, after []*pointer) {
+func replace(e *edit[*reversed], service string, before, after []*pointer, changes *tracker) {
 	for len(before) > 0 || len(after) > 0 {
 		var ip netip.Addr
 		switch {
@@ -71,7 +79,10 @@ func replace(e *edit[*reversed], service string, before, after []*pointer) {
 		if slices.EqualFunc(gone, come, samePointer) {
 			continue
 		}
+		old, _ := e.get(ip)
 		replaceAt(e, ip, service, come)
+		now, _ := e.get(ip)
+		changes.replaced(old.answer(), now.answer())
 	}
 }
 

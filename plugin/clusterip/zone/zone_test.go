@@ -36,7 +36,7 @@ func example() cluster.Update {
 	return update(
 		cluster.New(web, []cluster.Endpoint{{Addr: netip.MustParseAddr("10.42.0.7"), Ready: true}}),
 		cluster.New(pets, []cluster.Endpoint{
-			{Addr: netip.MustParseAddr("10.42.0.8"), Hostname: "pet-0", Ports: ports, Ready: true},
+			{Addr: netip.MustParseAddr("10.42.0.8"), Hostname: "pet-0", Ports: ports, Ready: true, Zone: "zone-a"},
 			{Addr: netip.MustParseAddr("10.42.0.9"), Hostname: "pet-1", Ports: ports, Ready: true},
 		}),
 		cluster.New(out),
@@ -180,6 +180,44 @@ func TestNameserverIsTheService(t *testing.T) {
 	}
 }
 
+// Letter case in the label of a Node does not count; a label of the query that no
+// endpoint has is a zone without endpoints.
+func TestZonal(t *testing.T) {
+	x := zone.New([]string{origin}, zone.Options{TTL: 5, Zonal: true})
+	s := service("default", "db", cluster.KindHeadless)
+	ports := []cluster.EndpointPort{{Name: "sql", Protocol: cluster.TCP, Port: 5432}}
+	x.Apply(example())
+	x.Apply(update(cluster.New(s, []cluster.Endpoint{
+		{Addr: netip.MustParseAddr("10.42.0.8"), Hostname: "db-0", Ports: ports, Ready: true, Zone: "EU.north-1a"},
+		{Addr: netip.MustParseAddr("10.42.0.9"), Hostname: "db-1", Ports: ports, Ready: true, Zone: "b"},
+		// Not usable as long as another one is ready, wherever that is.
+		{Addr: netip.MustParseAddr("10.42.0.10"), Hostname: "db-2", Ports: ports, Serving: true, Terminating: true, Zone: "c"},
+		{Addr: netip.MustParseAddr("10.42.0.11"), Hostname: "db-3", Ports: ports, Ready: true, Zone: "d..d"},
+	})))
+	const db = ".db.default.svc.cluster.local."
+	for _, c := range []struct {
+		name  string
+		qtype uint16
+		want  string
+	}{
+		{"Eu.North-1a.pin._zone" + db, dns.TypeA, "success\nEu.North-1a.pin._zone" + db + " 5 IN A 10.42.0.8\n"},
+		{"b.prefer._zone" + db, dns.TypeSRV, "success\nb.prefer._zone" + db + " 5 IN SRV 0 100 5432 db-1" + db + "\ndb-1" + db + " 5 IN A 10.42.0.9\n"},
+		{"b.pin._zone" + db, dns.TypeTXT, "nodata\n" + soa},
+		{"c.pin._zone" + db, dns.TypeA, "nodata\n" + soa},
+		{"C.prefer._zone" + db, dns.TypeA, "success\nC.prefer._zone" + db + " 5 IN A 10.42.0.8\nC.prefer._zone" + db + " 5 IN A 10.42.0.9\nC.prefer._zone" + db + " 5 IN A 10.42.0.11\n"},
+		{"c.prefer._zone" + db, dns.TypeMX, "nodata\n" + soa},
+		{"pin._zone" + db, dns.TypeA, "nodata\n" + soa},
+		{"b.near._zone" + db, dns.TypeA, "nxdomain\n" + soa},
+		{"b.pin._zone.web.default.svc.cluster.local.", dns.TypeA, "nxdomain\n" + soa},
+		{"b.pin._zone.out.default.svc.cluster.local.", dns.TypeA, "nxdomain\n" + soa},
+		{"b.pin._zone.nope.default.svc.cluster.local.", dns.TypeA, "nxdomain\n" + soa},
+	} {
+		if got := look(x, c.name, c.qtype); got != c.want {
+			t.Errorf("%s %s: got\n%swant\n%s", c.name, dns.TypeToString[c.qtype], got, c.want)
+		}
+	}
+}
+
 func TestLongNamesAreLeftOut(t *testing.T) {
 	long := strings.Repeat("p", 63)
 	s := service("default", "web", cluster.KindHeadless)
@@ -227,7 +265,7 @@ func TestNoForwardZonePanics(t *testing.T) {
 }
 
 func TestNoAllocs(t *testing.T) {
-	x := zone.New([]string{origin, "in-addr.arpa."}, zone.Options{TTL: 5})
+	x := zone.New([]string{origin, "in-addr.arpa."}, zone.Options{TTL: 5, Zonal: true})
 	u := example()
 	u.Namespaces = []cluster.NamespaceUpdate{{Name: "empty", Exists: true}}
 	x.Apply(u)
@@ -239,6 +277,8 @@ func TestNoAllocs(t *testing.T) {
 		{"web.default.svc.cluster.local.", dns.TypeMX},
 		{"_peer._tcp.pets.default.svc.cluster.local.", dns.TypeSRV},
 		{"pet-0.pets.default.svc.cluster.local.", dns.TypeA},
+		{"zone-a.pin._zone.pets.default.svc.cluster.local.", dns.TypeSRV},
+		{"nope.pin._zone.pets.default.svc.cluster.local.", dns.TypeA},
 		{"out.default.svc.cluster.local.", dns.TypeA},
 		{"www.example.com.default.svc.cluster.local.", dns.TypeA},
 		{"empty.svc.cluster.local.", dns.TypeA},

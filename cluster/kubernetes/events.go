@@ -1,0 +1,93 @@
+package kubernetes
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/clusterip/clusterip/cluster"
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// maxWarnings is how many warnings wait for the API server at most.
+const maxWarnings = 64
+
+// eventTime bounds what one Event may take.
+const eventTime = 10 * time.Second
+
+// warning is something that the owner of a Service is to know.
+type warning struct {
+	service      cluster.ServiceName
+	reason, text string
+}
+
+// Warn makes an Event about a Service while Run runs. It does not wait for it. What
+// cannot be told the API server is dropped: Events are for people, and who warns
+// logs as well.
+func (s *Source) Warn(service cluster.ServiceName, reason, text string) {
+	select {
+	case s.warnings <- warning{service, reason, text}:
+	default:
+	}
+}
+
+// recordEvents makes Events of warnings until the context is done.
+func (s *Source) recordEvents(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case w := <-s.warnings:
+			if err := s.record(ctx, w); ctx.Err() == nil {
+				s.troubles.set("events", err)
+			}
+		}
+	}
+}
+
+// record makes an Event whose name comes from what it says, so that of all nodes
+// that see the same the first makes it.
+func (s *Source) record(ctx context.Context, w warning) error {
+	ctx, cancel := context.WithTimeout(ctx, eventTime)
+	defer cancel()
+	service, err := s.clients.services.Services(w.service.Namespace).Get(ctx, w.service.Name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return explainEvent("get services", err)
+	}
+	host, _ := os.Hostname()
+	sum := sha256.Sum256([]byte(string(service.UID) + w.reason + w.text))
+	event := &eventsv1.Event{
+		ObjectMeta:          metav1.ObjectMeta{Namespace: service.Namespace, Name: service.Name + "." + hex.EncodeToString(sum[:8])},
+		EventTime:           metav1.NowMicro(),
+		ReportingController: "clusterip",
+		ReportingInstance:   "clusterip-" + host,
+		Action:              "Program",
+		Reason:              w.reason,
+		Type:                corev1.EventTypeWarning,
+		Note:                w.text[:min(len(w.text), 1024)],
+		Regarding: corev1.ObjectReference{
+			APIVersion: "v1", Kind: "Service", Namespace: service.Namespace, Name: service.Name, UID: service.UID, ResourceVersion: service.ResourceVersion,
+		},
+	}
+	_, err = s.clients.events.Events(service.Namespace).Create(ctx, event, metav1.CreateOptions{})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return explainEvent("create events.events.k8s.io", err)
+	}
+	return nil
+}
+
+func explainEvent(what string, err error) error {
+	if apierrors.IsForbidden(err) {
+		return fmt.Errorf("forbidden to %s, so warnings are in the log alone: allow the ServiceAccount that: %w", what, err)
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}

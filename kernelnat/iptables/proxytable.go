@@ -1,0 +1,44 @@
+package iptables
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/google/nftables"
+	"golang.org/x/sys/unix"
+)
+
+// proxyTable is what kube-proxy calls its tables of nf_tables in its nftables mode.
+const proxyTable = "kube-proxy"
+
+// removeProxyTable removes what kube-proxy has left if it ran in its nftables mode:
+// it translates the same packets, and whoever came first wins. It reports whether
+// there was anything.
+func (b *Backend) removeProxyTable() (bool, error) {
+	family := nftables.TableFamilyIPv4
+	if b.family == cluster.IPv6 {
+		family = nftables.TableFamilyIPv6
+	}
+	conn, err := nftables.New()
+	if err != nil {
+		return false, fmt.Errorf("open a netlink socket: %w", err)
+	}
+	tables, err := conn.ListTablesOfFamily(family)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
+		return false, nil // a kernel without nf_tables
+	}
+	if err != nil {
+		return false, fmt.Errorf("list the tables of nf_tables: %w", err)
+	}
+	at := slices.IndexFunc(tables, func(t *nftables.Table) bool { return t.Name == proxyTable })
+	if at < 0 {
+		return false, nil
+	}
+	conn.DelTable(tables[at])
+	if err := b.ledger.during(conn.Flush, 1); err != nil {
+		return false, fmt.Errorf("delete table %s of nf_tables: %w", proxyTable, err)
+	}
+	return true, nil
+}

@@ -1,0 +1,133 @@
+package clusterip
+
+import (
+	"errors"
+	"iter"
+	"sync"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/plugin/clusterip/zone"
+	"github.com/coredns/coredns/plugin/transfer"
+	"github.com/miekg/dns"
+)
+
+// versions ties what the Index holds to a serial, and remembers how it came
+// there if anybody transfers zones.
+type versions struct {
+	mu       sync.Mutex // held while the Index changes
+	serial   uint32
+	journals map[*zone.Zone]*journal // nil without the transfer plugin
+	notifier *notifier
+}
+
+// apply follows the Store.
+func (h *Handler) apply(u cluster.Update) {
+	v := &h.versions
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	changes := h.index.Apply(u)
+	v.serial = h.serial()
+	for _, c := range changes {
+		v.journals[c.Zone].add(v.serial, c.Gone(), c.Come())
+		v.notifier.mark(c.Zone.Origin())
+	}
+}
+
+// transfers begins to remember changes and to tell secondaries of them, also of
+// what is there now. That gets a serial of its own: the server before a reload may
+// have served something else by the present one, with another ttl.
+func (h *Handler) transfers(t *transfer.Transfer) {
+	h.store.Renew()
+	v := &h.versions
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	h.index.Track()
+	v.journals = make(map[*zone.Zone]*journal)
+	v.notifier = newNotifier(t.Notify)
+	for _, z := range h.index.Zones() {
+		v.journals[z] = &journal{oldest: v.serial}
+		if h.store.HasSynced() {
+			v.notifier.mark(z.Origin())
+		}
+	}
+	go v.notifier.run()
+}
+
+// close ends what follows the Store.
+func (h *Handler) close() {
+	h.unsubscribe()
+	h.versions.mu.Lock()
+	defer h.versions.mu.Unlock()
+	if h.versions.notifier != nil {
+		h.versions.notifier.stop()
+	}
+}
+
+// Transfer implements transfer.Transferer. A client with the present serial, or a
+// later one, gets the SOA alone; one with a serial in the journal what changed
+// since; all others, and serial 0, the whole zone.
+func (h *Handler) Transfer(origin string, serial uint32) (<-chan []dns.RR, error) {
+	z := h.index.Zone(origin)
+	if z == nil {
+		return nil, transfer.ErrNotAuthoritative
+	}
+	if !h.store.HasSynced() {
+		return nil, errors.New("no zone can be transferred before the first sync")
+	}
+	v := &h.versions
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	soa := z.SOA(v.serial)
+	if serial != 0 && !newer(v.serial, serial) {
+		return send(only(soa)), nil
+	}
+	if j := v.journals[z]; j != nil && serial != 0 {
+		if difference, ok := j.since(serial); ok {
+			return send(incremental(z.SOA(serial), soa, difference)), nil
+		}
+	}
+	return send(whole(soa, z.Snapshot())), nil
+}
+
+func only(soa []dns.RR) iter.Seq[[]dns.RR] {
+	return func(yield func([]dns.RR) bool) { yield(soa) }
+}
+
+// incremental is one difference sequence of RFC 1995 section 4.
+func incremental(old, now []dns.RR, d zone.Delta) iter.Seq[[]dns.RR] {
+	return func(yield func([]dns.RR) bool) {
+		for _, records := range [][]dns.RR{now, old, d.Gone(), now, d.Come(), now} {
+			if !yield(records) {
+				return
+			}
+		}
+	}
+}
+
+// whole is RFC 5936.
+func whole(soa []dns.RR, s *zone.Snapshot) iter.Seq[[]dns.RR] {
+	return func(yield func([]dns.RR) bool) {
+		if !yield(soa) {
+			return
+		}
+		for records := range s.Records() {
+			if !yield(records) {
+				return
+			}
+		}
+		yield(soa)
+	}
+}
+
+// send writes to a channel, which the transfer plugin reads to its end whatever
+// becomes of the client.
+func send(pieces iter.Seq[[]dns.RR]) <-chan []dns.RR {
+	out := make(chan []dns.RR)
+	go func() {
+		defer close(out)
+		for records := range pieces {
+			out <- records
+		}
+	}()
+	return out
+}

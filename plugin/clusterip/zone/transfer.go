@@ -1,0 +1,112 @@
+package zone
+
+import (
+	"iter"
+	"slices"
+
+	"github.com/gaissmai/bart"
+	"github.com/miekg/dns"
+)
+
+// Snapshot is what a transfer of a zone carries, at one moment. Immutable.
+type Snapshot struct {
+	zone      *Zone
+	addresses []dns.RR // of the zone's name server
+	services  [shardCount]*map[string]*Records
+	pointers  *bart.Table[*reversed]
+}
+
+// Snapshot returns the present state of the zone. It must not run at the same
+// time as Apply, which it would see half done; it copies no records.
+func (z *Zone) Snapshot() *Snapshot {
+	s := &Snapshot{zone: z, addresses: z.ownAddresses(), pointers: z.index.pointers.published.Load()}
+	for i := range z.services.maps {
+		s.services[i] = z.services.maps[i].Load()
+	}
+	return s
+}
+
+// Records returns all records but the SOA, in pieces of one RRset. Left out are
+// the names that have no end, pods' and zonal ones, and those in a zone below
+// this one that the Index has too.
+func (s *Snapshot) Records() iter.Seq[[]dns.RR] {
+	return func(yield func([]dns.RR) bool) {
+		for set := range s.all() {
+			if len(set) == 0 || s.zone.index.Match(set[0].Header().Name) != s.zone {
+				continue
+			}
+			if !yield(set) {
+				return
+			}
+		}
+	}
+}
+
+func (s *Snapshot) all() iter.Seq[[]dns.RR] {
+	return func(yield func([]dns.RR) bool) {
+		z := s.zone
+		if !yield(z.ns()) || !yield(s.addresses) {
+			return
+		}
+		if !z.reverse && !yield(z.version.records) {
+			return
+		}
+		for _, shard := range s.services {
+			if shard == nil {
+				continue
+			}
+			for _, records := range *shard {
+				for _, set := range records.sets() {
+					if !yield(set.records) {
+						return
+					}
+				}
+			}
+		}
+		if !z.reverse && !z.above || s.pointers == nil {
+			return
+		}
+		for _, found := range s.pointers.All() {
+			if !yield(found.records) {
+				return
+			}
+		}
+	}
+}
+
+// sets returns what a Service has, but for zonal names, sorted by owner and type;
+// nothing for nil.
+func (r *Records) sets() []rrset {
+	if r == nil {
+		return nil
+	}
+	var out []rrset
+	for _, n := range r.names {
+		out = append(out, n.sets...)
+	}
+	slices.SortFunc(out, compareSets)
+	return out
+}
+
+// Zone returns the zone with this name, or nil.
+func (x *Index) Zone(origin string) *Zone {
+	if z := x.Match(origin); z != nil && z.origin == origin {
+		return z
+	}
+	return nil
+}
+
+// Zones returns all zones, the most specific first.
+func (x *Index) Zones() []*Zone { return x.zones }
+
+// Track makes Apply return Changes from now on. Like Apply, it is for the writer.
+func (x *Index) Track() { x.tracked = true }
+
+// ownAddresses returns the addresses of the zone's own name server. That of a
+// reverse zone is in another zone.
+func (z *Zone) ownAddresses() []dns.RR {
+	if z.reverse {
+		return nil
+	}
+	return z.index.nameservers(join("ns.dns", z.origin))
+}

@@ -1,0 +1,177 @@
+package names
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/miekg/dns"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+)
+
+// difference is one that is meant: a kind of question to which both answers are of
+// a certain kind.
+type difference struct {
+	reason string // as docs/dns.md has it
+	meant  func(pair) bool
+}
+
+var differences = []difference{
+	{"SOA records of reverse zones", func(p pair) bool { return p.stock.equal(p.ours) }}, // the name server is left out by now
+	{"A question for the SOA below the apex", func(p pair) bool {
+		return p.qtype == dns.TypeSOA && nodata(p.stock) && absent(p.ours)
+	}},
+	{"Empty names above existing ones", func(p pair) bool {
+		return absent(p.stock) && nodata(p.ours) && emptyAbove.MatchString(p.lower())
+	}},
+	{"Serving endpoints that terminate count", func(p pair) bool {
+		return p.world.terminating(p.lower()) || p.qtype == dns.TypePTR && p.world.allTerminating(p.ours, p.stock)
+	}},
+	{"An SRV name has no address records", func(p pair) bool {
+		return strings.HasPrefix(p.name, "_") && len(p.stock.answer) > 0 && nodata(p.ours) && (p.qtype == dns.TypeA || p.qtype == dns.TypeAAAA)
+	}},
+	{"The underscores are not optional", func(p pair) bool {
+		return noSRVName.MatchString(p.lower()) && !absent(p.stock) && absent(p.ours)
+	}},
+	{"ANY gets one set of records", func(p pair) bool {
+		return p.qtype == dns.TypeANY && (absent(p.stock) || nodata(p.stock)) && p.ours.rcode == "NOERROR" && len(p.ours.answer) > 0
+	}},
+	{"An ExternalName is an alias for every type", func(p pair) bool {
+		return nodata(p.stock) && p.world.alias(p.lower()) &&
+			(p.ours.rcode == passedOn || strings.Contains(strings.Join(p.ours.answer, " "), " IN CNAME "))
+	}},
+	{"`pin._zone.<service>` has no data", func(p pair) bool {
+		return p.profile == "zonal" && zoneless.MatchString(p.lower()) && absent(p.stock) && nodata(p.ours)
+	}},
+	{"EndpointSlices of no Service have no names", func(p pair) bool {
+		return p.qtype == dns.TypePTR && len(p.stock.answer) > len(p.ours.answer) && p.world.ownerless(p.stock, p.ours)
+	}},
+	{"`namespace_labels` holds for reverse names too", func(p pair) bool {
+		return p.profile == "zonal" && p.qtype == dns.TypePTR && p.world.pointsTo(p.stock, p.ours, func(target string) bool {
+			namespace, _ := serviceOf(target)
+			return namespace == "lab"
+		})
+	}},
+	{"The zone and its other names exist for every type", func(p pair) bool {
+		return absent(p.stock) && nodata(p.ours) && fixedName.MatchString(p.lower())
+	}},
+	{"`ns.dns` has an address", func(p pair) bool {
+		return p.lower() == "ns.dns.cluster.local." && nodata(p.stock) && len(p.ours.answer) == 1
+	}},
+	{"Weights of SRV records count an endpoint once", func(p pair) bool {
+		return p.qtype == dns.TypeSRV && slices.Equal(withoutWeights(p.stock.answer), withoutWeights(p.ours.answer)) && slices.Equal(p.stock.extra, p.ours.extra)
+	}},
+	{"A pod's name has no SRV records", func(p pair) bool {
+		return p.qtype == dns.TypeSRV && strings.Contains(p.lower(), ".pod.cluster.local.") && len(p.stock.answer) > 0 && nodata(p.ours)
+	}},
+}
+
+var (
+	emptyAbove = regexp.MustCompile(`^(svc|dns|pod)\.cluster\.local\.$|^_(tcp|udp|sctp)\.|\.(in-addr|ip6)\.arpa\.$`)
+	fixedName  = regexp.MustCompile(`^(dns-version\.|ns\.dns\.)?cluster\.local\.$|^(in-addr|ip6)\.arpa\.$|^(shop|media|lab|void)\.(pod|svc)\.cluster\.local\.$`)
+	weight     = regexp.MustCompile(` SRV 0 \d+ `)
+	zoneless   = regexp.MustCompile(`^(pin\.)?_zone\.`)
+	noSRVName  = regexp.MustCompile(`^(_\.|_http\.tcp\.|http\._tcp\.)`)
+)
+
+// explain returns the reason for a difference, or "".
+func explain(p pair) string {
+	p.stock = sameNameServer(p.stock)
+	for _, d := range differences {
+		if d.meant(p) {
+			return d.reason
+		}
+	}
+	return ""
+}
+
+func (p pair) lower() string { return strings.ToLower(p.name) }
+
+// sameNameServer gives a reverse zone the name server of the first forward zone.
+func sameNameServer(r reply) reply {
+	r.authority = slices.Clone(r.authority)
+	for i, text := range r.authority {
+		for _, zone := range []string{"in-addr.arpa.", "ip6.arpa."} {
+			text = strings.Replace(text, " SOA ns.dns."+zone+" hostmaster."+zone, " SOA ns.dns.cluster.local. hostmaster.cluster.local.", 1)
+		}
+		r.authority[i] = text
+	}
+	return r
+}
+
+// absent: the name does not exist, or the question was passed on for that reason.
+func absent(r reply) bool { return r.rcode == "NXDOMAIN" || r.rcode == passedOn }
+
+func nodata(r reply) bool {
+	return r.rcode == "NOERROR" && len(r.answer) == 0 && len(r.authority) == 1 && strings.Contains(r.authority[0], " SOA ")
+}
+
+// serviceOf splits the name of a Service or of something in it.
+func serviceOf(name string) (namespace, service string) {
+	labels := dns.SplitDomainName(name)
+	if len(labels) < 5 || labels[len(labels)-3] != "svc" {
+		return "", ""
+	}
+	return labels[len(labels)-4], labels[len(labels)-5]
+}
+
+// alias reports whether a name is that of an ExternalName Service.
+func (w *world) alias(name string) bool {
+	namespace, service := serviceOf(name)
+	s := w.services[namespace+"/"+service]
+	return s != nil && s.Spec.Type == corev1.ServiceTypeExternalName
+}
+
+// terminating reports whether a name is that of a Service with endpoints that
+// terminate and still serve.
+func (w *world) terminating(name string) bool {
+	namespace, service := serviceOf(name)
+	for _, slice := range w.slices {
+		if slice.Namespace != namespace || slice.Labels[discoveryv1.LabelServiceName] != service {
+			continue
+		}
+		for _, e := range slice.Endpoints {
+			if c := e.Conditions; c.Serving != nil && *c.Serving && c.Terminating != nil && *c.Terminating {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// allTerminating reports whether one reverse answer has more than another, and all
+// that it has more points to Services with endpoints that terminate and still serve.
+func (w *world) allTerminating(more, less reply) bool {
+	return w.pointsTo(more, less, func(target string) bool { return w.terminating(target) })
+}
+
+// ownerless reports whether all that one reverse answer has more than another points
+// to Services that are not there, or that have no endpoints by their nature.
+func (w *world) ownerless(more, less reply) bool {
+	return w.pointsTo(more, less, func(target string) bool {
+		namespace, service := serviceOf(target)
+		return w.services[namespace+"/"+service] == nil || w.alias(target)
+	})
+}
+
+func (w *world) pointsTo(more, less reply, is func(target string) bool) bool {
+	found := false
+	for _, text := range more.answer {
+		if !slices.Contains(less.answer, text) {
+			if !is(text[strings.LastIndexByte(text, ' ')+1:]) {
+				return false
+			}
+			found = true
+		}
+	}
+	return found
+}
+
+func withoutWeights(answer []string) []string {
+	out := slices.Clone(answer)
+	for i, text := range out {
+		out[i] = weight.ReplaceAllString(text, " SRV 0 ")
+	}
+	return out
+}

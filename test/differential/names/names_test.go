@@ -1,0 +1,247 @@
+// Package names compares the answers of clusterip with those of CoreDNS's own
+// kubernetes plugin. Both run in one process of the program, on ports of their own,
+// with the same options, from the same real API server. What differs on purpose is
+// listed in differences_test.go and in docs/dns.md; anything else fails.
+package names
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/clusterip/clusterip/test/kubetest"
+	"github.com/miekg/dns"
+	corev1 "k8s.io/api/core/v1"
+)
+
+const (
+	seed = 11
+	// patience bounds every wait for something that should come about.
+	patience = 45 * time.Second
+	// asked is how many questions each profile is asked before and after the
+	// updates.
+	asked = 20_000
+	// askers ask at the same time.
+	askers = 8
+)
+
+// profiles are options that both directives take, by name.
+var profiles = []struct{ name, options string }{
+	{"default", ""},
+	{"insecure", "pods insecure\nttl 30"},
+	{"verified", "pods verified\nendpoint_pod_names\nfallthrough in-addr.arpa ip6.arpa"},
+	{"noendpoints", "namespaces shop lab\nttl 0\nnoendpoints"},
+	{"labels", "labels app=web\nignore empty_service\nfallthrough"},
+	{"zonal", "zonal\nnamespace_labels team=a\npods insecure\nfallthrough ip6.arpa"},
+}
+
+// What falls through is answered by a plugin behind, so that it shows. What is
+// outside the zones is found upstream, but for one name.
+const block = `cluster.local:%[1]s in-addr.arpa:%[1]s ip6.arpa:%[1]s {
+	bind 127.0.0.1
+	%[2]s cluster.local in-addr.arpa ip6.arpa {
+		kubeconfig %[3]s
+		startup_timeout 30s
+		%[4]s
+	}
+	erratic {
+		drop 0
+		truncate 0
+		delay 0
+	}
+}
+.:%[1]s {
+	bind 127.0.0.1
+	template IN ANY invalid {
+		rcode REFUSED
+	}
+	template IN A {
+		answer "{{ .Name }} 60 IN A 198.51.100.80"
+	}
+	template IN AAAA {
+		rcode NOERROR
+	}
+}
+`
+
+// subject is one directive with one profile.
+type subject struct{ directive, profile, port string }
+
+func (s subject) address() string { return "127.0.0.1:" + s.port }
+
+// start runs the program with a server for each directive and profile.
+func start(t *testing.T, kubeconfig string) map[string][2]subject {
+	t.Helper()
+	dir := t.TempDir()
+	binary, conf := filepath.Join(dir, "coredns"), filepath.Join(dir, "Corefile")
+	if out, err := exec.Command("go", "build", "-race", "-o", binary, "../../../coredns").CombinedOutput(); err != nil {
+		t.Fatalf("build coredns: %v\n%s", err, out)
+	}
+	var text strings.Builder
+	all := make(map[string][2]subject)
+	for _, p := range profiles {
+		pair := [2]subject{{"kubernetes", p.name, freePort(t)}, {"clusterip", p.name, freePort(t)}}
+		for _, s := range pair {
+			fmt.Fprintf(&text, block, s.port, s.directive, kubeconfig, strings.ReplaceAll(p.options, "\n", "\n\t\t"))
+		}
+		all[p.name] = pair
+	}
+	if err := os.WriteFile(conf, []byte(text.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	kubetest.StartOn(t, nil, exec.Command(binary, "-conf", conf))
+	return all
+}
+
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
+}
+
+func TestAnswers(t *testing.T) {
+	kubetest.Require(t)
+	c := kubetest.Start(t)
+	w := newWorld(seed)
+	api := &writer{t: t, client: c.Client, w: w}
+	api.fill(80)
+	pairs := start(t, c.Kubeconfig())
+	api.settle(pairs)
+	met := make(map[string]int)
+	t.Run("at the start", func(t *testing.T) { compareAll(t, w, pairs, 1, met) })
+	for range 500 {
+		api.update()
+	}
+	api.settle(pairs)
+	t.Run("after 500 updates", func(t *testing.T) { compareAll(t, w, pairs, 2, met) })
+	for _, d := range differences {
+		if met[d.reason] == 0 {
+			t.Errorf("no answer shows the difference %q any more", d.reason)
+		}
+	}
+	t.Logf("differences that are meant: %v", met)
+}
+
+// compareAll asks every pair the same questions.
+func compareAll(t *testing.T, w *world, pairs map[string][2]subject, run uint64, met map[string]int) {
+	names := w.names()
+	for _, p := range profiles {
+		t.Run(p.name, func(t *testing.T) {
+			all := queries(rand.New(rand.NewPCG(seed, run)), names, asked)
+			found := compare(t, pairs[p.name], all)
+			unexplained := 0
+			for _, pair := range found {
+				pair.world, pair.profile = w, p.name
+				reason := explain(pair)
+				if met[reason]++; reason != "" {
+					continue
+				}
+				if unexplained++; unexplained <= 12 {
+					t.Errorf("%s\nkubernetes: %s\nclusterip:  %s", pair.query, pair.stock, pair.ours)
+				}
+			}
+			delete(met, "")
+			t.Logf("%d names, %d questions, %d answers differ, %d of them unexplained", len(names), len(all), len(found), unexplained)
+		})
+	}
+}
+
+// pair is what both answered to one question.
+type pair struct {
+	query
+	stock, ours reply
+	world       *world
+	profile     string
+}
+
+// compare returns where the answers differ.
+func compare(t *testing.T, subjects [2]subject, all []query) []pair {
+	t.Helper()
+	todo := make(chan query)
+	var mu sync.Mutex
+	var found []pair
+	var asking sync.WaitGroup
+	for range askers {
+		asking.Go(func() {
+			for q := range todo {
+				stock, ours := ask(t, subjects[0], q), ask(t, subjects[1], q)
+				if strings.Contains(stock.flags, "tc") {
+					q.tcp = true
+					stock, ours = ask(t, subjects[0], q), ask(t, subjects[1], q)
+				}
+				if !stock.equal(ours) {
+					mu.Lock()
+					found = append(found, pair{query: q, stock: stock, ours: ours})
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	for _, q := range all {
+		todo <- q
+	}
+	close(todo)
+	asking.Wait()
+	slices.SortFunc(found, func(a, b pair) int { return strings.Compare(a.query.String(), b.query.String()) })
+	return found
+}
+
+func ask(t *testing.T, s subject, q query) reply {
+	network := "udp"
+	if q.tcp {
+		network = "tcp"
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	// A datagram can be lost where many wait in line; a server that never
+	// answers shows all the same.
+	for {
+		client := dns.Client{Net: network, UDPSize: max(q.size, dns.MinMsgSize), Timeout: 5 * time.Second}
+		m, _, err := client.ExchangeContext(ctx, q.message(), s.address())
+		if err == nil {
+			return canonical(m)
+		}
+		if ctx.Err() != nil {
+			return reply{rcode: err.Error()}
+		}
+	}
+}
+
+// settle waits until all servers know of a Service that comes last.
+func (a *writer) settle(pairs map[string][2]subject) {
+	a.t.Helper()
+	a.sentinels++
+	name := fmt.Sprintf("sentinel-%d", a.sentinels)
+	s := a.w.service("shop", 1)
+	s.Name, s.Labels = name, map[string]string{"app": "web"}
+	s.Spec = corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "www.example.com"}
+	a.put(s, nil)
+	q := query{name: name + ".shop.svc.cluster.local.", qtype: dns.TypeCNAME}
+	for _, pair := range pairs {
+		for _, s := range pair {
+			var got reply
+			for deadline := time.Now().Add(patience); ; <-time.After(20 * time.Millisecond) {
+				if got = ask(a.t, s, q); len(got.answer) == 1 {
+					break
+				}
+				if time.Now().After(deadline) {
+					a.t.Fatalf("%s with %s does not know what came last: %s", s.directive, s.profile, got)
+				}
+			}
+		}
+	}
+}
