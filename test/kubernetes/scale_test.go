@@ -1,15 +1,21 @@
 package kubernetes
 
 import (
+	"context"
 	"flag"
 	"fmt"
+	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
+	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 )
 
 var services = flag.Int("kubernetes.services", 0, "measure with so many Services of 10 endpoints each; 0 does not")
@@ -26,8 +32,8 @@ func TestScale(t *testing.T) {
 	a.fill(*services)
 	began := time.Now()
 	p := start(t, "kubeconfig "+a.Kubeconfig())
-	last := fmt.Sprintf("svc-%d.shop.svc.cluster.local", *services-1)
-	p.answers("10-42-0-1."+last, "A", "NOERROR 10.42.0.1")
+	address := endpointAddress(*services-1, 0)
+	p.answers(fmt.Sprintf("%s.svc-%d.shop.svc.cluster.local", strings.ReplaceAll(address, ".", "-"), *services-1), "A", "NOERROR "+address)
 	t.Logf("%d Services: first answer after %v, %d MiB resident", *services, time.Since(began).Round(time.Millisecond), p.RSS())
 
 	var took []time.Duration
@@ -59,26 +65,33 @@ func (a *apiServer) fill(n int) {
 	for w := range writers {
 		running.Go(func() {
 			for i := w; i < n; i += writers {
-				name := fmt.Sprintf("svc-%d", i)
-				a.create(service(name, ""))
-				var addresses []string
-				for e := range 10 {
-					addresses = append(addresses, fmt.Sprintf("10.42.0.%d", e+1))
-				}
-				a.backing(slice(name+"-1", name, addresses...))
+				a.create(service(fmt.Sprintf("svc-%d", i), ""))
+				a.do(func(ctx context.Context, c *kubernetes.Clientset) error {
+					_, err := c.DiscoveryV1().EndpointSlices("shop").Create(ctx, backing(i), metav1.CreateOptions{})
+					return err
+				})
 			}
 		})
 	}
 }
 
-// backing makes an EndpointSlice as the controller of Kubernetes would: every
+// endpointAddress is one that no other endpoint has.
+func endpointAddress(service, endpoint int) string {
+	n := service*10 + endpoint
+	return netip.AddrFrom4([4]byte{10, byte(64 + n>>16), byte(n >> 8), byte(n)}).String()
+}
+
+// backing is an EndpointSlice as the controller of Kubernetes would make it: every
 // endpoint has a Pod, a node and a zone.
-func (a *apiServer) backing(s *discoveryv1.EndpointSlice) {
-	a.t.Helper()
-	for i := range s.Endpoints {
-		e := &s.Endpoints[i]
-		e.NodeName, e.Zone = new(fmt.Sprintf("node-%d", i)), new(fmt.Sprintf("zone-%d", i%3))
-		e.TargetRef = podReference(fmt.Sprintf("%s-7d4b9c6f58-%d", s.Name, i))
+func backing(service int) *discoveryv1.EndpointSlice {
+	name := fmt.Sprintf("svc-%d", service)
+	s := slice(name+"-1", name)
+	for i := range 10 {
+		s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{
+			Addresses: []string{endpointAddress(service, i)},
+			NodeName:  new(fmt.Sprintf("node-%d", i)), Zone: new(fmt.Sprintf("zone-%d", i%3)),
+			TargetRef: &corev1.ObjectReference{Kind: "Pod", Namespace: "shop", Name: fmt.Sprintf("%s-7d4b9c6f58-%d", name, i)},
+		})
 	}
-	a.put(s)
+	return s
 }
