@@ -197,7 +197,7 @@ func compare(t *testing.T, subjects [2]subject, all []query) []pair {
 		asking.Go(func() {
 			for q := range todo {
 				stock, ours := ask(t, subjects[0], q), ask(t, subjects[1], q)
-				if strings.Contains(stock.flags, "tc") {
+				if stock.truncated || ours.truncated {
 					q.tcp = true
 					stock, ours = ask(t, subjects[0], q), ask(t, subjects[1], q)
 				}

@@ -51,9 +51,14 @@ var types = []uint16{
 }
 
 // queries makes so many of the names, each name at least once with A, AAAA, SRV and
-// PTR.
+// PTR, and fixed names with every type.
 func queries(r *rand.Rand, names []string, count int) []query {
 	var out []query
+	for _, name := range fixedNames {
+		for _, qtype := range types {
+			out = append(out, query{name: dns.Fqdn(name), qtype: qtype}, query{name: mixCase(r, dns.Fqdn(name)), qtype: qtype})
+		}
+	}
 	for _, name := range names {
 		for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypePTR} {
 			out = append(out, query{name: name, qtype: qtype})
@@ -82,6 +87,11 @@ func mixCase(r *rand.Rand, name string) string {
 	return string(text)
 }
 
+// fixedNames are there whatever the objects are.
+var fixedNames = []string{
+	"cluster.local", "in-addr.arpa", "ip6.arpa", "svc.cluster.local", "pod.cluster.local", "dns.cluster.local", "ns.dns.cluster.local", "dns-version.cluster.local",
+}
+
 // names returns the names that objects of the world have, those around them, and
 // such as nobody has.
 func (w *world) names() []string {
@@ -93,11 +103,10 @@ func (w *world) names() []string {
 		}
 	}
 	const zone = "cluster.local"
-	for _, text := range []string{
-		zone, "svc." + zone, "pod." + zone, "dns." + zone, "ns.dns." + zone, "dns-version." + zone, "dns-version.svc." + zone, "x.ns.dns." + zone,
-		"nobody." + zone, "any.any.svc." + zone, "*.*.svc." + zone, "in-addr.arpa", "10.in-addr.arpa", "43.10.in-addr.arpa", "1.2.3.in-addr.arpa",
-		"ip6.arpa", "x.in-addr.arpa", "1.2.3.4.5.in-addr.arpa", "local." + zone, "a.b.c.d.e.f.g." + zone,
-	} {
+	for _, text := range append(fixedNames, []string{
+		"dns-version.svc." + zone, "x.ns.dns." + zone, "nobody." + zone, "any.any.svc." + zone, "*.*.svc." + zone, "10.in-addr.arpa",
+		"43.10.in-addr.arpa", "1.2.3.in-addr.arpa", "x.in-addr.arpa", "1.2.3.4.5.in-addr.arpa", "local." + zone, "a.b.c.d.e.f.g." + zone,
+	}...) {
 		add(text)
 	}
 	for _, n := range namespaces {

@@ -15,6 +15,7 @@ type reply struct {
 	flags                    string
 	answer, authority, extra []string
 	edns                     string
+	truncated                bool
 }
 
 func (r reply) String() string {
@@ -50,6 +51,7 @@ func canonical(m *dns.Msg) reply {
 	if opt := m.IsEdns0(); opt != nil {
 		r.edns = fmt.Sprintf("version %d size %d do %v options %v", opt.Version(), opt.UDPSize(), opt.Do(), opt.Option)
 	}
+	r.truncated = m.Truncated
 	if !m.Truncated {
 		r.answer, r.authority, r.extra = records(m.Answer), records(m.Ns), records(m.Extra)
 		for i, text := range r.extra {

@@ -21,6 +21,7 @@ type world struct {
 	services map[string]*corev1.Service // by namespace/name
 	slices   map[string]*discoveryv1.EndpointSlice
 	pods     map[string]*corev1.Pod
+	made     int // Services with a ClusterIP, ever
 }
 
 func newWorld(seed uint64) *world {
@@ -66,6 +67,16 @@ func (w *world) service(namespace string, i int) *corev1.Service {
 		s.Spec.IPFamilies, policy = []corev1.IPFamily{corev1.IPv4Protocol}, corev1.IPFamilyPolicySingleStack
 	}
 	s.Spec.IPFamilyPolicy = &policy
+	// The API server would choose others each time.
+	w.made++
+	for _, family := range s.Spec.IPFamilies {
+		ip := fmt.Sprintf("10.43.%d.%d", 1+w.made/200, 1+w.made%200)
+		if family == corev1.IPv6Protocol {
+			ip = fmt.Sprintf("fd00:10:43::%x", 0x1000+w.made)
+		}
+		s.Spec.ClusterIPs = append(s.Spec.ClusterIPs, ip)
+	}
+	s.Spec.ClusterIP = s.Spec.ClusterIPs[0]
 	if chance(w.Rand, 1, 2) {
 		s.Spec.ClusterIP = corev1.ClusterIPNone
 		s.Spec.ClusterIPs = []string{corev1.ClusterIPNone}
