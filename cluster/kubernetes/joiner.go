@@ -138,9 +138,10 @@ func (j *joiner) sliceChanged(old, now *slice) {
 	}
 }
 
-// podChanged passes over the many changes of a Pod that leave its addresses alone.
+// podChanged passes over the many changes of a Pod that leave its addresses and
+// labels alone.
 func (j *joiner) podChanged(key cluster.PodName, old, now *cluster.Pod) {
-	if old == nil || now == nil || !slices.Equal(old.IPs, now.IPs) {
+	if old == nil || now == nil || !slices.Equal(old.IPs, now.IPs) || !maps.Equal(old.Labels, now.Labels) {
 		j.dirty.pods[key] = struct{}{}
 	}
 }
