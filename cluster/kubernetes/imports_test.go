@@ -34,10 +34,14 @@ func TestImports(t *testing.T) {
 		importsPath:    {example(importsPath, about("4", "shop", "web"))},
 	}}
 	var installed atomic.Bool
+	var slicesAsked atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == importsPath && !installed.Load() {
 			http.NotFound(w, r)
 			return
+		}
+		if r.URL.Path == slicesPath {
+			slicesAsked.Add(1)
 		}
 		api.ServeHTTP(w, r)
 	}))
@@ -71,6 +75,9 @@ func TestImports(t *testing.T) {
 	}
 	if told := <-troubles; told != "serviceimports.multicluster.x-k8s.io <nil>" {
 		t.Errorf("told %q", told)
+	}
+	if n := slicesAsked.Load(); n != 1 {
+		t.Errorf("EndpointSlices were asked for %d times", n)
 	}
 }
 
