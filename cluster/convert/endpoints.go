@@ -20,8 +20,13 @@ func EndpointSlice(s *discoveryv1.EndpointSlice) (cluster.ServiceName, []cluster
 	if owner.Name == "" {
 		return owner, nil, fmt.Errorf("label %s is missing: set it to the name of the Service", discoveryv1.LabelServiceName)
 	}
+	endpoints, err := sliceEndpoints(s)
+	return owner, endpoints, err
+}
+
+func sliceEndpoints(s *discoveryv1.EndpointSlice) ([]cluster.Endpoint, error) {
 	if s.AddressType == discoveryv1.AddressTypeFQDN {
-		return owner, nil, errors.New("addressType FQDN is not supported: use IPv4 or IPv6, or an ExternalName Service")
+		return nil, errors.New("addressType FQDN is not supported: use IPv4 or IPv6, or an ExternalName Service")
 	}
 	ports, errs := slicePorts(s.Ports)
 	var endpoints []cluster.Endpoint
@@ -66,7 +71,7 @@ func EndpointSlice(s *discoveryv1.EndpointSlice) (cluster.ServiceName, []cluster
 			endpoints = append(endpoints, out)
 		}
 	}
-	return owner, endpoints, errors.Join(errs...)
+	return endpoints, errors.Join(errs...)
 }
 
 // Endpoints converts the older core/v1 Endpoints, which belong to the Service of

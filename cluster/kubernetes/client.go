@@ -12,6 +12,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
+	mcsclient "sigs.k8s.io/mcs-api/pkg/client/clientset/versioned/typed/apis/v1alpha1"
 )
 
 // Options say where the API server is and what is watched. Without Kubeconfig and
@@ -33,15 +34,17 @@ type Options struct {
 	// namespaces whose objects count. "" selects all.
 	Labels, NamespaceLabels string
 	NoEndpoints             bool   // EndpointSlices are not watched
+	Imports                 bool   // ServiceImports are watched, and their EndpointSlices
 	Pods                    bool   // Pods are watched
 	Node                    string // the Node to watch, and with it the ServiceCIDRs; "" for none
 }
 
 // clients are those of the API groups that are watched, and what Events need.
 type clients struct {
-	core, discovery, networking cache.Getter
-	services                    coreclient.ServicesGetter
-	events                      eventsclient.EventsGetter
+	core, discovery, networking, multicluster cache.Getter
+
+	services coreclient.ServicesGetter
+	events   eventsclient.EventsGetter
 }
 
 func (o Options) clients() (clients, error) {
@@ -53,9 +56,17 @@ func (o Options) clients() (clients, error) {
 	if err != nil {
 		return clients{}, fmt.Errorf("make a client for the API server %s: %w", config.Host, err)
 	}
+	// What a CustomResourceDefinition defines comes as JSON only.
+	imports := rest.CopyConfig(config)
+	imports.ContentType = runtime.ContentTypeJSON
+	multicluster, err := mcsclient.NewForConfig(imports)
+	if err != nil {
+		return clients{}, fmt.Errorf("make a client of ServiceImports for the API server %s: %w", config.Host, err)
+	}
 	return clients{
 		core: set.CoreV1().RESTClient(), discovery: set.DiscoveryV1().RESTClient(), networking: set.NetworkingV1().RESTClient(),
-		services: set.CoreV1(), events: set.EventsV1(),
+		multicluster: multicluster.RESTClient(),
+		services:     set.CoreV1(), events: set.EventsV1(),
 	}, nil
 }
 

@@ -6,7 +6,7 @@ import "github.com/clusterip/clusterip/cluster"
 const maxInterned = 1 << 16
 
 // interner makes equal strings share their memory: every endpoint comes with its
-// own copy of the name of its node and zone.
+// own copy of the names of its node, zone and cluster.
 type interner map[string]string
 
 func (n interner) intern(s *string) {
@@ -26,6 +26,7 @@ func (n interner) intern(s *string) {
 func (n interner) internEndpoint(e *cluster.Endpoint) {
 	n.intern(&e.NodeName)
 	n.intern(&e.Zone)
+	n.intern(&e.Cluster)
 	for _, hints := range [][]string{e.ZoneHints, e.NodeHints} {
 		for i := range hints {
 			n.intern(&hints[i])

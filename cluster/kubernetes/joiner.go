@@ -16,16 +16,16 @@ import (
 // before, not on the order in which they came.
 type joiner struct {
 	namespaces table[string, namespace]
-	services   table[cluster.ServiceName, cluster.Service]
+	services   *join
+	imports    *join // ServiceImports
 	slices     table[sliceName, slice]
 	pods       table[cluster.PodName, cluster.Pod]
 	nodes      table[string, cluster.Node]
 	ranges     table[string, []netip.Prefix]
 
-	// selective says that Services and Pods count only where their namespace does.
+	// selective says that Services, imports and Pods count only where their
+	// namespace does.
 	selective bool
-	backing   map[cluster.ServiceName][]*slice
-	published map[cluster.ServiceName]*cluster.Service
 	dirty     dirty
 }
 
@@ -34,16 +34,12 @@ type namespace struct{}
 
 type sliceName struct{ namespace, name string }
 
-// slice is an EndpointSlice. Its endpoints share memory with the Service's where
-// it is the only one.
-type slice struct {
-	owner     cluster.ServiceName
-	endpoints []cluster.Endpoint
-}
+// slice is what an EndpointSlice backs: a Service of this cluster, an imported one,
+// or both; nil stands for none.
+type slice struct{ local, imported *backing }
 
-// dirty names what may be different from what was published.
+// dirty names what may be different from what was published, besides Services.
 type dirty struct {
-	services   map[cluster.ServiceName]struct{}
 	namespaces map[string]struct{}
 	pods       map[cluster.PodName]struct{}
 	nodes      map[string]struct{}
@@ -52,7 +48,6 @@ type dirty struct {
 
 func newDirty() dirty {
 	return dirty{
-		services:   make(map[cluster.ServiceName]struct{}),
 		namespaces: make(map[string]struct{}),
 		pods:       make(map[cluster.PodName]struct{}),
 		nodes:      make(map[string]struct{}),
@@ -63,13 +58,12 @@ func newDirty() dirty {
 // the first Update it makes removes what is left of that.
 func newJoiner(held cluster.Update, selective bool, judged func(place string, err error)) *joiner {
 	j := &joiner{
+		services:  newJoin("Service", held.Services, judged),
+		imports:   newJoin("ServiceImport", held.Imports, judged),
 		selective: selective,
-		backing:   make(map[cluster.ServiceName][]*slice),
-		published: make(map[cluster.ServiceName]*cluster.Service),
 		dirty:     newDirty(),
 	}
 	j.namespaces = newTable("Namespace", judged, func(key string, _, _ *namespace) { j.namespaceChanged(key) })
-	j.services = newTable("Service", judged, func(key cluster.ServiceName, _, _ *cluster.Service) { j.dirty.services[key] = struct{}{} })
 	j.slices = newTable("EndpointSlice", judged, func(_ sliceName, old, now *slice) { j.sliceChanged(old, now) })
 	j.pods = newTable("Pod", judged, j.podChanged)
 	j.nodes = newTable("Node", judged, func(key string, old, now *cluster.Node) {
@@ -78,10 +72,6 @@ func newJoiner(held cluster.Update, selective bool, judged func(place string, er
 		}
 	})
 	j.ranges = newTable("ServiceCIDR", judged, func(_ string, _, _ *[]netip.Prefix) { j.dirty.ranges = true })
-	for _, u := range held.Services {
-		j.published[u.Name] = u.Service
-		j.dirty.services[u.Name] = struct{}{}
-	}
 	for _, u := range held.Namespaces {
 		j.dirty.namespaces[u.Name] = struct{}{}
 	}
@@ -112,11 +102,8 @@ func (j *joiner) namespaceChanged(name string) {
 	if !j.selective {
 		return
 	}
-	for service := range j.services.rows {
-		if service.Namespace == name {
-			j.dirty.services[service] = struct{}{}
-		}
-	}
+	j.services.namespaceChanged(name)
+	j.imports.namespaceChanged(name)
 	for pod := range j.pods.rows {
 		if pod.Namespace == name {
 			j.dirty.pods[pod] = struct{}{}
@@ -125,17 +112,15 @@ func (j *joiner) namespaceChanged(name string) {
 }
 
 func (j *joiner) sliceChanged(old, now *slice) {
-	if old != nil {
-		rest := slices.DeleteFunc(j.backing[old.owner], func(s *slice) bool { return s == old })
-		if j.backing[old.owner] = rest; len(rest) == 0 {
-			delete(j.backing, old.owner)
-		}
-		j.dirty.services[old.owner] = struct{}{}
+	var none slice
+	if old == nil {
+		old = &none
 	}
-	if now != nil {
-		j.backing[now.owner] = append(j.backing[now.owner], now)
-		j.dirty.services[now.owner] = struct{}{}
+	if now == nil {
+		now = &none
 	}
+	j.services.sliceChanged(old.local, now.local)
+	j.imports.sliceChanged(old.imported, now.imported)
 }
 
 // podChanged passes over the many changes of a Pod that leave its addresses and
@@ -148,12 +133,7 @@ func (j *joiner) podChanged(key cluster.PodName, old, now *cluster.Pod) {
 
 // take returns what is different from what was taken before. The order is by name.
 func (j *joiner) take() cluster.Update {
-	var u cluster.Update
-	for _, name := range slices.SortedFunc(maps.Keys(j.dirty.services), cluster.ServiceName.Compare) {
-		if s, changed := j.publish(name); changed {
-			u.Services = append(u.Services, cluster.ServiceUpdate{Name: name, Service: s})
-		}
-	}
+	u := cluster.Update{Services: j.services.take(j.exposed), Imports: j.imports.take(j.exposed)}
 	for _, name := range slices.Sorted(maps.Keys(j.dirty.namespaces)) {
 		u.Namespaces = append(u.Namespaces, cluster.NamespaceUpdate{Name: name, Exists: j.namespaces.rows[name].model != nil})
 	}
@@ -178,37 +158,6 @@ func comparePods(a, b cluster.PodName) int {
 	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 }
 
-// publish brings a Service up to date and reports whether it is another than
-// before; nil means that it is gone.
-func (j *joiner) publish(name cluster.ServiceName) (now *cluster.Service, changed bool) {
-	old := j.published[name]
-	held := j.services.rows[name]
-	if held.model == nil || !j.exposed(name.Namespace) {
-		delete(j.published, name)
-		return nil, old != nil
-	}
-	backing := j.backing[name]
-	lists := make([][]cluster.Endpoint, len(backing))
-	for i, s := range backing {
-		lists[i] = s.endpoints
-	}
-	if held.model.Kind == cluster.KindExternalName {
-		lists = nil
-	}
-	now = cluster.New(*held.model, lists...)
-	if changed = !reflect.DeepEqual(old, now); !changed {
-		now = old
-	}
-	// What is merged replaces what it was merged from: nothing is held twice.
-	held.model = now
-	j.services.rows[name] = held
-	j.published[name] = now
-	if len(lists) == 1 {
-		backing[0].endpoints = now.Endpoints
-	}
-	return now, changed
-}
-
 func (j *joiner) exposed(namespace string) bool {
 	return !j.selective || j.namespaces.rows[namespace].model != nil
 }
@@ -227,5 +176,5 @@ func (j *joiner) serviceCIDRs() []netip.Prefix {
 }
 
 func isEmpty(u cluster.Update) bool {
-	return len(u.Services)+len(u.Namespaces)+len(u.Pods)+len(u.Nodes) == 0 && u.ServiceCIDRs == nil
+	return len(u.Services)+len(u.Imports)+len(u.Namespaces)+len(u.Pods)+len(u.Nodes) == 0 && u.ServiceCIDRs == nil
 }

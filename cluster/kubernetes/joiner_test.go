@@ -15,16 +15,20 @@ import (
 // world is what an API server has: for each name the object as it stands.
 type world struct {
 	namespaces map[string]bool
-	services   map[cluster.ServiceName]object[cluster.ServiceName, cluster.Service]
+	services   serviceObjects
+	imports    serviceObjects
 	slices     map[sliceName]object[sliceName, slice]
 	pods       map[cluster.PodName]object[cluster.PodName, cluster.Pod]
 	version    int
 }
 
+type serviceObjects map[cluster.ServiceName]object[cluster.ServiceName, cluster.Service]
+
 func newWorld() *world {
 	return &world{
 		namespaces: make(map[string]bool),
-		services:   make(map[cluster.ServiceName]object[cluster.ServiceName, cluster.Service]),
+		services:   make(serviceObjects),
+		imports:    make(serviceObjects),
 		slices:     make(map[sliceName]object[sliceName, slice]),
 		pods:       make(map[cluster.PodName]object[cluster.PodName, cluster.Pod]),
 	}
@@ -41,7 +45,7 @@ type tell func(*joiner)
 // step changes one object and returns the event.
 func (w *world) step(rng *rand.Rand) tell {
 	namespace := fmt.Sprintf("ns-%d", rng.Intn(2))
-	switch gone := rng.Intn(4) == 0; rng.Intn(4) {
+	switch gone := rng.Intn(4) == 0; rng.Intn(5) {
 	case 0:
 		w.namespaces[namespace] = !gone
 		if gone {
@@ -51,15 +55,10 @@ func (w *world) step(rng *rand.Rand) tell {
 		o := namespaceObject(namespace, w.next())
 		return func(j *joiner) { j.namespaces.set(o) }
 	case 1:
-		name := cluster.ServiceName{Namespace: namespace, Name: fmt.Sprintf("svc-%d", rng.Intn(3))}
-		if gone {
-			delete(w.services, name)
-			return func(j *joiner) { j.services.remove(name) }
-		}
-		o := randomService(rng, name, w.next())
-		w.services[name] = o
-		return func(j *joiner) { j.services.set(o) }
+		return w.stepService(rng, namespace, gone, w.services, func(j *joiner) *join { return j.services })
 	case 2:
+		return w.stepService(rng, namespace, gone, w.imports, func(j *joiner) *join { return j.imports })
+	case 3:
 		name := cluster.PodName{Namespace: namespace, Name: fmt.Sprintf("pod-%d", rng.Intn(2))}
 		if gone {
 			delete(w.pods, name)
@@ -77,8 +76,20 @@ func (w *world) step(rng *rand.Rand) tell {
 		}
 		o := randomSlice(rng, name, w.next())
 		w.slices[name] = o
-		return func(j *joiner) { j.slices.set(o.clone()) }
+		return func(j *joiner) { j.slices.set(cloneSlice(o)) }
 	}
+}
+
+// stepService changes a Service, or an imported one.
+func (w *world) stepService(rng *rand.Rand, namespace string, gone bool, in serviceObjects, of func(*joiner) *join) tell {
+	name := cluster.ServiceName{Namespace: namespace, Name: fmt.Sprintf("svc-%d", rng.Intn(3))}
+	if gone {
+		delete(in, name)
+		return func(j *joiner) { of(j).remove(name) }
+	}
+	o := randomService(rng, name, w.next())
+	in[name] = o
+	return func(j *joiner) { of(j).set(o) }
 }
 
 func address(n int) netip.Addr { return netip.AddrFrom4([4]byte{10, 42, 0, byte(n)}) }
@@ -92,18 +103,36 @@ func randomService(rng *rand.Rand, name cluster.ServiceName, version string) obj
 	return object[cluster.ServiceName, cluster.Service]{key: name, version: version, model: &model}
 }
 
+// randomSlice backs a Service, an imported one, both, or none.
 func randomSlice(rng *rand.Rand, name sliceName, version string) object[sliceName, slice] {
-	s := &slice{owner: cluster.ServiceName{Namespace: name.namespace, Name: fmt.Sprintf("svc-%d", rng.Intn(3))}}
-	for range rng.Intn(3) {
-		s.endpoints = append(s.endpoints, cluster.Endpoint{Addr: address(rng.Intn(4)), Ready: rng.Intn(2) == 0})
+	var s slice
+	if rng.Intn(3) > 0 {
+		s.local = randomBacking(rng, name.namespace, "")
 	}
-	return object[sliceName, slice]{key: name, version: version, model: s}
+	if rng.Intn(3) > 0 {
+		s.imported = randomBacking(rng, name.namespace, fmt.Sprintf("cluster-%d", rng.Intn(2)))
+	}
+	return object[sliceName, slice]{key: name, version: version, model: &s}
 }
 
-// clone is for whoever may change the slice: a joiner does.
-func (o object[K, M]) clone() object[K, M] {
-	copied := *o.model
-	o.model = &copied
+func randomBacking(rng *rand.Rand, namespace, in string) *backing {
+	b := &backing{owner: cluster.ServiceName{Namespace: namespace, Name: fmt.Sprintf("svc-%d", rng.Intn(3))}}
+	for range rng.Intn(3) {
+		b.endpoints = append(b.endpoints, cluster.Endpoint{Addr: address(rng.Intn(4)), Cluster: in, Ready: rng.Intn(2) == 0})
+	}
+	return b
+}
+
+// cloneSlice is for whoever may change the slice: a joiner does.
+func cloneSlice(o object[sliceName, slice]) object[sliceName, slice] {
+	clone := func(b *backing) *backing {
+		if b == nil {
+			return nil
+		}
+		copied := *b
+		return &copied
+	}
+	o.model = &slice{clone(o.model.local), clone(o.model.imported)}
 	return o
 }
 
@@ -115,10 +144,11 @@ func (w *world) list(j *joiner) {
 	}
 	j.namespaces.replace(namespaces)
 	j.services.replace(values(w.services))
+	j.imports.replace(values(w.imports))
 	j.pods.replace(values(w.pods))
 	var all []object[sliceName, slice]
 	for _, o := range w.slices {
-		all = append(all, o.clone())
+		all = append(all, cloneSlice(o))
 	}
 	j.slices.replace(all)
 }
@@ -138,18 +168,8 @@ func (w *world) expected(selective bool) cluster.Update {
 	for name := range w.namespaces {
 		u.Namespaces = append(u.Namespaces, cluster.NamespaceUpdate{Name: name, Exists: true})
 	}
-	for name, o := range w.services {
-		if selective && !w.namespaces[name.Namespace] {
-			continue
-		}
-		var lists [][]cluster.Endpoint
-		for _, s := range w.slices {
-			if s.model.owner == name && o.model.Kind != cluster.KindExternalName {
-				lists = append(lists, s.model.endpoints)
-			}
-		}
-		u.Services = append(u.Services, cluster.ServiceUpdate{Name: name, Service: cluster.New(*o.model, lists...)})
-	}
+	u.Services = w.joined(selective, w.services, func(s *slice) *backing { return s.local })
+	u.Imports = w.joined(selective, w.imports, func(s *slice) *backing { return s.imported })
 	for name, o := range w.pods {
 		if !selective || w.namespaces[name.Namespace] {
 			u.Pods = append(u.Pods, cluster.PodUpdate{Name: name, Pod: o.model})
@@ -159,7 +179,36 @@ func (w *world) expected(selective bool) cluster.Update {
 	return store.Snapshot()
 }
 
+func (w *world) joined(selective bool, in serviceObjects, back func(*slice) *backing) []cluster.ServiceUpdate {
+	var out []cluster.ServiceUpdate
+	for name, o := range in {
+		if selective && !w.namespaces[name.Namespace] {
+			continue
+		}
+		var lists [][]cluster.Endpoint
+		for _, s := range w.slices {
+			if b := back(s.model); b != nil && b.owner == name && o.model.Kind != cluster.KindExternalName {
+				lists = append(lists, b.endpoints)
+			}
+		}
+		out = append(out, cluster.ServiceUpdate{Name: name, Service: cluster.New(*o.model, lists...)})
+	}
+	return out
+}
+
 func quiet(string, error) {}
+
+// held is what a Store has been given.
+type held map[cluster.ServiceName]*cluster.Service
+
+func (h held) take(t *testing.T, seed int64, updates []cluster.ServiceUpdate) {
+	for _, u := range updates {
+		if reflect.DeepEqual(h[u.Name], u.Service) {
+			t.Errorf("seed %d: %v was published again", seed, u.Name)
+		}
+		h[u.Name] = u.Service
+	}
+}
 
 // Whatever the order of events, lists and Updates, the Store ends up with what a
 // fresh list would have given it, and no Update has a Service that is the same.
@@ -169,14 +218,10 @@ func TestWalk(t *testing.T) {
 		selective := seed%2 == 0
 		w, store := newWorld(), cluster.NewStore()
 		j := newJoiner(store.Snapshot(), selective, quiet)
-		held := make(map[cluster.ServiceName]*cluster.Service)
+		services, imports := make(held), make(held)
 		store.Subscribe(func(u cluster.Update) {
-			for _, s := range u.Services {
-				if reflect.DeepEqual(held[s.Name], s.Service) {
-					t.Errorf("seed %d: %v was published again", seed, s.Name)
-				}
-				held[s.Name] = s.Service
-			}
+			services.take(t, seed, u.Services)
+			imports.take(t, seed, u.Imports)
 		})
 		for range 150 {
 			event := w.step(rng)
@@ -219,7 +264,7 @@ func TestUnusable(t *testing.T) {
 		t.Errorf("it was published: %+v", u)
 	}
 	j.slices.set(object[sliceName, slice]{key: sliceName{"shop", "web-1"}, version: "3",
-		model: &slice{name, []cluster.Endpoint{{Addr: address(1)}}}})
+		model: &slice{local: &backing{name, []cluster.Endpoint{{Addr: address(1)}}}}})
 	if u := j.take(); len(u.Services) != 1 || len(u.Services[0].Service.Endpoints) != 1 {
 		t.Errorf("its endpoints are not followed: %+v", u)
 	}
@@ -235,10 +280,10 @@ func TestUnusable(t *testing.T) {
 func TestSharedMemory(t *testing.T) {
 	j := newJoiner(cluster.Update{}, false, quiet)
 	name := cluster.ServiceName{Namespace: "shop", Name: "web"}
-	s := &slice{name, []cluster.Endpoint{{Addr: address(2)}, {Addr: address(1)}}}
+	b := &backing{name, []cluster.Endpoint{{Addr: address(2)}, {Addr: address(1)}}}
 	j.services.set(object[cluster.ServiceName, cluster.Service]{key: name, model: &cluster.Service{Name: name, Kind: cluster.KindHeadless}})
-	j.slices.set(object[sliceName, slice]{key: sliceName{"shop", "web-1"}, model: s})
-	if published := j.take().Services[0].Service; &published.Endpoints[0] != &s.endpoints[0] {
+	j.slices.set(object[sliceName, slice]{key: sliceName{"shop", "web-1"}, model: &slice{local: b}})
+	if published := j.take().Services[0].Service; &published.Endpoints[0] != &b.endpoints[0] {
 		t.Error("the EndpointSlice has its own copy")
 	}
 }

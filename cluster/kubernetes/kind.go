@@ -27,9 +27,12 @@ type kind[K comparable, M any] struct {
 	// optional says that the API server may lack the kind, or keep it from us,
 	// and all the rest goes on.
 	optional bool
-	key      func(namespace, name string) K
-	read     func(any) (*M, error)
-	table    func(*joiner) *table[K, M]
+	// mayCome says that an optional kind that is missing is asked for again, as
+	// after any failure.
+	mayCome bool
+	key     func(namespace, name string) K
+	read    func(any) (*M, error)
+	table   func(*joiner) *table[K, M]
 }
 
 func (k *kind[K, M]) place() string { return k.resource.String() }
@@ -103,7 +106,9 @@ func (f followed[K, M]) judge(ctx context.Context, verb string, err error, giveU
 	case f.optional && (apierrors.IsForbidden(err) || apierrors.IsNotFound(err)):
 		f.troubles.set(f.place(), fmt.Errorf("%w; going on without", explain(verb, f.resource, err)))
 		f.queue.push(change{apply: func(*joiner) {}, listed: f.place()})
-		giveUp()
+		if !f.mayCome {
+			giveUp()
+		}
 	default:
 		f.watches.failed(f.place())
 		f.troubles.set(f.place(), explain(verb, f.resource, err))

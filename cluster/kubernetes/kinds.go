@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/cluster/convert"
@@ -13,6 +14,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	mcsv1alpha1 "sigs.k8s.io/mcs-api/pkg/apis/v1alpha1"
 )
 
 // follower is a kind on its way, whatever its objects are.
@@ -35,21 +37,16 @@ func (s *Source) followers(q *queue) []follower {
 		}),
 		followKind(s, q, kind[cluster.ServiceName, cluster.Service]{
 			resource: corev1.Resource("services"), client: s.clients.core, example: &corev1.Service{}, selects: labels,
-			key: func(namespace, name string) cluster.ServiceName {
-				return cluster.ServiceName{Namespace: namespace, Name: name}
-			},
+			key:   byServiceName,
 			read:  readService,
-			table: func(j *joiner) *table[cluster.ServiceName, cluster.Service] { return &j.services },
+			table: func(j *joiner) *table[cluster.ServiceName, cluster.Service] { return &j.services.table },
 		}),
 	}
-	if !o.NoEndpoints {
-		all = append(all, followKind(s, q, kind[sliceName, slice]{
-			resource: discoveryv1.Resource("endpointslices"), client: s.clients.discovery, example: &discoveryv1.EndpointSlice{},
-			selects: labels,
-			key:     func(namespace, name string) sliceName { return sliceName{namespace, name} },
-			read:    sliceReader(),
-			table:   func(j *joiner) *table[sliceName, slice] { return &j.slices },
-		}))
+	if !o.NoEndpoints || o.Imports {
+		all = append(all, s.sliceFollower(q))
+	}
+	if o.Imports {
+		all = append(all, s.importFollower(q))
 	}
 	if o.Pods {
 		all = append(all, followKind(s, q, kind[cluster.PodName, cluster.Pod]{
@@ -63,6 +60,36 @@ func (s *Source) followers(q *queue) []follower {
 		all = append(all, s.natFollowers(q)...)
 	}
 	return all
+}
+
+// sliceFollower follows all EndpointSlices that are needed with one watch, whatever
+// they back.
+func (s *Source) sliceFollower(q *queue) follower {
+	selector := s.options.Labels
+	if s.options.NoEndpoints {
+		selector = strings.TrimPrefix(selector+","+mcsv1alpha1.LabelServiceName, ",")
+	}
+	return followKind(s, q, kind[sliceName, slice]{
+		resource: discoveryv1.Resource("endpointslices"), client: s.clients.discovery, example: &discoveryv1.EndpointSlice{},
+		selects: func(list *metav1.ListOptions) { list.LabelSelector = selector },
+		key:     func(namespace, name string) sliceName { return sliceName{namespace, name} },
+		read:    sliceReader(!s.options.NoEndpoints, s.options.Imports),
+		table:   func(j *joiner) *table[sliceName, slice] { return &j.slices },
+	})
+}
+
+// importFollower follows ServiceImports, whose definition may be installed, or taken
+// away, at any time. The option labels is not for them, as in CoreDNS.
+func (s *Source) importFollower(q *queue) follower {
+	return followKind(s, q, kind[cluster.ServiceName, cluster.Service]{
+		resource: mcsv1alpha1.Resource("serviceimports"), client: s.clients.multicluster, example: &mcsv1alpha1.ServiceImport{},
+		selects:  func(*metav1.ListOptions) {},
+		optional: true,
+		mayCome:  true,
+		key:      byServiceName,
+		read:     readServiceImport,
+		table:    func(j *joiner) *table[cluster.ServiceName, cluster.Service] { return &j.imports.table },
+	})
 }
 
 // natFollowers are for what NAT alone needs.
@@ -95,6 +122,10 @@ func followKind[K comparable, M any](s *Source, q *queue, k kind[K, M]) follower
 // byName is the key of objects that are in no namespace.
 func byName(_, name string) string { return name }
 
+func byServiceName(namespace, name string) cluster.ServiceName {
+	return cluster.ServiceName{Namespace: namespace, Name: name}
+}
+
 func readService(given any) (*cluster.Service, error) {
 	s, err := convert.Service(given.(*corev1.Service))
 	if err != nil {
@@ -103,21 +134,40 @@ func readService(given any) (*cluster.Service, error) {
 	return &s, nil
 }
 
-// sliceReader returns a function that converts EndpointSlices. Those that belong
-// to no Service are not looked at; of those that do, sound endpoints count even
-// where others are not.
-func sliceReader() func(any) (*slice, error) {
+func readServiceImport(given any) (*cluster.Service, error) {
+	s, err := convert.ServiceImport(given.(*mcsv1alpha1.ServiceImport))
+	if err != nil {
+		return nil, err
+	}
+	return &s, nil
+}
+
+// sliceReader returns a function that converts EndpointSlices of Services of this
+// cluster, of imported ones, or both. Those that belong to none are not looked at;
+// of those that do, sound endpoints count even where others are not.
+func sliceReader(local, imported bool) func(any) (*slice, error) {
 	names := make(interner)
-	return func(given any) (*slice, error) {
-		s := given.(*discoveryv1.EndpointSlice)
-		if s.Labels[discoveryv1.LabelServiceName] == "" {
-			return nil, nil
-		}
-		owner, endpoints, err := convert.EndpointSlice(s)
+	back := func(owner cluster.ServiceName, endpoints []cluster.Endpoint, err error) (*backing, error) {
 		for i := range endpoints {
 			names.internEndpoint(&endpoints[i])
 		}
-		return &slice{owner, endpoints}, err
+		return &backing{owner, endpoints}, err
+	}
+	return func(given any) (*slice, error) {
+		s := given.(*discoveryv1.EndpointSlice)
+		var out slice
+		var err error
+		if local && s.Labels[discoveryv1.LabelServiceName] != "" {
+			out.local, err = back(convert.EndpointSlice(s))
+		}
+		if imported && s.Labels[mcsv1alpha1.LabelServiceName] != "" {
+			// The faults are those found above, and some more.
+			out.imported, err = back(convert.ImportedEndpointSlice(s))
+		}
+		if out == (slice{}) {
+			return nil, nil
+		}
+		return &out, err
 	}
 }
 

@@ -1,11 +1,11 @@
 // Package kubernetes reads Services from a Kubernetes API server.
 //
-// It watches Namespaces, Services and EndpointSlices, and Pods, a Node and the
-// ServiceCIDRs where somebody needs them. Every object is converted to the model
-// as it arrives; the Kubernetes object is dropped. EndpointSlices are merged with
-// their Service, so an event costs what its own Service costs. Nothing is
-// published before every kind has been listed; then all that has come meanwhile is
-// published at once.
+// It watches Namespaces, Services and EndpointSlices, and Pods, ServiceImports, a
+// Node and the ServiceCIDRs where somebody needs them. Every object is converted to
+// the model as it arrives; the Kubernetes object is dropped. EndpointSlices are
+// merged with their Service or ServiceImport, so an event costs what its own Service
+// costs. Nothing is published before every kind has been listed; then all that has
+// come meanwhile is published at once.
 //
 // It needs the verbs list and watch for what it watches, and an API server of
 // Kubernetes 1.21 or later. It writes nothing to the cluster but Events.

@@ -21,6 +21,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	mcsv1alpha1 "sigs.k8s.io/mcs-api/pkg/apis/v1alpha1"
 )
 
 // streamer plays an API server that streams its lists. What it does not have it says
@@ -85,6 +86,9 @@ func example(path string, about metav1.ObjectMeta) runtime.Object {
 			Spec: corev1.ServiceSpec{ClusterIP: "10.43.0.7", Ports: []corev1.ServicePort{{Port: 80}}}}
 	case nodesPath:
 		return &corev1.Node{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Node"}, ObjectMeta: about}
+	case importsPath:
+		return &mcsv1alpha1.ServiceImport{TypeMeta: metav1.TypeMeta{APIVersion: "multicluster.x-k8s.io/v1alpha1", Kind: "ServiceImport"}, ObjectMeta: about,
+			Spec: mcsv1alpha1.ServiceImportSpec{Type: mcsv1alpha1.Headless}}
 	}
 	return &discoveryv1.EndpointSlice{TypeMeta: metav1.TypeMeta{APIVersion: "discovery.k8s.io/v1", Kind: "EndpointSlice"}, ObjectMeta: about,
 		AddressType: discoveryv1.AddressTypeIPv4, Endpoints: []discoveryv1.Endpoint{{Addresses: []string{"10.42.0.1"}}}}

@@ -62,7 +62,8 @@ func TestNeeds(t *testing.T) {
 	if err := f.followNode(second, "b"); err != nil {
 		t.Fatal(err)
 	}
-	want := []needs{{}, {pods: true}, {pods: true, node: "a"}, {pods: true, node: "b"}}
+	start(first, needs{imports: true})
+	want := []needs{{}, {pods: true}, {pods: true, node: "a"}, {pods: true, node: "b"}, {pods: true, imports: true, node: "b"}}
 	if !reflect.DeepEqual(r.opened, want) {
 		t.Errorf("opened for %+v, want %+v", r.opened, want)
 	}
@@ -90,8 +91,12 @@ func TestAPIServerIsShared(t *testing.T) {
 	if _, again := serveFrom(Options{API: api, TTL: 30, Pods: zone.PodsVerified}); again != first {
 		t.Error("one API server has two sources")
 	}
-	if !first.users[own].needs.pods {
-		t.Error("Pods are needed and not asked for")
+	if got := first.users[own].needs; got != (needs{pods: true}) {
+		t.Errorf("needed are Pods, and asked for is %+v", got)
+	}
+	serveFrom(Options{API: api, Multicluster: []string{"cluster.local."}})
+	if !first.users[own].needs.imports {
+		t.Error("ServiceImports are needed and not asked for")
 	}
 	if err := h.FollowNode("node-1"); err != nil {
 		t.Error(err)

@@ -80,6 +80,7 @@ func (w watchAge) Collect(to chan<- prometheus.Metric) {
 // is for one writer at a time.
 type counted struct {
 	services   map[cluster.ServiceName]int // number of endpoints
+	imports    map[cluster.ServiceName]int
 	namespaces map[string]struct{}
 	pods       map[cluster.PodName]struct{}
 }
@@ -87,6 +88,7 @@ type counted struct {
 func newCounted() *counted {
 	return &counted{
 		services:   make(map[cluster.ServiceName]int),
+		imports:    make(map[cluster.ServiceName]int),
 		namespaces: make(map[string]struct{}),
 		pods:       make(map[cluster.PodName]struct{}),
 	}
@@ -94,18 +96,8 @@ func newCounted() *counted {
 
 // apply follows an Update.
 func (c *counted) apply(u cluster.Update) {
-	for _, s := range u.Services {
-		old, known := c.services[s.Name]
-		endpoints := 0
-		if s.Service != nil {
-			endpoints = len(s.Service.Endpoints)
-			c.services[s.Name] = endpoints
-		} else {
-			delete(c.services, s.Name)
-		}
-		objects.WithLabelValues("endpoints").Add(float64(endpoints - old))
-		objects.WithLabelValues("services").Add(change(known, s.Service != nil))
-	}
+	countServices(c.services, u.Services, "services")
+	countServices(c.imports, u.Imports, "imports")
 	for _, n := range u.Namespaces {
 		objects.WithLabelValues("namespaces").Add(count(c.namespaces, n.Name, n.Exists))
 	}
@@ -114,12 +106,31 @@ func (c *counted) apply(u cluster.Update) {
 	}
 }
 
+// countServices keeps the number of endpoints by Service. An endpoint of several
+// counts for each.
+func countServices(held map[cluster.ServiceName]int, updates []cluster.ServiceUpdate, kind string) {
+	for _, u := range updates {
+		old, known := held[u.Name]
+		endpoints := 0
+		if u.Service != nil {
+			endpoints = len(u.Service.Endpoints)
+			held[u.Name] = endpoints
+		} else {
+			delete(held, u.Name)
+		}
+		objects.WithLabelValues("endpoints").Add(float64(endpoints - old))
+		objects.WithLabelValues(kind).Add(change(known, u.Service != nil))
+	}
+}
+
 // remove takes the share out of the gauges.
 func (c *counted) remove() {
-	for _, endpoints := range c.services {
-		objects.WithLabelValues("endpoints").Sub(float64(endpoints))
+	for kind, all := range map[string]map[cluster.ServiceName]int{"services": c.services, "imports": c.imports} {
+		for _, endpoints := range all {
+			objects.WithLabelValues("endpoints").Sub(float64(endpoints))
+		}
+		objects.WithLabelValues(kind).Sub(float64(len(all)))
 	}
-	objects.WithLabelValues("services").Sub(float64(len(c.services)))
 	objects.WithLabelValues("namespaces").Sub(float64(len(c.namespaces)))
 	objects.WithLabelValues("pods").Sub(float64(len(c.pods)))
 	*c = *newCounted()

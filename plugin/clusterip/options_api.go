@@ -16,7 +16,7 @@ import (
 var (
 	apiOptions = []string{
 		"kubeconfig", "endpoint", "tls", "apiserver_qps", "apiserver_burst", "apiserver_max_inflight",
-		"labels", "namespace_labels", "noendpoints", "stale_after",
+		"labels", "namespace_labels", "noendpoints", "stale_after", "multicluster",
 	}
 	folderOptions = []string{"service_cidr", "state"}
 )
@@ -45,7 +45,9 @@ func (o Options) key() any {
 }
 
 // needs returns what the names need of a source beyond Services.
-func (o Options) needs() needs { return needs{pods: o.Pods == zone.PodsVerified} }
+func (o Options) needs() needs {
+	return needs{pods: o.Pods == zone.PodsVerified, imports: len(o.Multicluster) > 0}
+}
 
 func newOrigin(own *server, o Options) (origin, error) {
 	if o.Manifest.Dir != "" {

@@ -35,7 +35,7 @@ func TestParseOptions(t *testing.T) {
 		},
 		{
 			"everything of an API server",
-			`clusterip cluster.local {
+			`clusterip cluster.local clusterset.local {
 				kubeconfig /etc/kubeconfig staging
 				endpoint https://10.0.0.1:6443 https://10.0.0.2:6443
 				tls cert.pem key.pem ca.pem
@@ -46,10 +46,12 @@ func TestParseOptions(t *testing.T) {
 				namespace_labels istio-injection=enabled
 				noendpoints
 				stale_after 10m
+				multicluster ClusterSet.local
 				startup_timeout 1m
 			}`,
 			Options{
-				Zones: []string{"cluster.local."}, TTL: 5, StartupTimeout: time.Minute, StaleAfter: 10 * time.Minute,
+				Zones: []string{"cluster.local.", "clusterset.local."}, TTL: 5, StartupTimeout: time.Minute, StaleAfter: 10 * time.Minute,
+				Multicluster: []string{"clusterset.local."},
 				API: kubernetes.Options{
 					Kubeconfig: "/etc/kubeconfig", Context: "staging", Endpoint: "https://10.0.0.1:6443",
 					CertFile: "cert.pem", KeyFile: "key.pem", CAFile: "ca.pem",
@@ -60,7 +62,7 @@ func TestParseOptions(t *testing.T) {
 		},
 		{
 			"everything",
-			`clusterip Cluster.Local 10.43.0.0/16 clusterset.local {
+			`clusterip Cluster.Local 10.43.0.0/16 {
 				manifests /srv/m
 				service_cidr 10.96.0.0/12 fd00:43::/112
 				state /var/lib/clusterip/state.json
@@ -70,11 +72,10 @@ func TestParseOptions(t *testing.T) {
 				endpoint_pod_names
 				ignore empty_service
 				zonal
-				multicluster ClusterSet.local
 				fallthrough in-addr.arpa
 			}`,
 			Options{
-				Zones: []string{"cluster.local.", "43.10.in-addr.arpa.", "clusterset.local."},
+				Zones: []string{"cluster.local.", "43.10.in-addr.arpa."},
 				Manifest: manifest.Options{
 					Dir:          "/srv/m",
 					ServiceCIDRs: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/12"), netip.MustParsePrefix("fd00:43::/112")},
@@ -82,8 +83,7 @@ func TestParseOptions(t *testing.T) {
 				},
 				StartupTimeout: 5 * time.Second,
 				Pods:           zone.PodsVerified, Namespaces: []string{"a", "b"}, EndpointPodNames: true, IgnoreEmpty: true, Zonal: true,
-				Multicluster: []string{"clusterset.local."},
-				Fall:         fall.F{Zones: []string{"in-addr.arpa."}},
+				Fall: fall.F{Zones: []string{"in-addr.arpa."}},
 			},
 		},
 	} {
@@ -154,6 +154,7 @@ func TestParseErrors(t *testing.T) {
 		{"ignore", "only empty_service can be ignored"},
 		{"ignore everything", "only empty_service can be ignored"},
 		{"multicluster clusterset.local", "multicluster zone clusterset.local. is none of the zones of clusterip"},
+		{"manifests m\n multicluster cluster.local", "option multicluster is for an API server"},
 		{"multicluster b..d", `zone "b..d" is neither`},
 		{"zonal yes", "zonal takes no arguments"},
 		{"fallthrough in-addr..arpa", `zone "in-addr..arpa" is neither`},

@@ -281,7 +281,7 @@ func TestProblems(t *testing.T) {
 func TestCounted(t *testing.T) {
 	c := newCounted()
 	before := make(map[string]float64)
-	for _, kind := range []string{"services", "endpoints", "namespaces", "pods"} {
+	for _, kind := range []string{"services", "imports", "endpoints", "namespaces", "pods"} {
 		before[kind] = value(t, objects.WithLabelValues(kind))
 	}
 	name := cluster.ServiceName{Namespace: "default", Name: "web"}
@@ -293,24 +293,26 @@ func TestCounted(t *testing.T) {
 		return cluster.New(cluster.Service{Name: name}, all)
 	}
 	for _, step := range []struct {
-		update                      cluster.Update
-		services, endpoints, others float64
+		update                               cluster.Update
+		services, imports, endpoints, others float64
 	}{
-		{cluster.Update{Services: []cluster.ServiceUpdate{{Name: name, Service: endpoints(3)}}}, 1, 3, 0},
-		{cluster.Update{Services: []cluster.ServiceUpdate{{Name: name, Service: endpoints(2)}}}, 1, 2, 0},
+		{cluster.Update{Services: []cluster.ServiceUpdate{{Name: name, Service: endpoints(3)}}}, 1, 0, 3, 0},
+		{cluster.Update{Services: []cluster.ServiceUpdate{{Name: name, Service: endpoints(2)}}}, 1, 0, 2, 0},
+		{cluster.Update{Imports: []cluster.ServiceUpdate{{Name: name, Service: endpoints(4)}}}, 1, 1, 6, 0},
 		{cluster.Update{
 			Namespaces: []cluster.NamespaceUpdate{{Name: "default", Exists: true}},
 			Pods:       []cluster.PodUpdate{{Name: cluster.PodName{Name: "p"}, Pod: &cluster.Pod{}}},
-		}, 1, 2, 1},
+		}, 1, 1, 6, 1},
 		{cluster.Update{
 			Services:   []cluster.ServiceUpdate{{Name: name}},
+			Imports:    []cluster.ServiceUpdate{{Name: name}},
 			Namespaces: []cluster.NamespaceUpdate{{Name: "default"}},
 			Pods:       []cluster.PodUpdate{{Name: cluster.PodName{Name: "p"}}},
-		}, 0, 0, 0},
+		}, 0, 0, 0, 0},
 	} {
 		c.apply(step.update)
 		for kind, want := range map[string]float64{
-			"services": step.services, "endpoints": step.endpoints, "namespaces": step.others, "pods": step.others,
+			"services": step.services, "imports": step.imports, "endpoints": step.endpoints, "namespaces": step.others, "pods": step.others,
 		} {
 			if got := value(t, objects.WithLabelValues(kind)) - before[kind]; got != want {
 				t.Errorf("%v %s are counted, want %v", got, kind, want)

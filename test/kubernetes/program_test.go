@@ -57,19 +57,20 @@ type program struct {
 	*kubetest.Process
 	t              *testing.T
 	corefile       string
+	zones          string
 	dns            string // port
 	metrics, ready string // addresses
 }
 
-const corefile = `cluster.local in-addr.arpa ip6.arpa {
+const corefile = `%[1]s {
 	bind 127.0.0.1
 	errors
-	prometheus %s
-	ready %s {
+	prometheus %[2]s
+	ready %[3]s {
 		monitor continuously
 	}
-	clusterip cluster.local in-addr.arpa ip6.arpa {
-		%s
+	clusterip %[1]s {
+		%[4]s
 	}
 }
 `
@@ -77,11 +78,16 @@ const corefile = `cluster.local in-addr.arpa ip6.arpa {
 // start runs the program with options of clusterip.
 func start(t *testing.T, options ...string) *program {
 	t.Helper()
+	return startWith(t, "cluster.local in-addr.arpa ip6.arpa", options...)
+}
+
+func startWith(t *testing.T, zones string, options ...string) *program {
+	t.Helper()
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &program{t: t, corefile: filepath.Join(t.TempDir(), "Corefile"), dns: freePort(t)}
+	p := &program{t: t, corefile: filepath.Join(t.TempDir(), "Corefile"), zones: zones, dns: freePort(t)}
 	p.metrics, p.ready = "127.0.0.1:"+freePort(t), "127.0.0.1:"+freePort(t)
 	p.configure(options...)
 	p.Process = kubetest.StartOn(t, nil, exec.Command(path, "-conf", p.corefile, "-dns.port", p.dns))
@@ -91,7 +97,7 @@ func start(t *testing.T, options ...string) *program {
 // configure writes the Corefile.
 func (p *program) configure(options ...string) {
 	p.t.Helper()
-	text := fmt.Sprintf(corefile, p.metrics, p.ready, strings.Join(options, "\n\t\t"))
+	text := fmt.Sprintf(corefile, p.zones, p.metrics, p.ready, strings.Join(options, "\n\t\t"))
 	if err := os.WriteFile(p.corefile, []byte(text), 0o600); err != nil {
 		p.t.Fatal(err)
 	}

@@ -1,0 +1,108 @@
+package kubernetes
+
+import (
+	"maps"
+	"reflect"
+	"slices"
+
+	"github.com/clusterip/clusterip/cluster"
+)
+
+// join merges Services, be they of this cluster or imported, with the endpoints of
+// their EndpointSlices.
+type join struct {
+	table[cluster.ServiceName, cluster.Service]
+	backing   map[cluster.ServiceName][]*backing
+	published map[cluster.ServiceName]*cluster.Service
+	dirty     map[cluster.ServiceName]struct{} // what may be different from what was published
+}
+
+// backing is what an EndpointSlice has for a Service. The endpoints share memory
+// with the Service's where it is the only one.
+type backing struct {
+	owner     cluster.ServiceName
+	endpoints []cluster.Endpoint
+}
+
+func newJoin(kind string, held []cluster.ServiceUpdate, judged func(place string, err error)) *join {
+	j := &join{
+		backing:   make(map[cluster.ServiceName][]*backing),
+		published: make(map[cluster.ServiceName]*cluster.Service),
+		dirty:     make(map[cluster.ServiceName]struct{}),
+	}
+	j.table = newTable(kind, judged, func(key cluster.ServiceName, _, _ *cluster.Service) { j.dirty[key] = struct{}{} })
+	for _, u := range held {
+		j.published[u.Name] = u.Service
+		j.dirty[u.Name] = struct{}{}
+	}
+	return j
+}
+
+// namespaceChanged looks at every Service there is.
+func (j *join) namespaceChanged(namespace string) {
+	for name := range j.rows {
+		if name.Namespace == namespace {
+			j.dirty[name] = struct{}{}
+		}
+	}
+}
+
+// sliceChanged takes over what a slice has instead of what it had; nil stands for
+// nothing.
+func (j *join) sliceChanged(old, now *backing) {
+	if old != nil {
+		rest := slices.DeleteFunc(j.backing[old.owner], func(b *backing) bool { return b == old })
+		if j.backing[old.owner] = rest; len(rest) == 0 {
+			delete(j.backing, old.owner)
+		}
+		j.dirty[old.owner] = struct{}{}
+	}
+	if now != nil {
+		j.backing[now.owner] = append(j.backing[now.owner], now)
+		j.dirty[now.owner] = struct{}{}
+	}
+}
+
+// take returns what is different from what was taken before, by name. Services
+// count only in namespaces that are exposed.
+func (j *join) take(exposed func(namespace string) bool) []cluster.ServiceUpdate {
+	var out []cluster.ServiceUpdate
+	for _, name := range slices.SortedFunc(maps.Keys(j.dirty), cluster.ServiceName.Compare) {
+		if s, changed := j.publish(name, exposed(name.Namespace)); changed {
+			out = append(out, cluster.ServiceUpdate{Name: name, Service: s})
+		}
+	}
+	j.dirty = make(map[cluster.ServiceName]struct{})
+	return out
+}
+
+// publish brings a Service up to date and reports whether it is another than
+// before; nil means that it is gone.
+func (j *join) publish(name cluster.ServiceName, exposed bool) (now *cluster.Service, changed bool) {
+	old := j.published[name]
+	held := j.rows[name]
+	if held.model == nil || !exposed {
+		delete(j.published, name)
+		return nil, old != nil
+	}
+	backing := j.backing[name]
+	lists := make([][]cluster.Endpoint, len(backing))
+	for i, b := range backing {
+		lists[i] = b.endpoints
+	}
+	if held.model.Kind == cluster.KindExternalName {
+		lists = nil
+	}
+	now = cluster.New(*held.model, lists...)
+	if changed = !reflect.DeepEqual(old, now); !changed {
+		now = old
+	}
+	// What is merged replaces what it was merged from: nothing is held twice.
+	held.model = now
+	j.rows[name] = held
+	j.published[name] = now
+	if len(lists) == 1 {
+		backing[0].endpoints = now.Endpoints
+	}
+	return now, changed
+}
