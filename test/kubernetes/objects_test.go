@@ -169,7 +169,3 @@ func (a *apiServer) requests(resource string) string {
 	slices.Sort(lines)
 	return strings.Join(lines, "")
 }
-
-func podReference(name string) *corev1.ObjectReference {
-	return &corev1.ObjectReference{Kind: "Pod", Namespace: "shop", Name: name}
-}
