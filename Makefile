@@ -15,7 +15,7 @@ ARGS =
 KUBERNETES := $(shell sed -n 's,.*k8s.io/kubernetes \(v[^ ]*\).*,\1,p' test/peers/go.mod)
 export PEERS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/clusterip/peers/$(KUBERNETES)
 
-.PHONY: build demo test integration peers lint bench bench-nat setup
+.PHONY: build demo test integration peers lint bench bench-nat bench-dns setup
 
 build:
 	go build -o coredns/coredns ./coredns
@@ -71,6 +71,10 @@ bench:
 SIZES = 1000
 bench-nat: setup peers
 	E2E_REQUIRED=1 PEERS_REQUIRED=1 go test -v -count=1 -timeout 6h -run TestBenchNAT ./test/differential -nat.services $(SIZES)
+
+# Beside CoreDNS's kubernetes plugin in the same run. SIZES=10000 takes 6 minutes.
+bench-dns: peers
+	PEERS_REQUIRED=1 go test -v -count=1 -timeout 1h -run TestBenchDNS ./test/differential/names -dns.services $(SIZES)
 
 setup:
 	@missing=; for pair in $(PACKAGES); do \

@@ -198,6 +198,7 @@ func (f *feed) start(own *server, patience time.Duration) error {
 	defer timeout.Stop()
 	select {
 	case <-synced:
+		<-f.store.Synced() // the Handlers have it too
 	case <-done:
 	case <-timeout.C:
 		log.Warningf("%s not read after %s: answering SERVFAIL until it is", f.origin, patience)
@@ -258,6 +259,9 @@ func (f *feed) ready(staleAfter time.Duration) bool {
 	case <-synced:
 	default:
 		return false
+	}
+	if !f.store.HasSynced() {
+		return false // it is still handed to the Handlers
 	}
 	return staleAfter == 0 || !brokenFor(source, staleAfter)
 }

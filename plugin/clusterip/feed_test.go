@@ -32,6 +32,26 @@ func (syncer) Run(ctx context.Context, store *cluster.Store) error {
 	return nil
 }
 
+// The server starts, and says it is ready, when the Handlers have the objects, and
+// no sooner.
+func TestReadyLast(t *testing.T) {
+	f := newFeed(new(recorder))
+	defer f.stop()
+	f.store.Subscribe(func(u cluster.Update) {
+		if u.Synced && f.ready(0) {
+			t.Error("ready while a Handler is given the objects")
+		}
+	})
+	own := new(server)
+	f.users[own] = &use{}
+	if err := f.start(own, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if !f.store.HasSynced() {
+		t.Error("started before the Store is synced")
+	}
+}
+
 // A source is started anew only for what the one that runs does not give.
 func TestNeeds(t *testing.T) {
 	r := new(recorder)

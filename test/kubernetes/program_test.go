@@ -41,11 +41,7 @@ func withScratch(run func() int) int {
 // binary builds the program when it is first needed: mostly all tests are skipped.
 var binary = sync.OnceValues(func() (path string, err error) {
 	path = filepath.Join(scratch, "coredns")
-	args := []string{"build", "-o", path}
-	if *services == 0 {
-		args = append(args, "-race")
-	}
-	out, err := exec.Command("go", append(args, "../../coredns")...).CombinedOutput()
+	out, err := exec.Command("go", "build", "-race", "-o", path, "../../coredns").CombinedOutput()
 	if err != nil {
 		err = fmt.Errorf("build coredns: %w\n%s", err, out)
 	}

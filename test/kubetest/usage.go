@@ -36,11 +36,23 @@ func (p *Process) CPU() time.Duration {
 // RSS is how much memory the process has resident, in MiB.
 func (p *Process) RSS() int {
 	p.t.Helper()
+	return p.status("VmRSS")
+}
+
+// PeakRSS is the most that it has had resident, in MiB.
+func (p *Process) PeakRSS() int {
+	p.t.Helper()
+	return p.status("VmHWM")
+}
+
+// status returns one of the sizes in /proc/PID/status, which are in KiB, in MiB.
+func (p *Process) status(field string) int {
+	p.t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	_, rest, _ := strings.Cut(string(text), "VmRSS:")
+	_, rest, _ := strings.Cut(string(text), field+":")
 	number, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
 	kib, err := strconv.Atoi(number)
 	if err != nil {

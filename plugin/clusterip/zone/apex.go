@@ -75,7 +75,7 @@ func (z *Zone) nameserver(qtype uint16) Answer {
 func (x *Index) nameservers(owner string) []dns.RR {
 	var ips []netip.Addr
 	for _, s := range x.OwnServices() {
-		ips = append(ips, x.primary.services.get(key(s.Name)).addresses()...)
+		ips = append(ips, x.primary.services.get(key(s.Name)).ownAddresses()...)
 	}
 	if len(ips) == 0 {
 		ips = x.options.Nameservers
@@ -98,11 +98,11 @@ func (x *Index) AddressRecords(owner string, ips []netip.Addr) []dns.RR {
 	return slices.Clip(out)
 }
 
-// addresses returns the addresses of the Service's own name.
-func (r *Records) addresses() []netip.Addr {
+// ownAddresses returns the addresses of the Service's own name.
+func (r *Records) ownAddresses() []netip.Addr {
 	var ips []netip.Addr
 	for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
-		for _, rr := range r.lookup("", qtype).Answer {
+		for _, rr := range r.lookup(r.base, "", qtype).Answer {
 			switch rr := rr.(type) {
 			case *dns.A:
 				ips = append(ips, netip.AddrFrom4([4]byte(rr.A)))

@@ -19,35 +19,40 @@ const (
 // specification ask for and, as CoreDNS has them, SRV records at the Service's
 // own name and endpoint names for Services with a ClusterIP. A name or label
 // too long for DNS is left out.
-func Compile(service *cluster.Service, origin string, o Options) *Records {
-	b := newBuilder(service, origin, o)
+func Compile(service *cluster.Service, origin string, o *Options) *Records {
+	r := &Records{service: service, options: o, base: join(key(service.Name)+".svc", origin)}
+	b := newBuilder(service, r.base, o)
 	switch service.Kind {
 	case cluster.KindExternalName:
 		b.alias()
 	case cluster.KindClusterIP:
+		r.usable = cluster.Usable(service.Endpoints)
 		b.clusterIPs()
-		b.endpoints(cluster.Usable(service.Endpoints))
 	case cluster.KindHeadless:
-		b.endpoints(cluster.Usable(service.Endpoints))
+		r.usable = cluster.Usable(service.Endpoints)
+		r.hosts = b.endpoints(r.usable)
 	}
-	r := b.finish()
+	for _, n := range b.finish() {
+		if n.name == "" || n.name[0] == '_' { // not an endpoint's
+			r.names = append(r.names, n)
+		}
+	}
+	r.names = slices.Clip(r.names)
 	if o.Zonal && !slices.Contains(o.Multicluster, origin) && service.Kind == cluster.KindHeadless {
-		r.zonal = compileZonal(service, origin, o)
+		r.zonal = compileZonal(r)
 	}
 	return r
 }
 
-func newBuilder(service *cluster.Service, origin string, o Options) *builder {
-	b := &builder{
+func newBuilder(service *cluster.Service, base string, o *Options) *builder {
+	return &builder{
 		service: service,
 		options: o,
-		key:     key(service.Name),
+		base:    base,
 		sets:    make(map[ownerType]*rrset),
 		seen:    make(map[record]struct{}),
 		full:    make(map[string]string),
 	}
-	b.base = join(b.key+".svc", origin)
-	return b
 }
 
 // key is what a Service is found by: the two labels that its names share.
@@ -75,14 +80,12 @@ type record struct {
 
 // builder collects the records of one Service. Names are relative to it.
 type builder struct {
-	service  *cluster.Service
-	options  Options
-	key      string // "name.namespace"
-	base     string // the full name of the Service
-	sets     map[ownerType]*rrset
-	seen     map[record]struct{}
-	full     map[string]string // one copy of each name, for all its records
-	pointers []*pointer
+	service *cluster.Service
+	options *Options
+	base    string // the full name of the Service
+	sets    map[ownerType]*rrset
+	seen    map[record]struct{}
+	full    map[string]string // one copy of each name, for all its records
 }
 
 // fullName returns "" for a name that DNS cannot hold.
@@ -138,22 +141,6 @@ func newAddress(ip netip.Addr) dns.RR {
 	return &dns.AAAA{Hdr: dns.RR_Header{Rrtype: dns.TypeAAAA}, AAAA: ip.AsSlice()}
 }
 
-// pointer adds the reverse record from an address to a name.
-func (b *builder) pointer(ip netip.Addr, name string, virtual bool) {
-	target := b.fullName(name)
-	r := record{ownerType: ownerType{name, dns.TypePTR}, addr: ip}
-	if _, seen := b.seen[r]; seen || target == "" {
-		return
-	}
-	b.seen[r] = struct{}{}
-	owner, err := dns.ReverseAddr(ip.String())
-	if err != nil {
-		return
-	}
-	ptr := dns.PTR{Hdr: header(owner, dns.TypePTR, b.options.TTL), Ptr: target}
-	b.pointers = append(b.pointers, &pointer{ip, b.key, virtual, ptr})
-}
-
 // alias adds the CNAME of an ExternalName Service, unless its target is an IP
 // address, for which there is no name to look up.
 func (b *builder) alias() {
@@ -164,9 +151,9 @@ func (b *builder) alias() {
 	b.add(record{ownerType: ownerType{"", dns.TypeCNAME}}, &dns.CNAME{Target: target})
 }
 
-// finish sorts everything and adds what follows from the rest: weights, the
-// extra records of SRV sets and the empty non-terminals.
-func (b *builder) finish() *Records {
+// finish returns all names, sorted, and adds what follows from the rest: the extra
+// records of SRV sets and the empty non-terminals.
+func (b *builder) finish() []node {
 	nodes := make(map[string][]rrset)
 	for at, set := range b.sets {
 		if at.qtype == dns.TypeSRV {
@@ -181,17 +168,16 @@ func (b *builder) finish() *Records {
 			}
 		}
 	}
-	r := &Records{service: b.service, names: make([]node, 0, len(nodes)), pointers: slices.Clip(b.pointers)}
+	out := make([]node, 0, len(nodes))
 	for name, sets := range nodes {
 		slices.SortFunc(sets, func(a, b rrset) int { return int(a.qtype) - int(b.qtype) })
 		if full := b.full[name]; full != "" {
 			name = full[:len(name)] // the same memory
 		}
-		r.names = append(r.names, node{name, slices.Clip(sets)})
+		out = append(out, node{name, slices.Clip(sets)})
 	}
-	slices.SortFunc(r.names, func(a, b node) int { return strings.Compare(a.name, b.name) })
-	slices.SortStableFunc(r.pointers, func(a, b *pointer) int { return a.addr.Compare(b.addr) })
-	return r
+	slices.SortFunc(out, func(a, b node) int { return strings.Compare(a.name, b.name) })
+	return out
 }
 
 // targets returns the addresses of the names that SRV records point to.

@@ -3,6 +3,7 @@ package zone
 import (
 	"cmp"
 	"maps"
+	"net/netip"
 	"slices"
 
 	"github.com/miekg/dns"
@@ -86,6 +87,17 @@ func (t *tracker) end() []Change {
 		t.replaced(t.before[i], z.ownAddresses())
 	}
 	return slices.DeleteFunc(t.changes, func(c Change) bool { return len(c.gone)+len(c.come) == 0 })
+}
+
+// reverseRecords returns those of addresses, in the state of an edit and with such
+// Services.
+func reverseRecords(ips []netip.Addr, e *edit[*owners], service func(string) *Records) [][]dns.RR {
+	out := make([][]dns.RR, len(ips))
+	for i, ip := range ips {
+		found, _ := e.get(ip)
+		out[i] = found.records(reverseName(ip), ip, service)
+	}
+	return out
 }
 
 // replaced takes over that the records at one name have become others.

@@ -2,7 +2,7 @@ package zone
 
 import (
 	"net/netip"
-	"strings"
+	"slices"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/miekg/dns"
@@ -31,17 +31,15 @@ func (s *srvs) add(name string, r srv) {
 	s.byName[name] = append(s.byName[name], r)
 }
 
-// clusterIPs adds the records of the virtual addresses: A, AAAA, PTR, and SRV
-// for every port. A Service that is ignored for want of endpoints keeps its
-// PTR, as in CoreDNS: the address is still its own.
+// clusterIPs adds the records of the virtual addresses: A, AAAA, and SRV for every
+// port. A Service that is ignored for want of endpoints keeps its PTR, as in
+// CoreDNS: the address is still its own.
 func (b *builder) clusterIPs() {
-	ignored := b.options.IgnoreEmpty && len(cluster.Usable(b.service.Endpoints)) == 0
+	if b.options.IgnoreEmpty && len(cluster.Usable(b.service.Endpoints)) == 0 {
+		return
+	}
 	var found srvs
 	for _, ip := range b.service.ClusterIPs {
-		b.pointer(ip, "", true)
-		if ignored {
-			continue
-		}
 		b.address("", ip)
 		for _, p := range b.service.Ports {
 			found.add("", srv{"", p.Port})
@@ -53,18 +51,16 @@ func (b *builder) clusterIPs() {
 	b.addServices(found)
 }
 
-// endpoints adds a name for every one of the usable endpoints, with A, AAAA, SRV
-// and PTR records. Those of a headless Service are the Service's own records too.
-func (b *builder) endpoints(usable []cluster.Endpoint) {
+// endpoints adds a name for every one of the usable endpoints, with A, AAAA and SRV
+// records, and returns the full names. The records of a headless Service are at the
+// Service's own name too.
+func (b *builder) endpoints(usable []cluster.Endpoint) (full []string) {
 	headless := b.service.Kind == cluster.KindHeadless
 	var found srvs
 	for _, e := range usable {
 		host := hostname(&e, b.options.EndpointPodNames)
-		if e.Cluster != "" { // clusters may have endpoints of the same name
-			host += "." + e.Cluster
-		}
 		b.address(host, e.Addr)
-		b.pointer(e.Addr, host, false)
+		full = append(full, b.fullName(host))
 		if headless {
 			b.address("", e.Addr)
 		}
@@ -80,6 +76,7 @@ func (b *builder) endpoints(usable []cluster.Endpoint) {
 		}
 	}
 	b.addServices(found)
+	return slices.Clip(full)
 }
 
 // addServices adds SRV records, with priority 0 and equal weights that come to
@@ -109,31 +106,47 @@ func portName(name string, protocol cluster.Protocol) string {
 	return "_" + name + "._" + protocol.Lower()
 }
 
-// hostname is the label of an endpoint below its Service: its hostname, else the
-// name of its pod if asked for, else its address with dashes.
+// hostname is the name of an endpoint below its Service: its label, and behind it
+// its cluster, if it has one, since clusters may have endpoints of the same name.
 func hostname(e *cluster.Endpoint, podNames bool) string {
-	if e.Hostname != "" {
-		return e.Hostname
-	}
-	if podNames && isLabel(e.PodName) {
-		return e.PodName
-	}
-	return dashed(e.Addr)
+	var b [maxName]byte
+	return string(appendHostname(b[:0], e, podNames))
 }
 
-// dashed spells an address as a label. A label must not end in a dash, so
-// "2001:db8::" becomes "2001-db8--0".
-func dashed(ip netip.Addr) string {
-	label := strings.Map(func(r rune) rune {
-		if r == '.' || r == ':' {
-			return '-'
-		}
-		return r
-	}, ip.String())
-	if strings.HasSuffix(label, "-") {
-		label += "0"
+func appendHostname(b []byte, e *cluster.Endpoint, podNames bool) []byte {
+	b = appendLabel(b, e, podNames)
+	if e.Cluster != "" {
+		b = append(append(b, '.'), e.Cluster...)
 	}
-	return label
+	return b
+}
+
+// appendLabel appends the hostname of an endpoint, else the name of its pod if asked
+// for, else its address with dashes.
+func appendLabel(b []byte, e *cluster.Endpoint, podNames bool) []byte {
+	if e.Hostname != "" {
+		return append(b, e.Hostname...)
+	}
+	if podNames && isLabel(e.PodName) {
+		return append(b, e.PodName...)
+	}
+	return appendDashed(b, e.Addr)
+}
+
+// appendDashed spells an address as a label. A label must not end in a dash, so
+// "2001:db8::" becomes "2001-db8--0".
+func appendDashed(b []byte, ip netip.Addr) []byte {
+	from := len(b)
+	b = ip.AppendTo(b)
+	for i := from; i < len(b); i++ {
+		if b[i] == '.' || b[i] == ':' {
+			b[i] = '-'
+		}
+	}
+	if b[len(b)-1] == '-' {
+		b = append(b, '0')
+	}
+	return b
 }
 
 // isLabel reports whether s is a label of lower-case letters, digits and dashes.

@@ -150,11 +150,29 @@ func (x *Index) exposed(namespace string) bool {
 }
 
 // setService replaces all there is of a Service, or removes it for nil.
-func (x *Index) setService(name cluster.ServiceName, service *cluster.Service, reverse *edit[*reversed], changes *tracker) {
+func (x *Index) setService(name cluster.ServiceName, service *cluster.Service, reverse *edit[*owners], changes *tracker) {
 	k := key(name)
 	old := x.primary.services.get(k)
 	x.set(x.local, name, service, changes)
-	replace(reverse, k, old.reverse(), x.primary.services.get(k).reverse(), changes)
+	from, to := old.addresses(), x.primary.services.get(k).addresses()
+	if changes == nil {
+		replace(reverse, k, from, to)
+		return
+	}
+	all := slices.Concat(from, to)
+	slices.SortFunc(all, netip.Addr.Compare)
+	all = slices.Compact(all)
+	before := reverseRecords(all, reverse, func(service string) *Records {
+		if service == k {
+			return old
+		}
+		return x.primary.services.get(service)
+	})
+	replace(reverse, k, from, to)
+	after := reverseRecords(all, reverse, x.primary.services.get)
+	for i := range before {
+		changes.replaced(before[i], after[i])
+	}
 }
 
 // set replaces the records of a Service in zones that have the same ones.
@@ -166,21 +184,13 @@ func (x *Index) set(zones []*Zone, name cluster.ServiceName, service *cluster.Se
 	for _, z := range zones {
 		var records *Records
 		if service != nil {
-			records = Compile(service, z.origin, x.options)
+			records = Compile(service, z.origin, &x.options)
 		}
 		if !z.hidden {
 			changes.recompiled(z.services.get(k), records)
 		}
 		z.services.set(k, records)
 	}
-}
-
-// reverse returns the pointers to a Service, none for nil.
-func (r *Records) reverse() []*pointer {
-	if r == nil {
-		return nil
-	}
-	return r.pointers
 }
 
 // shardCount makes a shard of 10,000 Services a map of about 40.
@@ -193,8 +203,16 @@ type shards struct {
 	maps [shardCount]atomic.Pointer[map[string]*Records]
 }
 
-func (s *shards) shard(k string) *atomic.Pointer[map[string]*Records] {
-	return &s.maps[maphash.String(s.seed, k)%shardCount]
+func (s *shards) number(k string) uint64 { return maphash.String(s.seed, k) % shardCount }
+
+func (s *shards) shard(k string) *atomic.Pointer[map[string]*Records] { return &s.maps[s.number(k)] }
+
+// snapshot returns all shards. It must not run at the same time as set.
+func (s *shards) snapshot() (all [shardCount]*map[string]*Records) {
+	for i := range s.maps {
+		all[i] = s.maps[i].Load()
+	}
+	return all
 }
 
 func (s *shards) get(k string) *Records {

@@ -72,10 +72,22 @@ func (x *Index) pod(name, base string, qtype uint16) Answer {
 
 // parseDashed reads an address with dashes for dots or colons.
 func parseDashed(label string) (netip.Addr, bool) {
-	separator := ":"
-	if strings.Count(label, "-") == 3 && !strings.Contains(label, "--") {
-		separator = "."
+	if ip, ok := parseDashed4(label); ok || strings.Trim(label, "0123456789abcdef-") != "" {
+		return ip, ok // most labels are none, and should not cost an error
 	}
-	ip, err := netip.ParseAddr(strings.ReplaceAll(label, "-", separator))
+	ip, err := netip.ParseAddr(strings.ReplaceAll(label, "-", ":"))
 	return ip, err == nil && ip.Zone() == "" && !ip.Is4In6()
+}
+
+func parseDashed4(label string) (netip.Addr, bool) {
+	var b [4]byte
+	for i := range b {
+		octet, rest, more := strings.Cut(label, "-")
+		value, ok := parseOctet(octet)
+		if !ok || more != (i < len(b)-1) {
+			return netip.Addr{}, false
+		}
+		b[i], label = value, rest
+	}
+	return netip.AddrFrom4(b), true
 }

@@ -1,7 +1,6 @@
 package zone
 
 import (
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -9,16 +8,25 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Records is everything one Service has in one forward zone, with the reverse
-// pointers to it. Immutable; made by Compile.
+// Records is everything one Service has in one forward zone. Immutable; made by
+// Compile.
+//
+// What is asked for often is compiled: the Service's own name and those of its
+// ports. The rest, the names of endpoints and the reverse pointers, would take ten
+// times the memory; it is made of the Service when somebody asks.
 type Records struct {
 	service *cluster.Service
+	options *Options
+	base    string // the full name of the Service
 	// names are relative to the Service ("" is the Service itself) and sorted.
 	// Empty non-terminals, such as "_tcp", are among them.
 	names []node
-	// pointers are sorted by address.
-	pointers []*pointer
-	zonal    *zonal // nil if there are no such names
+	// usable are the endpoints that have names, sorted by address.
+	usable []cluster.Endpoint
+	// hosts are the full names of usable, where those are compiled anyway, for the
+	// SRV records of a headless Service; else nil.
+	hosts []string
+	zonal *zonal // nil if there are no such names
 }
 
 // node is a name with its records; none for an empty non-terminal. Where there
@@ -35,25 +43,15 @@ type rrset struct {
 	extra   []dns.RR
 }
 
-// pointer ties an address to the name of a Service or of an endpoint. Immutable.
-type pointer struct {
-	addr netip.Addr
-	// service is the "name.namespace" that the pointer belongs to.
-	service string
-	// virtual is set for a ClusterIP, which wins over endpoints.
-	virtual bool
-	ptr     dns.PTR
-}
-
-// lookup answers for a name relative to the Service.
-func (r *Records) lookup(name string, qtype uint16) Answer {
+// lookup answers for a name, which is given in full and relative to the Service.
+func (r *Records) lookup(full, name string, qtype uint16) Answer {
 	if n := find(r.names, name); n != nil {
 		return n.answer(qtype)
 	}
-	if r.zonal != nil {
-		return r.zonal.lookup(name, qtype, r)
+	if a := r.endpoint(full, name, qtype); a.Outcome != NXDomain || r.zonal == nil {
+		return a
 	}
-	return Answer{Outcome: NXDomain}
+	return r.zonal.lookup(name, qtype, r)
 }
 
 // find searches a sorted list; nil means that the name is not there.
@@ -90,4 +88,31 @@ func (s rrset) answer(qtype uint16) Answer {
 		return a
 	}
 	return Answer{Outcome: NoData}
+}
+
+// sets returns what a Service has, but for zonal names, sorted by owner and type;
+// nothing for nil.
+func (r *Records) sets() []rrset {
+	if r == nil {
+		return nil
+	}
+	var out []rrset
+	for _, n := range r.all() {
+		out = append(out, n.sets...)
+	}
+	slices.SortFunc(out, compareSets)
+	return out
+}
+
+// all returns the names with those of endpoints.
+func (r *Records) all() []node {
+	if len(r.usable) == 0 {
+		return r.names
+	}
+	b := newBuilder(r.service, r.base, r.options)
+	if r.service.Kind == cluster.KindClusterIP {
+		b.clusterIPs()
+	}
+	b.endpoints(r.usable)
+	return b.finish()
 }

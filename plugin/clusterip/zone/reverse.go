@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/clusterip/clusterip/cluster"
 	"github.com/miekg/dns"
 )
 
@@ -24,26 +25,17 @@ func IsReverse(origin string) bool {
 	return false
 }
 
-// pointers has the reverse records of all Services.
-type pointers struct{ table[*reversed] }
+// pointers has the Services that each address leads to. The records are made when
+// somebody asks.
+type pointers struct{ table[*owners] }
 
-// reversed is what is known of one address. Immutable.
-type reversed struct {
-	all     []*pointer
-	records []dns.RR // those of all that are the answer
-}
+// owners are the Services that an address leads to, by "name.namespace", sorted.
+// Mostly there is one; all addresses of that one share a value. Immutable.
+type owners struct{ services []string }
 
-// answer returns the records, none for nil.
-func (r *reversed) answer() []dns.RR {
-	if r == nil {
-		return nil
-	}
-	return r.records
-}
-
-// lookup answers for a whole reverse name, or for part of one, which is an empty
+// reverse answers for a whole reverse name, or for part of one, which is an empty
 // non-terminal if an address below it has records.
-func (p *pointers) lookup(name string, qtype uint16) Answer {
+func (x *Index) reverse(name string, qtype uint16) Answer {
 	prefix, ok := parseReverse(name)
 	switch {
 	case name == reverse4 || name == reverse6: // in a zone above them
@@ -51,83 +43,152 @@ func (p *pointers) lookup(name string, qtype uint16) Answer {
 	case !ok:
 		return Answer{Outcome: NXDomain}
 	case prefix.IsSingleIP():
-		if found, ok := p.get(prefix.Addr()); ok {
-			return rrset{qtype: dns.TypePTR, records: found.records}.answer(qtype)
+		if found, ok := x.pointers.get(prefix.Addr()); ok {
+			records := found.records(name, prefix.Addr(), x.primary.services.get)
+			if len(records) > 0 {
+				return rrset{qtype: dns.TypePTR, records: records}.answer(qtype)
+			}
 		}
-	case p.hasIn(prefix):
+	case x.pointers.hasIn(prefix):
 		return Answer{Outcome: NoData}
 	}
 	return Answer{Outcome: NXDomain}
 }
 
-// replace exchanges the pointers to one Service. Both lists are sorted by
-// address; addresses whose pointers stay the same are left alone.
-func replace(e *edit[*reversed], service string, before, after []*pointer, changes *tracker) {
-	for len(before) > 0 || len(after) > 0 {
-		var ip netip.Addr
-		switch {
-		case len(before) == 0:
-			ip = after[0].addr
-		case len(after) == 0 || before[0].addr.Compare(after[0].addr) <= 0:
-			ip = before[0].addr
-		default:
-			ip = after[0].addr
-		}
-		var gone, come []*pointer
-		gone, before = cutAddress(before, ip)
-		come, after = cutAddress(after, ip)
-		if slices.EqualFunc(gone, come, samePointer) {
-			continue
-		}
-		old, _ := e.get(ip)
-		replaceAt(e, ip, service, come)
-		now, _ := e.get(ip)
-		changes.replaced(old.answer(), now.answer())
+// records returns the pointers from an address, whose reverse name is given: to
+// the first Service that has it as its ClusterIP, as CoreDNS does, else to all
+// endpoints. It returns none for nil.
+func (o *owners) records(name string, ip netip.Addr, service func(string) *Records) []dns.RR {
+	if o == nil {
+		return nil
 	}
-}
-
-// cutAddress splits off the pointers from ip, with which the list may begin.
-func cutAddress(list []*pointer, ip netip.Addr) (of, rest []*pointer) {
-	n := 0
-	for n < len(list) && list[n].addr == ip {
-		n++
-	}
-	return list[:n], list[n:]
-}
-
-func samePointer(a, b *pointer) bool {
-	return a.virtual == b.virtual && a.ptr.Ptr == b.ptr.Ptr && a.ptr.Hdr.Ttl == b.ptr.Hdr.Ttl
-}
-
-// replaceAt exchanges the pointers from one address to one Service.
-func replaceAt(e *edit[*reversed], ip netip.Addr, service string, come []*pointer) {
-	all := slices.Clone(come)
-	if old, ok := e.get(ip); ok {
-		for _, p := range old.all {
-			if p.service != service {
-				all = append(all, p)
+	var targets []string
+	var ttl uint32
+	for _, k := range o.services {
+		r := service(k)
+		if r == nil {
+			continue // it goes, and the address is about to
+		}
+		ttl = r.options.TTL
+		if slices.Contains(r.service.ClusterIPs, ip) && len(r.base) <= maxName {
+			return onePointer(name, r.base, ttl)
+		}
+		if target, only := r.onlyHost(ip); only && len(o.services) == 1 {
+			return onePointer(name, target, ttl)
+		}
+		for i := r.firstAt(ip); i < len(r.usable) && r.usable[i].Addr == ip; i++ {
+			if target := r.fullHost(i); target != "" {
+				targets = append(targets, target)
 			}
 		}
 	}
-	if len(all) == 0 {
+	slices.Sort(targets)
+	targets = slices.Compact(targets)
+	records := make([]dns.RR, len(targets))
+	for i, target := range targets {
+		records[i] = &dns.PTR{Hdr: header(name, dns.TypePTR, ttl), Ptr: target}
+	}
+	return records
+}
+
+// onePointer returns a PTR record, in one allocation.
+func onePointer(owner, target string, ttl uint32) []dns.RR {
+	one := &struct {
+		records [1]dns.RR
+		ptr     dns.PTR
+	}{ptr: dns.PTR{Hdr: header(owner, dns.TypePTR, ttl), Ptr: target}}
+	one.records[0] = &one.ptr
+	return one.records[:]
+}
+
+// onlyHost returns the full name of the endpoint at an address, if it is one and
+// has a name.
+func (r *Records) onlyHost(ip netip.Addr) (target string, only bool) {
+	i := r.firstAt(ip)
+	if i == len(r.usable) || r.usable[i].Addr != ip || i+1 < len(r.usable) && r.usable[i+1].Addr == ip {
+		return "", false
+	}
+	target = r.fullHost(i)
+	return target, target != ""
+}
+
+// firstAt returns the place of the first endpoint at an address, or where it would
+// be.
+func (r *Records) firstAt(ip netip.Addr) int {
+	i, _ := slices.BinarySearchFunc(r.usable, ip, func(e cluster.Endpoint, ip netip.Addr) int { return e.Addr.Compare(ip) })
+	return i
+}
+
+// fullHost returns the full name of an endpoint, or "" if DNS cannot hold it.
+func (r *Records) fullHost(i int) string {
+	if r.hosts != nil {
+		return r.hosts[i]
+	}
+	var buffer [maxName]byte
+	full := appendHostname(buffer[:0], &r.usable[i], r.options.EndpointPodNames)
+	full = append(append(full, '.'), r.base...)
+	if len(full) > maxName {
+		return ""
+	}
+	return string(full)
+}
+
+// addresses returns those that lead to the Service, sorted; none for nil.
+func (r *Records) addresses() []netip.Addr {
+	if r == nil {
+		return nil
+	}
+	var all []netip.Addr
+	if len(r.base) <= maxName {
+		all = append(all, r.service.ClusterIPs...)
+	}
+	for i := range r.usable {
+		if r.fullHost(i) != "" {
+			all = append(all, r.usable[i].Addr)
+		}
+	}
+	slices.SortFunc(all, netip.Addr.Compare)
+	return slices.Compact(all)
+}
+
+// replace has a Service found at other addresses than before. Both lists are
+// sorted; addresses in both are left alone.
+func replace(e *edit[*owners], service string, before, after []netip.Addr) {
+	alone := &owners{[]string{service}}
+	for len(before) > 0 || len(after) > 0 {
+		switch {
+		case len(after) == 0 || len(before) > 0 && before[0].Less(after[0]):
+			disown(e, before[0], service)
+			before = before[1:]
+		case len(before) == 0 || after[0].Less(before[0]):
+			own(e, after[0], alone)
+			after = after[1:]
+		default:
+			before, after = before[1:], after[1:]
+		}
+	}
+}
+
+func own(e *edit[*owners], ip netip.Addr, alone *owners) {
+	if others, ok := e.get(ip); ok {
+		all := slices.Concat(others.services, alone.services)
+		slices.Sort(all)
+		alone = &owners{all}
+	}
+	e.put(ip, alone)
+}
+
+func disown(e *edit[*owners], ip netip.Addr, service string) {
+	all, ok := e.get(ip)
+	if !ok {
+		return
+	}
+	rest := slices.DeleteFunc(slices.Clone(all.services), func(s string) bool { return s == service })
+	if len(rest) == 0 {
 		e.remove(ip)
 		return
 	}
-	slices.SortFunc(all, func(a, b *pointer) int { return strings.Compare(a.ptr.Ptr, b.ptr.Ptr) })
-	e.put(ip, &reversed{slices.Clip(all), choose(all)})
-}
-
-// choose takes the first Service that has the address as its ClusterIP, as
-// CoreDNS does, else all endpoints.
-func choose(all []*pointer) []dns.RR {
-	records := make([]dns.RR, 0, len(all))
-	for _, p := range all {
-		if p.virtual {
-			return []dns.RR{&p.ptr}
-		}
-		records = append(records, &p.ptr)
-	}
-	return records
+	e.put(ip, &owners{slices.Clip(rest)})
 }
 
 // parseReverse reads a reverse name as the network it stands for: an address if
@@ -193,4 +254,13 @@ func parseNibble(label string) (byte, bool) {
 		return c - 'a' + 10, true
 	}
 	return 0, false
+}
+
+// reverseName is the name that parseReverse reads as the address.
+func reverseName(ip netip.Addr) string {
+	name, err := dns.ReverseAddr(ip.String())
+	if err != nil {
+		panic(err) // an address is one
+	}
+	return name
 }

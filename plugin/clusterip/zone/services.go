@@ -46,9 +46,13 @@ func (x *Index) OwnServices() []*cluster.Service {
 		if !ok {
 			continue
 		}
-		for _, p := range found.all {
-			if records := x.primary.services.get(p.service); records != nil && !p.virtual {
-				all = append(all, records.service)
+		for _, k := range found.services {
+			r := x.primary.services.get(k)
+			if r == nil {
+				continue
+			}
+			if i := r.firstAt(own); i < len(r.usable) && r.usable[i].Addr == own {
+				all = append(all, r.service)
 			}
 		}
 	}
@@ -56,7 +60,9 @@ func (x *Index) OwnServices() []*cluster.Service {
 }
 
 // Hostname is the label of an endpoint below its Service.
-func (x *Index) Hostname(e *cluster.Endpoint) string { return hostname(e, x.options.EndpointPodNames) }
+func (x *Index) Hostname(e *cluster.Endpoint) string {
+	return string(appendLabel(nil, e, x.options.EndpointPodNames))
+}
 
 // publish exchanges what is published of a Service; nil has nothing.
 func publish(e *edit[[]*cluster.Service], before, after *cluster.Service) {

@@ -2,7 +2,6 @@ package zone
 
 import (
 	"iter"
-	"slices"
 
 	"github.com/gaissmai/bart"
 	"github.com/miekg/dns"
@@ -13,17 +12,26 @@ type Snapshot struct {
 	zone      *Zone
 	addresses []dns.RR // of the zone's name server
 	services  [shardCount]*map[string]*Records
-	pointers  *bart.Table[*reversed]
+	pointers  *bart.Table[*owners]
+	primary   [shardCount]*map[string]*Records // where the pointers lead
 }
 
 // Snapshot returns the present state of the zone. It must not run at the same
 // time as Apply, which it would see half done; it copies no records.
 func (z *Zone) Snapshot() *Snapshot {
-	s := &Snapshot{zone: z, addresses: z.ownAddresses(), pointers: z.index.pointers.published.Load()}
-	for i := range z.services.maps {
-		s.services[i] = z.services.maps[i].Load()
+	return &Snapshot{
+		zone: z, addresses: z.ownAddresses(), services: z.services.snapshot(),
+		pointers: z.index.pointers.published.Load(), primary: z.index.primary.services.snapshot(),
 	}
-	return s
+}
+
+// target returns the records of a Service that pointers lead to, or nil.
+func (s *Snapshot) target(k string) *Records {
+	m := s.primary[s.zone.index.primary.services.number(k)]
+	if m == nil {
+		return nil
+	}
+	return (*m)[k]
 }
 
 // Records returns all records but the SOA, in pieces of one RRset. Left out are
@@ -66,26 +74,12 @@ func (s *Snapshot) all() iter.Seq[[]dns.RR] {
 		if !z.reverse && !z.above || s.pointers == nil {
 			return
 		}
-		for _, found := range s.pointers.All() {
-			if !yield(found.records) {
+		for prefix, found := range s.pointers.All() {
+			if !yield(found.records(reverseName(prefix.Addr()), prefix.Addr(), s.target)) {
 				return
 			}
 		}
 	}
-}
-
-// sets returns what a Service has, but for zonal names, sorted by owner and type;
-// nothing for nil.
-func (r *Records) sets() []rrset {
-	if r == nil {
-		return nil
-	}
-	var out []rrset
-	for _, n := range r.names {
-		out = append(out, n.sets...)
-	}
-	slices.SortFunc(out, compareSets)
-	return out
 }
 
 // Zone returns the zone with this name, or nil.

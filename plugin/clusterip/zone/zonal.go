@@ -25,12 +25,11 @@ type zonal struct {
 // compileZonal narrows the Service to the endpoints in each zone and gives what
 // it then has at its own name to the zone's two names. Which endpoints are usable
 // is decided before, so that no zone has endpoints that the Service has not.
-func compileZonal(service *cluster.Service, origin string, o Options) *zonal {
-	b := newBuilder(service, origin, o)
+func compileZonal(r *Records) *zonal {
+	b := newBuilder(r.service, r.base, r.options)
 	z := &zonal{base: b.base}
-	usable := cluster.Usable(service.Endpoints)
 	byZone := make(map[string][]cluster.Endpoint)
-	for _, e := range usable {
+	for _, e := range r.usable {
 		// Names are compared without case, labels of Nodes are not.
 		topology := Lower(e.Zone)
 		byZone[topology] = append(byZone[topology], e)
@@ -39,9 +38,9 @@ func compileZonal(service *cluster.Service, origin string, o Options) *zonal {
 		if !isDotted(topology) {
 			continue
 		}
-		narrowed := newBuilder(service, origin, o)
+		narrowed := newBuilder(r.service, r.base, r.options)
 		narrowed.endpoints(endpoints)
-		own := find(narrowed.finish().names, "")
+		own := find(narrowed.finish(), "")
 		for _, directive := range []string{pin, prefer} {
 			name := topology + "." + directive
 			if full := b.fullName(name); own != nil && full != "" {

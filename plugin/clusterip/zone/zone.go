@@ -1,7 +1,7 @@
 // Package zone compiles Services to DNS records and looks names up in them.
 //
-// Compile turns one Service into all its records, each time the Service
-// changes. An Index keeps them for the zones of one server block and answers
+// Compile turns one Service into its records, each time the Service changes, but
+// for those that are made when they are asked for. An Index keeps them for the zones of one server block and answers
 // from them. Lookups take no locks and touch only immutable data: a change
 // swaps the records of one Service in one atomic store, so all its names change
 // together, and costs no more than that Service plus one small map.
@@ -147,15 +147,15 @@ func (z *Zone) Relative(name string) string {
 }
 
 // Lookup answers the question for a name in the zone, in class IN. The serial
-// goes into the SOA. It allocates only for a new serial, for pods and for the
-// addresses of name servers.
+// goes into the SOA. It allocates only for a new serial and for what is not
+// compiled: reverse pointers, endpoints, pods, and the addresses of name servers.
 func (z *Zone) Lookup(name string, qtype uint16, serial uint32) Answer {
 	var a Answer
 	switch rel := z.Relative(name); {
 	case rel == "":
 		a = z.apex(qtype, serial)
 	case z.reverse, z.above && IsReverse(name):
-		a = z.index.pointers.lookup(name, qtype)
+		a = z.index.reverse(name, qtype)
 	default:
 		a = z.forward(name, rel, qtype)
 	}
@@ -181,7 +181,7 @@ func (z *Zone) forward(name, rel string, qtype uint16) Answer {
 		return z.nameserver(qtype)
 	}
 	if base, ok := strings.CutSuffix(rel, ".svc"); ok {
-		return z.service(base, qtype)
+		return z.service(name, base, qtype)
 	}
 	if base, ok := strings.CutSuffix(rel, ".pod"); ok {
 		return z.index.pod(name, base, qtype)
@@ -189,8 +189,9 @@ func (z *Zone) forward(name, rel string, qtype uint16) Answer {
 	return Answer{Outcome: NXDomain}
 }
 
-// service answers for [sub.]service.namespace, or a namespace alone.
-func (z *Zone) service(base string, qtype uint16) Answer {
+// service answers for [sub.]service.namespace, or a namespace alone; name is the
+// whole name.
+func (z *Zone) service(name, base string, qtype uint16) Answer {
 	dot := strings.LastIndexByte(base, '.')
 	if dot < 0 {
 		return z.index.namespaces.answer(base)
@@ -200,5 +201,5 @@ func (z *Zone) service(base string, qtype uint16) Answer {
 	if records == nil {
 		return Answer{Outcome: NXDomain}
 	}
-	return records.lookup(base[:max(start-1, 0)], qtype)
+	return records.lookup(name, base[:max(start-1, 0)], qtype)
 }

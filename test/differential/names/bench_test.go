@@ -1,0 +1,97 @@
+package names
+
+import (
+	"flag"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"github.com/clusterip/clusterip/test/kubetest"
+)
+
+// sizes has TestBenchDNS measure; `make bench-dns` sets it.
+var sizes = flag.String("dns.services", "", "numbers of Services to measure names with, separated by commas")
+
+// Both sides in one run, from one API server, with the same options: the handlers
+// in this process, question by question, and the whole program in a process for
+// each side.
+func TestBenchDNS(t *testing.T) {
+	if *sizes == "" {
+		t.Skip("a measurement, not a test: make bench-dns")
+	}
+	kubetest.Require(t)
+	for _, text := range strings.Split(*sizes, ",") {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < headlessEvery {
+			t.Fatalf("-dns.services %s: give numbers of at least %d", *sizes, headlessEvery)
+		}
+		t.Run(text, func(t *testing.T) { bench(t, n) })
+	}
+}
+
+func bench(t *testing.T, n int) {
+	c := kubetest.Start(t)
+	crowd := fillCrowd(t, c, n)
+	var out strings.Builder
+	table := tabwriter.NewWriter(&out, 0, 0, 3, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(table, "%d Services x %d endpoints\tclusterip\tkubernetes\tratio\t\n", n, endpointsEach)
+	t.Run("handlers", func(t *testing.T) { benchHandlers(t, table, c.Kubeconfig()) })
+	t.Run("programs", func(t *testing.T) { benchPrograms(t, table, crowd) })
+	table.Flush()
+	t.Logf("\n%s", &out)
+}
+
+func benchHandlers(t *testing.T, table *tabwriter.Writer, kubeconfig string) {
+	ours, stock := handlers(t, kubeconfig)
+	cell := func(r testing.BenchmarkResult) string {
+		return fmt.Sprintf("%d ns, %d B in %d allocations", r.NsPerOp(), r.AllocedBytesPerOp(), r.AllocsPerOp())
+	}
+	for _, q := range crowdQuestions() {
+		mine, theirs := q.measure(t, ours), q.measure(t, stock)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t\n", q.what, cell(mine), cell(theirs), ratio(mine.NsPerOp(), theirs.NsPerOp()))
+	}
+}
+
+// rounds are run by turns, so that what else the machine does is shared.
+const rounds = 3
+
+func benchPrograms(t *testing.T, table *tabwriter.Writer, crowd *crowd) {
+	binary := build(t)
+	var ours, stock measured
+	for range rounds {
+		t.Run("clusterip", func(t *testing.T) { crowd.measure(t, binary, "clusterip", &ours) })
+		t.Run("kubernetes", func(t *testing.T) { crowd.measure(t, binary, "kubernetes", &stock) })
+	}
+	duration := func(what string, a, b []time.Duration, percent int) {
+		x, y := percentile(a, percent), percentile(b, percent)
+		fmt.Fprintf(table, "%s\t%v\t%v\t%s\t\n", what, x.Round(time.Microsecond), y.Round(time.Microsecond), ratio(x, y))
+	}
+	size := func(what string, a, b []int) {
+		x, y := percentile(a, 50), percentile(b, 50)
+		fmt.Fprintf(table, "%s\t%d MiB\t%d MiB\t%s\t\n", what, x, y, ratio(x, y))
+	}
+	duration("start to first answer", ours.start, stock.start, 50)
+	size("resident at first answer", ours.early, stock.early)
+	size("resident after changes", ours.late, stock.late)
+	size("resident at most", ours.peak, stock.peak)
+	duration("write to answer, p50", ours.change, stock.change, 50)
+	duration("write to answer, p99", ours.change, stock.change, 99)
+}
+
+func percentile[N int | time.Duration](of []N, percent int) N {
+	if len(of) == 0 {
+		return 0
+	}
+	return slices.Sorted(slices.Values(of))[(len(of)-1)*percent/100]
+}
+
+func ratio[N int | int64 | time.Duration](a, b N) string {
+	if b == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.2f", float64(a)/float64(b))
+}
