@@ -35,6 +35,9 @@ type Update struct {
 type ServiceUpdate struct {
 	Name    ServiceName
 	Service *Service
+	// Triggered is when the pod or the Service changed that had the endpoints
+	// change, as far as the source is told (it is for measuring latency).
+	Triggered time.Time
 }
 
 // NamespaceUpdate says whether a namespace exists.
@@ -175,10 +178,10 @@ func (s *Store) Snapshot() Update {
 func (s *Store) snapshot() Update {
 	u := Update{ServiceCIDRs: s.cidrs, Synced: s.HasSynced(), Incomplete: s.incomplete}
 	for _, name := range slices.SortedFunc(maps.Keys(s.services), ServiceName.Compare) {
-		u.Services = append(u.Services, ServiceUpdate{name, s.services[name]})
+		u.Services = append(u.Services, ServiceUpdate{Name: name, Service: s.services[name]})
 	}
 	for _, name := range slices.SortedFunc(maps.Keys(s.imports), ServiceName.Compare) {
-		u.Imports = append(u.Imports, ServiceUpdate{name, s.imports[name]})
+		u.Imports = append(u.Imports, ServiceUpdate{Name: name, Service: s.imports[name]})
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.namespaces)) {
 		u.Namespaces = append(u.Namespaces, NamespaceUpdate{name, true})

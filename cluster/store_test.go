@@ -14,7 +14,7 @@ func serviceUpdate(name string, ips ...string) ServiceUpdate {
 	for _, ip := range ips {
 		s.ClusterIPs = append(s.ClusterIPs, netip.MustParseAddr(ip))
 	}
-	return ServiceUpdate{n, New(s)}
+	return ServiceUpdate{Name: n, Service: New(s)}
 }
 
 // pod returns an update of a Pod of that name, "namespace/name" being split.
@@ -32,7 +32,7 @@ func TestStoreSnapshot(t *testing.T) {
 		Nodes:      []NodeUpdate{{"n2", &Node{Name: "n2"}}, {"n1", &Node{Name: "n1"}}, {"gone", &Node{Name: "gone"}}},
 	})
 	s.Apply(Update{
-		Services:   []ServiceUpdate{serviceUpdate("a", "10.0.0.2"), {ServiceName{"testing", "gone"}, nil}, {ServiceName{"testing", "never"}, nil}},
+		Services:   []ServiceUpdate{serviceUpdate("a", "10.0.0.2"), {Name: ServiceName{"testing", "gone"}}, {Name: ServiceName{"testing", "never"}}},
 		Namespaces: []NamespaceUpdate{{"gone", false}},
 		Pods:       []PodUpdate{{PodName{"a", "gone"}, nil}},
 		Nodes:      []NodeUpdate{{"gone", nil}},
@@ -182,7 +182,7 @@ func TestImports(t *testing.T) {
 	s := NewStore()
 	name := ServiceName{Namespace: "default", Name: "web"}
 	imported := New(Service{Name: name, Kind: KindHeadless}, []Endpoint{{Cluster: "east"}, {Cluster: "west"}})
-	s.Apply(Update{Imports: []ServiceUpdate{{name, imported}}})
+	s.Apply(Update{Imports: []ServiceUpdate{{Name: name, Service: imported}}})
 	if u := s.Snapshot(); len(u.Services) != 0 || len(u.Imports) != 1 || len(u.Imports[0].Service.Endpoints) != 2 {
 		t.Errorf("the Store holds %+v, want one import with an endpoint in each cluster", u)
 	}

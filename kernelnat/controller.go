@@ -97,7 +97,7 @@ func (c *Controller) Run(ctx context.Context, store *cluster.Store) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	defer store.Subscribe(c.queue.add)()
+	defer store.Subscribe(c.enqueue)()
 	retry := firstRetry
 	for {
 		err := c.sync(ctx, store)
@@ -115,6 +115,20 @@ func (c *Controller) Run(ctx context.Context, store *cluster.Store) error {
 		if err != nil {
 			return err
 		}
+	}
+}
+
+// enqueue is a cluster.Subscriber.
+func (c *Controller) enqueue(u cluster.Update) {
+	if c.queue.add(u) {
+		lastQueued.WithLabelValues(c.options.Family.String()).SetToCurrentTime()
+	}
+}
+
+// settled notes that the kernel holds what was taken up.
+func (c *Controller) settled() {
+	for _, t := range c.queue.settled() {
+		programming.WithLabelValues(c.options.Family.String()).Observe(time.Since(t).Seconds())
 	}
 }
 
@@ -178,7 +192,7 @@ func (c *Controller) sync(ctx context.Context, store *cluster.Store) error {
 	changes, state, resync := c.takeChanges(store)
 	full := c.dirty || c.audit || resync || c.leftover && !state.Incomplete
 	if !full && len(changes) == 0 {
-		c.queue.settled()
+		c.settled()
 		return c.forget()
 	}
 	repair := c.audit && !c.dirty && !resync && len(changes) == 0
@@ -189,7 +203,7 @@ func (c *Controller) sync(ctx context.Context, store *cluster.Store) error {
 	written, err := c.write(ctx, full, changes, state, others)
 	observeSync(c.options.Family, full, time.Since(start), err)
 	if errors.Is(err, ErrPartial) {
-		c.queue.settled()
+		c.settled()
 	}
 	if err != nil {
 		// Most of it may have been written, so flows are forgotten all the
@@ -202,7 +216,7 @@ func (c *Controller) sync(ctx context.Context, store *cluster.Store) error {
 	if full {
 		c.dirty, c.audit, c.leftover, c.audited = false, false, state.Incomplete, start
 	}
-	c.queue.settled()
+	c.settled()
 	if repair {
 		c.reportRepair(written)
 		return c.forget()

@@ -30,6 +30,15 @@ var (
 		Namespace: "kernelnat", Name: "sync_proxy_rules_last_timestamp_seconds",
 		Help: "Unix time of the last sync that succeeded.",
 	}, byFamily)
+	lastQueued = promauto.NewGaugeVec(prometheus.GaugeOpts{
+		Namespace: "kernelnat", Name: "sync_proxy_rules_last_queued_timestamp_seconds",
+		Help: "Unix time at which there was last something to write.",
+	}, byFamily)
+	programming = promauto.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace: "kernelnat", Name: "network_programming_duration_seconds",
+		Help:    "Time from a change of a pod or Service until the kernel held what followed, where the EndpointSlice says when that was.",
+		Buckets: prometheus.ExponentialBuckets(0.001, 2, 20),
+	}, byFamily)
 	repairs = promauto.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "kernelnat", Name: "repairs_total",
 		Help: "Chains and rules that somebody else had changed or removed, and that were written again.",

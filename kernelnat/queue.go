@@ -1,6 +1,7 @@
 package kernelnat
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -10,12 +11,18 @@ import (
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
+// maxUnsettled is about how many changes are remembered, to be measured, while no
+// write succeeds.
+const maxUnsettled = 10_000
+
 // queue gathers what the Store tells until a Controller takes it up.
 type queue struct {
 	wake chan struct{} // has room for one: there is something to take
 
 	mu         sync.Mutex
 	services   map[cluster.ServiceName]*cluster.Service // changed; nil: gone
+	triggers   map[cluster.ServiceName]time.Time        // when what led to that was done, if it is known
+	unsettled  []time.Time                              // likewise, of what was taken
 	node       plan.Node
 	leaving    bool // the Node is about to go
 	ranges     []netip.Prefix
@@ -30,16 +37,20 @@ func newQueue(node string) *queue {
 	return &queue{
 		wake:     make(chan struct{}, 1),
 		services: make(map[cluster.ServiceName]*cluster.Service),
+		triggers: make(map[cluster.ServiceName]time.Time),
 		node:     plan.Node{Name: node},
 	}
 }
 
-// add is a cluster.Subscriber.
-func (q *queue) add(u cluster.Update) {
+// add takes an Update over and reports whether there is something to do.
+func (q *queue) add(u cluster.Update) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, s := range u.Services {
 		q.services[s.Name] = s.Service
+		if _, waits := q.triggers[s.Name]; !waits && !s.Triggered.IsZero() {
+			q.triggers[s.Name] = s.Triggered
+		}
 	}
 	if u.ServiceCIDRs != nil && !slices.Equal(u.ServiceCIDRs, q.ranges) {
 		q.ranges, q.resync = u.ServiceCIDRs, true
@@ -52,7 +63,7 @@ func (q *queue) add(u cluster.Update) {
 	something := len(u.Services) > 0 || q.resync || q.incomplete != u.Incomplete
 	q.incomplete = u.Incomplete
 	if !something {
-		return
+		return false
 	}
 	if q.waiting.IsZero() {
 		q.waiting = time.Now()
@@ -61,6 +72,7 @@ func (q *queue) add(u cluster.Update) {
 	case q.wake <- struct{}{}:
 	default:
 	}
+	return true
 }
 
 // setNode takes over the Node, nil if there is none any more.
@@ -93,6 +105,10 @@ func (q *queue) take(store *cluster.Store) taken {
 		resync:   q.resync,
 	}
 	q.services, q.resync = make(map[cluster.ServiceName]*cluster.Service), false
+	if len(q.unsettled) < maxUnsettled {
+		q.unsettled = slices.AppendSeq(q.unsettled, maps.Values(q.triggers))
+	}
+	clear(q.triggers)
 	for _, s := range all {
 		if _, newer := t.services[s.Name]; !newer {
 			t.services[s.Name] = s.Service
@@ -114,14 +130,17 @@ func (q *queue) allIfReplanned(store *cluster.Store) []cluster.ServiceUpdate {
 	return store.Snapshot().Services
 }
 
-// settled notes that the kernel holds all that was taken.
-func (q *queue) settled() {
+// settled notes that the kernel holds all that was taken. It returns when what led to
+// that was done.
+func (q *queue) settled() (triggers []time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	triggers, q.unsettled = q.unsettled, nil
 	q.updated = time.Now()
 	if q.waiting = (time.Time{}); len(q.services) > 0 || q.resync {
 		q.waiting = q.updated
 	}
+	return triggers
 }
 
 // health says how long what is in the queue, or was taken and is not settled, has

@@ -3,9 +3,11 @@ package convert
 import (
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/clusterip/clusterip/cluster"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // Pod converts a Pod. A Pod without an address yet comes out with no IPs, which
@@ -29,6 +31,16 @@ func Pod(p *corev1.Pod) (*cluster.Pod, error) {
 		out.IPs = append(out.IPs, ip.Unmap())
 	}
 	return out, nil
+}
+
+// TriggerTime is when the change was made that had a controller write the object;
+// zero if it does not say (annotation endpoints.kubernetes.io/last-change-trigger-time).
+func TriggerTime(m metav1.ObjectMeta) time.Time {
+	t, err := time.Parse(time.RFC3339Nano, m.Annotations[corev1.EndpointsLastChangeTriggerTime])
+	if err != nil {
+		return time.Time{}
+	}
+	return t
 }
 
 // Node converts a Node.

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"time"
 
 	"github.com/clusterip/clusterip/cluster"
 )
@@ -15,6 +16,10 @@ type join struct {
 	backing   map[cluster.ServiceName][]*backing
 	published map[cluster.ServiceName]*cluster.Service
 	dirty     map[cluster.ServiceName]struct{} // what may be different from what was published
+	// triggers has when the oldest change was made that was not taken yet; what the
+	// first list shows happened at any time before, and does not count.
+	triggers map[cluster.ServiceName]time.Time
+	taken    bool
 }
 
 // backing is what an EndpointSlice has for a Service. The endpoints share memory
@@ -22,6 +27,7 @@ type join struct {
 type backing struct {
 	owner     cluster.ServiceName
 	endpoints []cluster.Endpoint
+	triggered time.Time
 }
 
 func newJoin(kind string, held []cluster.ServiceUpdate, judged func(place string, err error)) *join {
@@ -29,6 +35,7 @@ func newJoin(kind string, held []cluster.ServiceUpdate, judged func(place string
 		backing:   make(map[cluster.ServiceName][]*backing),
 		published: make(map[cluster.ServiceName]*cluster.Service),
 		dirty:     make(map[cluster.ServiceName]struct{}),
+		triggers:  make(map[cluster.ServiceName]time.Time),
 	}
 	j.table = newTable(kind, judged, func(key cluster.ServiceName, _, _ *cluster.Service) { j.dirty[key] = struct{}{} })
 	for _, u := range held {
@@ -60,6 +67,16 @@ func (j *join) sliceChanged(old, now *backing) {
 	if now != nil {
 		j.backing[now.owner] = append(j.backing[now.owner], now)
 		j.dirty[now.owner] = struct{}{}
+		if old == nil || !old.triggered.Equal(now.triggered) {
+			j.trigger(now)
+		}
+	}
+}
+
+func (j *join) trigger(b *backing) {
+	oldest, waits := j.triggers[b.owner]
+	if j.taken && !b.triggered.IsZero() && (!waits || b.triggered.Before(oldest)) {
+		j.triggers[b.owner] = b.triggered
 	}
 }
 
@@ -69,10 +86,10 @@ func (j *join) take(exposed func(namespace string) bool) []cluster.ServiceUpdate
 	var out []cluster.ServiceUpdate
 	for _, name := range slices.SortedFunc(maps.Keys(j.dirty), cluster.ServiceName.Compare) {
 		if s, changed := j.publish(name, exposed(name.Namespace)); changed {
-			out = append(out, cluster.ServiceUpdate{Name: name, Service: s})
+			out = append(out, cluster.ServiceUpdate{Name: name, Service: s, Triggered: j.triggers[name]})
 		}
 	}
-	j.dirty = make(map[cluster.ServiceName]struct{})
+	j.dirty, j.triggers, j.taken = make(map[cluster.ServiceName]struct{}), make(map[cluster.ServiceName]time.Time), true
 	return out
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/google/go-cmp/cmp"
@@ -264,7 +265,7 @@ func TestUnusable(t *testing.T) {
 		t.Errorf("it was published: %+v", u)
 	}
 	j.slices.set(object[sliceName, slice]{key: sliceName{"shop", "web-1"}, version: "3",
-		model: &slice{local: &backing{name, []cluster.Endpoint{{Addr: address(1)}}}}})
+		model: &slice{local: &backing{owner: name, endpoints: []cluster.Endpoint{{Addr: address(1)}}}}})
 	if u := j.take(); len(u.Services) != 1 || len(u.Services[0].Service.Endpoints) != 1 {
 		t.Errorf("its endpoints are not followed: %+v", u)
 	}
@@ -280,10 +281,42 @@ func TestUnusable(t *testing.T) {
 func TestSharedMemory(t *testing.T) {
 	j := newJoiner(cluster.Update{}, false, quiet)
 	name := cluster.ServiceName{Namespace: "shop", Name: "web"}
-	b := &backing{name, []cluster.Endpoint{{Addr: address(2)}, {Addr: address(1)}}}
+	b := &backing{owner: name, endpoints: []cluster.Endpoint{{Addr: address(2)}, {Addr: address(1)}}}
 	j.services.set(object[cluster.ServiceName, cluster.Service]{key: name, model: &cluster.Service{Name: name, Kind: cluster.KindHeadless}})
 	j.slices.set(object[sliceName, slice]{key: sliceName{"shop", "web-1"}, model: &slice{local: b}})
 	if published := j.take().Services[0].Service; &published.Endpoints[0] != &b.endpoints[0] {
 		t.Error("the EndpointSlice has its own copy")
 	}
+}
+
+// A Service is published with the time of the oldest change since the last time that
+// brought endpoints. What the first list shows happened at any time.
+func TestTriggers(t *testing.T) {
+	j := newJoiner(cluster.Update{}, false, quiet)
+	name := cluster.ServiceName{Namespace: "shop", Name: "web"}
+	at := func(second int) time.Time { return time.Date(2026, 1, 1, 0, 0, second, 0, time.UTC) }
+	version := 0
+	put := func(sliceOf string, last byte, triggered time.Time) {
+		version++
+		b := &backing{owner: name, endpoints: []cluster.Endpoint{{Addr: address(int(last))}}, triggered: triggered}
+		j.slices.set(object[sliceName, slice]{key: sliceName{"shop", sliceOf}, version: fmt.Sprint(version), model: &slice{local: b}})
+	}
+	taken := func(want time.Time) {
+		t.Helper()
+		u := j.take()
+		if len(u.Services) != 1 || !u.Services[0].Triggered.Equal(want) {
+			t.Errorf("got %+v, want one Service, triggered %v", u.Services, want)
+		}
+	}
+	j.services.set(object[cluster.ServiceName, cluster.Service]{key: name, version: "1", model: &cluster.Service{Name: name, Kind: cluster.KindHeadless}})
+	put("a", 1, at(1))
+	taken(time.Time{})
+	put("a", 2, at(3))
+	put("b", 3, at(2))
+	put("a", 4, at(9))
+	taken(at(2))
+	put("a", 5, at(9)) // written again for another reason
+	taken(time.Time{})
+	put("a", 6, time.Time{})
+	taken(time.Time{})
 }

@@ -151,7 +151,7 @@ func sliceReader(local, imported bool) func(any) (*slice, error) {
 		for i := range endpoints {
 			names.internEndpoint(&endpoints[i])
 		}
-		return &backing{owner, endpoints}, err
+		return &backing{owner: owner, endpoints: endpoints}, err
 	}
 	return func(given any) (*slice, error) {
 		s := given.(*discoveryv1.EndpointSlice)
@@ -159,6 +159,7 @@ func sliceReader(local, imported bool) func(any) (*slice, error) {
 		var err error
 		if local && s.Labels[discoveryv1.LabelServiceName] != "" {
 			out.local, err = back(convert.EndpointSlice(s))
+			out.local.triggered = convert.TriggerTime(s.ObjectMeta)
 		}
 		if imported && s.Labels[mcsv1alpha1.LabelServiceName] != "" {
 			// The faults are those found above, and some more.

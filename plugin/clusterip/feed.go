@@ -70,6 +70,8 @@ type feed struct {
 	counted *counted
 	users   map[*server]*use
 
+	unobserve func() // ends the measuring, which is to come after all Handlers
+
 	// Of the source that runs; nil before the first.
 	source source
 	given  needs
@@ -123,7 +125,9 @@ func serve(own *server, o Options, hosts []string) (*Handler, *feed, error) {
 }
 
 func newFeed(from origin) *feed {
-	f := &feed{origin: from, store: cluster.NewStore(), counted: newCounted(), users: make(map[*server]*use)}
+	f := &feed{
+		origin: from, store: cluster.NewStore(), counted: newCounted(), users: make(map[*server]*use), unobserve: func() {},
+	}
 	f.store.Subscribe(func(u cluster.Update) {
 		f.counted.apply(u)
 		generation.Set(float64(f.store.Generation()))
@@ -190,6 +194,8 @@ func (f *feed) start(own *server, patience time.Duration) error {
 	feeds.Lock()
 	err := f.run(own)
 	synced, done := f.synced, f.done
+	f.unobserve()
+	f.unobserve = f.store.Subscribe(observeProgramming)
 	feeds.Unlock()
 	if err != nil {
 		return err

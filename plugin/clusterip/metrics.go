@@ -40,6 +40,14 @@ var (
 		Help:      "Generation of the objects served; its low 32 bits are the SOA serial.",
 	})
 
+	programming = promauto.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace: plugin.Namespace,
+		Subsystem: pluginName,
+		Name:      "dns_programming_duration_seconds",
+		Help:      "Time from a change of a pod or Service until the names of a headless Service followed, where the EndpointSlice says when that was.",
+		Buckets:   prometheus.ExponentialBuckets(0.001, 2, 20),
+	}, []string{"service_kind"})
+
 	manifestProblems = promauto.NewGaugeVec(prometheus.GaugeOpts{
 		Namespace: plugin.Namespace,
 		Subsystem: pluginName,
@@ -47,6 +55,16 @@ var (
 		Help:      "Problems in the manifests at present, by severity.",
 	}, []string{"severity"})
 )
+
+// observeProgramming is a cluster.Subscriber that comes after those that serve names.
+// The label is the one that CoreDNS's plugin has, whose other kinds have no value.
+func observeProgramming(u cluster.Update) {
+	for _, s := range u.Services {
+		if s.Service != nil && s.Service.Kind == cluster.KindHeadless && !s.Triggered.IsZero() {
+			programming.WithLabelValues("headless_with_selector").Observe(time.Since(s.Triggered).Seconds())
+		}
+	}
+}
 
 // watchAge is read when it is asked for.
 type watchAge struct{ *prometheus.Desc }

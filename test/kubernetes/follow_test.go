@@ -1,7 +1,9 @@
 package kubernetes
 
 import (
+	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -41,4 +43,18 @@ func TestFollows(t *testing.T) {
 	a.put(slice("db-2", "cache", "10.42.0.3"))
 	p.answers("cache.shop.svc.cluster.local", "A", "NOERROR 10.42.0.3")
 	p.answers("db.shop.svc.cluster.local", "A", "NOERROR 10.42.0.2")
+
+	t.Log("how long it takes is measured from when the pod changed")
+	timed := slice("db-1", "db", "10.42.0.4")
+	timed.Annotations = map[string]string{corev1.EndpointsLastChangeTriggerTime: time.Now().Format(time.RFC3339Nano)}
+	a.put(timed)
+	p.answers("db.shop.svc.cluster.local", "A", "NOERROR 10.42.0.4")
+	for _, metric := range []string{
+		`coredns_clusterip_dns_programming_duration_seconds_count{service_kind="headless_with_selector"} 1`,
+		`coredns_kubernetes_rest_client_requests_total{code="200",`,
+	} {
+		if text := p.exported(); !strings.Contains(text, metric) {
+			t.Errorf("the metrics lack %q:\n%s", metric, text)
+		}
+	}
 }

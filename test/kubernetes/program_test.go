@@ -6,6 +6,7 @@ package kubernetes
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -187,4 +188,19 @@ func (p *program) readiness(status string) {
 		}
 		return nil
 	})
+}
+
+// exported returns the metrics of the program.
+func (p *program) exported() string {
+	p.t.Helper()
+	response, err := http.Get("http://" + p.metrics + "/metrics")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return string(text)
 }
