@@ -26,7 +26,7 @@ func (n interner) intern(s *string) {
 func (n interner) internEndpoint(e *cluster.Endpoint) {
 	n.intern(&e.NodeName)
 	n.intern(&e.Zone)
-	for _, hints := range [][]string{e.ZoneHints, e.NodeHints} {
+	for _, hints := range [][]string{e.ZoneHints(), e.NodeHints()} {
 		for i := range hints {
 			n.intern(&hints[i])
 		}
