@@ -25,6 +25,17 @@ const (
 	fieldNumber = 3 // bits that the type takes below the number
 )
 
+// converted is a list of objects. What client-go's reflector takes has to look like
+// objects of Kubernetes.
+type converted struct {
+	metav1.TypeMeta
+	metav1.ListMeta
+	Items []runtime.Object
+}
+
+// DeepCopyObject implements runtime.Object. Nobody writes to a list.
+func (c *converted) DeepCopyObject() runtime.Object { return c }
+
 // readList reads a list of the API server and hands over each item as soon as it is
 // there, so that a long list is never held whole: not as bytes, nor as objects. The
 // item is in a buffer that the next one overwrites. What is not protobuf is returned

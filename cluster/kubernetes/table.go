@@ -1,7 +1,6 @@
 package kubernetes
 
 import (
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
@@ -14,17 +13,6 @@ type object[K comparable, M any] struct {
 	model   *M
 	err     error
 }
-
-// converted is a list of objects. What client-go's reflector takes has to look like
-// objects of Kubernetes.
-type converted struct {
-	metav1.TypeMeta
-	metav1.ListMeta
-	Items []runtime.Object
-}
-
-// DeepCopyObject implements runtime.Object. Nobody writes to a list.
-func (c *converted) DeepCopyObject() runtime.Object { return c }
 
 // GetObjectKind implements runtime.Object.
 func (object[K, M]) GetObjectKind() schema.ObjectKind { return schema.EmptyObjectKind }
