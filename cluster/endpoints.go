@@ -36,8 +36,8 @@ func compareEndpoints(a, b Endpoint) int {
 		compareBool(a.Terminating, b.Terminating),
 		cmp.Compare(b.NodeName, a.NodeName),
 		cmp.Compare(b.Zone, a.Zone),
-		slices.Compare(b.ZoneHints, a.ZoneHints),
-		slices.Compare(b.NodeHints, a.NodeHints),
+		slices.Compare(b.ZoneHints(), a.ZoneHints()),
+		slices.Compare(b.NodeHints(), a.NodeHints()),
 	)
 }
 

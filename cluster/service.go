@@ -123,12 +123,34 @@ type Endpoint struct {
 	Zone     string // topology.kubernetes.io/zone of that node, or ""
 	// Ports is shared by all endpoints of one EndpointSlice. Sorted.
 	Ports []EndpointPort
-	// ZoneHints and NodeHints are the zones and nodes whose clients are to use
-	// the endpoint (hints of discovery/v1). Nil: nobody in particular.
-	ZoneHints, NodeHints []string
+	// Hints say whose clients are to use the endpoint; nil: nobody's in
+	// particular. Few have some.
+	Hints *Hints
 	// The conditions of discovery/v1: Ready already includes
 	// publishNotReadyAddresses.
 	Ready, Serving, Terminating bool
+}
+
+// Hints are the zones and nodes whose clients are to use an endpoint (hints of
+// discovery/v1).
+type Hints struct {
+	Zones, Nodes []string
+}
+
+// ZoneHints returns the zones whose clients are to use the endpoint.
+func (e *Endpoint) ZoneHints() []string {
+	if e.Hints == nil {
+		return nil
+	}
+	return e.Hints.Zones
+}
+
+// NodeHints returns the nodes whose clients are to use the endpoint.
+func (e *Endpoint) NodeHints() []string {
+	if e.Hints == nil {
+		return nil
+	}
+	return e.Hints.Nodes
 }
 
 // PortFor returns the endpoint's port number for a port of its Service.

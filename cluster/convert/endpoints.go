@@ -45,14 +45,7 @@ func sliceEndpoints(s *discoveryv1.EndpointSlice) ([]cluster.Endpoint, error) {
 			out.Serving = *e.Conditions.Serving
 		}
 		out.Terminating = deref(e.Conditions.Terminating)
-		if e.Hints != nil {
-			for _, z := range e.Hints.ForZones {
-				out.ZoneHints = append(out.ZoneHints, z.Name)
-			}
-			for _, n := range e.Hints.ForNodes {
-				out.NodeHints = append(out.NodeHints, n.Name)
-			}
-		}
+		out.Hints = hints(e.Hints)
 		at := fmt.Sprintf("endpoints[%d]", i)
 		if err := checkHostname(at, out.Hostname); err != nil {
 			errs = append(errs, err)
@@ -156,6 +149,20 @@ func checkHostname(at, hostname string) error {
 		return fmt.Errorf("%s: hostname %q is no DNS label: %s", at, hostname, msgs[0])
 	}
 	return nil
+}
+
+func hints(given *discoveryv1.EndpointHints) *cluster.Hints {
+	if given == nil || len(given.ForZones)+len(given.ForNodes) == 0 {
+		return nil
+	}
+	var out cluster.Hints
+	for _, z := range given.ForZones {
+		out.Zones = append(out.Zones, z.Name)
+	}
+	for _, n := range given.ForNodes {
+		out.Nodes = append(out.Nodes, n.Name)
+	}
+	return &out
 }
 
 func podName(ref *corev1.ObjectReference) string {

@@ -27,7 +27,7 @@ func (n interner) internEndpoint(e *cluster.Endpoint) {
 	n.intern(&e.NodeName)
 	n.intern(&e.Zone)
 	n.intern(&e.Cluster)
-	for _, hints := range [][]string{e.ZoneHints, e.NodeHints} {
+	for _, hints := range [][]string{e.ZoneHints(), e.NodeHints()} {
 		for i := range hints {
 			n.intern(&hints[i])
 		}

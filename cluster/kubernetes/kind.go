@@ -58,13 +58,13 @@ func (f followed[K, M]) follow(ctx context.Context) {
 	ctx = klog.NewContext(ctx, klog.Logger{})
 	to := &sink[K, M]{f.kind, f.queue, func() { f.watches.sign(f.place()) }}
 	backoff := retry
-	cache.NewReflectorWithOptions(f.listWatch(giveUp), f.example, to, cache.ReflectorOptions{
+	cache.NewReflectorWithOptions(f.listWatch(to, giveUp), f.example, to, cache.ReflectorOptions{
 		Name: f.place(), Backoff: &backoff,
 	}).RunWithContext(ctx)
 }
 
 // listWatch makes the requests and notes how each went.
-func (f followed[K, M]) listWatch(giveUp func()) *cache.ListWatch {
+func (f followed[K, M]) listWatch(to *sink[K, M], giveUp func()) *cache.ListWatch {
 	request := func(o metav1.ListOptions) *rest.Request {
 		f.selects(&o)
 		// By itself a request that the server wants repeated is repeated 10 times
@@ -73,7 +73,7 @@ func (f followed[K, M]) listWatch(giveUp func()) *cache.ListWatch {
 	}
 	return &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			list, err := request(o).Do(ctx).Get()
+			list, err := f.list(ctx, request(o), to)
 			f.judge(ctx, "list", err, giveUp)
 			return list, err
 		},
@@ -93,6 +93,33 @@ func (f followed[K, M]) listWatch(giveUp func()) *cache.ListWatch {
 			return events, err
 		},
 	}
+}
+
+// list returns a list of objects that are converted already.
+func (f followed[K, M]) list(ctx context.Context, r *rest.Request, to *sink[K, M]) (runtime.Object, error) {
+	body, err := r.Stream(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	all := &converted{}
+	about, other, err := readList(body, func(item []byte) error {
+		given := f.example.DeepCopyObject()
+		if err := given.(interface{ Unmarshal([]byte) error }).Unmarshal(item); err != nil {
+			return err
+		}
+		o, err := to.object(given)
+		all.Items = append(all.Items, o)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the list of %s: %w", f.resource, err)
+	}
+	if other != nil {
+		return other, nil
+	}
+	all.ListMeta = about
+	return all, nil
 }
 
 // judge notes how a request went.

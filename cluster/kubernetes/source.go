@@ -19,6 +19,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 
 	"github.com/clusterip/clusterip/cluster"
@@ -121,8 +122,13 @@ func (s *Source) Run(ctx context.Context, store *cluster.Store) error {
 		}
 		if update := j.take(); first || !isEmpty(update) {
 			update.Synced = first
-			first = false
 			store.Apply(update)
+			if first {
+				// What the lists have left behind goes back to the system. By
+				// itself the runtime keeps it as long as it lives.
+				followers.Go(debug.FreeOSMemory)
+			}
+			first = false
 		}
 	}
 }

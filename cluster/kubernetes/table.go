@@ -1,5 +1,10 @@
 package kubernetes
 
+import (
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
 // object is what became of an object of the API server. A nil model means that
 // there is nothing of it to use; err says what is wrong with it, if anything.
 type object[K comparable, M any] struct {
@@ -8,6 +13,12 @@ type object[K comparable, M any] struct {
 	model   *M
 	err     error
 }
+
+// GetObjectKind implements runtime.Object.
+func (object[K, M]) GetObjectKind() schema.ObjectKind { return schema.EmptyObjectKind }
+
+// DeepCopyObject implements runtime.Object. Objects are immutable.
+func (o object[K, M]) DeepCopyObject() runtime.Object { return o }
 
 // table holds the objects of one kind. It is for one goroutine.
 type table[K comparable, M any] struct {

@@ -154,7 +154,7 @@ func (s *suite) twoNodes() {
 		// Hints keep clients on their node (trafficDistribution PreferSameNode).
 		hinted := []cluster.Endpoint{here.endpoint(family), there.endpoint(family)}
 		for i, at := range sites {
-			hinted[i].NodeHints = []string{at.Name}
+			hinted[i].Hints = &cluster.Hints{Nodes: []string{at.Name}}
 		}
 		s.program(sites, family, cluster.Service{}, hinted...)
 		for _, at := range sites {

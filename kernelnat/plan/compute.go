@@ -181,8 +181,8 @@ func near(all []cluster.Endpoint, node Node) []cluster.Endpoint {
 		name string
 		of   func(*cluster.Endpoint) []string
 	}{
-		{node.Name, func(e *cluster.Endpoint) []string { return e.NodeHints }},
-		{node.Zone, func(e *cluster.Endpoint) []string { return e.ZoneHints }},
+		{node.Name, (*cluster.Endpoint).NodeHints},
+		{node.Zone, (*cluster.Endpoint).ZoneHints},
 	} {
 		meant := slices.DeleteFunc(slices.Clone(all), func(e cluster.Endpoint) bool {
 			return !e.Ready || !slices.Contains(hint.of(&e), hint.name)
