@@ -80,6 +80,10 @@ type Store struct {
 	syncOnce   sync.Once
 }
 
+// generationsPerSecond leaves serials a range of 97 days in which they compare (RFC
+// 1982), far more than the day after which a secondary gives a zone up.
+const generationsPerSecond = 256
+
 // NewStore returns an empty Store that is not synced.
 func NewStore() *Store {
 	s := &Store{
@@ -91,8 +95,9 @@ func NewStore() *Store {
 		synced:     make(chan struct{}),
 	}
 	// Generations become SOA serials. Starting from the clock keeps them
-	// rising over a restart, so that secondaries go on transferring.
-	s.generation.Store(uint64(time.Now().Unix()))
+	// rising over a restart, so that secondaries go on transferring and no serial
+	// means two states, as long as there are fewer Updates than this a second.
+	s.generation.Store(uint64(time.Now().Unix()) * generationsPerSecond)
 	return s
 }
 
@@ -211,6 +216,6 @@ func (s *Store) HasSynced() bool {
 	}
 }
 
-// Generation counts Updates, starting from the Unix time of NewStore. Its low
+// Generation counts Updates, starting from a multiple of the Unix time of NewStore. Its low
 // 32 bits are the SOA serial (RFC 1982 arithmetic).
 func (s *Store) Generation() uint64 { return s.generation.Load() }

@@ -1,6 +1,7 @@
 package kernelnat
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -73,7 +74,8 @@ func (c *claims) set(name cluster.ServiceName, created time.Time, p plan.Service
 }
 
 // placeIn returns where a Service stands among those that ask for a frontend: after
-// those that are older, and after those of the same age, unless it had it before.
+// those that are older. Where it is not known which that is, it stands after the
+// others, unless it had the frontend before.
 func (c *claims) placeIn(asked []cluster.ServiceName, name cluster.ServiceName, had bool) int {
 	for i, other := range asked {
 		if order := c.byAge(name, other); order < 0 || order == 0 && had {
@@ -83,7 +85,8 @@ func (c *claims) placeIn(asked []cluster.ServiceName, name cluster.ServiceName, 
 	return len(asked)
 }
 
-// byAge puts the older Service first, and those of unknown age last.
+// byAge puts the older Service first, and those of unknown age last. Of those that
+// were created in one second all nodes, whenever they started, choose the same.
 func (c *claims) byAge(a, b cluster.ServiceName) int {
 	x, y := c.wanted[a].created, c.wanted[b].created
 	switch {
@@ -94,7 +97,7 @@ func (c *claims) byAge(a, b cluster.ServiceName) int {
 	case y.IsZero():
 		return -1
 	}
-	return x.Compare(y)
+	return cmp.Or(x.Compare(y), a.Compare(b))
 }
 
 func frontendsOf(p plan.Service) map[frontend]bool {

@@ -76,12 +76,12 @@ func TestClaimsRandomWalk(t *testing.T) {
 	}
 }
 
-// winner is the oldest, and of several such, or of those of unknown age, the one
-// that came first.
+// winner is the oldest, of several such the one whose name sorts first, and of those
+// of unknown age the one that came first.
 func winner(arrived []cluster.ServiceName, created map[cluster.ServiceName]time.Time) (first cluster.ServiceName) {
 	for i, name := range arrived {
 		a, b := created[name], created[first]
-		if i == 0 || !a.IsZero() && (b.IsZero() || a.Before(b)) {
+		if i == 0 || !a.IsZero() && (b.IsZero() || a.Before(b) || a.Equal(b) && name.Compare(first) < 0) {
 			first = name
 		}
 	}

@@ -81,8 +81,8 @@ func (o Options) config() (*rest.Config, error) {
 	if o.QPS > 0 {
 		config.QPS = o.QPS
 	}
-	if o.Burst > 0 {
-		config.Burst = o.Burst
+	if config.Burst = o.Burst; o.Burst == 0 && o.QPS > 0 {
+		config.Burst = rest.DefaultBurst // which client-go leaves out where a QPS is given
 	}
 	if o.MaxInflight > 0 {
 		slots := make(chan struct{}, o.MaxInflight)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -56,7 +57,7 @@ func (f followed[K, M]) follow(ctx context.Context) {
 	defer giveUp()
 	// What it would log is said in terms of the option to mend by troubles.
 	ctx = klog.NewContext(ctx, klog.Logger{})
-	to := &sink[K, M]{f.kind, f.queue, func() { f.watches.sign(f.place()) }}
+	to := &sink[K, M]{f.kind, f.queue, f.well}
 	backoff := retry
 	cache.NewReflectorWithOptions(f.listWatch(to, giveUp), f.example, to, cache.ReflectorOptions{
 		Name: f.place(), Backoff: &backoff,
@@ -82,12 +83,17 @@ func (f followed[K, M]) listWatch(to *sink[K, M], giveUp func()) *cache.ListWatc
 			events, err := request(o).Watch(ctx)
 			streams := o.SendInitialEvents != nil && *o.SendInitialEvents
 			switch {
-			case streams && utilnet.IsConnectionRefused(err):
+			case streams && utilnet.IsConnectionRefused(err), streams && apierrors.IsTooManyRequests(err):
 				// The reflector would make a pause that nothing can cut short.
-				// After other errors it tries an ordinary list.
+				// After other errors it tries an ordinary list, which tells more.
+				f.judge(ctx, "watch", err, giveUp)
 				return nil, errors.New(err.Error())
-			case streams && err != nil:
-				return nil, err // the list that follows tells more
+			case streams:
+				return events, err // that all is well shows when the objects have come
+			case err == nil && reflect.TypeOf(events) == reflect.TypeOf(watch.NewEmptyWatch()):
+				// So client-go says that the connection ended or timed out.
+				f.judge(ctx, "watch", errNoWatch, giveUp)
+				return events, nil
 			}
 			f.judge(ctx, "watch", err, giveUp)
 			return events, err
@@ -122,13 +128,20 @@ func (f followed[K, M]) list(ctx context.Context, r *rest.Request, to *sink[K, M
 	return all, nil
 }
 
+var errNoWatch = errors.New("the connection to the API server ended, or timed out, before it answered")
+
+// well notes that the API server says something.
+func (f followed[K, M]) well() {
+	f.watches.sign(f.place())
+	f.troubles.set(f.place(), nil)
+}
+
 // judge notes how a request went.
 func (f followed[K, M]) judge(ctx context.Context, verb string, err error, giveUp func()) {
 	switch {
 	case ctx.Err() != nil:
 	case err == nil:
-		f.watches.sign(f.place())
-		f.troubles.set(f.place(), nil)
+		f.well()
 	case mended(err):
 	case f.optional && (apierrors.IsForbidden(err) || apierrors.IsNotFound(err)):
 		f.troubles.set(f.place(), fmt.Errorf("%w; going on without", explain(verb, f.resource, err)))

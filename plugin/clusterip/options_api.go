@@ -30,6 +30,9 @@ func (o *Options) completeAPI(seen map[string]bool) error {
 	if len(o.Namespaces) > 0 && o.API.NamespaceLabels != "" {
 		return errors.New("namespaces and namespace_labels both say which namespaces are served: keep one")
 	}
+	if o.API.NoEndpoints && o.IgnoreEmpty {
+		return errors.New("ignore empty_service looks at endpoints, and noendpoints has none: remove one")
+	}
 	if o.API.NoEndpoints && o.Zonal {
 		return errors.New("zonal answers from endpoints, and noendpoints has none: remove one")
 	}

@@ -122,6 +122,7 @@ func TestParseErrors(t *testing.T) {
 		{"manifests m\n endpoint https://10.0.0.1", "option endpoint is for an API server"},
 		{"state s", "option state is for a folder of YAML"},
 		{"namespaces a\n namespace_labels a=b", "keep one"},
+		{"noendpoints\n ignore empty_service", "ignore empty_service looks at endpoints"},
 		{"noendpoints\n zonal", "zonal answers from endpoints"},
 		{"kubeconfig", "kubeconfig takes a file"},
 		{"kubeconfig a b c", "kubeconfig takes a file"},

@@ -175,7 +175,7 @@ func serveHealthz(ctx context.Context, proxy *healthcheck.Proxy, address string)
 			return err
 		}
 		if !told {
-			log.Errorf("%v; trying again every %v", err, retryHealthz)
+			log.Errorf("%v; trying again every %v. If a kube-proxy still runs here, stop it: each undoes what the other writes", err, retryHealthz)
 		}
 		select {
 		case <-ctx.Done():
