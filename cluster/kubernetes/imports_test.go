@@ -56,7 +56,7 @@ func TestImports(t *testing.T) {
 	store.Subscribe(func(u cluster.Update) { updates <- u })
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
-	running.Go(func() { source.Run(ctx, store) })
+	running.Go(func() { source.Run(ctx, store, atOnce) })
 	defer running.Wait()
 	defer cancel()
 
@@ -123,7 +123,7 @@ func TestImportsWithoutEndpoints(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		var running sync.WaitGroup
-		running.Go(func() { source.Run(ctx, cluster.NewStore()) })
+		running.Go(func() { source.Run(ctx, cluster.NewStore(), atOnce) })
 		if got, want := <-asked, strings.TrimPrefix(labels+","+mcsv1alpha1.LabelServiceName, ","); got != want {
 			t.Errorf("labels %q: selected are %q, want %q", labels, got, want)
 		}

@@ -30,7 +30,7 @@ type backing struct {
 	triggered time.Time
 }
 
-func newJoin(kind string, held []cluster.ServiceUpdate, judged func(place string, err error)) *join {
+func newJoin(kind string, judged func(place string, err error)) *join {
 	j := &join{
 		backing:   make(map[cluster.ServiceName][]*backing),
 		published: make(map[cluster.ServiceName]*cluster.Service),
@@ -38,11 +38,15 @@ func newJoin(kind string, held []cluster.ServiceUpdate, judged func(place string
 		triggers:  make(map[cluster.ServiceName]time.Time),
 	}
 	j.table = newTable(kind, judged, func(key cluster.ServiceName, _, _ *cluster.Service) { j.dirty[key] = struct{}{} })
-	for _, u := range held {
+	return j
+}
+
+// hold notes what is published already.
+func (j *join) hold(published []cluster.ServiceUpdate) {
+	for _, u := range published {
 		j.published[u.Name] = u.Service
 		j.dirty[u.Name] = struct{}{}
 	}
-	return j
 }
 
 // namespaceChanged looks at every Service there is.

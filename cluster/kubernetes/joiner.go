@@ -58,8 +58,8 @@ func newDirty() dirty {
 // the first Update it makes removes what is left of that.
 func newJoiner(held cluster.Update, selective bool, judged func(place string, err error)) *joiner {
 	j := &joiner{
-		services:  newJoin("Service", held.Services, judged),
-		imports:   newJoin("ServiceImport", held.Imports, judged),
+		services:  newJoin("Service", judged),
+		imports:   newJoin("ServiceImport", judged),
 		selective: selective,
 		dirty:     newDirty(),
 	}
@@ -72,6 +72,14 @@ func newJoiner(held cluster.Update, selective bool, judged func(place string, er
 		}
 	})
 	j.ranges = newTable("ServiceCIDR", judged, func(_ string, _, _ *[]netip.Prefix) { j.dirty.ranges = true })
+	j.hold(held)
+	return j
+}
+
+// hold takes over a Store that holds what is given.
+func (j *joiner) hold(held cluster.Update) {
+	j.services.hold(held.Services)
+	j.imports.hold(held.Imports)
 	for _, u := range held.Namespaces {
 		j.dirty.namespaces[u.Name] = struct{}{}
 	}
@@ -81,7 +89,6 @@ func newJoiner(held cluster.Update, selective bool, judged func(place string, er
 	for _, u := range held.Nodes {
 		j.dirty.nodes[u.Name] = struct{}{}
 	}
-	return j
 }
 
 func newTable[K comparable, M any](kind string, judged func(string, error), changed func(key K, old, now *M)) table[K, M] {

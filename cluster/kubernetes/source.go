@@ -75,7 +75,7 @@ func Load(ctx context.Context, options Options) (cluster.Update, error) {
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer stop()
-	running.Go(func() { s.Run(ctx, store) })
+	running.Go(func() { s.Run(ctx, store, func(publish func()) { publish() }) })
 	select {
 	case <-store.Synced():
 		return store.Snapshot(), nil
@@ -90,22 +90,26 @@ func Load(ctx context.Context, options Options) (cluster.Update, error) {
 func (s *Source) Watches() []Watch { return s.watches.list() }
 
 // Run publishes to the Store what the API server has, and then every change, until
-// the context is done. The first Update has Synced set; it takes a Store that
-// holds something already from there to the state of the API server. What becomes
-// unreachable keeps its last state. Run must be called only once.
-func (s *Source) Run(ctx context.Context, store *cluster.Store) error {
+// the context is done. What becomes unreachable keeps its last state. Run must be
+// called only once.
+//
+// When everything has been listed, Run calls takeOver once with a function that
+// publishes the first Update. That has Synced set and takes the Store, whatever
+// another source has left there by then, to the state of the API server.
+func (s *Source) Run(ctx context.Context, store *cluster.Store, takeOver func(publish func())) error {
 	ctx, stop := context.WithCancel(ctx)
 	var followers sync.WaitGroup
 	defer followers.Wait()
 	defer stop()
 
-	j := newJoiner(store.Snapshot(), s.options.NamespaceLabels != "", s.troubles.set)
+	j := newJoiner(cluster.Update{}, s.options.NamespaceLabels != "", s.troubles.set)
 	q := newQueue()
 	unlisted := make(map[string]struct{})
 	for _, f := range s.followers(q) {
 		unlisted[f.place()] = struct{}{}
 		followers.Go(func() { f.follow(ctx) })
 	}
+
 	followers.Go(func() { s.recordEvents(ctx) })
 	for first := true; ; {
 		select {
@@ -117,18 +121,23 @@ func (s *Source) Run(ctx context.Context, store *cluster.Store) error {
 			c.apply(j)
 			delete(unlisted, c.listed)
 		}
-		if len(unlisted) > 0 {
-			continue
-		}
-		if update := j.take(); first || !isEmpty(update) {
-			update.Synced = first
-			store.Apply(update)
-			if first {
-				// What the lists have left behind goes back to the system. By
-				// itself the runtime keeps it as long as it lives.
-				followers.Go(debug.FreeOSMemory)
-			}
+		switch {
+		case len(unlisted) > 0:
+		case first:
+			takeOver(func() {
+				j.hold(store.Snapshot())
+				update := j.take()
+				update.Synced = true
+				store.Apply(update)
+			})
+			// What the lists have left behind goes back to the system. By
+			// itself the runtime keeps it as long as it lives.
+			followers.Go(debug.FreeOSMemory)
 			first = false
+		default:
+			if update := j.take(); !isEmpty(update) {
+				store.Apply(update)
+			}
 		}
 	}
 }

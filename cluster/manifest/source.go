@@ -100,10 +100,11 @@ func Load(options Options) (cluster.Update, []Problem, error) {
 }
 
 // Run publishes the folder to the Store and then every change, until the context
-// is done. The first Update has Synced set. ClusterIPs are written to the state
+// is done. It calls takeOver once with a function that publishes the first Update,
+// which has Synced set. ClusterIPs are written to the state
 // file before they are published; if that fails it is a Problem, and Run goes on
 // and tries again. Run must be called only once.
-func (s *Source) Run(ctx context.Context, store *cluster.Store) error {
+func (s *Source) Run(ctx context.Context, store *cluster.Store, takeOver func(publish func())) error {
 	w := newWatcher(s.folder.root, s.folder.state)
 	defer w.close()
 	s.state.load(s.allocator)
@@ -127,8 +128,11 @@ func (s *Source) Run(ctx context.Context, store *cluster.Store) error {
 			s.report(problems)
 			s.reported = problems
 		}
-		if first || completed || !isEmpty(update) {
-			store.Apply(update)
+		switch publish := func() { store.Apply(update) }; {
+		case first:
+			takeOver(publish)
+		case completed || !isEmpty(update):
+			publish()
 		}
 		if !w.wait(ctx) {
 			return nil

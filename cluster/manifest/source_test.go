@@ -45,7 +45,7 @@ func start(t *testing.T, options Options) *live {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
-	go func() { done <- source.Run(ctx, l.store) }()
+	go func() { done <- source.Run(ctx, l.store, func(publish func()) { publish() }) }()
 	l.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {

@@ -53,7 +53,10 @@ func reportTrouble(place string, err error) {
 func (f *feed) warn(service cluster.ServiceName, reason, text string) {
 	feeds.Lock()
 	defer feeds.Unlock()
-	if api, ok := f.source.(*kubernetes.Source); ok {
+	if f.newest() == nil {
+		return
+	}
+	if api, ok := f.newest().source.(*kubernetes.Source); ok {
 		api.Warn(service, reason, text)
 	}
 }
@@ -64,8 +67,13 @@ func watches() []kubernetes.Watch {
 	defer feeds.Unlock()
 	var all []kubernetes.Watch
 	for _, f := range feeds.byKey {
-		if api, ok := f.source.(*kubernetes.Source); ok {
-			all = append(all, api.Watches()...)
+		for _, r := range []*running{f.current, f.coming} {
+			if r == nil {
+				continue
+			}
+			if api, ok := r.source.(*kubernetes.Source); ok {
+				all = append(all, api.Watches()...)
+			}
 		}
 	}
 	return all

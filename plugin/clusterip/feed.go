@@ -3,6 +3,7 @@ package clusterip
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -24,9 +25,10 @@ func serverOf(c *caddy.Controller) *server {
 	return s
 }
 
-// source fills a Store until the context is done.
+// source fills a Store until the context is done. When it has all that it is to
+// publish first, it calls takeOver with a function that publishes that.
 type source interface {
-	Run(context.Context, *cluster.Store) error
+	Run(ctx context.Context, store *cluster.Store, takeOver func(publish func())) error
 }
 
 // origin is where the objects of a feed are: a folder or an API server.
@@ -72,12 +74,34 @@ type feed struct {
 
 	unobserve func() // ends the measuring, which is to come after all Handlers
 
-	// Of the source that runs; nil before the first.
+	// current has filled the Store and keeps it up to date. coming gives more, and
+	// takes its place when it has listed everything; until then nothing stands
+	// still. Either may be nil.
+	current, coming *running
+}
+
+// running is a source at work.
+type running struct {
 	source source
 	given  needs
 	cancel context.CancelFunc
 	done   chan struct{}
-	synced chan struct{} // closed when the source has filled the Store
+	listed chan struct{} // closed when the Handlers have what it gives
+}
+
+// end waits until the source does nothing any more.
+func (r *running) end() {
+	r.cancel()
+	<-r.done
+}
+
+func (r *running) hasListed() bool {
+	select {
+	case <-r.listed:
+		return true
+	default:
+		return false
+	}
 }
 
 // use is what one server makes of a feed.
@@ -131,9 +155,6 @@ func newFeed(from origin) *feed {
 	f.store.Subscribe(func(u cluster.Update) {
 		f.counted.apply(u)
 		generation.Set(float64(f.store.Generation()))
-		if u.Synced {
-			close(f.synced)
-		}
 	})
 	return f
 }
@@ -158,7 +179,7 @@ func (f *feed) followNode(own *server, name string) error {
 	if err := f.need(own, needs{node: name}); err != nil {
 		return err
 	}
-	if f.source == nil {
+	if f.newest() == nil {
 		return nil // start comes after all who need something
 	}
 	return f.run(own)
@@ -179,7 +200,12 @@ func leave(who func(*server) bool) {
 			}
 			delete(f.users, s)
 		}
-		if len(f.users) == 0 {
+		if len(f.users) > 0 {
+			// What nobody needs any more may be what never came.
+			if err := f.run(nil); err != nil {
+				log.Error(err)
+			}
+		} else {
 			f.stop()
 			f.counted.remove()
 			f.origin.close()
@@ -188,12 +214,13 @@ func leave(who func(*server) bool) {
 	}
 }
 
-// start runs the source, if it does not run yet, and returns when the Store is
-// synced, or after a while without.
+// start runs the source, if it does not run yet, and returns when the Handlers have
+// what it gives, or after a while without. A reload is refused then, since the old
+// server answers.
 func (f *feed) start(own *server, patience time.Duration) error {
 	feeds.Lock()
 	err := f.run(own)
-	synced, done := f.synced, f.done
+	newest, reload := f.newest(), anyOther(own)
 	f.unobserve()
 	f.unobserve = f.store.Subscribe(observeProgramming)
 	feeds.Unlock()
@@ -203,71 +230,133 @@ func (f *feed) start(own *server, patience time.Duration) error {
 	timeout := time.NewTimer(patience)
 	defer timeout.Stop()
 	select {
-	case <-synced:
-		<-f.store.Synced() // the Handlers have it too
-	case <-done:
+	case <-newest.listed:
+	case <-newest.done:
 	case <-timeout.C:
+		if reload {
+			return fmt.Errorf("%s not read after %s, as the log says above: what runs goes on, reload again when it can be read", f.origin, patience)
+		}
 		log.Warningf("%s not read after %s: answering SERVFAIL until it is", f.origin, patience)
+		go newest.tell(f.origin)
 	}
 	return nil
 }
 
-// run has a source run that gives what everybody needs. One that does, goes on;
-// another takes the place of one that does not, and the Store with it. If that
-// cannot be, the one that runs goes on.
+// tell logs the end of a long wait.
+func (r *running) tell(from origin) {
+	select {
+	case <-r.listed:
+		log.Infof("%s is read: names are answered", from)
+	case <-r.done:
+	}
+}
+
+// anyOther reports whether another server answers.
+func anyOther(own *server) bool {
+	for _, f := range feeds.byKey {
+		f.settle()
+		for s := range f.users {
+			if s != own && f.current != nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// newest is the source that gives most.
+func (f *feed) newest() *running {
+	if f.coming != nil {
+		return f.coming
+	}
+	return f.current
+}
+
+// settle notes that the source that was coming has come.
+func (f *feed) settle() {
+	if f.coming != nil && f.coming.hasListed() {
+		f.current, f.coming = f.coming, nil
+	}
+}
+
+// abandon ends the source that is coming.
+func (f *feed) abandon() {
+	if f.coming == nil {
+		return
+	}
+	f.coming.end()
+	if f.coming.hasListed() {
+		f.current = nil // it had just taken over
+	}
+	f.coming = nil
+}
+
+// run sees to it that a source runs, or is coming, that gives what everybody needs;
+// of two servers that follow different Nodes the one counts that is given.
 func (f *feed) run(own *server) error {
+	f.settle()
 	var wanted needs
 	for s, use := range f.users {
 		if s != own {
 			wanted = wanted.with(use.needs)
 		}
 	}
-	wanted = wanted.with(f.users[own].needs)
-	if f.source != nil && f.given.with(wanted) == f.given {
+	if own != nil {
+		wanted = wanted.with(f.users[own].needs)
+	}
+	gives := func(r *running) bool { return r != nil && r.given.with(wanted) == r.given }
+	if gives(f.current) {
+		f.abandon()
+	} else if gives(f.coming) {
+		return nil
+	}
+	if gives(f.current) {
 		return nil
 	}
 	next, err := f.origin.open(wanted)
 	if err != nil {
 		return err
 	}
-	f.stop()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	f.source, f.given, f.cancel, f.done, f.synced = next, wanted, cancel, done, make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := next.Run(ctx, f.store); err != nil && !errors.Is(err, context.Canceled) {
-			log.Errorf("%s is not followed any more: %v", f.origin, err)
-		}
-	}()
+	f.abandon()
+	f.launch(next, wanted)
 	return nil
 }
 
-// stop ends the source, if one runs. The Store keeps what it has.
+// launch has a source run. It ends the one before it when it can take over.
+func (f *feed) launch(next source, given needs) {
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &running{source: next, given: given, cancel: cancel, done: make(chan struct{}), listed: make(chan struct{})}
+	before := f.current
+	f.coming = r
+	takeOver := func(publish func()) {
+		if before != nil {
+			before.end()
+		}
+		publish()
+		close(r.listed)
+	}
+	go func() {
+		defer close(r.done)
+		if err := next.Run(ctx, f.store, takeOver); err != nil && !errors.Is(err, context.Canceled) {
+			log.Errorf("%s is not followed any more: %v", f.origin, err)
+		}
+	}()
+}
+
+// stop ends what runs. The Store keeps what it has.
 func (f *feed) stop() {
-	if f.source != nil {
-		f.cancel()
-		<-f.done
-		f.source = nil
+	f.abandon()
+	if f.current != nil {
+		f.current.end()
+		f.current = nil
 	}
 }
 
-// ready reports whether the Store has what the source gives, and for how long at
+// ready reports whether the Handlers have what the source gives, and for how long at
 // most that has been out of date; 0 is for ever.
 func (f *feed) ready(staleAfter time.Duration) bool {
 	feeds.Lock()
-	source, synced := f.source, f.synced
-	feeds.Unlock()
-	if source == nil {
-		return false
-	}
-	select {
-	case <-synced:
-	default:
-		return false
-	}
-	if !f.store.HasSynced() {
-		return false // it is still handed to the Handlers
-	}
-	return staleAfter == 0 || !brokenFor(source, staleAfter)
+	defer feeds.Unlock()
+	f.settle()
+	return f.current != nil && f.store.HasSynced() && (staleAfter == 0 || !brokenFor(f.current.source, staleAfter))
 }

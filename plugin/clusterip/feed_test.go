@@ -26,8 +26,8 @@ func (r *recorder) open(n needs) (source, error) {
 
 type syncer struct{}
 
-func (syncer) Run(ctx context.Context, store *cluster.Store) error {
-	store.Apply(cluster.Update{Synced: true})
+func (syncer) Run(ctx context.Context, store *cluster.Store, takeOver func(func())) error {
+	takeOver(func() { store.Apply(cluster.Update{Synced: true}) })
 	<-ctx.Done()
 	return nil
 }
