@@ -187,6 +187,14 @@ func TestExternalWithLongLabels(t *testing.T) {
 	}
 }
 
+// An error names the plugin that is in the Corefile.
+func TestNothingNext(t *testing.T) {
+	_, err := (&companion{}).ServeDNS(t.Context(), nil, nil)
+	if want := "plugin/clusterip: no next plugin found"; err == nil || err.Error() != want {
+		t.Errorf("got error %v, want %s", err, want)
+	}
+}
+
 func axfr(t *testing.T, address, origin string) []string {
 	t.Helper()
 	envelopes, err := new(dns.Transfer).In(new(dns.Msg).SetAxfr(origin), address)
