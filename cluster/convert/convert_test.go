@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -112,6 +113,28 @@ func TestServiceFaults(t *testing.T) {
 		_, err := Service(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "name.space", Name: strings.Repeat("x", 64)}, Spec: corev1.ServiceSpec{Ports: onePort}})
 		checkError(t, err, "metadata.name", `metadata.namespace "name.space" is no DNS label`)
 	})
+}
+
+// The API server takes labels that are too long for DNS: the Service counts.
+func TestLongLabels(t *testing.T) {
+	long := strings.Repeat("a", 64) + ".example.com"
+	alias := service(corev1.ServiceSpec{Type: "ExternalName", ExternalName: long})
+	if got, err := Service(alias); err != nil || got.ExternalName != long {
+		t.Errorf("the Service is %+v, error %v", got, err)
+	}
+	balanced := service(corev1.ServiceSpec{Type: "LoadBalancer", ClusterIP: "10.43.0.1", Ports: onePort})
+	balanced.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{Hostname: long[1:]}, {Hostname: long}, {IP: "192.0.2.1"}}
+	for _, test := range []struct {
+		service *corev1.Service
+		want    []string
+	}{
+		{alias, []string{"spec.externalName \"" + long + "\" has a part of 64 characters"}},
+		{service(corev1.ServiceSpec{Type: "ExternalName", ExternalName: long[1:]}), nil},
+		{service(corev1.ServiceSpec{Type: "ClusterIP", ExternalName: long, Ports: onePort}), nil},
+		{balanced, []string{"status.loadBalancer.ingress[1].hostname \"" + long + "\" has a part of 64 characters"}},
+	} {
+		checkError(t, errors.Join(LongLabels(test.service)...), test.want...)
+	}
 }
 
 func addrs(texts ...string) []netip.Addr {

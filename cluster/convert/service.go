@@ -68,6 +68,36 @@ func Service(s *corev1.Service) (cluster.Service, error) {
 	return out, errors.Join(errs...)
 }
 
+// maxLabel is the length of a label, RFC 1035 section 2.3.4. Validation of names in
+// Kubernetes bounds the whole alone.
+const maxLabel = 63
+
+// LongLabels are faults of a Service that is sound but for a name that DNS cannot
+// hold: a source takes the Service and tells them, and the name gets no record.
+func LongLabels(s *corev1.Service) []error {
+	switch s.Spec.Type {
+	case corev1.ServiceTypeExternalName:
+		return longLabel("spec.externalName", s.Spec.ExternalName)
+	case corev1.ServiceTypeLoadBalancer:
+		var errs []error
+		for i, ingress := range s.Status.LoadBalancer.Ingress {
+			errs = append(errs, longLabel(fmt.Sprintf("status.loadBalancer.ingress[%d].hostname", i), ingress.Hostname)...)
+		}
+		return errs
+	}
+	return nil
+}
+
+func longLabel(field, name string) []error {
+	for label := range strings.SplitSeq(name, ".") {
+		if len(label) > maxLabel {
+			return []error{fmt.Errorf("%s %q has a part of %d characters, and DNS has at most %d between dots, so there is no record of it: give a name that DNS can hold",
+				field, name, len(label), maxLabel)}
+		}
+	}
+	return nil
+}
+
 func isLocal(field, policy string) (bool, error) {
 	switch policy {
 	case "", "Cluster":

@@ -126,12 +126,14 @@ func byServiceName(namespace, name string) cluster.ServiceName {
 	return cluster.ServiceName{Namespace: namespace, Name: name}
 }
 
+// readService takes a Service with a name that DNS cannot hold, and says so.
 func readService(given any) (*cluster.Service, error) {
-	s, err := convert.Service(given.(*corev1.Service))
+	from := given.(*corev1.Service)
+	s, err := convert.Service(from)
 	if err != nil {
 		return nil, err
 	}
-	return &s, nil
+	return &s, errors.Join(convert.LongLabels(from)...)
 }
 
 func readServiceImport(given any) (*cluster.Service, error) {

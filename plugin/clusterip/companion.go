@@ -35,7 +35,7 @@ func (c *companion) Name() string { return companionName }
 // AutoPath implements autopath.AutoPather.
 func (c *companion) AutoPath(state request.Request) []string { return c.handler.AutoPath(state) }
 
-// ServeDNS implements plugin.Handler.
+// ServeDNS implements plugin.Handler. An error has the name that is in the Corefile.
 func (c *companion) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
-	return plugin.NextOrFailure(companionName, c.next, ctx, w, r)
+	return plugin.NextOrFailure(pluginName, c.next, ctx, w, r)
 }

@@ -149,6 +149,52 @@ func TestExternal(t *testing.T) {
 	}
 }
 
+// A transfer has all but what DNS cannot hold, and nothing else of it is answered.
+func TestExternalWithLongLabels(t *testing.T) {
+	long := strings.Repeat("p", 63)
+	manifests := strings.NewReplacer("name: http,", "name: "+long+",", "name: sql,", "name: "+long+",",
+		"{hostname: lb.example.net}", "{hostname: "+long+"p.example.net}, {hostname: lb.example.net}").Replace(externalYAML)
+	ask, address := startWith(t, "127.0.0.1", `.:0 {
+		bind {host}
+		clusterip cluster.local {
+			manifests {dir}
+		}
+		k8s_external example.org {
+			headless
+		}
+		transfer example.org {
+			to *
+		}
+		template IN A lb.example.net {
+			answer "{{ .Name }} 60 IN A 192.0.2.99"
+		}
+	}`, manifests)
+	transferred := axfr(t, address, "example.org.")
+	for _, want := range []string{
+		"web.shop.example.org. 5 IN A 192.0.2.10", "_https._tcp.web.shop.example.org. 5 IN SRV 0 100 443 web.shop.example.org.",
+		"db-0.db.shop.example.org. 5 IN A 10.42.0.7", "hosted.shop.example.org. 5 IN CNAME lb.example.net.",
+	} {
+		if !slices.Contains(transferred, want) {
+			t.Errorf("the transfer has no %q; it has\n%s", want, strings.Join(transferred, "\n"))
+		}
+	}
+	if all := strings.Join(transferred, "\n"); strings.Contains(all, long) {
+		t.Errorf("the transfer has a label that is too long:\n%s", all)
+	}
+	want := "NOERROR\nhosted.shop.example.org. 5 IN CNAME lb.example.net.\nlb.example.net. 60 IN A 192.0.2.99"
+	if got := text(ask("hosted.shop.example.org.", dns.TypeA)); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// An error names the plugin that is in the Corefile.
+func TestNothingNext(t *testing.T) {
+	_, err := (&companion{}).ServeDNS(t.Context(), nil, nil)
+	if want := "plugin/clusterip: no next plugin found"; err == nil || err.Error() != want {
+		t.Errorf("got error %v, want %s", err, want)
+	}
+}
+
 func axfr(t *testing.T, address, origin string) []string {
 	t.Helper()
 	envelopes, err := new(dns.Transfer).In(new(dns.Msg).SetAxfr(origin), address)

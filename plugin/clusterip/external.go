@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/plugin/clusterip/zone"
 	"github.com/coredns/coredns/plugin/etcd/msg"
 	"github.com/coredns/coredns/plugin/pkg/dnsutil"
 	"github.com/coredns/coredns/request"
@@ -25,7 +26,7 @@ const (
 type offer struct {
 	host     string // an address, or the name of a load balancer
 	endpoint string // its label, or "" for the Service itself
-	name     string // of the port
+	name     string // of the port, or "" where DNS has none
 	protocol string // with underscore
 	port     int    // -1 where there is none
 }
@@ -87,15 +88,19 @@ func (c *companion) External(state request.Request, headless bool) ([]msg.Servic
 
 // offers are those of a Service with addresses outside; with headless also the
 // endpoints of a headless Service, and of one that has a ClusterIP alone if a
-// single endpoint is asked for.
+// single endpoint is asked for. A load balancer whose name DNS cannot hold is left
+// out.
 func (c *companion) offers(s *cluster.Service, headless, single bool) []offer {
 	if headless && (s.Kind == cluster.KindHeadless || single && len(s.External.Published) == 0) {
 		return c.endpoints(s)
 	}
 	var all []offer
 	for _, host := range s.External.Published {
+		if !zone.IsName(host) {
+			continue
+		}
 		for _, p := range s.Ports {
-			all = append(all, offer{host, "", p.Name, "_" + p.Protocol.Lower(), int(p.Port)})
+			all = append(all, offer{host, "", portName(p.Name), "_" + p.Protocol.Lower(), int(p.Port)})
 		}
 	}
 	return all
@@ -109,10 +114,18 @@ func (c *companion) endpoints(s *cluster.Service) []offer {
 			all = append(all, offer{host: host, endpoint: label, port: -1})
 		}
 		for _, p := range e.Ports {
-			all = append(all, offer{host, label, p.Name, "_" + p.Protocol.Lower(), int(p.Port)})
+			all = append(all, offer{host, label, portName(p.Name), "_" + p.Protocol.Lower(), int(p.Port)})
 		}
 	}
 	return all
+}
+
+// portName returns "" for a name that is none in DNS.
+func portName(name string) string {
+	if !zone.IsPortName(name) {
+		return ""
+	}
+	return name
 }
 
 func (h *Handler) external(origin string, s *cluster.Service, o offer) msg.Service {

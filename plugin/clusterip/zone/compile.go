@@ -24,7 +24,11 @@ func Compile(service *cluster.Service, origin string, o *Options) *Records {
 	b := newBuilder(service, r.base, o)
 	switch service.Kind {
 	case cluster.KindExternalName:
-		b.alias()
+		if IsName(service.ExternalName) {
+			b.alias()
+		} else {
+			r.names = []node{{}} // there is a Service, so the name exists
+		}
 	case cluster.KindClusterIP:
 		r.usable = cluster.Usable(service.Endpoints)
 		b.clusterIPs()
@@ -144,11 +148,17 @@ func newAddress(ip netip.Addr) dns.RR {
 // alias adds the CNAME of an ExternalName Service, unless its target is an IP
 // address, for which there is no name to look up.
 func (b *builder) alias() {
-	target := dns.Fqdn(b.service.ExternalName)
-	if _, err := netip.ParseAddr(b.service.ExternalName); err == nil || len(target) > maxName {
+	if _, err := netip.ParseAddr(b.service.ExternalName); err == nil {
 		return
 	}
-	b.add(record{ownerType: ownerType{"", dns.TypeCNAME}}, &dns.CNAME{Target: target})
+	b.add(record{ownerType: ownerType{"", dns.TypeCNAME}}, &dns.CNAME{Target: dns.Fqdn(b.service.ExternalName)})
+}
+
+// IsName reports whether DNS can hold a name: the API server takes labels of any
+// length, and one record that cannot be packed breaks off a whole transfer.
+func IsName(name string) bool {
+	_, ok := dns.IsDomainName(name) // allows one octet too many
+	return ok && len(dns.Fqdn(name)) <= maxName
 }
 
 // finish returns all names, sorted, and adds what follows from the rest: the extra

@@ -97,14 +97,17 @@ func (b *builder) addServices(found srvs) {
 }
 
 // portName is the pair of labels that stands for a named port, or "" if there
-// are none: for an unnamed port, and for a name of 63 characters, which the
-// underscore makes too long.
+// are none.
 func portName(name string, protocol cluster.Protocol) string {
-	if !isLabel(name) || len(name)+1 > maxLabel {
+	if !IsPortName(name) {
 		return ""
 	}
 	return "_" + name + "._" + protocol.Lower()
 }
+
+// IsPortName reports whether a port has a name in DNS: not if it is unnamed, nor if
+// its name has 63 characters, which the underscore makes too long.
+func IsPortName(name string) bool { return isLabel(name) && len(name)+1 <= maxLabel }
 
 // hostname is the name of an endpoint below its Service: its label, and behind it
 // its cluster, if it has one, since clusters may have endpoints of the same name.

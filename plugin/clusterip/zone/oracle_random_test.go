@@ -9,6 +9,12 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 )
 
+// Targets of ExternalName Services that no CNAME can have.
+const (
+	ipTarget   = "192.0.2.1"
+	longTarget = "a-label-that-is-longer-than-the-sixty-three-characters-that-dns-allows.example.com"
+)
+
 // randomService draws from few names and addresses, so that they collide.
 func randomService(r *rand.Rand, name cluster.ServiceName) *cluster.Service {
 	ports := []cluster.Port{{Name: "http", Protocol: cluster.TCP, Port: 80}, {Name: "dns", Protocol: cluster.UDP, Port: 53},
@@ -19,7 +25,7 @@ func randomService(r *rand.Rand, name cluster.ServiceName) *cluster.Service {
 	}
 	switch s.Kind = cluster.Kind(1 + r.IntN(3)); s.Kind {
 	case cluster.KindExternalName:
-		s.ExternalName = []string{"www.example.com", "a.b.svc.cluster.local"}[r.IntN(2)]
+		s.ExternalName = []string{"www.example.com", "a.b.svc.cluster.local", ipTarget, longTarget}[r.IntN(4)]
 		return cluster.New(s)
 	case cluster.KindClusterIP:
 		// One address for each Service, as the allocator has it.

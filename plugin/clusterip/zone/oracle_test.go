@@ -58,6 +58,9 @@ func (w *world) lines(s *cluster.Service) []line {
 	srv := make(map[string][]string) // owner to "port target", with repeats
 	switch s.Kind {
 	case cluster.KindExternalName: // 2.5
+		if s.ExternalName == ipTarget || s.ExternalName == longTarget {
+			return nil
+		}
 		return []line{w.line(base, "CNAME", s.ExternalName+".")}
 	case cluster.KindClusterIP: // 2.3
 		for _, ip := range s.ClusterIPs {
@@ -180,6 +183,9 @@ func (w *world) lookup(name, qtype string) (zone.Outcome, []string) {
 	namespaces := maps.Clone(w.namespaces)
 	for _, s := range w.sorted() {
 		all = append(all, w.lines(s)...)
+		if s.ExternalName == longTarget {
+			empty = append(empty, fmt.Sprintf("%s.%s.svc.%s", s.Name.Name, s.Name.Namespace, origin))
+		}
 		namespaces[s.Name.Namespace] = true
 	}
 	for namespace, exists := range namespaces {

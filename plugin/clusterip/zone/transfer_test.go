@@ -13,10 +13,11 @@ import (
 	"github.com/miekg/dns"
 )
 
-// carried returns the records of a transfer, as text; each is there once.
+// carried returns the records of a transfer, as text; each is there once and can
+// be sent.
 func carried(t *testing.T, z *zone.Zone) map[string]bool {
 	t.Helper()
-	all := make(map[string]bool)
+	all, packed := make(map[string]bool), make([]byte, 1024)
 	for set := range z.Snapshot().Records() {
 		for _, rr := range set {
 			text := rr.String()
@@ -25,6 +26,9 @@ func carried(t *testing.T, z *zone.Zone) map[string]bool {
 			}
 			if !strings.HasSuffix(rr.Header().Name, z.Origin()) {
 				t.Fatalf("zone %s: %s does not belong there", z.Origin(), text)
+			}
+			if _, err := dns.PackRR(rr, packed, 0, nil, false); err != nil {
+				t.Fatalf("zone %s: %s cannot be sent: %v", z.Origin(), text, err)
 			}
 			all[text] = true
 		}

@@ -240,6 +240,29 @@ func TestLongNamesAreLeftOut(t *testing.T) {
 	}
 }
 
+// A Service whose alias DNS cannot hold exists, and does no harm to transfers.
+func TestUnusableAliases(t *testing.T) {
+	label := strings.Repeat("a", 63)
+	longest := strings.Join([]string{label, label, label, label[:61]}, ".")
+	for target, want := range map[string]string{
+		"192.0.2.1":                 "nxdomain", // as in CoreDNS
+		label + "a.example.com":     "nodata",
+		longest + "a":               "nodata",
+		longest:                     "success",
+		label + ".example.com":      "success",
+		"WWW." + label + ".example": "success",
+	} {
+		s := service("default", "out", cluster.KindExternalName)
+		s.ExternalName = target
+		x := zone.New([]string{origin}, zone.Options{})
+		x.Apply(update(cluster.New(s)))
+		if got, _, _ := strings.Cut(look(x, "out.default.svc."+origin, dns.TypeA), "\n"); got != want {
+			t.Errorf("an alias of %s: %s, want %s", target, got, want)
+		}
+		carried(t, x.Zones()[0])
+	}
+}
+
 // A zone name can be so long that nothing fits in front of it.
 func TestLongZone(t *testing.T) {
 	long := strings.Repeat(strings.Repeat("z", 62)+".", 3) + strings.Repeat("y", 40) + "."
