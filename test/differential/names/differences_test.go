@@ -92,12 +92,14 @@ func (p pair) lower() string { return strings.ToLower(p.name) }
 
 // sameNameServer gives a reverse zone the name server of the first forward zone.
 func sameNameServer(r reply) reply {
-	r.authority = slices.Clone(r.authority)
-	for i, text := range r.authority {
-		for _, zone := range []string{"in-addr.arpa.", "ip6.arpa."} {
-			text = strings.Replace(text, " SOA ns.dns."+zone+" hostmaster."+zone, " SOA ns.dns.cluster.local. hostmaster.cluster.local.", 1)
+	r.answer, r.authority = slices.Clone(r.answer), slices.Clone(r.authority)
+	for _, section := range [][]string{r.answer, r.authority} {
+		for i, text := range section {
+			for _, zone := range []string{"in-addr.arpa.", "ip6.arpa."} {
+				text = strings.Replace(text, " SOA ns.dns."+zone+" hostmaster."+zone, " SOA ns.dns.cluster.local. hostmaster.cluster.local.", 1)
+			}
+			section[i] = text
 		}
-		r.authority[i] = text
 	}
 	return r
 }
