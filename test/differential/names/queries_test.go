@@ -64,6 +64,9 @@ func queries(r *rand.Rand, names []string, count int) []query {
 			out = append(out, query{name: name, qtype: qtype})
 		}
 	}
+	// Chance alone asks for them in few runs.
+	out = append(out, query{name: "Cluster.Local.", qtype: dns.TypeNS}, query{name: "in-addr.arpa.", qtype: dns.TypeNS},
+		query{name: "NS.dns.Cluster.Local.", qtype: dns.TypeA})
 	for len(out) < count {
 		q := query{name: names[r.IntN(len(names))], qtype: types[r.IntN(len(types))], tcp: chance(r, 1, 20)}
 		if chance(r, 1, 4) {
