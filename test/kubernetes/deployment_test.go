@@ -3,39 +3,51 @@ package kubernetes
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/clusterip/clusterip/test/kubetest"
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/yaml"
 )
 
-const deployment = "../../corefile/kubernetes"
+const (
+	deployment = "../../corefile/kubernetes"
+	dnsAddress = "10.43.0.10"
+)
 
-// What kustomization.yaml deploys is taken by an API server as it stands, and the
-// ServiceAccount has the rights that the Corefile needs.
+// What kustomization.yaml deploys is taken by an API server as it stands, over the
+// Service that kubeadm has made, and the ServiceAccount has the rights that the
+// Corefile needs.
 func TestDeployment(t *testing.T) {
 	a := startAPIServer(t)
+	a.create(kubeadmService())
 	var kustomization struct{ Resources []string }
 	if err := yaml.Unmarshal([]byte(readFile(t, "kustomization.yaml")), &kustomization); err != nil {
 		t.Fatal(err)
 	}
 	for _, file := range kustomization.Resources {
 		for document := range strings.SplitSeq(readFile(t, file), "\n---\n") {
-			a.apply([]byte(document))
+			// The cluster is another, and has other addresses.
+			a.apply(strings.Replace(document, "10.96.0.10", dnsAddress, 1))
 		}
 	}
 	if len(kustomization.Resources) == 0 {
 		t.Fatal("it deploys nothing")
 	}
+	a.servesThePods()
 
 	a.namespace("shop")
 	a.create(service("web", "10.43.0.5"))
@@ -45,7 +57,7 @@ func TestDeployment(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := &program{t: t, corefile: filepath.Join(t.TempDir(), "Corefile"), dns: freePort(t)}
-	// The cluster is another, and this machine none of its nodes.
+	// This machine is none of the cluster's nodes.
 	text := strings.NewReplacer(
 		".:1053", ".:"+p.dns, ":18080", "127.0.0.1:"+freePort(t), ":18181", "127.0.0.1:"+freePort(t), ":9153", "127.0.0.1:"+freePort(t),
 		"pods insecure", "pods verified\n kubeconfig "+a.AccountKubeconfig(),
@@ -71,49 +83,86 @@ func readFile(t *testing.T, name string) string {
 	return string(text)
 }
 
-// read fails the test for fields that the type does not have.
-func read(t *testing.T, document []byte, into any) {
-	t.Helper()
-	if err := yaml.UnmarshalStrict(document, into); err != nil {
-		t.Fatalf("%v in\n%s", err, document)
+// kubeadmService is the Service of the cluster's name server as kubeadm makes it.
+func kubeadmService() *corev1.Service {
+	port := func(name string, protocol corev1.Protocol, number int32) corev1.ServicePort {
+		return corev1.ServicePort{Name: name, Protocol: protocol, Port: number, TargetPort: intstr.FromInt32(number)}
+	}
+	return &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceSystem, Name: "kube-dns", Labels: map[string]string{"k8s-app": "kube-dns"}},
+		Spec: corev1.ServiceSpec{
+			ClusterIP: dnsAddress,
+			Selector:  map[string]string{"k8s-app": "kube-dns"},
+			Ports:     []corev1.ServicePort{port("dns", "UDP", 53), port("dns-tcp", "TCP", 53), port("metrics", "TCP", 9153)},
+		},
 	}
 }
 
-// apply creates an object of kube-system or of no namespace.
-func (a *apiServer) apply(document []byte) {
+// servesThePods checks that the Service kube-dns leads to ports of the DaemonSet's
+// pods, and to those of CoreDNS's.
+func (a *apiServer) servesThePods() {
 	a.t.Helper()
-	var about metav1.TypeMeta
-	if err := yaml.Unmarshal(document, &about); err != nil {
+	a.do(func(ctx context.Context, c *kubernetes.Clientset) error {
+		s, err := c.CoreV1().Services(metav1.NamespaceSystem).Get(ctx, "kube-dns", metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		d, err := c.AppsV1().DaemonSets(metav1.NamespaceSystem).Get(ctx, "clusterip", metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		if want := map[string]string{"k8s-app": "kube-dns"}; !maps.Equal(s.Spec.Selector, want) {
+			a.t.Errorf("the Service selects %v, CoreDNS's pods are %v", s.Spec.Selector, want)
+		}
+		pod := d.Spec.Template
+		if !labels.SelectorFromSet(s.Spec.Selector).Matches(labels.Set(pod.Labels)) {
+			a.t.Errorf("the Service selects %v, the pods are %v", s.Spec.Selector, pod.Labels)
+		}
+		var got, ports []string
+		for _, p := range s.Spec.Ports {
+			got = append(got, fmt.Sprintf("%s %d/%s to %s", p.Name, p.Port, p.Protocol, p.TargetPort.String()))
+		}
+		for _, p := range pod.Spec.Containers[0].Ports {
+			ports = append(ports, fmt.Sprintf("%s %d/%s", p.Name, p.ContainerPort, p.Protocol))
+		}
+		slices.Sort(got)
+		if want := []string{"dns 53/UDP to dns", "dns-tcp 53/TCP to dns-tcp", "metrics 9153/TCP to 9153"}; !slices.Equal(got, want) {
+			a.t.Errorf("the Service's ports: %q, want %q", got, want)
+		}
+		if want := []string{"dns 1053/UDP", "dns-tcp 1053/TCP", "metrics 9153/TCP"}; !slices.Equal(ports, want) {
+			a.t.Errorf("the pods' ports: %q, want %q", ports, want)
+		}
+		return nil
+	})
+}
+
+// apply does what kubectl apply --server-side --force-conflicts does, with an object
+// of kube-system or of no namespace.
+func (a *apiServer) apply(document string) {
+	a.t.Helper()
+	var about metav1.PartialObjectMetadata
+	if err := yaml.Unmarshal([]byte(document), &about); err != nil {
 		a.t.Fatal(err)
 	}
 	a.do(func(ctx context.Context, c *kubernetes.Clientset) error {
-		const namespace = metav1.NamespaceSystem
-		var err error
+		var api rest.Interface
 		switch about.Kind {
-		case "ServiceAccount":
-			var o corev1.ServiceAccount
-			read(a.t, document, &o)
-			_, err = c.CoreV1().ServiceAccounts(namespace).Create(ctx, &o, metav1.CreateOptions{})
-		case "ClusterRole":
-			var o rbacv1.ClusterRole
-			read(a.t, document, &o)
-			_, err = c.RbacV1().ClusterRoles().Create(ctx, &o, metav1.CreateOptions{})
-		case "ClusterRoleBinding":
-			var o rbacv1.ClusterRoleBinding
-			read(a.t, document, &o)
-			_, err = c.RbacV1().ClusterRoleBindings().Create(ctx, &o, metav1.CreateOptions{})
-		case "Service":
-			var o corev1.Service
-			read(a.t, document, &o)
-			o.Spec.ClusterIP = "10.43.0.10" // of this cluster's range
-			_, err = c.CoreV1().Services(namespace).Create(ctx, &o, metav1.CreateOptions{})
+		case "ServiceAccount", "Service":
+			api = c.CoreV1().RESTClient()
+		case "ClusterRole", "ClusterRoleBinding":
+			api = c.RbacV1().RESTClient()
 		case "DaemonSet":
-			var o appsv1.DaemonSet
-			read(a.t, document, &o)
-			_, err = c.AppsV1().DaemonSets(namespace).Create(ctx, &o, metav1.CreateOptions{})
+			api = c.AppsV1().RESTClient()
 		default:
-			err = fmt.Errorf("no test for kind %q", about.Kind)
+			return fmt.Errorf("no test for kind %q", about.Kind)
 		}
-		return err
+		force := true
+		return api.Patch(types.ApplyPatchType).
+			NamespaceIfScoped(about.Namespace, about.Namespace != "").
+			Resource(strings.ToLower(about.Kind)+"s").
+			Name(about.Name).
+			VersionedParams(&metav1.PatchOptions{FieldManager: "kubectl", Force: &force, FieldValidation: metav1.FieldValidationStrict}, scheme.ParameterCodec).
+			Body([]byte(document)).
+			Do(ctx).Error()
 	})
 }
