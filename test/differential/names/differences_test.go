@@ -8,6 +8,7 @@ import (
 	"github.com/miekg/dns"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	mcsv1alpha1 "sigs.k8s.io/mcs-api/pkg/apis/v1alpha1"
 )
 
 // difference is one that is meant: a kind of question to which both answers are of
@@ -45,22 +46,26 @@ var differences = []difference{
 		return p.profile == "zonal" && zoneless.MatchString(p.lower()) && absent(p.stock) && nodata(p.ours)
 	}},
 	{"EndpointSlices of no Service have no names", func(p pair) bool {
-		return p.qtype == dns.TypePTR && len(p.stock.answer) > len(p.ours.answer) && p.world.ownerless(p.stock, p.ours)
+		return p.qtype == dns.TypePTR && len(p.stock.answer) > len(p.ours.answer) && p.world.pointsTo(p.stock, p.ours, p.world.ownerless)
 	}},
 	{"`namespace_labels` holds for reverse names too", func(p pair) bool {
 		return p.profile == "zonal" && p.qtype == dns.TypePTR && p.world.pointsTo(p.stock, p.ours, func(target string) bool {
 			namespace, _ := serviceOf(target)
-			return namespace == "lab"
+			return namespace == "lab" || p.world.ownerless(target)
 		})
 	}},
 	{"The zone and its other names exist for every type", func(p pair) bool {
 		return absent(p.stock) && nodata(p.ours) && fixedName.MatchString(p.lower())
 	}},
 	{"`ns.dns` has an address", func(p pair) bool {
-		return p.lower() == "ns.dns.cluster.local." && nodata(p.stock) && len(p.ours.answer) == 1
+		asked := nsName.MatchString(p.lower()) || p.qtype == dns.TypeNS && apex.MatchString(p.lower())
+		return asked && (nodata(p.stock) || absent(p.stock)) && len(p.ours.answer) == 1 // absent in upper case
 	}},
 	{"Weights of SRV records count an endpoint once", func(p pair) bool {
 		return p.qtype == dns.TypeSRV && slices.Equal(withoutWeights(p.stock.answer), withoutWeights(p.ours.answer)) && slices.Equal(p.stock.extra, p.ours.extra)
+	}},
+	{"An import without addresses has no names", func(p pair) bool {
+		return nodata(p.stock) && absent(p.ours) && p.world.withoutAddresses(p.lower())
 	}},
 	{"A pod's name has no SRV records", func(p pair) bool {
 		return p.qtype == dns.TypeSRV && strings.Contains(p.lower(), ".pod.cluster.local.") && len(p.stock.answer) > 0 && nodata(p.ours)
@@ -68,8 +73,10 @@ var differences = []difference{
 }
 
 var (
-	emptyAbove = regexp.MustCompile(`^(svc|dns|pod)\.cluster\.local\.$|^_(tcp|udp|sctp)\.|\.(in-addr|ip6)\.arpa\.$`)
-	fixedName  = regexp.MustCompile(`^(dns-version\.|ns\.dns\.)?cluster\.local\.$|^(in-addr|ip6)\.arpa\.$|^(shop|media|lab|void)\.(pod|svc)\.cluster\.local\.$`)
+	emptyAbove = regexp.MustCompile(`^(svc|dns|pod)\.cluster(set)?\.local\.$|^_(tcp|udp|sctp)\.|^(east|west|east-2)\.svc-[^.]*\.[a-z]+\.svc\.clusterset\.local\.$|\.(in-addr|ip6)\.arpa\.$`)
+	fixedName  = regexp.MustCompile(`^(dns-version\.|ns\.dns\.)?cluster(set)?\.local\.$|^(in-addr|ip6)\.arpa\.$|^(shop|media|lab|void)\.(pod|svc)\.cluster(set)?\.local\.$`)
+	nsName     = regexp.MustCompile(`^ns\.dns\.cluster(set)?\.local\.$`)
+	apex       = regexp.MustCompile(`^(cluster(set)?\.local|in-addr\.arpa|ip6\.arpa)\.$`)
 	weight     = regexp.MustCompile(` SRV 0 \d+ `)
 	zoneless   = regexp.MustCompile(`^(pin\.)?_zone\.`)
 	noSRVName  = regexp.MustCompile(`^(_\.|_http\.tcp\.|http\._tcp\.)`)
@@ -90,13 +97,16 @@ func (p pair) lower() string { return strings.ToLower(p.name) }
 
 // sameNameServer gives a reverse zone the name server of the first forward zone.
 func sameNameServer(r reply) reply {
-	r.authority = slices.Clone(r.authority)
-	for i, text := range r.authority {
-		for _, zone := range []string{"in-addr.arpa.", "ip6.arpa."} {
-			text = strings.Replace(text, " SOA ns.dns."+zone+" hostmaster."+zone, " SOA ns.dns.cluster.local. hostmaster.cluster.local.", 1)
+	rename := func(records []string) []string {
+		records = slices.Clone(records)
+		for i := range records {
+			for _, zone := range []string{"in-addr.arpa.", "ip6.arpa."} {
+				records[i] = strings.Replace(records[i], " SOA ns.dns."+zone+" hostmaster."+zone, " SOA ns.dns.cluster.local. hostmaster.cluster.local.", 1)
+			}
 		}
-		r.authority[i] = text
+		return records
 	}
+	r.answer, r.authority = rename(r.answer), rename(r.authority)
 	return r
 }
 
@@ -120,15 +130,29 @@ func serviceOf(name string) (namespace, service string) {
 func (w *world) alias(name string) bool {
 	namespace, service := serviceOf(name)
 	s := w.services[namespace+"/"+service]
-	return s != nil && s.Spec.Type == corev1.ServiceTypeExternalName
+	return !imported(name) && s != nil && s.Spec.Type == corev1.ServiceTypeExternalName
+}
+
+func imported(name string) bool { return strings.HasSuffix(name, ".clusterset.local.") }
+
+// withoutAddresses reports whether a name is that of an import of type ClusterSetIP,
+// or of something in it, that has no addresses.
+func (w *world) withoutAddresses(name string) bool {
+	namespace, service := serviceOf(name)
+	s := w.imports[namespace+"/"+service]
+	return imported(name) && s != nil && s.Spec.Type == mcsv1alpha1.ClusterSetIP && len(s.Spec.IPs) == 0
 }
 
 // terminating reports whether a name is that of a Service with endpoints that
 // terminate and still serve.
 func (w *world) terminating(name string) bool {
 	namespace, service := serviceOf(name)
+	label := discoveryv1.LabelServiceName
+	if imported(name) {
+		label = mcsv1alpha1.LabelServiceName
+	}
 	for _, slice := range w.slices {
-		if slice.Namespace != namespace || slice.Labels[discoveryv1.LabelServiceName] != service {
+		if slice.Namespace != namespace || slice.Labels[label] != service {
 			continue
 		}
 		for _, e := range slice.Endpoints {
@@ -146,15 +170,15 @@ func (w *world) allTerminating(more, less reply) bool {
 	return w.pointsTo(more, less, func(target string) bool { return w.terminating(target) })
 }
 
-// ownerless reports whether all that one reverse answer has more than another points
-// to Services that are not there, or that have no endpoints by their nature.
-func (w *world) ownerless(more, less reply) bool {
-	return w.pointsTo(more, less, func(target string) bool {
-		namespace, service := serviceOf(target)
-		return w.services[namespace+"/"+service] == nil || w.alias(target)
-	})
+// ownerless reports whether a reverse record points to a Service that is not there, or
+// that has no endpoints by its nature.
+func (w *world) ownerless(target string) bool {
+	namespace, service := serviceOf(target)
+	return w.services[namespace+"/"+service] == nil || w.alias(target)
 }
 
+// pointsTo reports whether one reverse answer has more than another, and all that it
+// has more points to what is asked for.
 func (w *world) pointsTo(more, less reply, is func(target string) bool) bool {
 	found := false
 	for _, text := range more.answer {

@@ -82,16 +82,21 @@ func mixCase(r *rand.Rand, name string) string {
 	return string(text)
 }
 
+// nameSet has names that DNS can hold.
+type nameSet map[string]bool
+
+func (s nameSet) add(parts ...string) {
+	name := dns.Fqdn(strings.Join(parts, "."))
+	if _, ok := dns.IsDomainName(name); ok {
+		s[name] = true
+	}
+}
+
 // names returns the names that objects of the world have, those around them, and
 // such as nobody has.
 func (w *world) names() []string {
-	set := make(map[string]bool)
-	add := func(parts ...string) {
-		name := dns.Fqdn(strings.Join(parts, "."))
-		if _, ok := dns.IsDomainName(name); ok {
-			set[name] = true
-		}
-	}
+	set := make(nameSet)
+	add := set.add
 	const zone = "cluster.local"
 	for _, text := range []string{
 		zone, "svc." + zone, "pod." + zone, "dns." + zone, "ns.dns." + zone, "dns-version." + zone, "dns-version.svc." + zone, "x.ns.dns." + zone,
