@@ -27,8 +27,7 @@ func (z *Zone) SOA(serial uint32) []dns.RR {
 	if soa := z.soa.Load(); soa != nil && soa.serial == serial {
 		return soa.records
 	}
-	// A reverse zone has no names for servers and people: it borrows them.
-	names := z.index.primary.origin
+	names := z.authority()
 	ttl := z.index.options.TTL
 	soa := &serialSOA{serial, []dns.RR{&dns.SOA{
 		Hdr: header(z.origin, dns.TypeSOA, min(ttl, soaMaxTTL)),
@@ -52,8 +51,17 @@ func (z *Zone) apex(qtype uint16, serial uint32) Answer {
 
 func (z *Zone) ns() []dns.RR {
 	return []dns.RR{&dns.NS{
-		Hdr: header(z.origin, dns.TypeNS, z.index.options.TTL), Ns: join("ns.dns", z.index.primary.origin),
+		Hdr: header(z.origin, dns.TypeNS, z.index.options.TTL), Ns: join("ns.dns", z.authority()),
 	}}
+}
+
+// authority is where names for the zone's server and its people are. A reverse zone
+// has none: it borrows those of the first forward zone.
+func (z *Zone) authority() string {
+	if z.reverse {
+		return z.index.primary.origin
+	}
+	return z.origin
 }
 
 // nameserver answers for ns.dns.<zone>.

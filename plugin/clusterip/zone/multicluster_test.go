@@ -34,7 +34,7 @@ func TestMulticluster(t *testing.T) {
 		t.Errorf("imports changed %v, want one zone", changes)
 	}
 	const set = "svc.clusterset.local."
-	nodata := "nodata\n" + strings.Replace(soa, "cluster.local", "clusterset.local", 1)
+	nodata := "nodata\n" + strings.ReplaceAll(soa, "cluster.local", "clusterset.local")
 	nxdomain := strings.Replace(nodata, "nodata", "nxdomain", 1)
 	for _, c := range []struct {
 		name  string

@@ -8,6 +8,7 @@ import (
 	"github.com/miekg/dns"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	mcsv1alpha1 "sigs.k8s.io/mcs-api/pkg/apis/v1alpha1"
 )
 
 // difference is one that is meant: a kind of question to which both answers are of
@@ -54,7 +55,7 @@ var differences = []difference{
 		return absent(p.stock) && nodata(p.ours) && fixedName.MatchString(p.lower())
 	}},
 	{"`ns.dns` has an address", func(p pair) bool {
-		return p.lower() == "ns.dns.cluster.local." && (nodata(p.stock) || absent(p.stock)) && len(p.ours.answer) == 1
+		return nsName.MatchString(p.lower()) && (nodata(p.stock) || absent(p.stock)) && len(p.ours.answer) == 1
 	}},
 	{"A zone has a name server", func(p pair) bool {
 		return p.qtype == dns.TypeNS && apex.MatchString(p.lower()) && nodata(p.stock) && len(p.ours.answer) == 1
@@ -62,15 +63,19 @@ var differences = []difference{
 	{"Weights of SRV records count an endpoint once", func(p pair) bool {
 		return p.qtype == dns.TypeSRV && slices.Equal(withoutWeights(p.stock.answer), withoutWeights(p.ours.answer)) && slices.Equal(p.stock.extra, p.ours.extra)
 	}},
+	{"An import without addresses has no names", func(p pair) bool {
+		return nodata(p.stock) && absent(p.ours) && p.world.withoutAddresses(p.lower())
+	}},
 	{"A pod's name has no SRV records", func(p pair) bool {
 		return p.qtype == dns.TypeSRV && strings.Contains(p.lower(), ".pod.cluster.local.") && len(p.stock.answer) > 0 && nodata(p.ours)
 	}},
 }
 
 var (
-	emptyAbove = regexp.MustCompile(`^(svc|dns|pod)\.cluster\.local\.$|^_(tcp|udp|sctp)\.|\.(in-addr|ip6)\.arpa\.$`)
-	fixedName  = regexp.MustCompile(`^(dns-version\.|ns\.dns\.)?cluster\.local\.$|^(in-addr|ip6)\.arpa\.$|^(shop|media|lab|void)\.(pod|svc)\.cluster\.local\.$`)
-	apex       = regexp.MustCompile(`^(cluster\.local|(in-addr|ip6)\.arpa)\.$`)
+	emptyAbove = regexp.MustCompile(`^(svc|dns|pod)\.cluster(set)?\.local\.$|^_(tcp|udp|sctp)\.|^(east|west|east-2)\.svc-[^.]*\.[a-z]+\.svc\.clusterset\.local\.$|\.(in-addr|ip6)\.arpa\.$`)
+	fixedName  = regexp.MustCompile(`^(dns-version\.|ns\.dns\.)?cluster(set)?\.local\.$|^(in-addr|ip6)\.arpa\.$|^(shop|media|lab|void)\.(pod|svc)\.cluster(set)?\.local\.$`)
+	apex       = regexp.MustCompile(`^(cluster(set)?\.local|(in-addr|ip6)\.arpa)\.$`)
+	nsName     = regexp.MustCompile(`^ns\.dns\.cluster(set)?\.local\.$`)
 	zoneless   = regexp.MustCompile(`^(pin\.)?_zone\.`)
 	reverseSOA = regexp.MustCompile(` SOA ns\.dns\.(in-addr|ip6)\.arpa\. hostmaster\.(in-addr|ip6)\.arpa\.`)
 	noSRVName  = regexp.MustCompile(`^(_\.|_http\.tcp\.|http\._tcp\.)`)
@@ -120,16 +125,30 @@ func serviceOf(name string) (namespace, service string) {
 func (w *world) alias(name string) bool {
 	namespace, service := serviceOf(name)
 	s := w.services[namespace+"/"+service]
-	return s != nil && s.Spec.Type == corev1.ServiceTypeExternalName
+	return !imported(name) && s != nil && s.Spec.Type == corev1.ServiceTypeExternalName
+}
+
+func imported(name string) bool { return strings.HasSuffix(name, ".clusterset.local.") }
+
+// withoutAddresses reports whether a name is that of an import of type ClusterSetIP,
+// or of something in it, that has no addresses.
+func (w *world) withoutAddresses(name string) bool {
+	namespace, service := serviceOf(name)
+	s := w.imports[namespace+"/"+service]
+	return imported(name) && s != nil && s.Spec.Type == mcsv1alpha1.ClusterSetIP && len(s.Spec.IPs) == 0
 }
 
 // terminating reports whether a name is that of a Service with endpoints that
 // terminate and still serve, and none that is ready.
 func (w *world) terminating(name string) bool {
 	namespace, service := serviceOf(name)
+	label := discoveryv1.LabelServiceName
+	if imported(name) {
+		label = mcsv1alpha1.LabelServiceName
+	}
 	found := false
 	for _, slice := range w.slices {
-		if slice.Namespace != namespace || slice.Labels[discoveryv1.LabelServiceName] != service {
+		if slice.Namespace != namespace || slice.Labels[label] != service {
 			continue
 		}
 		for _, e := range slice.Endpoints {

@@ -34,21 +34,23 @@ const (
 	askers = 8
 )
 
-// profiles are options that both directives take, by name.
-var profiles = []struct{ name, options string }{
-	{"default", ""},
-	{"insecure", "pods insecure\nttl 30"},
-	{"verified", "pods verified\nendpoint_pod_names\nfallthrough in-addr.arpa ip6.arpa"},
-	{"noendpoints", "namespaces shop lab\nttl 0\nnoendpoints"},
-	{"labels", "labels app=web\nignore empty_service\nfallthrough"},
-	{"zonal", "zonal\nnamespace_labels team=a\npods insecure\nfallthrough ip6.arpa"},
+// profiles are options that both directives take, by name, with zones besides those
+// that all have.
+var profiles = []struct{ name, options, zones string }{
+	{name: "default"},
+	{name: "insecure", options: "pods insecure\nttl 30"},
+	{name: "verified", options: "pods verified\nendpoint_pod_names\nfallthrough in-addr.arpa ip6.arpa"},
+	{name: "noendpoints", options: "namespaces shop lab\nttl 0\nnoendpoints"},
+	{name: "labels", options: "labels app=web\nignore empty_service\nfallthrough"},
+	{name: "zonal", options: "zonal\nnamespace_labels team=a\npods insecure\nfallthrough ip6.arpa"},
+	{name: "multicluster", options: "multicluster clusterset.local", zones: " clusterset.local"},
 }
 
 // What falls through is answered by a plugin behind, so that it shows. What is
 // outside the zones is found upstream, but for one name.
-const block = `cluster.local:%[1]s in-addr.arpa:%[1]s ip6.arpa:%[1]s {
+const block = `cluster.local:%[1]s clusterset.local:%[1]s in-addr.arpa:%[1]s ip6.arpa:%[1]s {
 	bind 127.0.0.1
-	%[2]s cluster.local in-addr.arpa ip6.arpa {
+	%[2]s cluster.local in-addr.arpa ip6.arpa%[5]s {
 		kubeconfig %[3]s
 		startup_timeout 30s
 		%[4]s
@@ -91,7 +93,7 @@ func start(t *testing.T, kubeconfig string) map[string][2]subject {
 	for _, p := range profiles {
 		pair := [2]subject{{"kubernetes", p.name, freePort(t)}, {"clusterip", p.name, freePort(t)}}
 		for _, s := range pair {
-			fmt.Fprintf(&text, block, s.port, s.directive, kubeconfig, strings.ReplaceAll(p.options, "\n", "\n\t\t"))
+			fmt.Fprintf(&text, block, s.port, s.directive, kubeconfig, strings.ReplaceAll(p.options, "\n", "\n\t\t"), p.zones)
 		}
 		all[p.name] = pair
 	}
@@ -117,7 +119,8 @@ func TestAnswers(t *testing.T) {
 	kubetest.Require(t)
 	c := kubetest.Start(t)
 	w := newWorld(seed)
-	api := &writer{t: t, client: c.Client, w: w}
+	c.InstallServiceImports()
+	api := &writer{t: t, client: c.Client, imports: c.ServiceImports, w: w}
 	api.fill(80)
 	pairs := start(t, c.Kubeconfig())
 	api.settle(pairs)
@@ -156,9 +159,12 @@ func TestDifferencesAreDocumented(t *testing.T) {
 
 // compareAll asks every pair the same questions.
 func compareAll(t *testing.T, w *world, pairs map[string][2]subject, run uint64, met map[string]int) {
-	names := w.names()
 	for _, p := range profiles {
 		t.Run(p.name, func(t *testing.T) {
+			names := w.names()
+			if p.zones != "" {
+				names = append(names, w.importNames()...)
+			}
 			all := queries(rand.New(rand.NewPCG(seed, run)), names, asked)
 			found := compare(t, pairs[p.name], all)
 			unexplained := 0
@@ -239,7 +245,8 @@ func ask(t *testing.T, s subject, q query) reply {
 	}
 }
 
-// settle waits until all servers know of a Service that comes last.
+// settle waits until all servers know of a Service that comes last, and of an import
+// if they have imports.
 func (a *writer) settle(pairs map[string][2]subject) {
 	a.t.Helper()
 	a.sentinels++
@@ -248,18 +255,28 @@ func (a *writer) settle(pairs map[string][2]subject) {
 	s.Name, s.Labels = name, map[string]string{"app": "web"}
 	s.Spec = corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "www.example.com"}
 	a.put(s, nil)
-	q := query{name: name + ".shop.svc.cluster.local.", qtype: dns.TypeCNAME}
-	for _, pair := range pairs {
+	last := query{name: name + ".shop.svc.cluster.local.", qtype: dns.TypeCNAME}
+	lastImport := a.importSentinel(name)
+	for profile, pair := range pairs {
 		for _, s := range pair {
-			var got reply
-			for deadline := time.Now().Add(patience); ; <-time.After(20 * time.Millisecond) {
-				if got = ask(a.t, s, q); len(got.answer) == 1 {
-					break
-				}
-				if time.Now().After(deadline) {
-					a.t.Fatalf("%s with %s does not know what came last: %s", s.directive, s.profile, got)
-				}
+			a.await(s, last)
+			if profile == "multicluster" {
+				a.await(s, lastImport)
 			}
+		}
+	}
+}
+
+// await waits until a server has an answer.
+func (a *writer) await(s subject, q query) {
+	a.t.Helper()
+	var got reply
+	for deadline := time.Now().Add(patience); ; <-time.After(20 * time.Millisecond) {
+		if got = ask(a.t, s, q); len(got.answer) == 1 {
+			return
+		}
+		if time.Now().After(deadline) {
+			a.t.Fatalf("%s with %s does not know what came last: %s", s.directive, s.profile, got)
 		}
 	}
 }

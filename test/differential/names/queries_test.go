@@ -95,16 +95,21 @@ var fixedNames = []string{
 	"cluster.local", "in-addr.arpa", "ip6.arpa", "svc.cluster.local", "pod.cluster.local", "dns.cluster.local", "ns.dns.cluster.local", "dns-version.cluster.local",
 }
 
+// nameSet has names that DNS can hold.
+type nameSet map[string]bool
+
+func (s nameSet) add(parts ...string) {
+	name := dns.Fqdn(strings.Join(parts, "."))
+	if _, ok := dns.IsDomainName(name); ok {
+		s[name] = true
+	}
+}
+
 // names returns the names that objects of the world have, those around them, and
 // such as nobody has.
 func (w *world) names() []string {
-	set := make(map[string]bool)
-	add := func(parts ...string) {
-		name := dns.Fqdn(strings.Join(parts, "."))
-		if _, ok := dns.IsDomainName(name); ok {
-			set[name] = true
-		}
-	}
+	set := make(nameSet)
+	add := set.add
 	const zone = "cluster.local"
 	for _, text := range append(fixedNames, []string{
 		"dns-version.svc." + zone, "x.ns.dns." + zone, "nobody." + zone, "any.any.svc." + zone, "*.*.svc." + zone, "10.in-addr.arpa",

@@ -9,6 +9,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	mcsv1alpha1 "sigs.k8s.io/mcs-api/pkg/apis/v1alpha1"
 )
 
 // namespaces of the world, with the labels that they have. Nothing is in the last.
@@ -19,6 +20,7 @@ var namespaces = []struct{ name, team string }{{"shop", "a"}, {"media", "a"}, {"
 type world struct {
 	*rand.Rand
 	services map[string]*corev1.Service // by namespace/name
+	imports  map[string]*mcsv1alpha1.ServiceImport
 	slices   map[string]*discoveryv1.EndpointSlice
 	pods     map[string]*corev1.Pod
 	made     int // Services with a ClusterIP, ever
@@ -27,7 +29,8 @@ type world struct {
 func newWorld(seed uint64) *world {
 	return &world{
 		Rand: rand.New(rand.NewPCG(seed, 0)), services: make(map[string]*corev1.Service),
-		slices: make(map[string]*discoveryv1.EndpointSlice), pods: make(map[string]*corev1.Pod),
+		imports: make(map[string]*mcsv1alpha1.ServiceImport),
+		slices:  make(map[string]*discoveryv1.EndpointSlice), pods: make(map[string]*corev1.Pod),
 	}
 }
 

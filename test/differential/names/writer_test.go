@@ -11,20 +11,23 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	mcsclient "sigs.k8s.io/mcs-api/pkg/client/clientset/versioned/typed/apis/v1alpha1"
 )
 
 // writer has the API server take the world's objects.
 type writer struct {
 	t      *testing.T
 	client *kubernetes.Clientset
-	w      *world
+	// imports returns a client of the ServiceImports in a namespace.
+	imports func(namespace string) mcsclient.ServiceImportInterface
+	w       *world
 
 	sentinels int // how many Services came last
 }
 
 var background = context.Background()
 
-// fill creates the namespaces, so many Services with their slices, and pods.
+// fill creates the namespaces, so many Services with their slices, imports, and pods.
 func (a *writer) fill(services int) {
 	a.t.Helper()
 	for _, n := range namespaces {
@@ -34,6 +37,9 @@ func (a *writer) fill(services int) {
 	}
 	for range services {
 		a.newService()
+	}
+	for range services / 2 {
+		a.newImport()
 	}
 	for range 40 {
 		a.newPod()
@@ -50,7 +56,7 @@ func (a *writer) must(err error) {
 // update changes something.
 func (a *writer) update() {
 	a.t.Helper()
-	switch a.w.IntN(10) {
+	switch a.w.IntN(13) {
 	case 0, 1:
 		a.newService()
 	case 2:
@@ -66,6 +72,8 @@ func (a *writer) update() {
 		}
 	case 4:
 		a.newPod()
+	case 5, 6, 7:
+		a.updateImport()
 	default:
 		if key, ok := pick(a.w, a.w.services); ok {
 			s := a.w.services[key]
@@ -115,27 +123,24 @@ func (a *writer) deleteService(key string) {
 
 func (a *writer) replaceSlices(s *corev1.Service, slices []*discoveryv1.EndpointSlice) {
 	a.t.Helper()
-	client := a.client.DiscoveryV1().EndpointSlices(s.Namespace)
-	for _, key := range sliceKeys(a.w, s) {
-		a.must(client.Delete(background, a.w.slices[key].Name, metav1.DeleteOptions{}))
-		delete(a.w.slices, key)
+	a.replaceLabelled(s.Namespace, discoveryv1.LabelServiceName, s.Name, slices)
+}
+
+// replaceLabelled puts slices in the place of all that have a label.
+func (a *writer) replaceLabelled(namespace, label, value string, slices []*discoveryv1.EndpointSlice) {
+	a.t.Helper()
+	client := a.client.DiscoveryV1().EndpointSlices(namespace)
+	for key, slice := range a.w.slices {
+		if slice.Namespace == namespace && slice.Labels[label] == value {
+			a.must(client.Delete(background, slice.Name, metav1.DeleteOptions{}))
+			delete(a.w.slices, key)
+		}
 	}
 	for _, slice := range slices {
 		_, err := client.Create(background, slice, metav1.CreateOptions{})
 		a.must(err)
 		a.w.slices[slice.Namespace+"/"+slice.Name] = slice
 	}
-}
-
-func sliceKeys(w *world, s *corev1.Service) []string {
-	var keys []string
-	for key, slice := range w.slices {
-		if slice.Namespace == s.Namespace && slice.Labels[discoveryv1.LabelServiceName] == s.Name {
-			keys = append(keys, key)
-		}
-	}
-	slices.Sort(keys)
-	return keys
 }
 
 func (a *writer) newPod() {
