@@ -92,6 +92,54 @@ func TestNeeds(t *testing.T) {
 	}
 }
 
+// partly is an origin that cannot list Pods.
+type partly struct{ recorder }
+
+func (p *partly) open(n needs) (source, error) {
+	if n.pods {
+		return deaf{}, nil
+	}
+	return p.recorder.open(n)
+}
+
+// deaf is a source that never lists everything.
+type deaf struct{}
+
+func (deaf) Run(ctx context.Context, _ *cluster.Store, _ func(func())) error {
+	<-ctx.Done()
+	return nil
+}
+
+// A reload that needs what cannot be read is refused, and what ran runs on as it did.
+func TestReloadThatCannotRead(t *testing.T) {
+	f := newFeed(new(partly))
+	old, next := new(server), new(server)
+	f.users[old] = &use{}
+	feeds.byKey = map[any]*feed{"partly": f}
+	defer leave(func(*server) bool { return true })
+	if err := f.start(old, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	before := f.newest()
+	f.users[next] = &use{needs: needs{pods: true}}
+	if err := f.start(next, time.Millisecond); err == nil || !strings.Contains(err.Error(), "what runs goes on") {
+		t.Errorf("the reload got %v", err)
+	}
+	if !f.ready(0) {
+		t.Error("not ready while the old source goes on")
+	}
+	leave(func(s *server) bool { return s == next })
+	f.ready(0)
+	if f.newest() != before {
+		t.Error("what the failed reload began goes on")
+	}
+	select {
+	case <-before.done:
+		t.Error("the old source has ended")
+	default:
+	}
+}
+
 // Server blocks that read an API server in the same way share its source, whatever
 // they do with it; NAT is refused where Services are left out.
 func TestAPIServerIsShared(t *testing.T) {
