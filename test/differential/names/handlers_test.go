@@ -50,7 +50,8 @@ const handlersBlock = `cluster.local:%[1]s in-addr.arpa:%[1]s ip6.arpa:%[1]s {
 // and filled from an API server.
 func handlers(t *testing.T, kubeconfig string) (ours, stock plugin.Handler) {
 	t.Helper()
-	corefile := fmt.Sprintf(handlersBlock, freePort(t), "clusterip", kubeconfig) + fmt.Sprintf(handlersBlock, freePort(t), "kubernetes", kubeconfig)
+	ports := freePorts(t, 2)
+	corefile := fmt.Sprintf(handlersBlock, ports[0], "clusterip", kubeconfig) + fmt.Sprintf(handlersBlock, ports[1], "kubernetes", kubeconfig)
 	caddy.Quiet, dnsserver.Quiet = true, true
 	server, err := caddy.Start(caddy.CaddyfileInput{Filepath: "Corefile", Contents: []byte(corefile), ServerTypeName: "dns"})
 	if err != nil {

@@ -90,8 +90,9 @@ func start(t *testing.T, kubeconfig string) map[string][2]subject {
 	}
 	var text strings.Builder
 	all := make(map[string][2]subject)
-	for _, p := range profiles {
-		pair := [2]subject{{"kubernetes", p.name, freePort(t)}, {"clusterip", p.name, freePort(t)}}
+	ports := freePorts(t, 2*len(profiles))
+	for i, p := range profiles {
+		pair := [2]subject{{"kubernetes", p.name, ports[2*i]}, {"clusterip", p.name, ports[2*i+1]}}
 		for _, s := range pair {
 			fmt.Fprintf(&text, block, s.port, s.directive, kubeconfig, strings.ReplaceAll(p.options, "\n", "\n\t\t"), p.zones)
 		}
@@ -104,15 +105,20 @@ func start(t *testing.T, kubeconfig string) map[string][2]subject {
 	return all
 }
 
-func freePort(t *testing.T) string {
+// freePorts returns so many different ones.
+func freePorts(t *testing.T, n int) []string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	var ports []string
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close() // not before the others are chosen
+		_, port, _ := net.SplitHostPort(l.Addr().String())
+		ports = append(ports, port)
 	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
+	return ports
 }
 
 func TestAnswers(t *testing.T) {

@@ -49,7 +49,7 @@ func build(t *testing.T) (binary string) {
 // measure runs the program with one of the directives.
 func (c *crowd) measure(t *testing.T, binary, directive string, m *measured) {
 	t.Helper()
-	conf, port := filepath.Join(t.TempDir(), "Corefile"), freePort(t)
+	conf, port := filepath.Join(t.TempDir(), "Corefile"), freePorts(t, 1)[0]
 	if err := os.WriteFile(conf, fmt.Appendf(nil, programBlock, port, directive, c.Kubeconfig()), 0o600); err != nil {
 		t.Fatal(err)
 	}
