@@ -101,8 +101,14 @@ func (f followed[K, M]) listWatch(to *sink[K, M], giveUp func()) *cache.ListWatc
 	}
 }
 
-// list returns a list of objects that are converted already.
+type protobufMessage interface{ Unmarshal([]byte) error }
+
+// list returns a list of objects, which are converted already if they come in
+// protobuf.
 func (f followed[K, M]) list(ctx context.Context, r *rest.Request, to *sink[K, M]) (runtime.Object, error) {
+	if _, ok := f.example.(protobufMessage); !ok {
+		return r.Do(ctx).Get() // a custom resource, which comes as JSON
+	}
 	body, err := r.Stream(ctx)
 	if err != nil {
 		return nil, err
@@ -111,7 +117,7 @@ func (f followed[K, M]) list(ctx context.Context, r *rest.Request, to *sink[K, M
 	all := &converted{}
 	about, other, err := readList(body, func(item []byte) error {
 		given := f.example.DeepCopyObject()
-		if err := given.(interface{ Unmarshal([]byte) error }).Unmarshal(item); err != nil {
+		if err := given.(protobufMessage).Unmarshal(item); err != nil {
 			return err
 		}
 		o, err := to.object(given)

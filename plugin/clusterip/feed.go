@@ -219,6 +219,10 @@ func leave(who func(*server) bool) {
 // server answers.
 func (f *feed) start(own *server, patience time.Duration) error {
 	feeds.Lock()
+	if f.users[own] == nil {
+		feeds.Unlock()
+		return nil // the server is gone before it came
+	}
 	err := f.run(own)
 	newest, reload := f.newest(), anyOther(own)
 	f.unobserve()
