@@ -133,14 +133,15 @@ func (g *generator) add(policy corev1.ServiceInternalTrafficPolicy, endpoints sh
 }
 
 // hinting says which clients the endpoints of a Service are meant for: those of their
-// zone, of their node, of another, or anybody. Where one has no hint none counts.
+// zone, of their node, of another, or anybody. Where one has no hint none counts; it
+// has none in any slice, since kube-proxy's choice among several is chance.
 func (g *generator) hinting() func(*discoveryv1.Endpoint) {
 	if !g.hints {
 		return func(*discoveryv1.Endpoint) {}
 	}
-	kind, left := g.random.IntN(5), g.random.IntN(4)
+	kind, bare := g.random.IntN(5), g.random.IntN(2*len(pods))
 	return func(e *discoveryv1.Endpoint) {
-		if left--; left == 0 {
+		if bare < len(pods) && (e.Addresses[0] == pods[bare].v4 || e.Addresses[0] == pods[bare].v6) {
 			return
 		}
 		zones := []discoveryv1.ForZone{{Name: *e.Zone}}
