@@ -216,6 +216,6 @@ func (s *Store) HasSynced() bool {
 	}
 }
 
-// Generation counts Updates, starting from a multiple of the Unix time of NewStore. Its low
-// 32 bits are the SOA serial (RFC 1982 arithmetic).
+// Generation counts Updates, starting from a multiple of the Unix time of
+// NewStore. Its low 32 bits are the SOA serial (RFC 1982 arithmetic).
 func (s *Store) Generation() uint64 { return s.generation.Load() }

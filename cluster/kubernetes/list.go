@@ -62,12 +62,15 @@ func readList(from io.Reader, item func([]byte) error) (about metav1.ListMeta, o
 	}
 }
 
+// readWhole reads JSON, which is what an API server sends that has no protobuf, and
+// nothing else.
 func readWhole(from io.Reader) (runtime.Object, error) {
 	text, err := io.ReadAll(from)
 	if err != nil {
 		return nil, err
 	}
-	return runtime.Decode(scheme.Codecs.UniversalDeserializer(), text)
+	decoder, _ := runtime.SerializerInfoForMediaType(scheme.Codecs.SupportedMediaTypes(), runtime.ContentTypeJSON)
+	return runtime.Decode(decoder.Serializer, text)
 }
 
 // readItems reads a list of a size.

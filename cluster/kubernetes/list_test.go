@@ -21,7 +21,7 @@ func manyServices() *corev1.ServiceList {
 	return list
 }
 
-func encode(t *testing.T, list *corev1.ServiceList) []byte {
+func encode(t testing.TB, list *corev1.ServiceList) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	if err := protobuf.NewSerializer(nil, nil).Encode(list, &b); err != nil {
@@ -80,4 +80,25 @@ func TestReadListCutShort(t *testing.T) {
 			t.Errorf("%d bytes of %d are taken for a list", n, len(text))
 		}
 	}
+}
+
+// Whatever a server sends, the reading ends, and no more comes out than went in.
+func FuzzReadList(f *testing.F) {
+	for _, n := range []int{0, 1, 3} {
+		list := manyServices()
+		list.Items = list.Items[:n]
+		f.Add(encode(f, list))
+	}
+	f.Add([]byte(`{"kind":"ServiceList","apiVersion":"v1","items":[{}]}`))
+	f.Add([]byte("k8s\x00\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		size := 0
+		readList(bytes.NewReader(text), func(item []byte) error {
+			size += len(item)
+			return nil
+		})
+		if size > len(text) {
+			t.Errorf("%d bytes of items in %d", size, len(text))
+		}
+	})
 }

@@ -26,8 +26,8 @@ func (b *Backend) removeProxyTable() (bool, error) {
 		return false, fmt.Errorf("open a netlink socket: %w", err)
 	}
 	tables, err := conn.ListTablesOfFamily(family)
-	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
-		return false, nil // a kernel without nf_tables
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EPROTONOSUPPORT) {
+		return false, nil // a kernel without nf_tables, or without nfnetlink
 	}
 	if err != nil {
 		return false, fmt.Errorf("list the tables of nf_tables: %w", err)

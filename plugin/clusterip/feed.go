@@ -238,7 +238,7 @@ func (f *feed) start(own *server, patience time.Duration) error {
 	case <-newest.done:
 	case <-timeout.C:
 		if reload {
-			return fmt.Errorf("%s not read after %s, as the log says above: what runs goes on, reload again when it can be read", f.origin, patience)
+			return fmt.Errorf("%s not read after %s: what runs goes on. Mend what the log says of it, or give it more time with startup_timeout, and reload again", f.origin, patience)
 		}
 		log.Warningf("%s not read after %s: answering SERVFAIL until it is", f.origin, patience)
 		go newest.tell(f.origin)
@@ -310,11 +310,10 @@ func (f *feed) run(own *server) error {
 	}
 	gives := func(r *running) bool { return r != nil && r.given.with(wanted) == r.given }
 	if gives(f.current) {
-		f.abandon()
+		if f.abandon(); f.current != nil {
+			return nil
+		}
 	} else if gives(f.coming) {
-		return nil
-	}
-	if gives(f.current) {
 		return nil
 	}
 	next, err := f.origin.open(wanted)

@@ -17,6 +17,7 @@ type versions struct {
 	mu       sync.Mutex // held while the Index changes
 	serial   uint32
 	journals map[*zone.Zone]*journal // nil without the transfer plugin
+	tracking bool
 	notifier *notifier
 }
 
@@ -27,6 +28,9 @@ func (h *Handler) apply(u cluster.Update) {
 	defer v.mu.Unlock()
 	changes := h.index.Apply(u)
 	v.serial = h.serial()
+	if v.journals != nil && !v.tracking && u.Synced {
+		v.track(h.index)
+	}
 	for _, c := range changes {
 		v.journals[c.Zone].add(v.serial, c.Gone(), c.Come())
 		v.notifier.mark(c.Zone.Origin())
@@ -41,16 +45,23 @@ func (h *Handler) transfers(t *transfer.Transfer) {
 	v := &h.versions
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	h.index.Track()
 	v.journals = make(map[*zone.Zone]*journal)
 	v.notifier = newNotifier(t.Notify)
-	for _, z := range h.index.Zones() {
-		v.journals[z] = &journal{oldest: v.serial}
-		if h.store.HasSynced() {
-			v.notifier.mark(z.Origin())
-		}
+	if h.store.HasSynced() {
+		v.track(h.index)
 	}
 	go v.notifier.run()
+}
+
+// track begins the journals, once there is something to transfer: what the first
+// listing brings is no change that anybody could ask for.
+func (v *versions) track(index *zone.Index) {
+	v.tracking = true
+	index.Track()
+	for _, z := range index.Zones() {
+		v.journals[z] = &journal{oldest: v.serial}
+		v.notifier.mark(z.Origin())
+	}
 }
 
 // close ends what follows the Store.

@@ -161,7 +161,7 @@ func replace(e *edit[*owners], service string, before, after []netip.Addr) {
 			disown(e, before[0], service)
 			before = before[1:]
 		case len(before) == 0 || after[0].Less(before[0]):
-			own(e, after[0], alone)
+			own(e, after[0], service, alone)
 			after = after[1:]
 		default:
 			before, after = before[1:], after[1:]
@@ -169,13 +169,21 @@ func replace(e *edit[*owners], service string, before, after []netip.Addr) {
 	}
 }
 
-func own(e *edit[*owners], ip netip.Addr, alone *owners) {
-	if others, ok := e.get(ip); ok {
-		all := slices.Concat(others.services, alone.services)
-		slices.Sort(all)
-		alone = &owners{all}
+// own adds a Service to those at an address; alone is for where there is none.
+func own(e *edit[*owners], ip netip.Addr, service string, alone *owners) {
+	others, ok := e.get(ip)
+	if !ok {
+		e.put(ip, alone)
+		return
 	}
-	e.put(ip, alone)
+	at, _ := slices.BinarySearch(others.services, service)
+	if e.unseen && len(others.services) > 1 {
+		// Made in this edit for this address: to copy it for each Service of a
+		// first load would take time quadratic in those that share an address.
+		others.services = slices.Insert(others.services, at, service)
+		return
+	}
+	e.put(ip, &owners{slices.Insert(slices.Clone(others.services), at, service)})
 }
 
 func disown(e *edit[*owners], ip netip.Addr, service string) {

@@ -1,0 +1,38 @@
+package zone
+
+import (
+	"fmt"
+	"net/netip"
+	"runtime"
+	"testing"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/miekg/dns"
+)
+
+// A first load of Services that share an address allocates in proportion to their
+// number, and the address leads to all of them.
+func TestSharedAddress(t *testing.T) {
+	load := func(n int) (x *Index, allocated uint64) {
+		var u cluster.Update
+		for i := range n {
+			s := cluster.Service{Name: cluster.ServiceName{Namespace: "shop", Name: fmt.Sprintf("svc-%05d", (i*7919)%n)}, Kind: cluster.KindHeadless}
+			made := cluster.New(s, []cluster.Endpoint{{Addr: netip.MustParseAddr("10.42.0.1"), Ready: true, Serving: true}})
+			u.Services = append(u.Services, cluster.ServiceUpdate{Name: made.Name, Service: made})
+		}
+		x = New([]string{"cluster.local.", "in-addr.arpa."}, Options{})
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		x.Apply(u)
+		runtime.ReadMemStats(&after)
+		return x, after.TotalAlloc - before.TotalAlloc
+	}
+	_, few := load(2000)
+	x, many := load(8000)
+	if many > 8*few {
+		t.Errorf("2,000 Services allocate %d bytes, 8,000 %d", few, many)
+	}
+	if found := x.Match("1.0.42.10.in-addr.arpa.").Lookup("1.0.42.10.in-addr.arpa.", dns.TypePTR, 1).Answer; len(found) != 8000 {
+		t.Errorf("the address leads to %d Services", len(found))
+	}
+}
