@@ -97,13 +97,7 @@ func (x *Index) Nameservers() []netip.Addr { return x.options.Nameservers }
 // AddressRecords returns records of addresses, which may be there twice.
 func (x *Index) AddressRecords(owner string, ips []netip.Addr) []dns.RR {
 	sorted := slices.SortedFunc(slices.Values(ips), netip.Addr.Compare)
-	var out []dns.RR
-	for _, ip := range slices.Compact(sorted) {
-		rr := newAddress(ip)
-		*rr.Header() = header(owner, rr.Header().Rrtype, x.options.TTL)
-		out = append(out, rr)
-	}
-	return slices.Clip(out)
+	return addressRecords(at(owner, slices.Compact(sorted)), x.options.TTL)
 }
 
 // ownAddresses returns the addresses of the Service's own name.

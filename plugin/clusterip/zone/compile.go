@@ -14,49 +14,34 @@ const (
 	maxName  = 254 // characters with the final dot: 255 octets on the wire
 )
 
-// Compile makes the records of a Service in the forward zone origin, which is
-// lower case and fully qualified: what sections 2.3 to 2.5 of the Kubernetes DNS
-// specification ask for and, as CoreDNS has them, SRV records at the Service's
-// own name and endpoint names for Services with a ClusterIP. A name or label
-// too long for DNS is left out.
-func Compile(service *cluster.Service, origin string, o *Options) *Records {
-	r := &Records{service: service, options: o, base: join(key(service.Name)+".svc", origin)}
-	b := newBuilder(service, r.base, o)
-	switch service.Kind {
-	case cluster.KindExternalName:
-		if IsName(service.ExternalName) {
-			b.alias()
-		} else {
-			r.names = []node{{}} // there is a Service, so the name exists
-		}
-	case cluster.KindClusterIP:
-		r.usable = cluster.Usable(service.Endpoints)
-		b.clusterIPs()
-	case cluster.KindHeadless:
-		r.usable = cluster.Usable(service.Endpoints)
-		r.hosts = b.endpoints(r.usable)
-	}
-	for _, n := range b.finish() {
-		if n.name == "" || n.name[0] == '_' { // not an endpoint's
-			r.names = append(r.names, n)
-		}
-	}
-	r.names = slices.Clip(r.names)
-	if o.Zonal && !slices.Contains(o.Multicluster, origin) && service.Kind == cluster.KindHeadless {
-		r.zonal = compileZonal(r)
-	}
-	return r
+// compiled is what a Service has at its own name and those of its ports and zones.
+type compiled struct {
+	// names are relative to the Service ("" is the Service itself) and sorted.
+	// Empty non-terminals, such as "_tcp", are among them.
+	names []node
+	hosts []string // the full names of the usable endpoints of a headless Service
+	zonal *zonal   // nil if there are no such names
 }
 
-func newBuilder(service *cluster.Service, base string, o *Options) *builder {
-	return &builder{
-		service: service,
-		options: o,
-		base:    base,
-		sets:    make(map[ownerType]*rrset),
-		seen:    make(map[record]struct{}),
-		full:    make(map[string]string),
+// compile makes what sections 2.3 to 2.5 of the Kubernetes DNS specification ask
+// for and, as CoreDNS has them, SRV records at the Service's own name. A name or
+// label too long for DNS is left out.
+func (r *Records) compile() *compiled {
+	if len(r.base) > maxName {
+		return &compiled{hosts: make([]string, len(r.usable))}
 	}
+	switch r.service.Kind {
+	case cluster.KindExternalName:
+		return &compiled{names: r.alias()}
+	case cluster.KindClusterIP:
+		return &compiled{names: withParents(r.clusterIPs())}
+	}
+	set := nameEndpoints(r.usable, r.base, r.options())
+	c := &compiled{names: withParents(set.headless()), hosts: set.full}
+	if o := r.options(); o.Zonal && !slices.Contains(o.Multicluster, r.zone.origin) {
+		c.zonal = compileZonal(r)
+	}
+	return c
 }
 
 // key is what a Service is found by: the two labels that its names share.
@@ -69,91 +54,6 @@ func join(name, origin string) string {
 	return name + "." + origin
 }
 
-type ownerType struct {
-	name  string
-	qtype uint16
-}
-
-// record is what tells two records apart; the unused fields are zero.
-type record struct {
-	ownerType
-	addr   netip.Addr
-	target string
-	port   uint16
-}
-
-// builder collects the records of one Service. Names are relative to it.
-type builder struct {
-	service *cluster.Service
-	options *Options
-	base    string // the full name of the Service
-	sets    map[ownerType]*rrset
-	seen    map[record]struct{}
-	full    map[string]string // one copy of each name, for all its records
-}
-
-// fullName returns "" for a name that DNS cannot hold.
-func (b *builder) fullName(name string) string {
-	if full, known := b.full[name]; known {
-		return full
-	}
-	full := b.base
-	if name != "" {
-		full = name + "." + b.base
-	}
-	if len(full) > maxName {
-		full = ""
-	}
-	b.full[name] = full
-	return full
-}
-
-// add gives rr its header and puts it at a name, once.
-func (b *builder) add(r record, rr dns.RR) {
-	if _, seen := b.seen[r]; seen {
-		return
-	}
-	b.seen[r] = struct{}{}
-	owner := b.fullName(r.name)
-	if owner == "" {
-		return
-	}
-	set := b.sets[r.ownerType]
-	if set == nil {
-		set = &rrset{qtype: r.qtype}
-		b.sets[r.ownerType] = set
-	}
-	*rr.Header() = header(owner, r.qtype, b.options.TTL)
-	set.records = append(set.records, rr)
-}
-
-func header(owner string, qtype uint16, ttl uint32) dns.RR_Header {
-	return dns.RR_Header{Name: owner, Rrtype: qtype, Class: dns.ClassINET, Ttl: ttl}
-}
-
-// address adds an A or AAAA record.
-func (b *builder) address(name string, ip netip.Addr) {
-	rr := newAddress(ip)
-	b.add(record{ownerType: ownerType{name, rr.Header().Rrtype}, addr: ip}, rr)
-}
-
-// newAddress returns a record that has only type and address.
-func newAddress(ip netip.Addr) dns.RR {
-	if ip.Is4() {
-		return &dns.A{Hdr: dns.RR_Header{Rrtype: dns.TypeA}, A: ip.AsSlice()}
-	}
-	return &dns.AAAA{Hdr: dns.RR_Header{Rrtype: dns.TypeAAAA}, AAAA: ip.AsSlice()}
-}
-
-// alias adds the CNAME of an ExternalName Service, unless its target is an IP
-// address, for which there is no name to look up.
-func (b *builder) alias() {
-	if _, err := netip.ParseAddr(b.service.ExternalName); err == nil {
-		return
-	}
-	b.add(record{ownerType: ownerType{"", dns.TypeCNAME}}, &dns.CNAME{Target: dns.Fqdn(b.service.ExternalName)})
-}
-
 // IsName reports whether DNS can hold a name: the API server takes labels of any
 // length, and one record that cannot be packed breaks off a whole transfer.
 func IsName(name string) bool {
@@ -161,56 +61,84 @@ func IsName(name string) bool {
 	return ok && len(dns.Fqdn(name)) <= maxName
 }
 
-// finish returns all names, sorted, and adds what follows from the rest: the extra
-// records of SRV sets and the empty non-terminals.
-func (b *builder) finish() []node {
-	nodes := make(map[string][]rrset)
-	for at, set := range b.sets {
-		if at.qtype == dns.TypeSRV {
-			set.extra = b.targets(set.records)
+// alias returns the name of an ExternalName Service. A target that is an IP address
+// is no name to look up, and leaves none; one that DNS cannot hold leaves a name
+// without records, since there is a Service.
+func (r *Records) alias() []node {
+	target := r.service.ExternalName
+	if _, err := netip.ParseAddr(target); err == nil {
+		return nil
+	}
+	if !IsName(target) {
+		return []node{{}}
+	}
+	cname := &dns.CNAME{Hdr: header(r.base, dns.TypeCNAME, r.options().TTL), Target: dns.Fqdn(target)}
+	return []node{{sets: []rrset{{qtype: dns.TypeCNAME, records: []dns.RR{cname}}}}}
+}
+
+// clusterIPs returns the name of a Service with virtual addresses, which has A, AAAA
+// and SRV for every port, and those of its ports. A Service that is ignored for want
+// of endpoints keeps its PTR, as in CoreDNS: the address is still its own.
+func (r *Records) clusterIPs() []node {
+	if r.options().IgnoreEmpty && len(r.usable) == 0 {
+		return nil
+	}
+	ips := slices.SortedFunc(slices.Values(r.service.ClusterIPs), netip.Addr.Compare)
+	addresses := addressRecords(at(r.base, slices.Compact(ips)), r.options().TTL)
+	var ports []srv
+	for range r.service.ClusterIPs {
+		for _, p := range r.service.Ports {
+			ports = append(ports, srv{portName(p.Name, p.Protocol), r.base, p.Port})
 		}
-		set.records = slices.Clip(set.records)
-		nodes[at.name] = append(nodes[at.name], *set)
-		for parent := at.name; parent != ""; {
-			_, parent, _ = strings.Cut(parent, ".")
-			if _, known := nodes[parent]; !known {
-				nodes[parent] = nil
+	}
+	extra := func([]dns.RR) []dns.RR { return addresses }
+	names := portNodes(ports, r.base, r.options().TTL, extra)
+	return append(names, ownNode("", r.base, addresses, ports, r.options().TTL, extra))
+}
+
+// ownNode returns a name with all addresses and all ports of a Service.
+func ownNode(name, owner string, addresses []dns.RR, ports []srv, ttl uint32, extra func([]dns.RR) []dns.RR) node {
+	sets := addressSets(addresses)
+	slices.SortFunc(ports, srv.compareTargets)
+	if set := serviceSet(owner, ports, ttl); len(set.records) > 0 {
+		set.extra = extra(set.records)
+		sets = append(sets, set)
+	}
+	return node{name, slices.Clip(sets)}
+}
+
+// portNodes returns the names of ports. It sorts the ports.
+func portNodes(ports []srv, base string, ttl uint32, extra func([]dns.RR) []dns.RR) []node {
+	slices.SortFunc(ports, srv.compare)
+	var out []node
+	for len(ports) > 0 {
+		label := ports[0].label
+		n := span(ports, func(p srv) bool { return p.label == label })
+		owner := label + "." + base
+		if label != "" && len(owner) <= maxName {
+			if set := serviceSet(owner, ports[:n], ttl); len(set.records) > 0 {
+				set.extra = extra(set.records)
+				out = append(out, node{owner[:len(label)], []rrset{set}})
 			}
 		}
+		ports = ports[n:]
 	}
-	out := make([]node, 0, len(nodes))
-	for name, sets := range nodes {
-		slices.SortFunc(sets, func(a, b rrset) int { return int(a.qtype) - int(b.qtype) })
-		if full := b.full[name]; full != "" {
-			name = full[:len(name)] // the same memory
-		}
-		out = append(out, node{name, slices.Clip(sets)})
-	}
-	slices.SortFunc(out, func(a, b node) int { return strings.Compare(a.name, b.name) })
 	return out
 }
 
-// targets returns the addresses of the names that SRV records point to.
-func (b *builder) targets(srvs []dns.RR) []dns.RR {
-	var extra []dns.RR
-	done := make(map[string]bool, len(srvs))
-	for _, rr := range srvs {
-		target := rr.(*dns.SRV).Target
-		if done[target] {
-			continue
-		}
-		done[target] = true
-		name := strings.TrimSuffix(strings.TrimSuffix(target, b.base), ".")
-		for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
-			set := b.sets[ownerType{name, qtype}]
-			switch {
-			case set == nil:
-			case extra == nil:
-				extra = slices.Clip(set.records) // mostly the only ones
-			default:
-				extra = append(extra, set.records...)
-			}
+// withParents sorts names and adds the empty non-terminals above them.
+func withParents(nodes []node) []node {
+	for _, n := range nodes {
+		for name := n.name; name != ""; {
+			_, name, _ = strings.Cut(name, ".")
+			nodes = append(nodes, node{name: name})
 		}
 	}
-	return slices.Clip(extra)
+	slices.SortFunc(nodes, func(a, b node) int {
+		if c := strings.Compare(a.name, b.name); c != 0 {
+			return c
+		}
+		return len(b.sets) - len(a.sets)
+	})
+	return slices.Clip(slices.CompactFunc(nodes, func(a, b node) bool { return a.name == b.name }))
 }

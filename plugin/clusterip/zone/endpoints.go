@@ -1,6 +1,7 @@
 package zone
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 
@@ -8,106 +9,124 @@ import (
 	"github.com/miekg/dns"
 )
 
-// srv is one of the SRV records of a name.
-type srv struct {
-	target string // relative to the Service
-	port   uint16
+// endpointSet is endpoints of a Service, sorted by address, with their names.
+type endpointSet struct {
+	endpoints []cluster.Endpoint
+	base      string // the full name of the Service
+	ttl       uint32
+	full      []string // the full name of each endpoint; "" if DNS cannot hold it
+	addresses []dns.RR // of all endpoints at their names, sorted by owner, those of IPv4 first
 }
 
-// srvs collects SRV records by name. A record that is there twice counts twice
-// for the weight, as in CoreDNS.
-type srvs struct {
-	order  []string
-	byName map[string][]srv
-}
-
-func (s *srvs) add(name string, r srv) {
-	if s.byName == nil {
-		s.byName = make(map[string][]srv)
-	}
-	if _, known := s.byName[name]; !known {
-		s.order = append(s.order, name)
-	}
-	s.byName[name] = append(s.byName[name], r)
-}
-
-// clusterIPs adds the records of the virtual addresses: A, AAAA, and SRV for every
-// port. A Service that is ignored for want of endpoints keeps its PTR, as in
-// CoreDNS: the address is still its own.
-func (b *builder) clusterIPs() {
-	if b.options.IgnoreEmpty && len(cluster.Usable(b.service.Endpoints)) == 0 {
-		return
-	}
-	var found srvs
-	for _, ip := range b.service.ClusterIPs {
-		b.address("", ip)
-		for _, p := range b.service.Ports {
-			found.add("", srv{"", p.Port})
-			if name := portName(p.Name, p.Protocol); name != "" {
-				found.add(name, srv{"", p.Port})
-			}
+func nameEndpoints(endpoints []cluster.Endpoint, base string, o *Options) *endpointSet {
+	s := &endpointSet{endpoints: endpoints, base: base, ttl: o.TTL, full: fullNames(endpoints, base, o.EndpointPodNames)}
+	named := make([]address, 0, len(endpoints))
+	for i, full := range s.full {
+		if full != "" {
+			named = append(named, address{full, endpoints[i].Addr})
 		}
 	}
-	b.addServices(found)
+	slices.SortFunc(named, func(a, b address) int { return cmp.Or(cmp.Compare(a.owner, b.owner), a.ip.Compare(b.ip)) })
+	s.addresses = addressRecords(slices.Compact(named), s.ttl)
+	return s
 }
 
-// endpoints adds a name for every one of the usable endpoints, with A, AAAA and SRV
-// records, and returns the full names. The records of a headless Service are at the
-// Service's own name too.
-func (b *builder) endpoints(usable []cluster.Endpoint) (full []string) {
-	headless := b.service.Kind == cluster.KindHeadless
-	var found srvs
-	for _, e := range usable {
-		host := hostname(&e, b.options.EndpointPodNames)
-		b.address(host, e.Addr)
-		full = append(full, b.fullName(host))
-		if headless {
-			b.address("", e.Addr)
+// fullNames returns the full name of each endpoint, all in one piece of memory.
+func fullNames(endpoints []cluster.Endpoint, base string, podNames bool) []string {
+	text, ends := make([]byte, 0, len(endpoints)*(len("255-255-255-255.")+len(base))), make([]int, len(endpoints))
+	for i := range endpoints {
+		from := len(text)
+		text = append(append(appendHostname(text, &endpoints[i], podNames), '.'), base...)
+		if len(text)-from > maxName {
+			text = text[:from]
 		}
-		for _, p := range e.Ports {
-			found.add(host, srv{host, p.Port})
-			if !headless {
-				continue
-			}
-			found.add("", srv{host, p.Port})
-			if name := portName(p.Name, p.Protocol); name != "" {
-				found.add(name, srv{host, p.Port})
-			}
-		}
+		ends[i] = len(text)
 	}
-	b.addServices(found)
-	return slices.Clip(full)
+	out, from, all := make([]string, len(endpoints)), 0, string(text)
+	for i, end := range ends {
+		out[i], from = all[from:end], end
+	}
+	return out
 }
 
-// addServices adds SRV records, with priority 0 and equal weights that come to
-// about 100.
-func (b *builder) addServices(found srvs) {
-	for _, name := range found.order {
-		all := found.byName[name]
-		weight := uint16(max(100/len(all), 1))
-		for _, r := range all {
-			target := b.fullName(r.target)
-			if target == "" {
-				continue
+// services returns the SRV records of all ports of all endpoints.
+func (s *endpointSet) services() []srv {
+	var out []srv
+	var ports []cluster.EndpointPort
+	var labels []string
+	for i := range s.endpoints {
+		e := &s.endpoints[i]
+		if !slices.Equal(ports, e.Ports) {
+			ports, labels = e.Ports, labels[:0]
+			for _, p := range ports {
+				labels = append(labels, portName(p.Name, p.Protocol))
 			}
-			b.add(record{ownerType: ownerType{name, dns.TypeSRV}, target: r.target, port: r.port},
-				&dns.SRV{Weight: weight, Port: r.port, Target: target})
+		}
+		out = slices.Grow(out, (len(s.endpoints)-i)*len(ports))
+		for k, p := range ports {
+			out = append(out, srv{labels[k], s.full[i], p.Port})
 		}
 	}
+	return out
 }
 
-// portName is the pair of labels that stands for a named port, or "" if there
-// are none.
-func portName(name string, protocol cluster.Protocol) string {
-	if !IsPortName(name) {
-		return ""
+// headless returns the names of a headless Service, those of endpoints left out.
+func (s *endpointSet) headless() []node {
+	if len(s.endpoints) == 0 {
+		return nil
 	}
-	return "_" + name + "._" + protocol.Lower()
+	return append(portNodes(s.services(), s.base, s.ttl, s.targets), s.at("", s.base))
 }
 
-// IsPortName reports whether a port has a name in DNS: not if it is unnamed, nor if
-// its name has 63 characters, which the underscore makes too long.
-func IsPortName(name string) bool { return isLabel(name) && len(name)+1 <= maxLabel }
+// at returns a name, given also in full, with the addresses and ports of all
+// endpoints.
+func (s *endpointSet) at(name, full string) node {
+	ips := make([]netip.Addr, len(s.endpoints))
+	for i := range s.endpoints {
+		ips[i] = s.endpoints[i].Addr
+	}
+	return ownNode(name, full, addressRecords(at(full, slices.Compact(ips)), s.ttl), s.services(), s.ttl, s.targets)
+}
+
+// targets returns the addresses of the names that SRV records, which are sorted,
+// point to. Mostly that is all addresses there are, in the same memory.
+func (s *endpointSet) targets(services []dns.RR) []dns.RR {
+	isTarget := func(address dns.RR) bool {
+		owner := address.Header().Name
+		for len(services) > 0 && services[0].(*dns.SRV).Target < owner {
+			services = services[1:]
+		}
+		return len(services) > 0 && services[0].(*dns.SRV).Target == owner
+	}
+	of := make([]dns.RR, 0, len(s.addresses))
+	for _, rr := range s.addresses {
+		if isTarget(rr) {
+			of = append(of, rr)
+		}
+	}
+	if len(of) == len(s.addresses) {
+		return s.addresses
+	}
+	return slices.Clip(of)
+}
+
+// nodes returns the names of endpoints, each with A, AAAA and SRV records.
+func (s *endpointSet) nodes() []node {
+	services := s.services()
+	slices.SortFunc(services, srv.compareTargets)
+	var out []node
+	for addresses := s.addresses; len(addresses) > 0; {
+		owner := addresses[0].Header().Name
+		n := span(addresses, func(rr dns.RR) bool { return rr.Header().Name == owner })
+		services = services[span(services, func(s srv) bool { return s.target < owner }):]
+		ports := services[:span(services, func(s srv) bool { return s.target == owner })]
+		own := addresses[:n:n]
+		extra := func([]dns.RR) []dns.RR { return own }
+		out = append(out, ownNode(owner[:len(owner)-len(s.base)-1], owner, own, ports, s.ttl, extra))
+		addresses = addresses[n:]
+	}
+	return out
+}
 
 // hostname is the name of an endpoint below its Service: its label, and behind it
 // its cluster, if it has one, since clusters may have endpoints of the same name.

@@ -11,7 +11,7 @@ import (
 // endpoint answers for the name of an endpoint, given in full and relative to the
 // Service.
 func (r *Records) endpoint(full, name string, qtype uint16) Answer {
-	asked := newHost(name, r.options.EndpointPodNames)
+	asked := newHost(name, r.options().EndpointPodNames)
 	var first *cluster.Endpoint
 	count := 0
 	for i := range r.usable {
@@ -30,7 +30,7 @@ func (r *Records) endpoint(full, name string, qtype uint16) Answer {
 	case first.Addr.Is4() != (qtype == dns.TypeA):
 		return Answer{Outcome: NoData}
 	}
-	return Answer{Outcome: Success, Answer: oneAddress(full, first.Addr, r.options.TTL)}
+	return Answer{Outcome: Success, Answer: oneAddress(full, first.Addr, r.options().TTL)}
 }
 
 // endpoints is endpoint for several of one name and for questions that are rare.
@@ -41,9 +41,7 @@ func (r *Records) endpoints(asked host, qtype uint16) Answer {
 			all = append(all, r.usable[i])
 		}
 	}
-	b := newBuilder(r.service, r.base, r.options)
-	b.endpoints(all)
-	if n := find(b.finish(), asked.name); n != nil {
+	if n := find(withParents(nameEndpoints(all, r.base, r.options()).nodes()), asked.name); n != nil {
 		return n.answer(qtype)
 	}
 	return Answer{Outcome: NXDomain}

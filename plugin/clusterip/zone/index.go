@@ -184,7 +184,7 @@ func (x *Index) set(zones []*Zone, name cluster.ServiceName, service *cluster.Se
 	for _, z := range zones {
 		var records *Records
 		if service != nil {
-			records = Compile(service, z.origin, &x.options)
+			records = newRecords(service, z)
 		}
 		if !z.hidden {
 			changes.recompiled(z.services.get(k), records)

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/clusterip/clusterip/cluster"
-	"github.com/miekg/dns"
 )
 
 // pods are found by their addresses, of both families.
@@ -64,9 +63,8 @@ func (x *Index) pod(name, base string, qtype uint16) Answer {
 	if !ok || x.options.Pods == PodsVerified && !x.pods.has(namespace, ip) {
 		return Answer{Outcome: NXDomain}
 	}
-	rr := newAddress(ip)
-	set := rrset{qtype: rr.Header().Rrtype, records: []dns.RR{rr}}
-	*rr.Header() = header(name, set.qtype, x.options.TTL)
+	records := oneAddress(name, ip, x.options.TTL)
+	set := rrset{qtype: records[0].Header().Rrtype, records: records}
 	return set.answer(qtype)
 }
 

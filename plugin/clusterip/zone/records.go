@@ -3,30 +3,56 @@ package zone
 import (
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/miekg/dns"
 )
 
-// Records is everything one Service has in one forward zone. Immutable; made by
-// Compile.
+// Records is everything one Service has in one forward zone. Made by newRecords;
+// to its users it is immutable.
 //
-// What is asked for often is compiled: the Service's own name and those of its
-// ports. The rest, the names of endpoints and the reverse pointers, would take ten
-// times the memory; it is made of the Service when somebody asks.
+// A change of a Service costs no records, and one that nobody asks for never has
+// any. What a Service has at its own name and those of its ports is compiled when
+// it is first asked for, and kept. The names of endpoints and the reverse pointers,
+// which would take ten times the memory, are made for each question.
 type Records struct {
 	service *cluster.Service
-	options *Options
+	zone    *Zone
 	base    string // the full name of the Service
-	// names are relative to the Service ("" is the Service itself) and sorted.
-	// Empty non-terminals, such as "_tcp", are among them.
-	names []node
-	// usable are the endpoints that have names, sorted by address.
+	// usable are the endpoints that have names, sorted by address; none for an
+	// alias.
 	usable []cluster.Endpoint
-	// hosts are the full names of usable, where those are compiled anyway, for the
-	// SRV records of a headless Service; else nil.
-	hosts []string
-	zonal *zonal // nil if there are no such names
+
+	kept   atomic.Pointer[compiled]
+	making sync.Mutex
+}
+
+func newRecords(service *cluster.Service, z *Zone) *Records {
+	r := &Records{service: service, zone: z, base: join(key(service.Name)+".svc", z.origin)}
+	if service.Kind != cluster.KindExternalName {
+		r.usable = cluster.Usable(service.Endpoints)
+	}
+	return r
+}
+
+func (r *Records) options() *Options { return &r.zone.index.options }
+
+// compiled returns what is compiled. Of those who ask first one makes it and the
+// others wait for that: with thousands of endpoints it takes milliseconds.
+func (r *Records) compiled() *compiled {
+	if c := r.kept.Load(); c != nil {
+		return c
+	}
+	r.making.Lock()
+	defer r.making.Unlock()
+	if c := r.kept.Load(); c != nil {
+		return c
+	}
+	c := r.compile()
+	r.kept.Store(c)
+	return c
 }
 
 // node is a name with its records; none for an empty non-terminal. Where there
@@ -45,13 +71,14 @@ type rrset struct {
 
 // lookup answers for a name, which is given in full and relative to the Service.
 func (r *Records) lookup(full, name string, qtype uint16) Answer {
-	if n := find(r.names, name); n != nil {
+	c := r.compiled()
+	if n := find(c.names, name); n != nil {
 		return n.answer(qtype)
 	}
-	if a := r.endpoint(full, name, qtype); a.Outcome != NXDomain || r.zonal == nil {
+	if a := r.endpoint(full, name, qtype); a.Outcome != NXDomain || c.zonal == nil {
 		return a
 	}
-	return r.zonal.lookup(name, qtype, r)
+	return c.zonal.lookup(name, qtype, c.names)
 }
 
 // find searches a sorted list; nil means that the name is not there.
@@ -104,15 +131,15 @@ func (r *Records) sets() []rrset {
 	return out
 }
 
-// all returns the names with those of endpoints.
+// all returns the names with those of endpoints. A transfer asks for all Services,
+// which is no reason to keep what it gets.
 func (r *Records) all() []node {
+	c := r.kept.Load()
+	if c == nil {
+		c = r.compile()
+	}
 	if len(r.usable) == 0 {
-		return r.names
+		return c.names
 	}
-	b := newBuilder(r.service, r.base, r.options)
-	if r.service.Kind == cluster.KindClusterIP {
-		b.clusterIPs()
-	}
-	b.endpoints(r.usable)
-	return b.finish()
+	return withParents(slices.Concat(c.names, nameEndpoints(r.usable, r.base, r.options()).nodes()))
 }

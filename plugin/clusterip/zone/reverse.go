@@ -69,7 +69,7 @@ func (o *owners) records(name string, ip netip.Addr, service func(string) *Recor
 		if r == nil {
 			continue // it goes, and the address is about to
 		}
-		ttl = r.options.TTL
+		ttl = r.options().TTL
 		if slices.Contains(r.service.ClusterIPs, ip) && len(r.base) <= maxName {
 			return onePointer(name, r.base, ttl)
 		}
@@ -121,16 +121,15 @@ func (r *Records) firstAt(ip netip.Addr) int {
 
 // fullHost returns the full name of an endpoint, or "" if DNS cannot hold it.
 func (r *Records) fullHost(i int) string {
-	if r.hosts != nil {
-		return r.hosts[i]
+	if r.service.Kind == cluster.KindHeadless {
+		return r.compiled().hosts[i]
 	}
-	var buffer [maxName]byte
-	full := appendHostname(buffer[:0], &r.usable[i], r.options.EndpointPodNames)
-	full = append(append(full, '.'), r.base...)
-	if len(full) > maxName {
+	if !r.isNamed(i) {
 		return ""
 	}
-	return string(full)
+	var buffer [maxName]byte
+	full := appendHostname(buffer[:0], &r.usable[i], r.options().EndpointPodNames)
+	return string(append(append(full, '.'), r.base...))
 }
 
 // addresses returns those that lead to the Service, sorted; none for nil.
@@ -143,12 +142,18 @@ func (r *Records) addresses() []netip.Addr {
 		all = append(all, r.service.ClusterIPs...)
 	}
 	for i := range r.usable {
-		if r.fullHost(i) != "" {
+		if r.isNamed(i) {
 			all = append(all, r.usable[i].Addr)
 		}
 	}
 	slices.SortFunc(all, netip.Addr.Compare)
 	return slices.Compact(all)
+}
+
+// isNamed reports whether DNS can hold the name of an endpoint, without making it.
+func (r *Records) isNamed(i int) bool {
+	var buffer [maxName]byte
+	return len(appendHostname(buffer[:0], &r.usable[i], r.options().EndpointPodNames))+1+len(r.base) <= maxName
 }
 
 // replace has a Service found at other addresses than before. Both lists are

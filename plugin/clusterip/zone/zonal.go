@@ -26,8 +26,7 @@ type zonal struct {
 // it then has at its own name to the zone's two names. Which endpoints are usable
 // is decided before, so that no zone has endpoints that the Service has not.
 func compileZonal(r *Records) *zonal {
-	b := newBuilder(r.service, r.base, r.options)
-	z := &zonal{base: b.base}
+	z := &zonal{base: r.base}
 	byZone := make(map[string][]cluster.Endpoint)
 	for _, e := range r.usable {
 		// Names are compared without case, labels of Nodes are not.
@@ -38,13 +37,11 @@ func compileZonal(r *Records) *zonal {
 		if !isDotted(topology) {
 			continue
 		}
-		narrowed := newBuilder(r.service, r.base, r.options)
-		narrowed.endpoints(endpoints)
-		own := find(narrowed.finish(), "")
+		narrowed := nameEndpoints(endpoints, r.base, r.options())
 		for _, directive := range []string{pin, prefer} {
 			name := topology + "." + directive
-			if full := b.fullName(name); own != nil && full != "" {
-				z.names = append(z.names, own.at(name, full))
+			if full := name + "." + r.base; len(full) <= maxName {
+				z.names = append(z.names, narrowed.at(name, full))
 			}
 		}
 	}
@@ -58,15 +55,6 @@ func isDotted(topology string) bool {
 	return topology != "" && !slices.Contains(strings.Split(topology, "."), "")
 }
 
-// at returns the node with its records at another name.
-func (n *node) at(name, full string) node {
-	out := node{name: name, sets: slices.Clone(n.sets)}
-	for i, set := range out.sets {
-		out.sets[i].records = moved(set.records, full)
-	}
-	return out
-}
-
 // moved returns copies of records with another owner.
 func moved(rrs []dns.RR, owner string) []dns.RR {
 	out := make([]dns.RR, len(rrs))
@@ -77,9 +65,9 @@ func moved(rrs []dns.RR, owner string) []dns.RR {
 	return out
 }
 
-// lookup answers for a name that the Service has not got otherwise; all is what
-// it has got.
-func (z *zonal) lookup(name string, qtype uint16, all *Records) Answer {
+// lookup answers for a name that the Service has not got otherwise; all are those
+// that it has.
+func (z *zonal) lookup(name string, qtype uint16, all []node) Answer {
 	if n := find(z.names, name); n != nil {
 		return n.answer(qtype)
 	}
@@ -89,7 +77,7 @@ func (z *zonal) lookup(name string, qtype uint16, all *Records) Answer {
 	case !strings.HasSuffix(name, "."+prefer):
 		return Answer{Outcome: NXDomain}
 	}
-	own := find(all.names, "")
+	own := find(all, "")
 	if own == nil {
 		return Answer{Outcome: NoData}
 	}

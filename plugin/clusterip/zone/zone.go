@@ -1,17 +1,18 @@
 // Package zone compiles Services to DNS records and looks names up in them.
 //
-// Compile turns one Service into its records, each time the Service changes, but
-// for those that are made when they are asked for. An Index keeps them for the zones of one server block and answers
-// from them. Lookups take no locks and touch only immutable data: a change
-// swaps the records of one Service in one atomic store, so all its names change
-// together, and costs no more than that Service plus one small map.
+// Records has all names of one Service; an Index keeps them for the zones of one
+// server block and answers from them. Lookups touch only immutable data and take no
+// lock, but that those who ask first for a Service that has changed wait for one of
+// them to make its records. A change swaps the Records of one Service in one atomic
+// store, so all its names change together, and costs no more than that Service plus
+// one small map.
 //
 // The package is pure: no I/O, clock, logging or goroutines. It does not write
 // messages, follow aliases or fall through; the handler in plugin/clusterip
 // does. Names passed in are lower case (see Lower) and fully qualified, in the
 // escaped form of miekg/dns.
 //
-// Start with Records and Compile, then Index.Apply and Zone.Lookup.
+// Start with Records, then Index.Apply and Zone.Lookup.
 package zone
 
 import (
@@ -147,8 +148,9 @@ func (z *Zone) Relative(name string) string {
 }
 
 // Lookup answers the question for a name in the zone, in class IN. The serial
-// goes into the SOA. It allocates only for a new serial and for what is not
-// compiled: reverse pointers, endpoints, pods, and the addresses of name servers.
+// goes into the SOA. It allocates only for a new serial, the first time that a
+// Service is asked for, and for what is not kept: reverse pointers, endpoints, pods,
+// and the addresses of name servers.
 func (z *Zone) Lookup(name string, qtype uint16, serial uint32) Answer {
 	var a Answer
 	switch rel := z.Relative(name); {
