@@ -77,6 +77,7 @@ func benchPrograms(t *testing.T, table *tabwriter.Writer, crowd *crowd) {
 	duration("start to first answer", ours.start, stock.start, 50)
 	size("resident at first answer", ours.early, stock.early)
 	size("resident after changes", ours.late, stock.late)
+	size("resident when every name was asked for", ours.asked, stock.asked)
 	size("resident at most", ours.peak, stock.peak)
 	duration("write to answer, p50", ours.change, stock.change, 50)
 	duration("write to answer, p99", ours.change, stock.change, 99)

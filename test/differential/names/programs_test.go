@@ -31,9 +31,10 @@ const programBlock = `cluster.local:%[1]s in-addr.arpa:%[1]s ip6.arpa:%[1]s {
 
 // measured is what one side took, in each of its runs.
 type measured struct {
-	start             []time.Duration // from the start of the process to the first right answer
-	early, late, peak []int           // resident memory, in MiB
-	change            []time.Duration // from the API server's reply to the new answer
+	start              []time.Duration // from the start of the process to the first right answer
+	early, late, asked []int           // resident memory, in MiB
+	peak               []int
+	change             []time.Duration // from the API server's reply to the new answer
 }
 
 // build makes the program as it is shipped.
@@ -70,7 +71,12 @@ func (c *crowd) measure(t *testing.T, binary, directive string, m *measured) {
 		client.await(name, to, 0)
 		m.change = append(m.change, time.Since(written))
 	}
-	m.late, m.peak = append(m.late, p.RSS()), append(m.peak, p.PeakRSS())
+	m.late = append(m.late, p.RSS())
+	for i := range c.size {
+		client.ask(crowdFQDN("", i), dns.TypeA)
+		client.ask(crowdFQDN("_http._tcp.", i), dns.TypeSRV)
+	}
+	m.asked, m.peak = append(m.asked, p.RSS()), append(m.peak, p.PeakRSS())
 	p.Stop(syscall.SIGTERM)
 }
 
@@ -96,12 +102,7 @@ func (c *client) await(name string, want netip.Addr, pause time.Duration) {
 	c.t.Helper()
 	q := new(dns.Msg).SetQuestion(name, dns.TypeA).SetEdns0(dns.DefaultMsgSize, false)
 	for deadline := time.Now().Add(2 * patience); time.Now().Before(deadline); <-time.After(pause) {
-		c.conn.SetDeadline(time.Now().Add(time.Second))
-		if c.conn.WriteMsg(q) != nil {
-			continue
-		}
-		reply, err := c.conn.ReadMsg()
-		if err == nil && reply.Id == q.Id && slices.ContainsFunc(reply.Answer, func(rr dns.RR) bool {
+		if reply := c.exchange(q); reply != nil && slices.ContainsFunc(reply.Answer, func(rr dns.RR) bool {
 			a, ok := rr.(*dns.A)
 			return ok && a.A.Equal(want.AsSlice())
 		}) {
@@ -109,4 +110,26 @@ func (c *client) await(name string, want netip.Addr, pause time.Duration) {
 		}
 	}
 	c.t.Fatalf("%s has not got the address %s", name, want)
+}
+
+// exchange returns the reply, or nil if there is none within a second.
+func (c *client) exchange(q *dns.Msg) *dns.Msg {
+	c.conn.SetDeadline(time.Now().Add(time.Second))
+	if c.conn.WriteMsg(q) != nil {
+		return nil
+	}
+	reply, err := c.conn.ReadMsg()
+	if err != nil || reply.Id != q.Id {
+		return nil
+	}
+	return reply
+}
+
+// ask asks for a name that has records.
+func (c *client) ask(name string, qtype uint16) {
+	c.t.Helper()
+	q := new(dns.Msg).SetQuestion(name, qtype).SetEdns0(dns.DefaultMsgSize, false)
+	if reply := c.exchange(q); reply == nil || len(reply.Answer) == 0 {
+		c.t.Fatalf("%s %s: the reply is %v, want records", name, dns.TypeToString[qtype], reply)
+	}
 }
