@@ -128,6 +128,9 @@ func (x *Index) Apply(u cluster.Update) []Change {
 		}
 	}
 	x.namespaces.publish()
+	for _, z := range slices.Concat(x.local, x.imported) {
+		z.services.publish()
+	}
 	x.pointers.publish(reverse)
 	x.published.publish(published)
 	if x.options.Pods == PodsVerified {
@@ -152,9 +155,13 @@ func (x *Index) exposed(namespace string) bool {
 // setService replaces all there is of a Service, or removes it for nil.
 func (x *Index) setService(name cluster.ServiceName, service *cluster.Service, reverse *edit[*owners], changes *tracker) {
 	k := key(name)
-	old := x.primary.services.get(k)
+	old := x.primary.services.latest(k)
 	x.set(x.local, name, service, changes)
-	from, to := old.addresses(), x.primary.services.get(k).addresses()
+	now := x.primary.services.latest(k)
+	if now != nil {
+		k = now.key() // in memory that is there anyway
+	}
+	from, to := old.addresses(), now.addresses()
 	if changes == nil {
 		replace(reverse, k, from, to)
 		return
@@ -166,10 +173,10 @@ func (x *Index) setService(name cluster.ServiceName, service *cluster.Service, r
 		if service == k {
 			return old
 		}
-		return x.primary.services.get(service)
+		return x.primary.services.latest(service)
 	})
 	replace(reverse, k, from, to)
-	after := reverseRecords(all, reverse, x.primary.services.get)
+	after := reverseRecords(all, reverse, x.primary.services.latest)
 	for i := range before {
 		changes.replaced(before[i], after[i])
 	}
@@ -178,7 +185,7 @@ func (x *Index) setService(name cluster.ServiceName, service *cluster.Service, r
 // set replaces the records of a Service in zones that have the same ones.
 func (x *Index) set(zones []*Zone, name cluster.ServiceName, service *cluster.Service, changes *tracker) {
 	k := key(name)
-	if known := zones[0].services.get(k) != nil; known != (service != nil) {
+	if known := zones[0].services.latest(k) != nil; known != (service != nil) {
 		x.namespaces.count(name.Namespace, service != nil)
 	}
 	for _, z := range zones {
@@ -187,7 +194,7 @@ func (x *Index) set(zones []*Zone, name cluster.ServiceName, service *cluster.Se
 			records = newRecords(service, z)
 		}
 		if !z.hidden {
-			changes.recompiled(z.services.get(k), records)
+			changes.recompiled(z.services.latest(k), records)
 		}
 		z.services.set(k, records)
 	}
@@ -201,13 +208,15 @@ const shardCount = 256
 type shards struct {
 	seed maphash.Seed
 	maps [shardCount]atomic.Pointer[map[string]*Records]
+	// next has, for the writer, the shards that have changed and are not published.
+	next map[uint64]map[string]*Records
 }
 
 func (s *shards) number(k string) uint64 { return maphash.String(s.seed, k) % shardCount }
 
 func (s *shards) shard(k string) *atomic.Pointer[map[string]*Records] { return &s.maps[s.number(k)] }
 
-// snapshot returns all shards. It must not run at the same time as set.
+// snapshot returns all shards. It must not run at the same time as publish.
 func (s *shards) snapshot() (all [shardCount]*map[string]*Records) {
 	for i := range s.maps {
 		all[i] = s.maps[i].Load()
@@ -223,18 +232,41 @@ func (s *shards) get(k string) *Records {
 	return (*m)[k]
 }
 
+// latest is get for the writer, who sees what is not published yet.
+func (s *shards) latest(k string) *Records {
+	if m, changed := s.next[s.number(k)]; changed {
+		return m[k]
+	}
+	return s.get(k)
+}
+
+// set replaces the records of a Service, or removes them for nil. However many
+// change in an Update, a shard is copied once.
 func (s *shards) set(k string, r *Records) {
-	at := s.shard(k)
-	m := make(map[string]*Records)
-	if old := at.Load(); old != nil {
-		m = maps.Clone(*old)
+	n := s.number(k)
+	m, changed := s.next[n]
+	if !changed {
+		m = make(map[string]*Records)
+		if old := s.maps[n].Load(); old != nil {
+			m = maps.Clone(*old)
+		}
+		if s.next == nil {
+			s.next = make(map[uint64]map[string]*Records)
+		}
+		s.next[n] = m
 	}
 	if r == nil {
 		delete(m, k)
 	} else {
-		m[k] = r
+		m[r.key()] = r
 	}
-	at.Store(&m)
+}
+
+func (s *shards) publish() {
+	for n, m := range s.next {
+		s.maps[n].Store(&m)
+	}
+	clear(s.next)
 }
 
 // namespaces are those that exist: declared by an object, or implied by a

@@ -37,6 +37,12 @@ func newRecords(service *cluster.Service, z *Zone) *Records {
 	return r
 }
 
+// key is key(r.service.Name), in the memory of the full name.
+func (r *Records) key() string {
+	name := r.service.Name
+	return r.base[:len(name.Name)+1+len(name.Namespace)]
+}
+
 func (r *Records) options() *Options { return &r.zone.index.options }
 
 // compiled returns what is compiled. Of those who ask first one makes it and the

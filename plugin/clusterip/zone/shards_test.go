@@ -69,6 +69,26 @@ func TestManyNamespaces(t *testing.T) {
 	}
 }
 
+// A first load allocates in proportion to the Services: it copies no shard for each.
+func TestFirstLoadIsLinear(t *testing.T) {
+	load := func(n int) uint64 {
+		var u cluster.Update
+		for i := range n {
+			s := numbered(i, 80)
+			u.Services = append(u.Services, cluster.ServiceUpdate{Name: s.Name, Service: s})
+		}
+		x := New([]string{"cluster.local."}, Options{})
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		x.Apply(u)
+		runtime.ReadMemStats(&after)
+		return after.TotalAlloc - before.TotalAlloc
+	}
+	if few, many := load(10_000), load(40_000); many > 6*few {
+		t.Errorf("10,000 Services allocate %d bytes, 40,000 %d", few, many)
+	}
+}
+
 func numbered(i int, port uint16) *cluster.Service {
 	return cluster.New(cluster.Service{
 		Name:       cluster.ServiceName{Namespace: fmt.Sprintf("ns-%d", i%100), Name: fmt.Sprintf("service-%d", i)},
