@@ -1,10 +1,12 @@
 // Package zone compiles Services to DNS records and looks names up in them.
 //
-// Compile turns one Service into its records, each time the Service changes, but
-// for those that are made when they are asked for. An Index keeps them for the zones of one server block and answers
-// from them. Lookups take no locks and touch only immutable data: a change
-// swaps the records of one Service in one atomic store, so all its names change
-// together, and costs no more than that Service plus one small map.
+// Compile turns one Service into its records, each time the Service changes, but for
+// those that are made when they are asked for. An Index keeps them for the zones of
+// one server block and answers from them. Lookups take no locks and touch only
+// immutable data: a change swaps the records of one Service in one atomic store, so
+// all its names change together. It costs no more than that Service, one small map,
+// and for each address that came or went a path in the tree of addresses, which is
+// swapped in one atomic store for all of an update.
 //
 // The package is pure: no I/O, clock, logging or goroutines. It does not write
 // messages, follow aliases or fall through; the handler in plugin/clusterip
