@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/clusterip/clusterip/cluster"
@@ -63,15 +64,31 @@ func BenchmarkServeDNS(b *testing.B) {
 	}
 }
 
-// BenchmarkApply changes one Service among 10,000.
+// BenchmarkApply changes one Service among 10,000: its port, or the address of one of
+// its endpoints.
 func BenchmarkApply(b *testing.B) {
 	h := New(Options{Zones: []string{"cluster.local.", "in-addr.arpa."}, TTL: 5}, cluster.NewStore(), nil)
 	h.Store().Apply(large())
-	b.ReportAllocs()
-	for n := uint16(0); b.Loop(); n++ {
-		s := largeService(4711, n)
-		h.Store().Apply(cluster.Update{Services: []cluster.ServiceUpdate{{Name: s.Name, Service: s}}})
+	for name, changed := range map[string]func(n uint16) *cluster.Service{
+		"port": func(n uint16) *cluster.Service { return largeService(4711, n) },
+		"move": func(n uint16) *cluster.Service { return moved(largeService(4711, 80), n) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for n := uint16(0); b.Loop(); n++ {
+				s := changed(n)
+				h.Store().Apply(cluster.Update{Services: []cluster.ServiceUpdate{{Name: s.Name, Service: s}}})
+			}
+		})
 	}
+}
+
+// moved returns the Service with its last endpoint at one of 96 addresses that no other
+// has, in a network with 160 that others have.
+func moved(s *cluster.Service, n uint16) *cluster.Service {
+	endpoints := slices.Clone(s.Endpoints)
+	endpoints[len(endpoints)-1].Addr = netip.AddrFrom4([4]byte{10, 65, 134, byte(160 + n%96)})
+	return cluster.New(*s, endpoints)
 }
 
 // BenchmarkLoad reads all 10,000 Services at once and reports what they hold.

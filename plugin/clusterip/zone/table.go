@@ -1,68 +1,96 @@
 package zone
 
 import (
+	"iter"
 	"net/netip"
 	"sync/atomic"
-
-	"github.com/gaissmai/bart"
 )
 
-// table maps addresses to values. Readers see a change once it is published; it
-// copies only the path to each address it touches. The zero value is empty.
+// table maps addresses to values. Readers see a change once it is published, and
+// whole; it copies only the path to each address it touches. The zero value is empty.
 type table[V any] struct {
-	published atomic.Pointer[bart.Table[V]]
+	published atomic.Pointer[tree[V]]
 }
 
 // get returns what an address has.
 func (t *table[V]) get(ip netip.Addr) (value V, found bool) {
 	if published := t.published.Load(); published != nil {
-		return published.Get(whole(ip))
+		return published.get(ip)
 	}
 	return value, false
 }
 
-// hasIn reports whether an address in the prefix has a value. Only single
-// addresses are in the table, so overlap with a prefix means one is inside.
+// hasIn reports whether an address in the prefix has a value.
 func (t *table[V]) hasIn(prefix netip.Prefix) bool {
 	published := t.published.Load()
-	return published != nil && published.OverlapsPrefix(prefix)
+	if published == nil || !prefix.IsValid() {
+		return false
+	}
+	ip := prefix.Addr()
+	return (*published.root(ip)).hasIn(numberOf(ip), uint8(ip.BitLen()-prefix.Bits()))
 }
-
-func whole(ip netip.Addr) netip.Prefix { return netip.PrefixFrom(ip, ip.BitLen()) }
 
 // edit begins a change, for one writer at a time.
 func (t *table[V]) edit() *edit[V] {
-	if published := t.published.Load(); published != nil && published.Size() > 0 {
-		return &edit[V]{next: published}
+	e := new(edit[V])
+	if published := t.published.Load(); published != nil {
+		e.next = *published
 	}
-	return &edit[V]{next: new(bart.Table[V]), unseen: true}
+	e.unseen = e.next == tree[V]{}
+	return e
 }
 
 // publish ends a change.
-func (t *table[V]) publish(e *edit[V]) { t.published.Store(e.next) }
+func (t *table[V]) publish(e *edit[V]) {
+	if published := t.published.Load(); published == nil || *published != e.next {
+		t.published.Store(&e.next)
+	}
+}
+
+// tree is a state of a table.
+type tree[V any] struct{ ipv4, ipv6 *subtree[V] }
+
+func (t *tree[V]) root(ip netip.Addr) **subtree[V] {
+	if ip.Is4() {
+		return &t.ipv4
+	}
+	return &t.ipv6
+}
+
+func (t *tree[V]) get(ip netip.Addr) (value V, found bool) {
+	if !ip.IsValid() {
+		return value, false
+	}
+	return (*t.root(ip)).get(numberOf(ip))
+}
+
+// all returns the addresses that have a value, in order.
+func (t *tree[V]) all() iter.Seq2[netip.Addr, V] {
+	return func(yield func(netip.Addr, V) bool) {
+		if t.ipv4.each(func(k number, v V) bool { return yield(k.ipv4(), v) }) {
+			t.ipv6.each(func(k number, v V) bool { return yield(k.ipv6(), v) })
+		}
+	}
+}
 
 // edit is a change to a table that readers do not see yet.
 type edit[V any] struct {
-	next *bart.Table[V]
+	next tree[V]
 	// unseen is set when no reader has seen any of it, so that the first load
 	// need not copy.
 	unseen bool
 }
 
-func (e *edit[V]) get(ip netip.Addr) (V, bool) { return e.next.Get(whole(ip)) }
+func (e *edit[V]) get(ip netip.Addr) (V, bool) { return e.next.get(ip) }
 
 func (e *edit[V]) put(ip netip.Addr, value V) {
-	if e.unseen {
-		e.next.Insert(whole(ip), value)
-	} else {
-		e.next = e.next.InsertPersist(whole(ip), value)
-	}
+	root := e.next.root(ip)
+	*root = (*root).put(numberOf(ip), value, e.unseen)
 }
 
 func (e *edit[V]) remove(ip netip.Addr) {
-	if e.unseen {
-		e.next.Delete(whole(ip))
-	} else {
-		e.next = e.next.DeletePersist(whole(ip))
+	if ip.IsValid() {
+		root := e.next.root(ip)
+		*root = (*root).remove(numberOf(ip), e.unseen)
 	}
 }

@@ -3,7 +3,6 @@ package zone
 import (
 	"iter"
 
-	"github.com/gaissmai/bart"
 	"github.com/miekg/dns"
 )
 
@@ -12,7 +11,7 @@ type Snapshot struct {
 	zone      *Zone
 	addresses []dns.RR // of the zone's name server
 	services  [shardCount]*map[string]*Records
-	pointers  *bart.Table[*owners]
+	pointers  *tree[*owners]
 	primary   [shardCount]*map[string]*Records // where the pointers lead
 }
 
@@ -74,8 +73,8 @@ func (s *Snapshot) all() iter.Seq[[]dns.RR] {
 		if !z.reverse && !z.above || s.pointers == nil {
 			return
 		}
-		for prefix, found := range s.pointers.All() {
-			if !yield(found.records(reverseName(prefix.Addr()), prefix.Addr(), s.target)) {
+		for ip, found := range s.pointers.all() {
+			if !yield(found.records(reverseName(ip), ip, s.target)) {
 				return
 			}
 		}

@@ -4,8 +4,9 @@
 // server block and answers from them. Lookups touch only immutable data and take no
 // lock, but that those who ask first for a Service that has changed wait for one of
 // them to make its records. A change swaps the Records of one Service in one atomic
-// store, so all its names change together, and costs no more than that Service plus
-// one small map.
+// store, so all its names change together. It costs no more than that Service, one
+// small map, and for each address that came or went a path in the tree of addresses,
+// which is swapped in one atomic store for all of an update.
 //
 // The package is pure: no I/O, clock, logging or goroutines. It does not write
 // messages, follow aliases or fall through; the handler in plugin/clusterip
