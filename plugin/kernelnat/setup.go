@@ -54,7 +54,10 @@ func setup(c *caddy.Controller) error {
 	// writers would undo each other's work, so the old one pauses first.
 	c.OnRestart(n.stop)
 	c.OnRestartFailed(n.start)
-	c.OnShutdown(n.stop)
+	// At the end of the process connections still come while health is a lameduck,
+	// which sleeps in a callback of this kind. CoreDNS calls them in the order of
+	// its directives, where health is before us.
+	c.OnFinalShutdown(n.stop)
 	return nil
 }
 
