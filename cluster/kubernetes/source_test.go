@@ -19,6 +19,7 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	mcsv1alpha1 "sigs.k8s.io/mcs-api/pkg/apis/v1alpha1"
@@ -150,6 +151,53 @@ func TestRun(t *testing.T) {
 	api.events[slicesPath] <- metav1.WatchEvent{Type: "DELETED", Object: runtime.RawExtension{Object: example(slicesPath, about("101", "shop", "web-1"))}}
 	if next := <-updates; next.Synced || len(next.Services) != 1 || len(next.Services[0].Service.Endpoints) != 0 {
 		t.Errorf("the next Update is %+v", next)
+	}
+}
+
+// busy plays an API server that has no time: at once, or once a list has begun to
+// stream in.
+func busy(streams bool) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		status := apierrors.NewTooManyRequests("busy", 30).Status()
+		status.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Retry-After", "30")
+		if streams && r.URL.Query().Get("watch") == "true" {
+			json.NewEncoder(w).Encode(map[string]any{"type": "ERROR", "object": status})
+			return
+		}
+		w.WriteHeader(http.StatusTooManyRequests)
+		json.NewEncoder(w).Encode(status)
+	})
+}
+
+// A server that asks for patience is no reason to end late.
+func TestRunEndsAtOnce(t *testing.T) {
+	for _, streams := range []bool{false, true} {
+		server := httptest.NewServer(busy(streams))
+		defer server.Close()
+		troubled := make(chan string, 100)
+		source, err := New(Options{Endpoint: server.URL}, func(place string, err error) { troubled <- fmt.Sprint(place, " ", err) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			source.Run(ctx, cluster.NewStore(), atOnce)
+		}()
+		source.Warn(cluster.ServiceName{Namespace: "shop", Name: "web"}, "Reason", "text")
+		if told := <-troubled; !strings.Contains(told, "busy") {
+			t.Errorf("streams %v: told %q", streams, told)
+		}
+		time.Sleep(3 * time.Second) // by then the pauses are long
+		cancel()
+		begun := time.Now()
+		<-ended
+		if took := time.Since(begun); took > 300*time.Millisecond {
+			t.Errorf("streams %v: ended after %s", streams, took)
+		}
 	}
 }
 
