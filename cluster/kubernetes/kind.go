@@ -153,7 +153,7 @@ func (f followed[K, M]) judge(ctx context.Context, verb string, err error, giveU
 		f.well()
 	case mended(err):
 	case f.optional && (apierrors.IsForbidden(err) || apierrors.IsNotFound(err)):
-		f.troubles.set(f.place(), fmt.Errorf("%w; going on without", explain(verb, f.resource, err)))
+		f.troubles.set(f.place(), fmt.Errorf("%w; %w", explain(verb, f.resource, err), ErrGoingOn))
 		f.queue.push(change{apply: func(*joiner) {}, listed: f.place()})
 		if !f.mayCome {
 			giveUp()

@@ -2,14 +2,21 @@ package kubernetes
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -114,8 +121,8 @@ func TestRun(t *testing.T) {
 	}
 	server := httptest.NewServer(api)
 	defer server.Close()
-	troubles := make(chan string, 10)
-	source, err := New(Options{Endpoint: server.URL, Node: "node-1"}, func(place string, err error) { troubles <- fmt.Sprint(place, " ", err) })
+	troubles := make(chan error, 10)
+	source, err := New(Options{Endpoint: server.URL, Node: "node-1"}, func(place string, err error) { troubles <- fmt.Errorf("%s %w", place, err) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +141,7 @@ func TestRun(t *testing.T) {
 		len(first.Services[0].Service.Endpoints) != 1 {
 		t.Errorf("the first Update is %+v", first)
 	}
-	if told := <-troubles; !strings.HasPrefix(told, "servicecidrs.networking.k8s.io ") || !strings.HasSuffix(told, "going on without") {
+	if told := <-troubles; !strings.HasPrefix(told.Error(), "servicecidrs.networking.k8s.io ") || !errors.Is(told, ErrGoingOn) {
 		t.Errorf("told %q", told)
 	}
 	var watched []string
@@ -244,6 +251,48 @@ func TestTroublesOnce(t *testing.T) {
 	want := []string{"services watch: read tcp: connection reset by peer", "services <nil>"}
 	if !slices.Equal(told, want) {
 		t.Errorf("told %q, want %q", told, want)
+	}
+}
+
+// Where no secure connection comes about it is said how to mend that.
+func TestUnsecured(t *testing.T) {
+	plain, secure := httptest.NewServer(http.NotFoundHandler()), httptest.NewUnstartedServer(http.NotFoundHandler())
+	defer plain.Close()
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	secure.StartTLS()
+	defer secure.Close()
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	address := secure.Listener.Addr().String()
+	_, port, _ := net.SplitHostPort(address)
+	for _, c := range []struct {
+		options Options
+		want    string
+	}{
+		{Options{Endpoint: "https://" + plain.Listener.Addr().String()}, "the server does not speak TLS"},
+		{Options{Endpoint: "https://" + address}, "give the CA"},
+		{Options{Endpoint: "https://localhost:" + port, CAFile: ca}, "as its certificate does"},
+		{Options{Endpoint: "http://" + address}, "with https://"},
+		{Options{Endpoint: address}, "with https://"},
+		{Options{Endpoint: address, CAFile: ca}, "the API server does not have"}, // TLS, since there is a CA
+	} {
+		told := make(chan error, 10)
+		source, err := New(c.options, func(_ string, err error) { told <- err })
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		go source.Run(ctx, cluster.NewStore(), atOnce)
+		if err := <-told; !strings.Contains(fmt.Sprint(err), c.want) {
+			t.Errorf("%+v: told %v, want %q", c.options, err, c.want)
+		}
+		cancel()
+	}
+	expired := explain("list", corev1.Resource("services"), &tls.CertificateVerificationError{Err: x509.CertificateInvalidError{Reason: x509.Expired}})
+	if !strings.Contains(expired.Error(), "renew the API server's certificate") {
+		t.Errorf("an expired certificate: %v", expired)
 	}
 }
 
