@@ -42,11 +42,14 @@ func (a *apiServer) open(n needs) (source, error) {
 func (a *apiServer) close() {}
 
 func reportTrouble(place string, err error) {
-	if err == nil {
+	switch {
+	case err == nil:
 		log.Infof("%s: well again", place)
-		return
+	case errors.Is(err, kubernetes.ErrGoingOn):
+		log.Warningf("%s: %v", place, err)
+	default:
+		log.Errorf("%s: %v", place, err)
 	}
-	log.Errorf("%s: %v", place, err)
 }
 
 // warn makes an Event, if there is an API server to take it.

@@ -2,6 +2,10 @@ package clusterip
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	golog "log"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -180,6 +184,26 @@ func TestAPIServerIsShared(t *testing.T) {
 		}
 		if err := h.FollowNode("node-1"); err == nil || !strings.Contains(err.Error(), "kernelnat needs every Service") {
 			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+// What is wrong is an error in the log; what need not be there is none.
+func TestReportTrouble(t *testing.T) {
+	var logged strings.Builder
+	golog.SetOutput(&logged)
+	defer golog.SetOutput(os.Stderr)
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{errors.New("broken"), "[ERROR] plugin/clusterip: services: broken"},
+		{fmt.Errorf("not there; %w", kubernetes.ErrGoingOn), "[WARNING] plugin/clusterip: services: not there; going on without"},
+		{nil, "[INFO] plugin/clusterip: services: well again"},
+	} {
+		logged.Reset()
+		if reportTrouble("services", c.err); !strings.Contains(logged.String(), c.want) {
+			t.Errorf("got %q, want %q", logged.String(), c.want)
 		}
 	}
 }
