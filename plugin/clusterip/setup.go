@@ -14,6 +14,7 @@ import (
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
+	external "github.com/coredns/coredns/plugin/k8s_external"
 	clog "github.com/coredns/coredns/plugin/pkg/log"
 	"github.com/coredns/coredns/plugin/transfer"
 )
@@ -55,6 +56,9 @@ func setup(c *caddy.Controller) error {
 	c.OnStartup(func() error {
 		if t, ok := config.Handler("transfer").(*transfer.Transfer); ok {
 			h.transfers(t)
+		}
+		if e, ok := config.Handler("k8s_external").(*external.External); ok && len(e.Zones) > 0 {
+			h.outside = e.Zones[0]
 		}
 		return nil
 	})
