@@ -49,6 +49,15 @@ func readCorefile(path string) (caddy.Input, error) {
 	return caddy.CaddyfileInput{Contents: contents, Filepath: path, ServerTypeName: serverType}, nil
 }
 
+// mustExist says what to do about a -conf that leads nowhere. It does not read the
+// file, which may be a pipe.
+func mustExist(conf string) error {
+	if _, err := os.Stat(conf); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: give -conf a Corefile that exists, or leave it out for ./Corefile", err)
+	}
+	return nil
+}
+
 // unpackStandalone writes the built-in example to a new temporary folder.
 func unpackStandalone() (dir string, remove func(), err error) {
 	dir, err = os.MkdirTemp("", "clusterip-")
@@ -72,9 +81,10 @@ func confFlag(flags *flag.FlagSet) *string {
 func subcommandCorefile(conf string) (input caddy.Input, done func(), err error) {
 	done = func() {}
 	if conf != "" {
-		if input, err = readCorefile(conf); errors.Is(err, fs.ErrNotExist) {
-			err = fmt.Errorf("%w: give -conf a Corefile that exists, or leave it out for ./Corefile", err)
+		if err := mustExist(conf); err != nil {
+			return nil, done, err
 		}
+		input, err = readCorefile(conf)
 		return input, done, err
 	}
 	input, err = readCorefile(caddy.DefaultConfigFile)
@@ -127,10 +137,16 @@ func blocks(input caddy.Input) ([]block, error) {
 		if b.names, err = clusterip.ParseOptions(stanza("clusterip"), root(server)); err != nil {
 			return nil, err
 		}
-		if b.nat, err = kernelnat.ParseOptions(stanza("kernelnat")); err != nil {
+		nat := stanza("kernelnat")
+		if b.nat, err = kernelnat.ParseOptions(nat); err != nil {
 			return nil, err
 		}
-		_, b.hasNAT = server.Tokens["kernelnat"]
+		if _, b.hasNAT = server.Tokens["kernelnat"]; b.hasNAT {
+			// This too.
+			if err := b.names.SuitNAT(); err != nil {
+				return nil, plugin.Error("kernelnat", nat.Err(err.Error()))
+			}
+		}
 		out = append(out, b)
 	}
 	return out, nil

@@ -4,6 +4,7 @@ package main
 
 import (
 	"flag"
+	"fmt"
 	"os"
 
 	"github.com/coredns/caddy"
@@ -31,6 +32,12 @@ func main() {
 	if flag.NArg() > 0 {
 		// CoreDNS would refuse it too, but does not know the subcommands.
 		os.Exit(refuse(flag.Arg(0)))
+	}
+	if conf := flag.Lookup("conf").Value.String(); conf != "" && conf != "stdin" {
+		if err := mustExist(conf); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 	}
 	caddy.SetDefaultCaddyfileLoader("default", caddy.LoaderFunc(defaultCorefile))
 	coremain.Run()

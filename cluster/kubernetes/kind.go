@@ -88,8 +88,11 @@ func (f followed[K, M]) listWatch(to *sink[K, M], giveUp func()) *cache.ListWatc
 				// After other errors it tries an ordinary list, which tells more.
 				f.judge(ctx, "watch", err, giveUp)
 				return nil, errors.New(err.Error())
+			case streams && err == nil:
+				// That all is well shows when the objects have come.
+				return newStreamed(events, func(err error) { f.judge(ctx, "watch", err, giveUp) }), nil
 			case streams:
-				return events, err // that all is well shows when the objects have come
+				return nil, err
 			case err == nil && reflect.TypeOf(events) == reflect.TypeOf(watch.NewEmptyWatch()):
 				// So client-go says that the connection ended or timed out.
 				f.judge(ctx, "watch", errNoWatch, giveUp)
@@ -150,7 +153,7 @@ func (f followed[K, M]) judge(ctx context.Context, verb string, err error, giveU
 		f.well()
 	case mended(err):
 	case f.optional && (apierrors.IsForbidden(err) || apierrors.IsNotFound(err)):
-		f.troubles.set(f.place(), fmt.Errorf("%w; going on without", explain(verb, f.resource, err)))
+		f.troubles.set(f.place(), fmt.Errorf("%w; %w", explain(verb, f.resource, err), ErrGoingOn))
 		f.queue.push(change{apply: func(*joiner) {}, listed: f.place()})
 		if !f.mayCome {
 			giveUp()

@@ -40,7 +40,8 @@ type Source struct {
 //
 // Run calls report, from several goroutines but one at a time, when something
 // begins to be wrong and, with nil, when it no longer is. The place is a kind of
-// objects, such as "services", or an object, such as "Service shop/web".
+// objects, such as "services", or an object, such as "Service shop/web". ErrGoingOn
+// tells what need not be mended from what must.
 func New(options Options, report func(place string, err error)) (*Source, error) {
 	clients, err := options.clients()
 	if err != nil {
@@ -63,7 +64,7 @@ func Load(ctx context.Context, options Options) (cluster.Update, error) {
 	s, err := New(options, func(place string, err error) {
 		mu.Lock()
 		defer mu.Unlock()
-		if err != nil {
+		if err != nil && !errors.Is(err, ErrGoingOn) {
 			last = fmt.Errorf("%s: %w", place, err)
 		}
 	})

@@ -2,14 +2,21 @@ package kubernetes
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +26,7 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	mcsv1alpha1 "sigs.k8s.io/mcs-api/pkg/apis/v1alpha1"
@@ -113,8 +121,8 @@ func TestRun(t *testing.T) {
 	}
 	server := httptest.NewServer(api)
 	defer server.Close()
-	troubles := make(chan string, 10)
-	source, err := New(Options{Endpoint: server.URL, Node: "node-1"}, func(place string, err error) { troubles <- fmt.Sprint(place, " ", err) })
+	troubles := make(chan error, 10)
+	source, err := New(Options{Endpoint: server.URL, Node: "node-1"}, func(place string, err error) { troubles <- fmt.Errorf("%s %w", place, err) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +141,7 @@ func TestRun(t *testing.T) {
 		len(first.Services[0].Service.Endpoints) != 1 {
 		t.Errorf("the first Update is %+v", first)
 	}
-	if told := <-troubles; !strings.HasPrefix(told, "servicecidrs.networking.k8s.io ") || !strings.HasSuffix(told, "going on without") {
+	if told := <-troubles; !strings.HasPrefix(told.Error(), "servicecidrs.networking.k8s.io ") || !errors.Is(told, ErrGoingOn) {
 		t.Errorf("told %q", told)
 	}
 	var watched []string
@@ -150,6 +158,53 @@ func TestRun(t *testing.T) {
 	api.events[slicesPath] <- metav1.WatchEvent{Type: "DELETED", Object: runtime.RawExtension{Object: example(slicesPath, about("101", "shop", "web-1"))}}
 	if next := <-updates; next.Synced || len(next.Services) != 1 || len(next.Services[0].Service.Endpoints) != 0 {
 		t.Errorf("the next Update is %+v", next)
+	}
+}
+
+// busy plays an API server that has no time: at once, or once a list has begun to
+// stream in.
+func busy(streams bool) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		status := apierrors.NewTooManyRequests("busy", 30).Status()
+		status.TypeMeta = metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Retry-After", "30")
+		if streams && r.URL.Query().Get("watch") == "true" {
+			json.NewEncoder(w).Encode(map[string]any{"type": "ERROR", "object": status})
+			return
+		}
+		w.WriteHeader(http.StatusTooManyRequests)
+		json.NewEncoder(w).Encode(status)
+	})
+}
+
+// A server that asks for patience is no reason to end late.
+func TestRunEndsAtOnce(t *testing.T) {
+	for _, streams := range []bool{false, true} {
+		server := httptest.NewServer(busy(streams))
+		defer server.Close()
+		troubled := make(chan string, 100)
+		source, err := New(Options{Endpoint: server.URL}, func(place string, err error) { troubled <- fmt.Sprint(place, " ", err) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			source.Run(ctx, cluster.NewStore(), atOnce)
+		}()
+		source.Warn(cluster.ServiceName{Namespace: "shop", Name: "web"}, "Reason", "text")
+		if told := <-troubled; !strings.Contains(told, "busy") {
+			t.Errorf("streams %v: told %q", streams, told)
+		}
+		time.Sleep(3 * time.Second) // by then the pauses are long
+		cancel()
+		begun := time.Now()
+		<-ended
+		if took := time.Since(begun); took > time.Second {
+			t.Errorf("streams %v: ended after %s", streams, took)
+		}
 	}
 }
 
@@ -196,6 +251,48 @@ func TestTroublesOnce(t *testing.T) {
 	want := []string{"services watch: read tcp: connection reset by peer", "services <nil>"}
 	if !slices.Equal(told, want) {
 		t.Errorf("told %q, want %q", told, want)
+	}
+}
+
+// Where no secure connection comes about it is said how to mend that.
+func TestUnsecured(t *testing.T) {
+	plain, secure := httptest.NewServer(http.NotFoundHandler()), httptest.NewUnstartedServer(http.NotFoundHandler())
+	defer plain.Close()
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	secure.StartTLS()
+	defer secure.Close()
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	address := secure.Listener.Addr().String()
+	_, port, _ := net.SplitHostPort(address)
+	for _, c := range []struct {
+		options Options
+		want    string
+	}{
+		{Options{Endpoint: "https://" + plain.Listener.Addr().String()}, "the server does not speak TLS"},
+		{Options{Endpoint: "https://" + address}, "give the CA"},
+		{Options{Endpoint: "https://localhost:" + port, CAFile: ca}, "as its certificate does"},
+		{Options{Endpoint: "http://" + address}, "with https://"},
+		{Options{Endpoint: address}, "with https://"},
+		{Options{Endpoint: address, CAFile: ca}, "the API server does not have"}, // TLS, since there is a CA
+	} {
+		told := make(chan error, 10)
+		source, err := New(c.options, func(_ string, err error) { told <- err })
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		go source.Run(ctx, cluster.NewStore(), atOnce)
+		if err := <-told; !strings.Contains(fmt.Sprint(err), c.want) {
+			t.Errorf("%+v: told %v, want %q", c.options, err, c.want)
+		}
+		cancel()
+	}
+	expired := explain("list", corev1.Resource("services"), &tls.CertificateVerificationError{Err: x509.CertificateInvalidError{Reason: x509.Expired}})
+	if !strings.Contains(expired.Error(), "renew the API server's certificate") {
+		t.Errorf("an expired certificate: %v", expired)
 	}
 }
 

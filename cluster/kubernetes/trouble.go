@@ -1,10 +1,13 @@
 package kubernetes
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -35,6 +38,10 @@ func (t *troubles) set(place string, err error) {
 	t.report(place, err)
 }
 
+// ErrGoingOn is in what is reported of a kind of objects that is missing and without
+// which all is well.
+var ErrGoingOn = errors.New("going on without")
+
 // explain says what a failed request means and how to mend it.
 func explain(verb string, resource schema.GroupResource, err error) error {
 	switch err = lasting(err); {
@@ -45,7 +52,40 @@ func explain(verb string, resource schema.GroupResource, err error) error {
 	case apierrors.IsNotFound(err):
 		return fmt.Errorf("%s: the API server does not have %s: %w", verb, resource, err)
 	}
+	if mend := unsecured(err); mend != "" {
+		return fmt.Errorf("%s: %s: %w", verb, mend, err)
+	}
 	return fmt.Errorf("%s: %w", verb, err)
+}
+
+// unsecured says how to mend it that no secure connection came about, or "" if that
+// is not what failed.
+func unsecured(err error) string {
+	var (
+		_, authority = errors.AsType[x509.UnknownAuthorityError](err)
+		_, host      = errors.AsType[x509.HostnameError](err)
+		_, invalid   = errors.AsType[x509.CertificateInvalidError](err)
+	)
+	switch {
+	case authority:
+		return "give the CA that has signed the API server's certificate: it is certificate-authority in a kubeconfig, and with endpoint the third file of tls"
+	case host:
+		return "name the API server, in the kubeconfig or with endpoint, as its certificate does"
+	case invalid:
+		return "renew the API server's certificate, unless it is the clock here that is wrong"
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return "the server does not speak TLS: is that the port of an API server? If it is, begin its URL, in the kubeconfig or with endpoint, with http://"
+	case wantsTLS(err):
+		return "begin the URL of the API server, in the kubeconfig or with endpoint, with https://"
+	}
+	return ""
+}
+
+// wantsTLS knows what a server that is written in Go answers to a request without
+// TLS, by its text: there is nothing else to know it by.
+func wantsTLS(err error) bool {
+	cause, ok := apierrors.StatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
+	return ok && strings.Contains(cause.Message, "HTTP request to an HTTPS server")
 }
 
 // lasting leaves out of an error what differs from one attempt to the next: the

@@ -11,6 +11,30 @@ import (
 // apiServer is the origin of objects that a Kubernetes API server has.
 type apiServer struct{ options kubernetes.Options }
 
+// newAPIServer warns of a second feed of one server that differs in the limits of
+// requests alone: it reads and keeps everything a second time.
+func newAPIServer(own *server, o kubernetes.Options) (*apiServer, error) {
+	a := &apiServer{o}
+	for _, f := range feeds.byKey {
+		other, ok := f.origin.(*apiServer)
+		if ok && f.users[own] != nil && unlimited(other.options) == unlimited(o) {
+			log.Warningf("%s is read once more, since apiserver_qps, apiserver_burst or apiserver_max_inflight differ between server blocks: make them the same", a)
+		}
+	}
+	if o.Kubeconfig == "" && o.Endpoint == "" {
+		return a, nil // coredns check is not run in the pod that the Corefile is for
+	}
+	// It is made again when it is to run. Here an error has its line in the
+	// Corefile.
+	_, err := a.open(needs{})
+	return a, err
+}
+
+func unlimited(o kubernetes.Options) kubernetes.Options {
+	o.QPS, o.Burst, o.MaxInflight = 0, 0, 0
+	return o
+}
+
 // String implements origin.
 func (a *apiServer) String() string {
 	switch {
@@ -22,13 +46,21 @@ func (a *apiServer) String() string {
 	return "the API server"
 }
 
-// accept implements origin. NAT for some of the Services would take the rules of
-// the others for leftovers.
+// accept implements origin.
 func (a *apiServer) accept(n needs) (needs, error) {
-	if o := a.options; n.node != "" && (o.NoEndpoints || o.Labels != "" || o.NamespaceLabels != "") {
-		return needs{}, errors.New("kernelnat needs every Service with its endpoints: move labels, namespace_labels and noendpoints to a server block without kernelnat, or remove them")
+	if n.node == "" {
+		return n, nil
 	}
-	return n, nil
+	return n, (&Options{API: a.options}).SuitNAT()
+}
+
+// SuitNAT returns why kernelnat cannot be in the same server block, or nil. NAT for
+// some of the Services would take the rules of the others for leftovers.
+func (o *Options) SuitNAT() error {
+	if o.API.NoEndpoints || o.API.Labels != "" || o.API.NamespaceLabels != "" {
+		return errors.New("kernelnat needs every Service with its endpoints: move labels, namespace_labels and noendpoints to a server block without kernelnat, or remove them")
+	}
+	return nil
 }
 
 // open implements origin.
@@ -42,11 +74,14 @@ func (a *apiServer) open(n needs) (source, error) {
 func (a *apiServer) close() {}
 
 func reportTrouble(place string, err error) {
-	if err == nil {
+	switch {
+	case err == nil:
 		log.Infof("%s: well again", place)
-		return
+	case errors.Is(err, kubernetes.ErrGoingOn):
+		log.Warningf("%s: %v", place, err)
+	default:
+		log.Errorf("%s: %v", place, err)
 	}
-	log.Errorf("%s: %v", place, err)
 }
 
 // warn makes an Event, if there is an API server to take it.

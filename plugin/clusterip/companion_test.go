@@ -187,6 +187,80 @@ func TestExternalWithLongLabels(t *testing.T) {
 	}
 }
 
+// Where the zone's own name is so long that names of endpoints and ports do not fit,
+// the others are answered and transferred all the same.
+func TestExternalWithALongOrigin(t *testing.T) {
+	label := strings.Repeat("o", 63) + "."
+	hostname := strings.Repeat("h", 63)
+	service := strings.Repeat("s", 63)
+	manifests := strings.NewReplacer("hostname: db-0", "hostname: "+hostname, "name: hosted", "name: "+service, "hostname: lb.example.net", "ip: 192.0.2.77").Replace(externalYAML)
+	for _, c := range []struct {
+		origin  string
+		queries map[string]string // by name; of A, or SRV where the name has a port
+		has     []string
+		lacks   string
+	}{
+		{
+			origin: label + label + label + "example.", // 200 characters
+			queries: map[string]string{
+				"db.shop.":            "NOERROR\ndb.shop. 5 IN A 10.42.0.7\ndb.shop. 5 IN A 10.42.0.8",
+				"_sql._tcp.db.shop.":  "NOERROR\n_sql._tcp.db.shop. 5 IN SRV 0 50 5432 10-42-0-8.db.shop.\n10-42-0-8.db.shop. 5 IN A 10.42.0.8",
+				"_http._tcp.db.shop.": "NXDOMAIN\n SOA",
+			},
+			has:   []string{"db.shop. 5 IN A 10.42.0.7", "db.shop. 5 IN A 10.42.0.8", "_sql._tcp.db.shop. 5 IN SRV 0 100 5432 10-42-0-8.db.shop.", "_http._tcp.web.shop. 5 IN SRV 0 100 80 web.shop."},
+			lacks: hostname,
+		},
+		{
+			origin:  label + label + label + strings.Repeat("o", 46) + ".", // 238 characters
+			queries: map[string]string{"db.shop.": "NOERROR\ndb.shop. 5 IN A 10.42.0.7\ndb.shop. 5 IN A 10.42.0.8"},
+			has:     []string{"db.shop. 5 IN A 10.42.0.7", "web.shop. 5 IN A 192.0.2.10"},
+			lacks:   "_http._tcp",
+		},
+	} {
+		ask, address := startWith(t, "127.0.0.1", strings.ReplaceAll(`.:0 {
+			bind {host}
+			clusterip cluster.local {
+				manifests {dir}
+			}
+			k8s_external {origin} in-addr.arpa {
+				headless
+			}
+			transfer {origin} {
+				to *
+			}
+		}`, "{origin}", c.origin), manifests)
+		short := func(text string) string { return strings.ReplaceAll(text, c.origin, "") }
+		for name, want := range c.queries {
+			qtype := dns.TypeA
+			if strings.HasPrefix(name, "_") {
+				qtype = dns.TypeSRV
+			}
+			if got := short(text(ask(name+c.origin, qtype))); got != want {
+				t.Errorf("%d characters: %s: got\n%s\nwant\n%s", len(c.origin), name, got, want)
+			}
+		}
+		transferred := short(strings.Join(axfr(t, address, c.origin), "\n"))
+		for _, want := range c.has {
+			if !strings.Contains("\n"+transferred+"\n", "\n"+want+"\n") {
+				t.Errorf("%d characters: the transfer has no %q; it has\n%s", len(c.origin), want, transferred)
+			}
+		}
+		for _, lacks := range []string{c.lacks, service} {
+			if strings.Contains(transferred, lacks) {
+				t.Errorf("%d characters: the transfer has %q:\n%s", len(c.origin), lacks, transferred)
+			}
+		}
+		for name, want := range map[string]string{
+			"77.2.0.192.in-addr.arpa.": "NXDOMAIN\nin-addr.arpa. SOA",
+			"10.2.0.192.in-addr.arpa.": "NOERROR\n10.2.0.192.in-addr.arpa. 5 IN PTR web.shop.",
+		} {
+			if got := short(text(ask(name, dns.TypePTR))); got != want {
+				t.Errorf("%d characters: %s: got\n%s\nwant\n%s", len(c.origin), name, got, want)
+			}
+		}
+	}
+}
+
 // An error names the plugin that is in the Corefile.
 func TestNothingNext(t *testing.T) {
 	_, err := (&companion{}).ServeDNS(t.Context(), nil, nil)

@@ -128,13 +128,22 @@ func portName(name string) string {
 	return name
 }
 
+// external returns an offer as k8s_external wants it. An endpoint whose name is too
+// long is an address of its Service alone: what has no port gets no SRV record.
 func (h *Handler) external(origin string, s *cluster.Service, o offer) msg.Service {
 	key := serviceKey(origin, s)
 	if o.endpoint != "" {
-		key += "/" + o.endpoint
+		if fits(key + "/" + o.endpoint) {
+			key += "/" + o.endpoint
+		} else {
+			o.port = -1
+		}
 	}
 	return msg.Service{Host: o.host, Port: o.port, TTL: h.ttl, Key: key}
 }
+
+// fits reports whether DNS can hold the name that a key stands for.
+func fits(key string) bool { return zone.IsName(msg.Domain(key)) }
 
 func serviceKey(origin string, s *cluster.Service) string {
 	return strings.Join([]string{msg.Path(origin, "c"), s.Name.Namespace, s.Name.Name}, "/")
@@ -143,7 +152,10 @@ func serviceKey(origin string, s *cluster.Service) string {
 func (c *companion) reverse(ip netip.Addr) ([]msg.Service, int) {
 	var found []msg.Service
 	for _, s := range c.handler.index.Published(ip) {
-		found = append(found, msg.Service{Host: s.Name.Name + "." + s.Name.Namespace, TTL: c.handler.ttl})
+		host := s.Name.Name + "." + s.Name.Namespace
+		if zone.IsName(host + "." + c.handler.outside) {
+			found = append(found, msg.Service{Host: host, TTL: c.handler.ttl})
+		}
 	}
 	if len(found) == 0 {
 		return nil, dns.RcodeNameError
@@ -172,26 +184,32 @@ func (c *companion) ExternalAddress(state request.Request, headless bool) []dns.
 }
 
 // ExternalServices returns all that a transfer of the zone has: one entry for each
-// record, those of headless Services grouped by name.
+// record, those of headless Services grouped by name. Names that are too long are
+// left out: one would break off the transfer.
 func (c *companion) ExternalServices(origin string, headless bool) ([]msg.Service, map[string][]msg.Service) {
 	var services []msg.Service
 	groups := make(map[string][]msg.Service)
 	for _, s := range c.handler.index.Services() {
 		base := serviceKey(origin, s)
+		if !fits(base) {
+			continue
+		}
 		for _, o := range c.offers(s, headless, false) {
 			entry := c.handler.external(origin, s, o)
 			named := entry
 			named.Key = base + "/" + o.protocol + "/_" + o.name
+			reachable := entry.Port == o.port // an SRV record may lead there
+			hasName := o.name != "" && reachable && fits(named.Key)
 			if o.endpoint == "" {
 				services = append(services, entry)
-				if o.name != "" {
+				if hasName {
 					named.TargetStrip = 2
 					services = append(services, named)
 				}
 				continue
 			}
 			groups[base+"/"+endpointKey] = append(groups[base+"/"+endpointKey], entry)
-			if o.name != "" {
+			if hasName {
 				named.Host = msg.Domain(entry.Key)
 				groups[named.Key+"/"+portKey] = append(groups[named.Key+"/"+portKey], named)
 			}

@@ -2,6 +2,10 @@ package clusterip
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	golog "log"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -180,6 +184,55 @@ func TestAPIServerIsShared(t *testing.T) {
 		}
 		if err := h.FollowNode("node-1"); err == nil || !strings.Contains(err.Error(), "kernelnat needs every Service") {
 			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+// That server blocks with other limits read an API server twice is said; a reload
+// that changes them is as good as any.
+func TestLimitsThatDiffer(t *testing.T) {
+	var logged strings.Builder
+	golog.SetOutput(&logged)
+	defer golog.SetOutput(os.Stderr)
+	defer leave(func(*server) bool { return true })
+	first, next := new(server), new(server)
+	for _, c := range []struct {
+		own  *server
+		api  kubernetes.Options
+		warn bool
+	}{
+		{first, kubernetes.Options{Endpoint: "https://192.0.2.1"}, false},
+		{first, kubernetes.Options{Endpoint: "https://192.0.2.1"}, false},
+		{first, kubernetes.Options{Endpoint: "https://192.0.2.1", Labels: "app=web"}, false},
+		{first, kubernetes.Options{Endpoint: "https://192.0.2.1", QPS: 20}, true},
+		{next, kubernetes.Options{Endpoint: "https://192.0.2.1", Burst: 20}, false},
+	} {
+		logged.Reset()
+		if _, _, err := serve(c.own, Options{Zones: []string{"cluster.local."}, API: c.api}, nil); err != nil {
+			t.Fatal(err)
+		}
+		if got := logged.String(); strings.Contains(got, "the API server https://192.0.2.1 is read once more") != c.warn {
+			t.Errorf("%+v: the log has %q", c.api, got)
+		}
+	}
+}
+
+// What is wrong is an error in the log; what need not be there is none.
+func TestReportTrouble(t *testing.T) {
+	var logged strings.Builder
+	golog.SetOutput(&logged)
+	defer golog.SetOutput(os.Stderr)
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{errors.New("broken"), "[ERROR] plugin/clusterip: services: broken"},
+		{fmt.Errorf("not there; %w", kubernetes.ErrGoingOn), "[WARNING] plugin/clusterip: services: not there; going on without"},
+		{nil, "[INFO] plugin/clusterip: services: well again"},
+	} {
+		logged.Reset()
+		if reportTrouble("services", c.err); !strings.Contains(logged.String(), c.want) {
+			t.Errorf("got %q, want %q", logged.String(), c.want)
 		}
 	}
 }

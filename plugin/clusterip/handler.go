@@ -26,6 +26,7 @@ type Handler struct {
 	zonal        bool
 	multicluster []string
 	search       []string // of this machine, for AutoPath
+	outside      string   // the zone of k8s_external that PTR records lead to
 	upstream     upstreamer
 	versions     versions
 	// ready, followNode and warn are those of the source.

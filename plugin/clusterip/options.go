@@ -124,6 +124,9 @@ func ParseOptions(c *caddy.Controller, root string) (Options, error) {
 		if err := o.complete(root, seen); err != nil {
 			return o, c.Err(err.Error())
 		}
+		for _, what := range o.idle(seen) {
+			log.Warningf("%s:%d: %s", c.File(), c.Line(), what)
+		}
 	}
 	return o, nil
 }
@@ -201,7 +204,7 @@ func below(root, name string) string {
 }
 
 func parseManifests(o *Options, args []string) error {
-	if len(args) != 1 {
+	if len(args) != 1 || args[0] == "" {
 		return fmt.Errorf("manifests takes one folder")
 	}
 	o.Manifest.Dir = args[0]
@@ -209,7 +212,7 @@ func parseManifests(o *Options, args []string) error {
 }
 
 func parseState(o *Options, args []string) error {
-	if len(args) != 1 {
+	if len(args) != 1 || args[0] == "" {
 		return fmt.Errorf("state takes one file")
 	}
 	o.Manifest.State = args[0]

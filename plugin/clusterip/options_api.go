@@ -39,6 +39,29 @@ func (o *Options) completeAPI(seen map[string]bool) error {
 	return nil
 }
 
+// idle says which options have no effect. CoreDNS's kubernetes plugin takes them in
+// silence and serves, so they are no errors.
+func (o *Options) idle(seen map[string]bool) []string {
+	var all []string
+	switch {
+	case o.API.Kubeconfig == "":
+	case seen["endpoint"]:
+		all = append(all, "endpoint has no effect beside kubeconfig, which says where the API server is: keep one")
+	case seen["tls"]:
+		all = append(all, "tls has no effect beside kubeconfig, which names the certificates: remove it")
+	}
+	if seen["kubeconfig"] && o.API.Kubeconfig == "" {
+		all = append(all, "kubeconfig is empty and has no effect: name a file, or remove it")
+	}
+	if seen["endpoint"] && o.API.Endpoint == "" {
+		all = append(all, "endpoint is empty and has no effect: give the URL of an API server, or remove it")
+	}
+	if seen["tls"] && o.API.Kubeconfig == "" && o.API.Endpoint == "" {
+		all = append(all, "tls has no effect without endpoint: give that the URL of the API server, or remove tls")
+	}
+	return all
+}
+
 // key is the same for options that read the same objects in the same way.
 func (o Options) key() any {
 	if o.Manifest.Dir != "" {
@@ -56,12 +79,15 @@ func newOrigin(own *server, o Options) (origin, error) {
 	if o.Manifest.Dir != "" {
 		return newFolder(own, o.Manifest)
 	}
-	return &apiServer{o.API}, nil
+	return newAPIServer(own, o.API)
 }
 
 func parseKubeconfig(o *Options, args []string) error {
 	if len(args) < 1 || len(args) > 2 {
 		return errors.New("kubeconfig takes a file, and the name of a context if it is not the current one")
+	}
+	if len(args) == 2 && args[0] == "" {
+		return fmt.Errorf("kubeconfig has the context %q and an empty file name: name the file", args[1])
 	}
 	o.API.Kubeconfig = args[0]
 	if len(args) == 2 {

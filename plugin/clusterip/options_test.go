@@ -2,6 +2,7 @@ package clusterip
 
 import (
 	"fmt"
+	golog "log"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -126,6 +127,10 @@ func TestParseErrors(t *testing.T) {
 		{"noendpoints\n zonal", "zonal answers from endpoints"},
 		{"kubeconfig", "kubeconfig takes a file"},
 		{"kubeconfig a b c", "kubeconfig takes a file"},
+		{`kubeconfig "" staging`, "an empty file name"},
+		{`manifests ""`, "manifests takes one folder"},
+		{`manifests m
+ state ""`, "state takes one file"},
 		{"endpoint", "endpoint takes the URL"},
 		{"tls a b", "tls takes three files"},
 		{"apiserver_qps many", `apiserver_qps "many": give one number`},
@@ -179,6 +184,30 @@ func TestParseErrors(t *testing.T) {
 	}
 }
 
+// What CoreDNS's plugin takes without effect is taken, and said to have none.
+func TestIdleOptions(t *testing.T) {
+	var logged strings.Builder
+	golog.SetOutput(&logged)
+	defer golog.SetOutput(os.Stderr)
+	for _, c := range []struct{ block, want string }{
+		{`kubeconfig ""`, "Testfile:3: kubeconfig is empty and has no effect"},
+		{`endpoint ""`, "Testfile:3: endpoint is empty and has no effect"},
+		{"tls a b c", "Testfile:3: tls has no effect without endpoint"},
+		{"kubeconfig k\n tls a b c", "Testfile:4: tls has no effect beside kubeconfig"},
+		{"kubeconfig k\n endpoint e\n tls a b c", "Testfile:5: endpoint has no effect beside kubeconfig"},
+		{"endpoint e\n tls a b c", ""},
+		{"kubeconfig k", ""},
+	} {
+		logged.Reset()
+		if _, err := ParseOptions(caddy.NewTestController("dns", "clusterip cluster.local {\n "+c.block+"\n}"), ""); err != nil {
+			t.Errorf("%s: %v", c.block, err)
+		}
+		if got := logged.String(); !strings.Contains(got, c.want) || strings.Count(got, "\n") != min(len(c.want), 1) {
+			t.Errorf("%s: the log has %q, want %q", c.block, got, c.want)
+		}
+	}
+}
+
 // A zone that is no name is refused, not left out or taken literally.
 func TestParseZones(t *testing.T) {
 	for _, c := range []struct{ zones, keys, bad string }{
@@ -217,10 +246,13 @@ func TestReadmeNamesOptions(t *testing.T) {
 	}
 }
 
-func TestSetupNamesMissingFolder(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "nowhere")
-	err := setup(caddy.NewTestController("dns", "clusterip cluster.local {\n manifests "+dir+"\n}"))
-	if err == nil || !strings.Contains(err.Error(), dir) {
-		t.Errorf("got error %v, want one that names %s", err, dir)
+// What cannot be read is named, with its place in the Corefile.
+func TestSetupNamesWhatIsMissing(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "nowhere")
+	for _, option := range []string{"manifests " + missing, "kubeconfig " + missing, "endpoint https://192.0.2.1\n tls a b " + missing} {
+		err := setup(caddy.NewTestController("dns", "clusterip cluster.local {\n "+option+"\n}"))
+		if err == nil || !strings.Contains(err.Error(), missing) || !strings.Contains(err.Error(), "Testfile:") {
+			t.Errorf("%s: got error %v, want one that names Testfile:line and %s", option, err, missing)
+		}
 	}
 }

@@ -9,10 +9,12 @@ package clusterip
 import (
 	"net"
 	"net/netip"
+	"sync/atomic"
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
+	external "github.com/coredns/coredns/plugin/k8s_external"
 	clog "github.com/coredns/coredns/plugin/pkg/log"
 	"github.com/coredns/coredns/plugin/transfer"
 )
@@ -55,21 +57,45 @@ func setup(c *caddy.Controller) error {
 		if t, ok := config.Handler("transfer").(*transfer.Transfer); ok {
 			h.transfers(t)
 		}
+		if e, ok := config.Handler("k8s_external").(*external.External); ok && len(e.Zones) > 0 {
+			h.outside = e.Zones[0]
+		}
+		return nil
+	})
+	endWithServer(c, own)
+	return nil
+}
+
+// endWithServer ends what a server uses when its time has come.
+func endWithServer(c *caddy.Controller, own *server) {
+	end := func() error {
+		leave(func(s *server) bool { return s == own })
+		return nil
+	}
+	// CoreDNS restarts and shuts down in goroutines of their own.
+	var reloading atomic.Bool
+	c.OnRestart(func() error {
+		reloading.Store(true)
 		return nil
 	})
 	// CoreDNS discards the server of a reload that failed without shutting it
 	// down; the one that goes on ends what it left.
 	c.OnRestartFailed(func() error {
+		reloading.Store(false)
 		leave(func(s *server) bool { return s != own })
 		return nil
 	})
 	// On a reload this comes after the next instance has started. Leaving any
 	// sooner would leave the old objects behind if the reload failed.
 	c.OnShutdown(func() error {
-		leave(func(s *server) bool { return s == own })
-		return nil
+		if !reloading.Load() {
+			return nil
+		}
+		return end()
 	})
-	return nil
+	// While health is a lameduck, which sleeps before this, names and NAT follow
+	// what changes: queries and connections still come.
+	c.OnFinalShutdown(end)
 }
 
 // ownAddresses returns the addresses that hosts to listen on stand for: those

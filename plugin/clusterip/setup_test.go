@@ -16,6 +16,7 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 	_ "github.com/coredns/coredns/plugin/bind"
 	_ "github.com/coredns/coredns/plugin/cache"
+	_ "github.com/coredns/coredns/plugin/health"
 	_ "github.com/coredns/coredns/plugin/loadbalance"
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
@@ -133,6 +134,34 @@ func TestLifecycle(t *testing.T) {
 	}
 	if after := values(t, gauges); !slices.Equal(after, before) {
 		t.Errorf("services, namespaces and errors counted are %v after shutdown and were %v before", after, before)
+	}
+}
+
+// While health is a lameduck, names follow what changes.
+func TestLameduck(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "web.yaml")
+	write(t, file, fmt.Sprintf(serviceYAML, "10.43.0.10"))
+	const lameduck = 3 * time.Second
+	instance, err := caddy.Start(corefile(dir, "", fmt.Sprintf("health 127.0.0.1:0 {\nlameduck %s\n}", lameduck)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer instance.Stop()
+	begun, ended := time.Now(), make(chan struct{})
+	go func() {
+		defer close(ended)
+		instance.ShutdownCallbacks()
+	}()
+	time.Sleep(lameduck / 10) // for what does not wait for it
+	write(t, file, fmt.Sprintf(serviceYAML, "10.43.0.11"))
+	eventually(t, instance, "NOERROR\nweb.default.svc.cluster.local. 5 IN A 10.43.0.11")
+	<-ended
+	if took := time.Since(begun); took < lameduck {
+		t.Errorf("the server ended after %s, before the lameduck", took)
+	}
+	if len(feeds.byKey) != 0 {
+		t.Errorf("left behind: %v", feeds.byKey)
 	}
 }
 

@@ -5,7 +5,6 @@ package kernelnat
 
 import (
 	"context"
-	"errors"
 	"io"
 	"strings"
 	"sync"
@@ -42,11 +41,11 @@ func setup(c *caddy.Controller) error {
 	}
 	c.Set(onePerServer{}, true)
 	config := dnsserver.GetConfig(c)
-	n := &nat{options: o}
+	n := &nat{options: o, refuse: c.Err}
 	c.OnStartup(func() error {
 		var ok bool
 		if n.source, ok = config.Handler("clusterip").(source); !ok {
-			return plugin.Error(name, errors.New("there is no clusterip in this server block: add it, kernelnat takes its Services from there"))
+			return plugin.Error(name, n.refuse("there is no clusterip in this server block: add it, kernelnat takes its Services from there"))
 		}
 		return n.start()
 	})
@@ -54,7 +53,10 @@ func setup(c *caddy.Controller) error {
 	// writers would undo each other's work, so the old one pauses first.
 	c.OnRestart(n.stop)
 	c.OnRestartFailed(n.start)
-	c.OnShutdown(n.stop)
+	// At the end of the process connections still come while health is a lameduck,
+	// which sleeps in a callback of this kind. CoreDNS calls them in the order of
+	// its directives, where health is before us.
+	c.OnFinalShutdown(n.stop)
 	return nil
 }
 
@@ -70,6 +72,7 @@ type source interface {
 // nat is the NAT half of one server.
 type nat struct {
 	options Options
+	refuse  func(why string) error // with the place in the Corefile
 	source  source
 	lock    io.Closer // of the one writer; nil in a dry run
 	cancel  context.CancelFunc
@@ -90,7 +93,7 @@ func (n *nat) start() error {
 		return plugin.Error(name, err)
 	}
 	if err := n.source.FollowNode(n.options.NodeName); err != nil {
-		return plugin.Error(name, err)
+		return plugin.Error(name, n.refuse(err.Error()))
 	}
 	if n.options.DryRun {
 		log.Info("dry_run is set: the kernel is not touched. To switch NAT on, remove dry_run and run as root or with CAP_NET_ADMIN")

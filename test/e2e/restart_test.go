@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/clusterip/clusterip/kernelnat/nattest"
 	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
 )
@@ -96,6 +98,36 @@ func TestFlowsOfAServiceThatWentWhileDown(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// While health is a lameduck, NAT and its health checks go on: connections still come.
+func TestLameduck(t *testing.T) {
+	const lameduck = 6 * time.Second
+	n := newNode(t)
+	conf := strings.Replace(fmt.Sprintf(corefile, n.manifests, n.state), "errors\n", fmt.Sprintf("errors\n\thealth {\n\t\tlameduck %s\n\t}\n", lameduck), 1)
+	if err := os.WriteFile(n.conf, []byte(conf), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	n.pod("echo-0", "10.42.0.10", "fd00:10:42::10")
+	n.write("service.yaml", echoService)
+	p := n.start()
+	eventually(t, "the rules", n.rulesHave("10.42.0.10:5678"))
+
+	p.cmd.Process.Signal(syscall.SIGTERM)
+	eventually(t, "the lameduck", func() error {
+		if !strings.Contains(p.output.String(), "lameduck mode") {
+			return errors.New("not in the log")
+		}
+		return nil
+	})
+	n.write("echo-0.yaml", podManifest("echo-0", "10.42.0.11", "fd00:10:42::11"))
+	eventually(t, "the other endpoint in the rules", n.rulesHave("10.42.0.11:5678"))
+	healthy := netip.AddrPortFrom(nattest.NodeIPv4.Addr(), 10256)
+	eventually(t, "/healthz", answers(n.Outside, healthy, "/healthz", `200 {`))
+	p.stop(syscall.SIGTERM)
+	if err := n.rulesHave("10.42.0.11:5678")(); err != nil {
+		t.Errorf("after the end: %v", err)
+	}
 }
 
 // Whatever somebody removes of the rules is back within a sync_period, and what is
