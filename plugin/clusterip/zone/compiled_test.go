@@ -19,8 +19,8 @@ func headlessOf(endpoints int) *cluster.Service {
 	return cluster.New(cluster.Service{Name: cluster.ServiceName{Namespace: "shop", Name: "db"}, Kind: cluster.KindHeadless}, all)
 }
 
-// Records are made for the first who asks, once, whoever else asks meanwhile; a
-// change and a transfer keep none.
+// Records are made for the first who asks, and who asks at the same time gets the
+// same; a change and a transfer keep none.
 func TestCompiledWhenAskedFor(t *testing.T) {
 	x := New([]string{"cluster.local."}, Options{TTL: 5})
 	s := headlessOf(1000)

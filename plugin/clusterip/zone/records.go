@@ -3,7 +3,6 @@ package zone
 import (
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 
 	"github.com/clusterip/clusterip/cluster"
@@ -24,9 +23,7 @@ type Records struct {
 	// usable are the endpoints that have names, sorted by address; none for an
 	// alias.
 	usable []cluster.Endpoint
-
 	kept   atomic.Pointer[compiled]
-	making sync.Mutex
 }
 
 func newRecords(service *cluster.Service, z *Zone) *Records {
@@ -45,20 +42,14 @@ func (r *Records) key() string {
 
 func (r *Records) options() *Options { return &r.zone.index.options }
 
-// compiled returns what is compiled. Of those who ask first one makes it and the
-// others wait for that: with thousands of endpoints it takes milliseconds.
+// compiled returns what is compiled. Those who ask first at once all make it, at most
+// as many as there are processors, and one of them has it kept.
 func (r *Records) compiled() *compiled {
 	if c := r.kept.Load(); c != nil {
 		return c
 	}
-	r.making.Lock()
-	defer r.making.Unlock()
-	if c := r.kept.Load(); c != nil {
-		return c
-	}
-	c := r.compile()
-	r.kept.Store(c)
-	return c
+	r.kept.CompareAndSwap(nil, r.compile())
+	return r.kept.Load()
 }
 
 // node is a name with its records; none for an empty non-terminal. Where there

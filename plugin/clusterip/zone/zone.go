@@ -1,12 +1,12 @@
 // Package zone compiles Services to DNS records and looks names up in them.
 //
 // Records has all names of one Service; an Index keeps them for the zones of one
-// server block and answers from them. Lookups touch only immutable data and take no
-// lock, but that those who ask first for a Service that has changed wait for one of
-// them to make its records. A change swaps the Records of one Service in one atomic
-// store, so all its names change together. It costs no more than that Service, one
-// small map, and for each address that came or went a path in the tree of addresses,
-// which is swapped in one atomic store for all of an update.
+// server block and answers from them. Lookups take no locks and touch only immutable
+// data, but for the records of a Service, which the first lookup makes. A change swaps
+// the Records of one Service in one atomic store, so all its names change together. It
+// costs no more than that Service, one small map, and for each address that came or
+// went a path in the tree of addresses, which is swapped in one atomic store for all
+// of an update.
 //
 // The package is pure: no I/O, clock, logging or goroutines. It does not write
 // messages, follow aliases or fall through; the handler in plugin/clusterip
