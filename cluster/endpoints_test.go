@@ -15,7 +15,7 @@ import (
 func endpoint(last byte, conditions string) Endpoint {
 	return Endpoint{
 		Addr:        netip.AddrFrom4([4]byte{10, 0, 0, last}),
-		Ports:       []EndpointPort{{Protocol: TCP, Port: 80}},
+		Slice:       &EndpointSlice{Ports: []EndpointPort{{Protocol: TCP, Port: 80}}},
 		Ready:       slices.Contains([]byte(conditions), 'r'),
 		Serving:     slices.Contains([]byte(conditions), 's'),
 		Terminating: slices.Contains([]byte(conditions), 't'),
@@ -28,7 +28,7 @@ func named(e Endpoint, pod, hostname string) Endpoint {
 }
 
 func onPort(e Endpoint, port uint16) Endpoint {
-	e.Ports = []EndpointPort{{Protocol: TCP, Port: port}}
+	e.Slice = &EndpointSlice{Ports: []EndpointPort{{Protocol: TCP, Port: port}}}
 	return e
 }
 
@@ -133,7 +133,7 @@ func TestUsable(t *testing.T) {
 }
 
 func TestPortFor(t *testing.T) {
-	e := Endpoint{Ports: []EndpointPort{{"dns", UDP, 5353}, {"dns", TCP, 5354}, {"", TCP, 80}}}
+	e := Endpoint{Slice: &EndpointSlice{Ports: []EndpointPort{{"dns", UDP, 5353}, {"dns", TCP, 5354}, {"", TCP, 80}}}}
 	for _, test := range []struct {
 		port Port
 		want uint16

@@ -1,35 +1,50 @@
 package kubernetes
 
-import "github.com/clusterip/clusterip/cluster"
+import (
+	"fmt"
 
-// maxInterned is more than the nodes, zones and port names of any cluster.
+	"github.com/clusterip/clusterip/cluster"
+)
+
+// maxInterned is more than the nodes or the namespaces of any cluster.
 const maxInterned = 1 << 16
 
-// interner makes equal strings share their memory: every endpoint comes with its
-// own copy of the names of its node, zone and cluster.
-type interner map[string]string
+// interner has equal values share their memory: every object comes with its own
+// copies. The key says which are equal.
+type interner[K comparable, V any] map[K]V
 
-func (n interner) intern(s *string) {
-	if *s == "" {
-		return
-	}
-	if known, ok := n[*s]; ok {
-		*s = known
-		return
+// intern returns the first of the equal values, and for its key no more is kept than
+// that value.
+func (n interner[K, V]) intern(key K, value V) V {
+	if known, ok := n[key]; ok {
+		return known
 	}
 	if len(n) >= maxInterned {
 		clear(n)
 	}
-	n[*s] = *s
+	n[key] = value
+	return value
 }
 
-func (n interner) internEndpoint(e *cluster.Endpoint) {
-	n.intern(&e.NodeName)
-	n.intern(&e.Zone)
-	n.intern(&e.Cluster)
-	for _, hints := range [][]string{e.ZoneHints(), e.NodeHints()} {
-		for i := range hints {
-			n.intern(&hints[i])
-		}
+// endpointInterner is for what endpoints of several slices have in common.
+type endpointInterner struct {
+	topologies interner[cluster.Topology, *cluster.Topology]
+	hints      interner[string, *cluster.Hints]
+}
+
+func newEndpointInterner() endpointInterner {
+	return endpointInterner{
+		topologies: make(interner[cluster.Topology, *cluster.Topology]),
+		hints:      make(interner[string, *cluster.Hints]),
 	}
 }
+
+func (n endpointInterner) intern(e *cluster.Endpoint) {
+	if e.Topology != nil {
+		e.Topology = n.topologies.intern(*e.Topology, e.Topology)
+	}
+	if e.Hints != nil {
+		e.Hints = n.hints.intern(fmt.Sprintf("%q", *e.Hints), e.Hints)
+	}
+}
+

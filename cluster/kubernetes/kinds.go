@@ -148,10 +148,10 @@ func readServiceImport(given any) (*cluster.Service, error) {
 // cluster, of imported ones, or both. Those that belong to none are not looked at;
 // of those that do, sound endpoints count even where others are not.
 func sliceReader(local, imported bool) func(any) (*slice, error) {
-	names := make(interner)
+	shared := newEndpointInterner()
 	back := func(owner cluster.ServiceName, endpoints []cluster.Endpoint, err error) (*backing, error) {
 		for i := range endpoints {
-			names.internEndpoint(&endpoints[i])
+			shared.intern(&endpoints[i])
 		}
 		return &backing{owner: owner, endpoints: endpoints}, err
 	}

@@ -64,7 +64,7 @@ func (b *builder) endpoints(usable []cluster.Endpoint) (full []string) {
 		if headless {
 			b.address("", e.Addr)
 		}
-		for _, p := range e.Ports {
+		for _, p := range e.Ports() {
 			found.add(host, srv{host, p.Port})
 			if !headless {
 				continue
@@ -118,8 +118,8 @@ func hostname(e *cluster.Endpoint, podNames bool) string {
 
 func appendHostname(b []byte, e *cluster.Endpoint, podNames bool) []byte {
 	b = appendLabel(b, e, podNames)
-	if e.Cluster != "" {
-		b = append(append(b, '.'), e.Cluster...)
+	if in := e.Cluster(); in != "" {
+		b = append(append(b, '.'), in...)
 	}
 	return b
 }
