@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"testing"
+	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -130,6 +131,24 @@ func TestUsable(t *testing.T) {
 			t.Errorf("%v allocations", n)
 		}
 	})
+}
+
+// A large cluster has ten endpoints for each Service, and what they take is most of
+// the memory of the process.
+func TestEndpointSize(t *testing.T) {
+	if size := unsafe.Sizeof(Endpoint{}); size > 88 {
+		t.Errorf("an Endpoint takes %d bytes: have several share what is new", size)
+	}
+}
+
+func TestZeroEndpoint(t *testing.T) {
+	var e Endpoint
+	if e.Ports() != nil || e.ZoneHints() != nil || e.NodeHints() != nil {
+		t.Errorf("ports %v, hints %v and %v", e.Ports(), e.ZoneHints(), e.NodeHints())
+	}
+	if e.Cluster() != "" || e.NodeName() != "" || e.Zone() != "" {
+		t.Errorf("in cluster %q, on node %q in zone %q", e.Cluster(), e.NodeName(), e.Zone())
+	}
 }
 
 func TestPortFor(t *testing.T) {

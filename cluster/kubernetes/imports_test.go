@@ -94,7 +94,7 @@ func TestSliceReader(t *testing.T) {
 		s := &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Labels: map[string]string{
 			discoveryv1.LabelServiceName: "web", mcsv1alpha1.LabelServiceName: "far",
 		}}}
-		read := sliceReader(c.local, c.imported)
+		read := sliceReader(Options{NoEndpoints: !c.local, Imports: c.imported})
 		if got, err := read(s); err != nil || !reflect.DeepEqual(*got, c.want) {
 			t.Errorf("%v %v: got %+v, %v", c.local, c.imported, got, err)
 		}

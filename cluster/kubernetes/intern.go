@@ -6,15 +6,15 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 )
 
-// maxInterned is more than the nodes or the namespaces of any cluster.
-const maxInterned = 1 << 16
+// maxInterned is more than the nodes, or the namespaces, of nearly any cluster. Beyond
+// it less is shared.
+const maxInterned = 1 << 14
 
-// interner has equal values share their memory: every object comes with its own
-// copies. The key says which are equal.
+// interner has equal values share their memory: every object comes with copies of
+// its own. The key says which are equal.
 type interner[K comparable, V any] map[K]V
 
-// intern returns the first of the equal values, and for its key no more is kept than
-// that value.
+// intern returns the first value that came with the key.
 func (n interner[K, V]) intern(key K, value V) V {
 	if known, ok := n[key]; ok {
 		return known
@@ -26,25 +26,39 @@ func (n interner[K, V]) intern(key K, value V) V {
 	return value
 }
 
-// endpointInterner is for what endpoints of several slices have in common.
+// endpointInterner is for what endpoints of several EndpointSlices have in common:
+// a node, and mostly ports and hints too.
 type endpointInterner struct {
 	topologies interner[cluster.Topology, *cluster.Topology]
+	slices     interner[string, *cluster.EndpointSlice]
 	hints      interner[string, *cluster.Hints]
 }
 
 func newEndpointInterner() endpointInterner {
 	return endpointInterner{
 		topologies: make(interner[cluster.Topology, *cluster.Topology]),
+		slices:     make(interner[string, *cluster.EndpointSlice]),
 		hints:      make(interner[string, *cluster.Hints]),
 	}
 }
 
-func (n endpointInterner) intern(e *cluster.Endpoint) {
-	if e.Topology != nil {
-		e.Topology = n.topologies.intern(*e.Topology, e.Topology)
-	}
-	if e.Hints != nil {
-		e.Hints = n.hints.intern(fmt.Sprintf("%q", *e.Hints), e.Hints)
+// intern changes the endpoints of one EndpointSlice.
+func (n endpointInterner) intern(endpoints []cluster.Endpoint) {
+	var slice *cluster.EndpointSlice
+	for i := range endpoints {
+		e := &endpoints[i]
+		if slice == nil {
+			slice = n.slices.intern(spell(e.Slice), e.Slice)
+		}
+		e.Slice = slice
+		if e.Topology != nil {
+			e.Topology = n.topologies.intern(*e.Topology, e.Topology)
+		}
+		if e.Hints != nil {
+			e.Hints = n.hints.intern(spell(e.Hints), e.Hints)
+		}
 	}
 }
 
+// spell returns the same text for equal values, and for those alone.
+func spell[V any](value *V) string { return fmt.Sprintf("%#v", *value) }

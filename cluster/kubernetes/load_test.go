@@ -16,7 +16,7 @@ import (
 // and reports what of them is held.
 func BenchmarkLoad(b *testing.B) {
 	for _, o := range []Options{{}} {
-		b.Run(fmt.Sprintf("podNames=%t", true), func(b *testing.B) {
+		b.Run(fmt.Sprintf("%+v", o), func(b *testing.B) {
 			var before, after runtime.MemStats
 			for b.Loop() {
 				runtime.GC()
@@ -52,9 +52,9 @@ func newLoader(o Options) *loader {
 	for _, f := range s.followers(l.queue) {
 		switch f := f.(type) {
 		case followed[cluster.ServiceName, cluster.Service]:
-			l.services = &sink[cluster.ServiceName, cluster.Service]{f.kind, f.queue, f.well}
+			l.services = f.sink()
 		case followed[sliceName, slice]:
-			l.slices = &sink[sliceName, slice]{f.kind, f.queue, f.well}
+			l.slices = f.sink()
 		}
 	}
 	return l
