@@ -120,7 +120,8 @@ type Endpoint struct {
 	Addr     netip.Addr
 	Hostname string // the DNS label set by the pod (StatefulSets), or ""
 	// PodName is the pod behind the address, or "". A source that nobody asks for
-	// pod names may leave it out.
+	// names of pods may leave it out; pods that share an address (hostNetwork) and
+	// have no hostnames are one endpoint then, as they have one name in DNS.
 	PodName  string
 	Slice    *EndpointSlice // nil for the zero value
 	Topology *Topology      // nil if it is not known

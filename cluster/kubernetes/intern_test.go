@@ -46,6 +46,19 @@ func TestShares(t *testing.T) {
 	}
 }
 
+// Names of pods are many long strings, and few ask for them.
+func TestPodNames(t *testing.T) {
+	for _, wanted := range []bool{false, true} {
+		out, err := sliceReader(Options{PodNames: wanted})(largeSlice(0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := out.local.endpoints[0].PodName; (got != "") != wanted {
+			t.Errorf("wanted %t: the endpoint has pod name %q", wanted, got)
+		}
+	}
+}
+
 func TestSharesNamespaces(t *testing.T) {
 	slices := newLoader(Options{}).slices
 	namespace := func() *byte {

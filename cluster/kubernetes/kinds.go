@@ -151,6 +151,11 @@ func sliceReader(o Options) func(any) (*slice, error) {
 	shared := newEndpointInterner()
 	back := func(owner cluster.ServiceName, endpoints []cluster.Endpoint, err error) (*backing, error) {
 		shared.intern(endpoints)
+		if !o.PodNames {
+			for i := range endpoints {
+				endpoints[i].PodName = ""
+			}
+		}
 		return &backing{owner: owner, endpoints: endpoints}, err
 	}
 	return func(given any) (*slice, error) {

@@ -34,7 +34,7 @@ func (a *apiServer) accept(n needs) (needs, error) {
 // open implements origin.
 func (a *apiServer) open(n needs) (source, error) {
 	o := a.options
-	o.Pods, o.Imports, o.Node = n.pods, n.imports, n.node
+	o.Pods, o.PodNames, o.Imports, o.Node = n.pods, n.podNames, n.imports, n.node
 	return kubernetes.New(o, reportTrouble)
 }
 
