@@ -18,27 +18,35 @@ func New(service Service, endpointSlices ...[]Endpoint) *Service {
 }
 
 func sameEndpoint(a, b Endpoint) bool {
-	return a.Addr == b.Addr && a.Cluster == b.Cluster && a.Hostname == b.Hostname && a.PodName == b.PodName && slices.Equal(a.Ports, b.Ports)
+	return a.Addr == b.Addr && a.Hostname == b.Hostname && a.PodName == b.PodName && compareSlices(&a, &b) == 0
 }
 
 // compareEndpoints sorts by address, ports and names, and for one endpoint puts the
 // better condition first, then the one that says more. The rest makes the order
 // total, so that the result does not depend on the order of the slices.
 func compareEndpoints(a, b Endpoint) int {
+	if c := a.Addr.Compare(b.Addr); c != 0 {
+		return c // as nearly always
+	}
 	return cmp.Or(
-		a.Addr.Compare(b.Addr),
-		cmp.Compare(a.Cluster, b.Cluster),
-		slices.CompareFunc(a.Ports, b.Ports, EndpointPort.Compare),
+		compareSlices(&a, &b),
 		cmp.Compare(b.Hostname, a.Hostname),
 		cmp.Compare(b.PodName, a.PodName),
 		compareBool(b.Ready, a.Ready),
 		compareBool(b.Serving, a.Serving),
 		compareBool(a.Terminating, b.Terminating),
-		cmp.Compare(b.NodeName, a.NodeName),
-		cmp.Compare(b.Zone, a.Zone),
+		cmp.Compare(b.NodeName(), a.NodeName()),
+		cmp.Compare(b.Zone(), a.Zone()),
 		slices.Compare(b.ZoneHints(), a.ZoneHints()),
 		slices.Compare(b.NodeHints(), a.NodeHints()),
 	)
+}
+
+func compareSlices(a, b *Endpoint) int {
+	if a.Slice == b.Slice {
+		return 0
+	}
+	return cmp.Or(cmp.Compare(a.Cluster(), b.Cluster()), slices.CompareFunc(a.Ports(), b.Ports(), EndpointPort.Compare))
 }
 
 // Compare orders ports by number, then by protocol, then by name.

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"testing"
+	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -15,7 +16,7 @@ import (
 func endpoint(last byte, conditions string) Endpoint {
 	return Endpoint{
 		Addr:        netip.AddrFrom4([4]byte{10, 0, 0, last}),
-		Ports:       []EndpointPort{{Protocol: TCP, Port: 80}},
+		Slice:       &EndpointSlice{Ports: []EndpointPort{{Protocol: TCP, Port: 80}}},
 		Ready:       slices.Contains([]byte(conditions), 'r'),
 		Serving:     slices.Contains([]byte(conditions), 's'),
 		Terminating: slices.Contains([]byte(conditions), 't'),
@@ -28,7 +29,7 @@ func named(e Endpoint, pod, hostname string) Endpoint {
 }
 
 func onPort(e Endpoint, port uint16) Endpoint {
-	e.Ports = []EndpointPort{{Protocol: TCP, Port: port}}
+	e.Slice = &EndpointSlice{Ports: []EndpointPort{{Protocol: TCP, Port: port}}}
 	return e
 }
 
@@ -132,8 +133,26 @@ func TestUsable(t *testing.T) {
 	})
 }
 
+// A large cluster has ten endpoints for each Service, and what they take is most of
+// the memory of the process.
+func TestEndpointSize(t *testing.T) {
+	if size := unsafe.Sizeof(Endpoint{}); size > 88 {
+		t.Errorf("an Endpoint takes %d bytes: have several share what is new", size)
+	}
+}
+
+func TestZeroEndpoint(t *testing.T) {
+	var e Endpoint
+	if e.Ports() != nil || e.ZoneHints() != nil || e.NodeHints() != nil {
+		t.Errorf("ports %v, hints %v and %v", e.Ports(), e.ZoneHints(), e.NodeHints())
+	}
+	if e.Cluster() != "" || e.NodeName() != "" || e.Zone() != "" {
+		t.Errorf("in cluster %q, on node %q in zone %q", e.Cluster(), e.NodeName(), e.Zone())
+	}
+}
+
 func TestPortFor(t *testing.T) {
-	e := Endpoint{Ports: []EndpointPort{{"dns", UDP, 5353}, {"dns", TCP, 5354}, {"", TCP, 80}}}
+	e := Endpoint{Slice: &EndpointSlice{Ports: []EndpointPort{{"dns", UDP, 5353}, {"dns", TCP, 5354}, {"", TCP, 80}}}}
 	for _, test := range []struct {
 		port Port
 		want uint16

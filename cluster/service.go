@@ -113,28 +113,74 @@ type EndpointPort struct {
 	Port     uint16
 }
 
-// Endpoint is one address that backs a Service.
+// Endpoint is one address that backs a Service. There are more of them than of
+// anything else, so what several have in common is behind pointers that they share;
+// methods read it, also where there is none.
 type Endpoint struct {
 	Addr     netip.Addr
 	Hostname string // the DNS label set by the pod (StatefulSets), or ""
-	PodName  string // the pod behind the address, or ""
-	NodeName string // the node the pod runs on, or ""
-	Cluster  string // which one the endpoint is in, if its Service is imported, or ""
-	Zone     string // topology.kubernetes.io/zone of that node, or ""
-	// Ports is shared by all endpoints of one EndpointSlice. Sorted.
-	Ports []EndpointPort
+	// PodName is the pod behind the address, or "". A source that nobody asks for
+	// names of pods may leave it out; pods that share an address (hostNetwork) and
+	// have no hostnames are one endpoint then, as they have one name in DNS.
+	PodName  string
+	Slice    *EndpointSlice // nil for the zero value
+	Topology *Topology      // nil if it is not known
 	// Hints say whose clients are to use the endpoint; nil: nobody's in
-	// particular. Few have some.
+	// particular.
 	Hints *Hints
 	// The conditions of discovery/v1: Ready already includes
 	// publishNotReadyAddresses.
 	Ready, Serving, Terminating bool
 }
 
+// EndpointSlice is what all endpoints of one slice have in common.
+type EndpointSlice struct {
+	Ports   []EndpointPort // sorted
+	Cluster string         // which one the endpoints are in, if their Service is imported, or ""
+}
+
+// Topology is what all endpoints on one node have in common.
+type Topology struct {
+	NodeName string // or ""
+	Zone     string // topology.kubernetes.io/zone of the node, or ""
+}
+
 // Hints are the zones and nodes whose clients are to use an endpoint (hints of
 // discovery/v1).
 type Hints struct {
 	Zones, Nodes []string
+}
+
+// Ports returns the ports of the endpoint's slice.
+func (e *Endpoint) Ports() []EndpointPort {
+	if e.Slice == nil {
+		return nil
+	}
+	return e.Slice.Ports
+}
+
+// Cluster returns which one the endpoint is in, if its Service is imported, or "".
+func (e *Endpoint) Cluster() string {
+	if e.Slice == nil {
+		return ""
+	}
+	return e.Slice.Cluster
+}
+
+// NodeName returns the node the pod runs on, or "".
+func (e *Endpoint) NodeName() string {
+	if e.Topology == nil {
+		return ""
+	}
+	return e.Topology.NodeName
+}
+
+// Zone returns the topology.kubernetes.io/zone of the node, or "".
+func (e *Endpoint) Zone() string {
+	if e.Topology == nil {
+		return ""
+	}
+	return e.Topology.Zone
 }
 
 // ZoneHints returns the zones whose clients are to use the endpoint.
@@ -155,7 +201,7 @@ func (e *Endpoint) NodeHints() []string {
 
 // PortFor returns the endpoint's port number for a port of its Service.
 func (e *Endpoint) PortFor(p Port) (uint16, bool) {
-	for _, ep := range e.Ports {
+	for _, ep := range e.Ports() {
 		if ep.Name == p.Name && ep.Protocol == p.Protocol {
 			return ep.Port, true
 		}

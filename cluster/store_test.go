@@ -181,7 +181,7 @@ func TestRenew(t *testing.T) {
 func TestImports(t *testing.T) {
 	s := NewStore()
 	name := ServiceName{Namespace: "default", Name: "web"}
-	imported := New(Service{Name: name, Kind: KindHeadless}, []Endpoint{{Cluster: "east"}, {Cluster: "west"}})
+	imported := New(Service{Name: name, Kind: KindHeadless}, []Endpoint{{Slice: &EndpointSlice{Cluster: "east"}}, {Slice: &EndpointSlice{Cluster: "west"}}})
 	s.Apply(Update{Imports: []ServiceUpdate{{Name: name, Service: imported}}})
 	if u := s.Snapshot(); len(u.Services) != 0 || len(u.Imports) != 1 || len(u.Imports[0].Service.Endpoints) != 2 {
 		t.Errorf("the Store holds %+v, want one import with an endpoint in each cluster", u)

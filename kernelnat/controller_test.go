@@ -108,7 +108,7 @@ func service(name string, endpoints ...string) cluster.ServiceUpdate {
 	for _, e := range endpoints {
 		list = append(list, cluster.Endpoint{
 			Addr: netip.MustParseAddr(e), Ready: true, Serving: true,
-			Ports: []cluster.EndpointPort{{Protocol: cluster.TCP, Port: 80}},
+			Slice: &cluster.EndpointSlice{Ports: []cluster.EndpointPort{{Protocol: cluster.TCP, Port: 80}}},
 		})
 	}
 	return cluster.ServiceUpdate{Name: id, Service: cluster.New(cluster.Service{

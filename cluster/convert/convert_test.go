@@ -166,12 +166,12 @@ func TestEndpointSlice(t *testing.T) {
 			cluster.Endpoint{Serving: true, Terminating: true}},
 		{"published though not ready", discoveryv1.Endpoint{Conditions: discoveryv1.EndpointConditions{Ready: yes, Serving: no}}, cluster.Endpoint{Ready: true}},
 		{"names", discoveryv1.Endpoint{Hostname: ptr("host"), NodeName: ptr("node"), Zone: ptr("zone"), TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: "pod"}},
-			cluster.Endpoint{Hostname: "host", NodeName: "node", Zone: "zone", PodName: "pod", Ready: true, Serving: true}},
+			cluster.Endpoint{Hostname: "host", Topology: &cluster.Topology{NodeName: "node", Zone: "zone"}, PodName: "pod", Ready: true, Serving: true}},
 		{"a target that is no Pod", discoveryv1.Endpoint{TargetRef: &corev1.ObjectReference{Kind: "Node", Name: "node"}}, cluster.Endpoint{Ready: true, Serving: true}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			test.in.Addresses = []string{"192.0.2.1"}
-			test.want.Addr, test.want.Ports = netip.MustParseAddr("192.0.2.1"), ports
+			test.want.Addr, test.want.Slice = netip.MustParseAddr("192.0.2.1"), &cluster.EndpointSlice{Ports: ports}
 			owner, got, err := EndpointSlice(slice("IPv4", test.in))
 			checkError(t, err)
 			if want := (cluster.ServiceName{Namespace: "testing", Name: "echo"}); owner != want {
@@ -180,7 +180,7 @@ func TestEndpointSlice(t *testing.T) {
 			if d := diff([]cluster.Endpoint{test.want}, got); d != "" {
 				t.Error(d)
 			}
-			if cap(got[0].Ports) != len(got[0].Ports) {
+			if cap(got[0].Ports()) != len(got[0].Ports()) {
 				t.Error("the ports have spare capacity")
 			}
 		})
@@ -248,10 +248,10 @@ func TestEndpoints(t *testing.T) {
 	if owner.String() != "testing/echo" {
 		t.Errorf("owner %s", owner)
 	}
-	ports := []cluster.EndpointPort{{Name: "web", Protocol: cluster.TCP, Port: 80}}
+	subset := &cluster.EndpointSlice{Ports: []cluster.EndpointPort{{Name: "web", Protocol: cluster.TCP, Port: 80}}}
 	want := []cluster.Endpoint{
-		{Addr: netip.MustParseAddr("192.0.2.1"), Hostname: "host", NodeName: "node", PodName: "pod", Ports: ports, Ready: true, Serving: true},
-		{Addr: netip.MustParseAddr("192.0.2.2"), Ports: ports},
+		{Addr: netip.MustParseAddr("192.0.2.1"), Hostname: "host", PodName: "pod", Slice: subset, Topology: &cluster.Topology{NodeName: "node"}, Ready: true, Serving: true},
+		{Addr: netip.MustParseAddr("192.0.2.2"), Slice: subset},
 	}
 	if d := diff(want, got); d != "" {
 		t.Error(d)

@@ -20,23 +20,25 @@ func EndpointSlice(s *discoveryv1.EndpointSlice) (cluster.ServiceName, []cluster
 	if owner.Name == "" {
 		return owner, nil, fmt.Errorf("label %s is missing: set it to the name of the Service", discoveryv1.LabelServiceName)
 	}
-	endpoints, err := sliceEndpoints(s)
+	endpoints, err := sliceEndpoints(s, "")
 	return owner, endpoints, err
 }
 
-func sliceEndpoints(s *discoveryv1.EndpointSlice) ([]cluster.Endpoint, error) {
+// sliceEndpoints converts the endpoints of a slice that are in a cluster; "" is this
+// one.
+func sliceEndpoints(s *discoveryv1.EndpointSlice, in string) ([]cluster.Endpoint, error) {
 	if s.AddressType == discoveryv1.AddressTypeFQDN {
 		return nil, errors.New("addressType FQDN is not supported: use IPv4 or IPv6, or an ExternalName Service")
 	}
 	ports, errs := slicePorts(s.Ports)
+	shared := &cluster.EndpointSlice{Ports: ports, Cluster: in}
 	var endpoints []cluster.Endpoint
 	for i, e := range s.Endpoints {
 		out := cluster.Endpoint{
 			Hostname: deref(e.Hostname),
-			NodeName: deref(e.NodeName),
-			Zone:     deref(e.Zone),
 			PodName:  podName(e.TargetRef),
-			Ports:    ports,
+			Slice:    shared,
+			Topology: topology(deref(e.NodeName), deref(e.Zone)),
 		}
 		// The defaults of discovery/v1: an unknown condition means ready.
 		out.Ready = e.Conditions.Ready == nil || *e.Conditions.Ready
@@ -82,6 +84,7 @@ func Endpoints(e *corev1.Endpoints) (cluster.ServiceName, []cluster.Endpoint, er
 		}
 		ports, portErrs := slicePorts(slice.Ports)
 		errs = append(errs, portErrs...)
+		shared := &cluster.EndpointSlice{Ports: ports}
 		for list, addresses := range [][]corev1.EndpointAddress{subset.Addresses, subset.NotReadyAddresses} {
 			ready := list == 0
 			for _, a := range addresses {
@@ -94,8 +97,8 @@ func Endpoints(e *corev1.Endpoints) (cluster.ServiceName, []cluster.Endpoint, er
 					continue
 				}
 				endpoints = append(endpoints, cluster.Endpoint{
-					Addr: addr, Hostname: a.Hostname, NodeName: deref(a.NodeName), PodName: podName(a.TargetRef),
-					Ports: ports, Ready: ready, Serving: ready,
+					Addr: addr, Hostname: a.Hostname, PodName: podName(a.TargetRef),
+					Slice: shared, Topology: topology(deref(a.NodeName), ""), Ready: ready, Serving: ready,
 				})
 			}
 		}
@@ -122,7 +125,7 @@ func slicePorts(given []discoveryv1.EndpointPort) ([]cluster.EndpointPort, []err
 	return slices.Clip(ports), errs
 }
 
-// SortPorts puts ports in the order that cluster.Endpoint.Ports promises.
+// SortPorts puts ports in the order that cluster.EndpointSlice promises.
 func SortPorts(ports []cluster.EndpointPort) {
 	slices.SortFunc(ports, cluster.EndpointPort.Compare)
 }
@@ -149,6 +152,13 @@ func checkHostname(at, hostname string) error {
 		return fmt.Errorf("%s: hostname %q is no DNS label: %s", at, hostname, msgs[0])
 	}
 	return nil
+}
+
+func topology(nodeName, zone string) *cluster.Topology {
+	if nodeName == "" && zone == "" {
+		return nil
+	}
+	return &cluster.Topology{NodeName: nodeName, Zone: zone}
 }
 
 func hints(given *discoveryv1.EndpointHints) *cluster.Hints {

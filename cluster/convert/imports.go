@@ -84,9 +84,6 @@ func ImportedEndpointSlice(s *discoveryv1.EndpointSlice) (cluster.ServiceName, [
 			return owner, nil, errs[0]
 		}
 	}
-	endpoints, err := sliceEndpoints(s)
-	for i := range endpoints {
-		endpoints[i].Cluster = in
-	}
+	endpoints, err := sliceEndpoints(s, in)
 	return owner, endpoints, err
 }

@@ -61,7 +61,7 @@ func TestImportedEndpointSlice(t *testing.T) {
 	}
 	owner, endpoints, err := ImportedEndpointSlice(s)
 	checkError(t, err, "address 127.0.0.1 cannot be an endpoint")
-	if owner.String() != "testing/echo" || len(endpoints) != 1 || endpoints[0].Cluster != "east" || !endpoints[0].Ready {
+	if owner.String() != "testing/echo" || len(endpoints) != 1 || endpoints[0].Cluster() != "east" || !endpoints[0].Ready {
 		t.Errorf("%v has %+v", owner, endpoints)
 	}
 	s.Labels[mcsv1alpha1.LabelSourceCluster] = "us.east"

@@ -61,7 +61,7 @@ func TestImports(t *testing.T) {
 	defer cancel()
 
 	<-updates // the empty Store's
-	if first := <-updates; !first.Synced || len(first.Imports) > 0 || len(first.Services) != 1 || first.Services[0].Service.Endpoints[0].Cluster != "" {
+	if first := <-updates; !first.Synced || len(first.Imports) > 0 || len(first.Services) != 1 || first.Services[0].Service.Endpoints[0].Cluster() != "" {
 		t.Errorf("the first Update is %+v", first)
 	}
 	if told := <-troubles; !strings.HasPrefix(told, "serviceimports.multicluster.x-k8s.io ") || !strings.HasSuffix(told, "going on without") {
@@ -70,7 +70,7 @@ func TestImports(t *testing.T) {
 	installed.Store(true)
 	next := <-updates
 	if len(next.Services) > 0 || len(next.Imports) != 1 || next.Imports[0].Service.Kind != cluster.KindHeadless ||
-		len(next.Imports[0].Service.Endpoints) != 1 || next.Imports[0].Service.Endpoints[0].Cluster != "east" {
+		len(next.Imports[0].Service.Endpoints) != 1 || next.Imports[0].Service.Endpoints[0].Cluster() != "east" {
 		t.Errorf("the next Update is %+v", next)
 	}
 	if told := <-troubles; told != "serviceimports.multicluster.x-k8s.io <nil>" {
@@ -94,7 +94,7 @@ func TestSliceReader(t *testing.T) {
 		s := &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Labels: map[string]string{
 			discoveryv1.LabelServiceName: "web", mcsv1alpha1.LabelServiceName: "far",
 		}}}
-		read := sliceReader(c.local, c.imported)
+		read := sliceReader(Options{NoEndpoints: !c.local, Imports: c.imported})
 		if got, err := read(s); err != nil || !reflect.DeepEqual(*got, c.want) {
 			t.Errorf("%v %v: got %+v, %v", c.local, c.imported, got, err)
 		}

@@ -119,7 +119,7 @@ func randomSlice(rng *rand.Rand, name sliceName, version string) object[sliceNam
 func randomBacking(rng *rand.Rand, namespace, in string) *backing {
 	b := &backing{owner: cluster.ServiceName{Namespace: namespace, Name: fmt.Sprintf("svc-%d", rng.Intn(3))}}
 	for range rng.Intn(3) {
-		b.endpoints = append(b.endpoints, cluster.Endpoint{Addr: address(rng.Intn(4)), Cluster: in, Ready: rng.Intn(2) == 0})
+		b.endpoints = append(b.endpoints, cluster.Endpoint{Addr: address(rng.Intn(4)), Slice: &cluster.EndpointSlice{Cluster: in}, Ready: rng.Intn(2) == 0})
 	}
 	return b
 }

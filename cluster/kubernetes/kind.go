@@ -57,7 +57,7 @@ func (f followed[K, M]) follow(ctx context.Context) {
 	defer giveUp()
 	// What it would log is said in terms of the option to mend by troubles.
 	ctx = klog.NewContext(ctx, klog.Logger{})
-	to := &sink[K, M]{f.kind, f.queue, f.well}
+	to := f.sink()
 	backoff := retry
 	cache.NewReflectorWithOptions(f.listWatch(to, giveUp), f.example, to, cache.ReflectorOptions{
 		Name: f.place(), Backoff: &backoff,

@@ -73,7 +73,7 @@ func (s *Source) sliceFollower(q *queue) follower {
 		resource: discoveryv1.Resource("endpointslices"), client: s.clients.discovery, example: &discoveryv1.EndpointSlice{},
 		selects: func(list *metav1.ListOptions) { list.LabelSelector = selector },
 		key:     func(namespace, name string) sliceName { return sliceName{namespace, name} },
-		read:    sliceReader(!s.options.NoEndpoints, s.options.Imports),
+		read:    sliceReader(s.options),
 		table:   func(j *joiner) *table[sliceName, slice] { return &j.slices },
 	})
 }
@@ -147,11 +147,14 @@ func readServiceImport(given any) (*cluster.Service, error) {
 // sliceReader returns a function that converts EndpointSlices of Services of this
 // cluster, of imported ones, or both. Those that belong to none are not looked at;
 // of those that do, sound endpoints count even where others are not.
-func sliceReader(local, imported bool) func(any) (*slice, error) {
-	names := make(interner)
+func sliceReader(o Options) func(any) (*slice, error) {
+	shared := newEndpointInterner()
 	back := func(owner cluster.ServiceName, endpoints []cluster.Endpoint, err error) (*backing, error) {
-		for i := range endpoints {
-			names.internEndpoint(&endpoints[i])
+		shared.intern(endpoints)
+		if !o.PodNames {
+			for i := range endpoints {
+				endpoints[i].PodName = ""
+			}
 		}
 		return &backing{owner: owner, endpoints: endpoints}, err
 	}
@@ -159,11 +162,11 @@ func sliceReader(local, imported bool) func(any) (*slice, error) {
 		s := given.(*discoveryv1.EndpointSlice)
 		var out slice
 		var err error
-		if local && s.Labels[discoveryv1.LabelServiceName] != "" {
+		if !o.NoEndpoints && s.Labels[discoveryv1.LabelServiceName] != "" {
 			out.local, err = back(convert.EndpointSlice(s))
 			out.local.triggered = convert.TriggerTime(s.ObjectMeta)
 		}
-		if imported && s.Labels[mcsv1alpha1.LabelServiceName] != "" {
+		if o.Imports && s.Labels[mcsv1alpha1.LabelServiceName] != "" {
 			// The faults are those found above, and some more.
 			out.imported, err = back(convert.ImportedEndpointSlice(s))
 		}

@@ -12,14 +12,19 @@ import (
 // Kubernetes objects never pile up.
 type sink[K comparable, M any] struct {
 	*kind[K, M]
-	queue *queue
-	sign  func()
+	queue      *queue
+	sign       func()
+	namespaces interner[string, string]
 }
 
 var (
 	_ cache.TransformingStore      = (*sink[string, namespace])(nil)
 	_ cache.ReflectorBookmarkStore = (*sink[string, namespace])(nil)
 )
+
+func (f followed[K, M]) sink() *sink[K, M] {
+	return &sink[K, M]{f.kind, f.queue, f.well, make(interner[string, string])}
+}
 
 // Transformer implements cache.TransformingStore.
 func (s *sink[K, M]) Transformer() cache.TransformFunc {
@@ -38,6 +43,7 @@ func (s *sink[K, M]) object(given any) (object[K, M], error) {
 	if err != nil {
 		return object[K, M]{}, fmt.Errorf("an object of %s: %w", s.resource, err)
 	}
+	about.SetNamespace(s.namespaces.intern(about.GetNamespace(), about.GetNamespace()))
 	o := object[K, M]{key: s.key(about.GetNamespace(), about.GetName()), version: about.GetResourceVersion()}
 	o.model, o.err = s.read(given)
 	return o, nil

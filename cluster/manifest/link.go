@@ -61,9 +61,9 @@ func (l linker) service(s *service, n *namespace) *cluster.Service {
 	out := cluster.New(model, lists...)
 	for i := range out.Endpoints {
 		// EndpointSlices mostly say the zone themselves.
-		if e := &out.Endpoints[i]; e.Zone == "" {
-			if node := l.nodes[e.NodeName]; node != nil {
-				e.Zone = node.Zone
+		if e := &out.Endpoints[i]; e.Zone() == "" {
+			if node := l.nodes[e.NodeName()]; node != nil {
+				e.Topology = &cluster.Topology{NodeName: node.Name, Zone: node.Zone}
 			}
 		}
 	}
@@ -72,11 +72,11 @@ func (l linker) service(s *service, n *namespace) *cluster.Service {
 
 func (s *service) podEndpoints(pods []*pod) []cluster.Endpoint {
 	var out []cluster.Endpoint
-	var shared []cluster.EndpointPort
+	var shared *cluster.EndpointSlice
 	for _, p := range pods {
-		// Pods mostly have the same ports; then their endpoints share them.
-		if ports := s.portsOf(p); !slices.Equal(ports, shared) {
-			shared = ports
+		// Pods with the same ports, as most have, are in one slice.
+		if ports := s.portsOf(p); shared == nil || !slices.Equal(ports, shared.Ports) {
+			shared = &cluster.EndpointSlice{Ports: ports}
 		}
 		for _, ip := range p.model.IPs {
 			if !slices.Contains(s.families, cluster.FamilyOf(ip)) {
@@ -86,8 +86,8 @@ func (s *service) podEndpoints(pods []*pod) []cluster.Endpoint {
 				Addr:        ip,
 				Hostname:    s.hostnameOf(p),
 				PodName:     p.model.Name.Name,
-				NodeName:    p.node,
-				Ports:       shared,
+				Slice:       shared,
+				Topology:    p.topology,
 				Ready:       s.publishNotReady || p.ready && !p.terminating,
 				Serving:     p.ready,
 				Terminating: p.terminating,

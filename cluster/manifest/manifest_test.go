@@ -151,10 +151,10 @@ func formatService(b *strings.Builder, u cluster.ServiceUpdate) {
 	b.WriteString("\n")
 	for _, e := range s.Endpoints {
 		fmt.Fprintf(b, "  %s", e.Addr)
-		for _, p := range e.Ports {
+		for _, p := range e.Ports() {
 			fmt.Fprintf(b, " %s:%s/%d", p.Name, p.Protocol.Lower(), p.Port)
 		}
-		for _, part := range []struct{ name, value string }{{"hostname", e.Hostname}, {"pod", e.PodName}, {"node", e.NodeName}, {"zone", e.Zone}} {
+		for _, part := range []struct{ name, value string }{{"hostname", e.Hostname}, {"pod", e.PodName}, {"node", e.NodeName()}, {"zone", e.Zone()}} {
 			if part.value != "" {
 				fmt.Fprintf(b, " %s=%s", part.name, part.value)
 			}

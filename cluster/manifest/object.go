@@ -66,7 +66,7 @@ type pod struct {
 	ports              []cluster.EndpointPort // the named container ports
 	hostname           string
 	subdomain          string
-	node               string
+	topology           *cluster.Topology
 	ready, terminating bool
 	statefulSet        bool
 }
@@ -152,7 +152,7 @@ func convertPod(p *corev1.Pod) (*pod, error) {
 		labels:      p.Labels,
 		hostname:    p.Spec.Hostname,
 		subdomain:   p.Spec.Subdomain,
-		node:        p.Spec.NodeName,
+		topology:    &cluster.Topology{NodeName: p.Spec.NodeName},
 		ready:       podReady(p),
 		terminating: p.DeletionTimestamp != nil,
 		statefulSet: ofStatefulSet(p),

@@ -40,8 +40,10 @@ func (s *suite) sites() []*site {
 // endpoint is a pod as an endpoint of the Service.
 func (at *site) endpoint(family cluster.Family) cluster.Endpoint {
 	return cluster.Endpoint{
-		Addr: at.pod.Addr(family), NodeName: at.Name, Ready: true, Serving: true,
-		Ports: []cluster.EndpointPort{{Name: "tcp", Protocol: cluster.TCP, Port: targetPort}, {Name: "udp", Protocol: cluster.UDP, Port: targetPort}},
+		Addr: at.pod.Addr(family), Topology: &cluster.Topology{NodeName: at.Name}, Ready: true, Serving: true,
+		Slice: &cluster.EndpointSlice{Ports: []cluster.EndpointPort{
+			{Name: "tcp", Protocol: cluster.TCP, Port: targetPort}, {Name: "udp", Protocol: cluster.UDP, Port: targetPort},
+		}},
 	}
 }
 

@@ -81,10 +81,10 @@ func withHealthPort(port uint16, nodes ...string) cluster.ServiceUpdate {
 	var endpoints []cluster.Endpoint
 	for i, node := range nodes {
 		for _, addr := range []netip.Addr{netip.AddrFrom4([4]byte{10, 42, 0, byte(i)}), netip.MustParseAddr(fmt.Sprintf("fd00::%x", i+1))} {
-			endpoints = append(endpoints, cluster.Endpoint{Addr: addr, NodeName: node, Ready: true})
+			endpoints = append(endpoints, cluster.Endpoint{Addr: addr, Topology: &cluster.Topology{NodeName: node}, Ready: true})
 		}
 	}
-	endpoints = append(endpoints, cluster.Endpoint{Addr: netip.MustParseAddr("10.42.9.9"), NodeName: "here"})
+	endpoints = append(endpoints, cluster.Endpoint{Addr: netip.MustParseAddr("10.42.9.9"), Topology: &cluster.Topology{NodeName: "here"}})
 	return cluster.ServiceUpdate{Name: name, Service: cluster.New(cluster.Service{
 		Name: name, Kind: cluster.KindClusterIP, ClusterIPs: []netip.Addr{netip.MustParseAddr("10.43.0.1"), netip.MustParseAddr("fd00:43::1")},
 		External: cluster.External{Local: true, HealthCheckNodePort: port},

@@ -111,7 +111,7 @@ func localReady(s *cluster.Service, node string) (n int64) {
 	for i := range s.Endpoints {
 		e := &s.Endpoints[i]
 		// Endpoints are sorted by address; one with several port lists is one.
-		if e.Ready && e.NodeName == node && cluster.FamilyOf(e.Addr) == family && e.Addr.String() != last {
+		if e.Ready && e.NodeName() == node && cluster.FamilyOf(e.Addr) == family && e.Addr.String() != last {
 			last = e.Addr.String()
 			n++
 		}

@@ -145,7 +145,7 @@ func (p *Port) route(port cluster.Port, all []cluster.Endpoint, node Node) {
 	if len(cluster.Usable(all)) == 0 {
 		return
 	}
-	local := slices.DeleteFunc(slices.Clone(all), func(e cluster.Endpoint) bool { return e.NodeName != node.Name || node.Name == "" })
+	local := slices.DeleteFunc(slices.Clone(all), func(e cluster.Endpoint) bool { return e.NodeName() != node.Name || node.Name == "" })
 	here := targets(cluster.Usable(local), port)
 	p.Verdict = verdict(p.Local, here)
 	if p.Local {

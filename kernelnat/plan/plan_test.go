@@ -35,7 +35,7 @@ func endpoint(addr string, c condition, node string, ports ...cluster.EndpointPo
 		ports = []cluster.EndpointPort{http}
 	}
 	return cluster.Endpoint{
-		Addr: netip.MustParseAddr(addr), NodeName: node, Ports: ports,
+		Addr: netip.MustParseAddr(addr), Slice: &cluster.EndpointSlice{Ports: ports}, Topology: &cluster.Topology{NodeName: node},
 		Ready: c == ready, Serving: c == ready || c == terminating, Terminating: c == terminating || c == gone,
 	}
 }

@@ -31,12 +31,12 @@ func largeService(i int, port uint16) *cluster.Service {
 		s.Kind = cluster.KindClusterIP
 		s.ClusterIPs = []netip.Addr{netip.AddrFrom4([4]byte{10, 43, byte(i >> 8), byte(i)})}
 	}
-	ports := []cluster.EndpointPort{{Name: "http", Protocol: cluster.TCP, Port: 8080}}
+	shared := &cluster.EndpointSlice{Ports: []cluster.EndpointPort{{Name: "http", Protocol: cluster.TCP, Port: 8080}}}
 	var endpoints []cluster.Endpoint
 	for j := range 10 {
 		n := i*10 + j
 		endpoints = append(endpoints, cluster.Endpoint{
-			Addr: netip.AddrFrom4([4]byte{10, byte(64 + n>>16), byte(n >> 8), byte(n)}), Ports: ports, Ready: true,
+			Addr: netip.AddrFrom4([4]byte{10, byte(64 + n>>16), byte(n >> 8), byte(n)}), Slice: shared, Ready: true,
 		})
 	}
 	return cluster.New(s, endpoints)

@@ -110,10 +110,10 @@ func (c *companion) endpoints(s *cluster.Service) []offer {
 	var all []offer
 	for _, e := range cluster.Usable(s.Endpoints) {
 		host, label := e.Addr.String(), c.handler.index.Hostname(&e)
-		if len(e.Ports) == 0 {
+		if len(e.Ports()) == 0 {
 			all = append(all, offer{host: host, endpoint: label, port: -1})
 		}
-		for _, p := range e.Ports {
+		for _, p := range e.Ports() {
 			all = append(all, offer{host, label, portName(p.Name), "_" + p.Protocol.Lower(), int(p.Port)})
 		}
 	}

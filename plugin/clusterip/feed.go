@@ -46,9 +46,10 @@ type origin interface {
 
 // needs are what somebody needs of a source beyond Services.
 type needs struct {
-	pods    bool
-	imports bool   // of ServiceImports
-	node    string // the Node whose packets are translated, or ""
+	pods     bool
+	podNames bool   // of endpoints
+	imports  bool   // of ServiceImports
+	node     string // the Node whose packets are translated, or ""
 }
 
 // with returns the needs of both. One Node is enough: there is one kernelnat in a
@@ -58,6 +59,7 @@ func (n needs) with(o needs) needs {
 		o.node = n.node
 	}
 	o.pods = o.pods || n.pods
+	o.podNames = o.podNames || n.podNames
 	o.imports = o.imports || n.imports
 	return o
 }

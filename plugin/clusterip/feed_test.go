@@ -87,7 +87,9 @@ func TestNeeds(t *testing.T) {
 		t.Fatal(err)
 	}
 	start(first, needs{imports: true})
-	want := []needs{{}, {pods: true}, {pods: true, node: "a"}, {pods: true, node: "b"}, {pods: true, imports: true, node: "b"}}
+	start(second, needs{podNames: true})
+	want := []needs{{}, {pods: true}, {pods: true, node: "a"}, {pods: true, node: "b"}, {pods: true, imports: true, node: "b"},
+		{pods: true, podNames: true, imports: true, node: "b"}}
 	if !reflect.DeepEqual(r.opened, want) {
 		t.Errorf("opened for %+v, want %+v", r.opened, want)
 	}
@@ -169,6 +171,10 @@ func TestAPIServerIsShared(t *testing.T) {
 	serveFrom(Options{API: api, Multicluster: []string{"cluster.local."}})
 	if !first.users[own].needs.imports {
 		t.Error("ServiceImports are needed and not asked for")
+	}
+	serveFrom(Options{API: api, EndpointPodNames: true})
+	if !first.users[own].needs.podNames {
+		t.Error("names of pods are needed and not asked for")
 	}
 	if err := h.FollowNode("node-1"); err != nil {
 		t.Error(err)

@@ -39,7 +39,7 @@ func FuzzServeDNS(f *testing.F) {
 	h.Next = next
 	pets := cluster.Service{Name: cluster.ServiceName{Namespace: "default", Name: "pets"}, Kind: cluster.KindHeadless}
 	for _, in := range []string{"", "east"} {
-		e := cluster.Endpoint{Addr: netip.MustParseAddr("10.42.0.9"), Hostname: "pet-0", Zone: "a", Cluster: in, Ready: true}
+		e := cluster.Endpoint{Addr: netip.MustParseAddr("10.42.0.9"), Hostname: "pet-0", Slice: &cluster.EndpointSlice{Cluster: in}, Topology: &cluster.Topology{Zone: "a"}, Ready: true}
 		u := []cluster.ServiceUpdate{{Name: pets.Name, Service: cluster.New(pets, []cluster.Endpoint{e})}}
 		if in == "" {
 			h.Store().Apply(cluster.Update{Services: u})

@@ -33,7 +33,7 @@ var defaultServiceCIDR = netip.MustParsePrefix("10.43.0.0/16")
 type Options struct {
 	Zones            []string           // lower case, fully qualified; at least one is no reverse zone
 	Manifest         manifest.Options   // Dir is "" where the API server is read
-	API              kubernetes.Options // without Pods, Imports and Node, which it is told when it starts
+	API              kubernetes.Options // without Pods, PodNames, Imports and Node, which it is told when it starts
 	StartupTimeout   time.Duration      // how long to wait for the first sync
 	StaleAfter       time.Duration      // how old what is known may be for a ready server; 0 for any age
 	TTL              uint32

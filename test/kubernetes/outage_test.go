@@ -133,3 +133,22 @@ func TestReloads(t *testing.T) {
 	p.answers("10-42-0-9.shop.pod.cluster.local", "A", "NOERROR 10.42.0.9")
 	p.stop(asking)
 }
+
+// Names of pods are not kept until somebody asks for them.
+func TestReloadForPodNames(t *testing.T) {
+	a := startAPIServer(t)
+	a.namespace("shop")
+	a.create(service("db", "None"))
+	backing := slice("db-1", "db", "10.42.0.1")
+	backing.Endpoints[0].TargetRef = &corev1.ObjectReference{Kind: "Pod", Name: "db-x7k2p"}
+	a.put(backing)
+	kubeconfig := "kubeconfig " + a.Kubeconfig()
+	p := start(t, kubeconfig)
+	p.answers("10-42-0-1.db.shop.svc.cluster.local", "A", "NOERROR 10.42.0.1")
+	p.answers("db-x7k2p.db.shop.svc.cluster.local", "A", "NXDOMAIN")
+	p.configure(kubeconfig, "endpoint_pod_names")
+	p.Signal(syscall.SIGUSR1)
+	p.answers("db-x7k2p.db.shop.svc.cluster.local", "A", "NOERROR 10.42.0.1")
+	p.answers("10-42-0-1.db.shop.svc.cluster.local", "A", "NXDOMAIN")
+	p.answers("1.0.42.10.in-addr.arpa", "PTR", "NOERROR db-x7k2p.db.shop.svc.cluster.local.")
+}

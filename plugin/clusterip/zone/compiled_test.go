@@ -11,10 +11,10 @@ import (
 
 // headlessOf is a headless Service with one port and some endpoints.
 func headlessOf(endpoints int) *cluster.Service {
-	ports := []cluster.EndpointPort{{Name: "http", Protocol: cluster.TCP, Port: 8080}}
+	slice := &cluster.EndpointSlice{Ports: []cluster.EndpointPort{{Name: "http", Protocol: cluster.TCP, Port: 8080}}}
 	var all []cluster.Endpoint
 	for i := range endpoints {
-		all = append(all, cluster.Endpoint{Addr: netip.AddrFrom4([4]byte{10, 64, byte(i >> 8), byte(i)}), Ports: ports, Ready: true})
+		all = append(all, cluster.Endpoint{Addr: netip.AddrFrom4([4]byte{10, 64, byte(i >> 8), byte(i)}), Slice: slice, Ready: true})
 	}
 	return cluster.New(cluster.Service{Name: cluster.ServiceName{Namespace: "shop", Name: "db"}, Kind: cluster.KindHeadless}, all)
 }

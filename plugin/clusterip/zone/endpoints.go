@@ -55,9 +55,8 @@ func (s *endpointSet) services() []srv {
 	var ports []cluster.EndpointPort
 	var labels []string
 	for i := range s.endpoints {
-		e := &s.endpoints[i]
-		if !slices.Equal(ports, e.Ports) {
-			ports, labels = e.Ports, labels[:0]
+		if its := s.endpoints[i].Ports(); !slices.Equal(ports, its) {
+			ports, labels = its, labels[:0]
 			for _, p := range ports {
 				labels = append(labels, portName(p.Name, p.Protocol))
 			}
@@ -137,8 +136,8 @@ func hostname(e *cluster.Endpoint, podNames bool) string {
 
 func appendHostname(b []byte, e *cluster.Endpoint, podNames bool) []byte {
 	b = appendLabel(b, e, podNames)
-	if e.Cluster != "" {
-		b = append(append(b, '.'), e.Cluster...)
+	if in := e.Cluster(); in != "" {
+		b = append(append(b, '.'), in...)
 	}
 	return b
 }

@@ -25,7 +25,7 @@ func (r *Records) endpoint(full, name string, qtype uint16) Answer {
 	switch {
 	case count == 0:
 		return Answer{Outcome: NXDomain}
-	case count > 1, first.Cluster != "", qtype != dns.TypeA && qtype != dns.TypeAAAA:
+	case count > 1, first.Cluster() != "", qtype != dns.TypeA && qtype != dns.TypeAAAA:
 		return r.endpoints(asked, qtype)
 	case first.Addr.Is4() != (qtype == dns.TypeA):
 		return Answer{Outcome: NoData}
@@ -89,7 +89,7 @@ func newHost(name string, podNames bool) host {
 // where an endpoint has no Cluster.
 func (h host) isOf(e *cluster.Endpoint) bool {
 	switch {
-	case e.Cluster != "":
+	case e.Cluster() != "":
 		name := hostname(e, h.podNames)
 		return name == h.name || strings.HasSuffix(name, "."+h.name)
 	case e.Hostname != "":

@@ -19,7 +19,7 @@ func imports() cluster.Update {
 	db := service("far", "db", cluster.KindHeadless)
 	ports := []cluster.EndpointPort{{Name: "sql", Protocol: cluster.TCP, Port: 5432}}
 	endpoint := func(in string) cluster.Endpoint {
-		return cluster.Endpoint{Addr: netip.MustParseAddr("10.42.0.8"), Hostname: "db-0", Cluster: in, Ports: ports, Ready: true, Zone: "z"}
+		return cluster.Endpoint{Addr: netip.MustParseAddr("10.42.0.8"), Hostname: "db-0", Slice: &cluster.EndpointSlice{Ports: ports, Cluster: in}, Topology: &cluster.Topology{Zone: "z"}, Ready: true}
 	}
 	u := update(cluster.New(api), cluster.New(db, []cluster.Endpoint{endpoint("east"), endpoint("west")}))
 	return cluster.Update{Imports: u.Services}

@@ -40,10 +40,11 @@ func randomService(r *rand.Rand, name cluster.ServiceName) *cluster.Service {
 		e := cluster.Endpoint{Addr: randomPodIP(r), Ready: r.IntN(3) > 0}
 		e.Serving, e.Terminating = e.Ready || r.IntN(2) == 0, r.IntN(2) == 0
 		e.Hostname = []string{"", "", "web-0", "web-1"}[r.IntN(4)]
-		e.Zone = []string{"", "a", "B", "eu.north"}[r.IntN(4)]
+		e.Topology = &cluster.Topology{Zone: []string{"", "a", "B", "eu.north"}[r.IntN(4)]}
 		e.PodName = []string{"", "pod-a", "pod.dotted", strings.Repeat("x", 70)}[r.IntN(4)]
+		e.Slice = new(cluster.EndpointSlice)
 		for i, p := range s.Ports {
-			e.Ports = append(e.Ports, cluster.EndpointPort{Name: p.Name, Protocol: p.Protocol, Port: uint16(5678 + i/2)})
+			e.Slice.Ports = append(e.Slice.Ports, cluster.EndpointPort{Name: p.Name, Protocol: p.Protocol, Port: uint16(5678 + i/2)})
 		}
 		endpoints = append(endpoints, e)
 	}

@@ -83,7 +83,7 @@ func (w *world) lines(s *cluster.Service) []line {
 		if s.Kind == cluster.KindHeadless {
 			out = append(out, w.addressLine(base, e.Addr))
 		}
-		for _, p := range e.Ports {
+		for _, p := range e.Ports() {
 			data := fmt.Sprintf("%d %s", p.Port, host)
 			srv[host] = append(srv[host], data)
 			if s.Kind != cluster.KindHeadless {

@@ -32,7 +32,7 @@ func (w *world) narrow(name string) (narrowed *world, base string, ok bool) {
 	for _, e := range cluster.Usable(s.Endpoints) {
 		e.Ready = true
 		all = append(all, e)
-		if strings.EqualFold(e.Zone, topology) {
+		if strings.EqualFold(e.Zone(), topology) {
 			there = append(there, e)
 		}
 	}

@@ -30,7 +30,7 @@ func compileZonal(r *Records) *zonal {
 	byZone := make(map[string][]cluster.Endpoint)
 	for _, e := range r.usable {
 		// Names are compared without case, labels of Nodes are not.
-		topology := Lower(e.Zone)
+		topology := Lower(e.Zone())
 		byZone[topology] = append(byZone[topology], e)
 	}
 	for topology, endpoints := range byZone {

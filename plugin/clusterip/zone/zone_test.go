@@ -30,14 +30,14 @@ func example() cluster.Update {
 	web.ClusterIPs = []netip.Addr{netip.MustParseAddr("10.43.0.10"), netip.MustParseAddr("fd00:43::10")}
 	web.Ports = []cluster.Port{{Name: "http", Protocol: cluster.TCP, Port: 80}}
 	pets := service("default", "pets", cluster.KindHeadless)
-	ports := []cluster.EndpointPort{{Name: "peer", Protocol: cluster.TCP, Port: 7000}}
+	peers := &cluster.EndpointSlice{Ports: []cluster.EndpointPort{{Name: "peer", Protocol: cluster.TCP, Port: 7000}}}
 	out := service("default", "out", cluster.KindExternalName)
 	out.ExternalName = "www.example.com"
 	return update(
 		cluster.New(web, []cluster.Endpoint{{Addr: netip.MustParseAddr("10.42.0.7"), Ready: true}}),
 		cluster.New(pets, []cluster.Endpoint{
-			{Addr: netip.MustParseAddr("10.42.0.8"), Hostname: "pet-0", Ports: ports, Ready: true, Zone: "zone-a"},
-			{Addr: netip.MustParseAddr("10.42.0.9"), Hostname: "pet-1", Ports: ports, Ready: true},
+			{Addr: netip.MustParseAddr("10.42.0.8"), Hostname: "pet-0", Slice: peers, Topology: &cluster.Topology{Zone: "zone-a"}, Ready: true},
+			{Addr: netip.MustParseAddr("10.42.0.9"), Hostname: "pet-1", Slice: peers, Ready: true},
 		}),
 		cluster.New(out),
 	)
@@ -185,14 +185,15 @@ func TestNameserverIsTheService(t *testing.T) {
 func TestZonal(t *testing.T) {
 	x := zone.New([]string{origin}, zone.Options{TTL: 5, Zonal: true})
 	s := service("default", "db", cluster.KindHeadless)
-	ports := []cluster.EndpointPort{{Name: "sql", Protocol: cluster.TCP, Port: 5432}}
+	sql := &cluster.EndpointSlice{Ports: []cluster.EndpointPort{{Name: "sql", Protocol: cluster.TCP, Port: 5432}}}
+	in := func(zone string) *cluster.Topology { return &cluster.Topology{Zone: zone} }
 	x.Apply(example())
 	x.Apply(update(cluster.New(s, []cluster.Endpoint{
-		{Addr: netip.MustParseAddr("10.42.0.8"), Hostname: "db-0", Ports: ports, Ready: true, Zone: "EU.north-1a"},
-		{Addr: netip.MustParseAddr("10.42.0.9"), Hostname: "db-1", Ports: ports, Ready: true, Zone: "b"},
+		{Addr: netip.MustParseAddr("10.42.0.8"), Hostname: "db-0", Slice: sql, Topology: in("EU.north-1a"), Ready: true},
+		{Addr: netip.MustParseAddr("10.42.0.9"), Hostname: "db-1", Slice: sql, Topology: in("b"), Ready: true},
 		// Not usable as long as another one is ready, wherever that is.
-		{Addr: netip.MustParseAddr("10.42.0.10"), Hostname: "db-2", Ports: ports, Serving: true, Terminating: true, Zone: "c"},
-		{Addr: netip.MustParseAddr("10.42.0.11"), Hostname: "db-3", Ports: ports, Ready: true, Zone: "d..d"},
+		{Addr: netip.MustParseAddr("10.42.0.10"), Hostname: "db-2", Slice: sql, Topology: in("c"), Serving: true, Terminating: true},
+		{Addr: netip.MustParseAddr("10.42.0.11"), Hostname: "db-3", Slice: sql, Topology: in("d..d"), Ready: true},
 	})))
 	const db = ".db.default.svc.cluster.local."
 	for _, c := range []struct {
@@ -224,10 +225,10 @@ func TestLongNamesAreLeftOut(t *testing.T) {
 	x := zone.New([]string{origin}, zone.Options{})
 	x.Apply(update(cluster.New(s, []cluster.Endpoint{{
 		Addr: netip.MustParseAddr("10.42.0.8"), Ready: true,
-		Ports: []cluster.EndpointPort{
+		Slice: &cluster.EndpointSlice{Ports: []cluster.EndpointPort{
 			{Name: long, Protocol: cluster.TCP, Port: 1}, {Name: "dotted.port", Protocol: cluster.TCP, Port: 2},
 			{Name: long[1:], Protocol: cluster.TCP, Port: 3},
-		},
+		}},
 	}})))
 	for name, want := range map[string]string{
 		"_" + long[1:] + "._tcp": "success",

@@ -182,7 +182,7 @@ func (w *world) endpoint(kind discoveryv1.AddressType, namespace string) discove
 		name := strings.Repeat("p", 62+w.IntN(3))
 		e.TargetRef = &corev1.ObjectReference{Kind: "Pod", Namespace: namespace, Name: name}
 	}
-	switch w.IntN(4) {
+	switch i % 4 { // an address is in one zone, whoever has it
 	case 0:
 		e.Zone = new("zone-a")
 	case 1:

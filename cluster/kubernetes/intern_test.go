@@ -1,0 +1,89 @@
+package kubernetes
+
+import (
+	"strings"
+	"testing"
+	"unsafe"
+
+	"github.com/clusterip/clusterip/cluster"
+	discoveryv1 "k8s.io/api/discovery/v1"
+)
+
+// What EndpointSlices have in common is there once, and what differs stays apart.
+func TestShares(t *testing.T) {
+	read := sliceReader(Options{})
+	endpoints := func(edit func(*discoveryv1.EndpointSlice)) []cluster.Endpoint {
+		s := largeSlice(0)
+		for i := range s.Endpoints {
+			s.Endpoints[i].Hints = &discoveryv1.EndpointHints{ForZones: []discoveryv1.ForZone{{Name: *s.Endpoints[i].Zone}}}
+		}
+		edit(s)
+		out, err := read(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out.local.endpoints
+	}
+	one := endpoints(func(*discoveryv1.EndpointSlice) {})
+	another := endpoints(func(s *discoveryv1.EndpointSlice) {
+		s.Name = "another"
+		s.Endpoints[1].NodeName = new("other")
+		s.Endpoints[2].Zone = new("other")
+		s.Endpoints[3].Hints.ForNodes = []discoveryv1.ForNode{{Name: "other"}}
+	})
+	for i := range one {
+		a, b := one[i], another[i]
+		if a.Slice != b.Slice || (a.Topology == b.Topology) != (i != 1 && i != 2) || (a.Hints == b.Hints) != (i != 3) {
+			t.Errorf("endpoint %d: %+v and %+v", i, a, b)
+		}
+	}
+	if a, b := another[1], another[2]; a.NodeName() != "other" || b.Zone() != "other" || another[3].NodeHints()[0] != "other" {
+		t.Errorf("%+v, %+v, hints %+v", *a.Topology, *b.Topology, *another[3].Hints)
+	}
+	port := endpoints(func(s *discoveryv1.EndpointSlice) { s.Ports[0].Port = new(int32(8081)) })
+	if got := port[0].Ports(); port[0].Slice == one[0].Slice || got[0].Port != 8081 {
+		t.Errorf("ports %+v", got)
+	}
+}
+
+// Names of pods are many long strings, and few ask for them.
+func TestPodNames(t *testing.T) {
+	for _, wanted := range []bool{false, true} {
+		out, err := sliceReader(Options{PodNames: wanted})(largeSlice(0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := out.local.endpoints[0].PodName; (got != "") != wanted {
+			t.Errorf("wanted %t: the endpoint has pod name %q", wanted, got)
+		}
+	}
+}
+
+func TestSharesNamespaces(t *testing.T) {
+	slices := newLoader(Options{}).slices
+	namespace := func() *byte {
+		s := largeSlice(0)
+		s.Namespace = strings.Clone(s.Namespace)
+		o, err := slices.object(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if owner := o.model.local.owner.Namespace; unsafe.StringData(owner) != unsafe.StringData(o.key.namespace) {
+			t.Error("the owner's namespace is a copy")
+		}
+		return unsafe.StringData(o.key.namespace)
+	}
+	if namespace() != namespace() {
+		t.Error("the namespaces of two objects are copies")
+	}
+}
+
+// What is interned is bounded, and a full interner goes on.
+func TestInternerIsBounded(t *testing.T) {
+	n := make(interner[int, int])
+	for i := range 2 * maxInterned {
+		if got := n.intern(i, i); got != i || len(n) > maxInterned {
+			t.Fatalf("%d becomes %d among %d", i, got, len(n))
+		}
+	}
+}
