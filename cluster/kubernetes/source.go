@@ -103,6 +103,8 @@ func (s *Source) Run(ctx context.Context, store *cluster.Store, takeOver func(pu
 	defer followers.Wait()
 	defer stop()
 
+	loaded := beginLoading()
+	defer loaded()
 	j := newJoiner(cluster.Update{}, s.options.NamespaceLabels != "", s.troubles.set)
 	q := newQueue()
 	unlisted := make(map[string]struct{})
@@ -131,6 +133,7 @@ func (s *Source) Run(ctx context.Context, store *cluster.Store, takeOver func(pu
 				update.Synced = true
 				store.Apply(update)
 			})
+			loaded()
 			// What the lists have left behind goes back to the system. By
 			// itself the runtime keeps it as long as it lives.
 			followers.Go(debug.FreeOSMemory)

@@ -211,7 +211,12 @@ func TestBrokenFileKeepsLastGood(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			l := start(t, folderWith(t, map[string]string{"a.yaml": good, "b.yaml": serviceText("beside", 1)}))
-			write(t, l.path("a.yaml"), broken.text)
+			// In one step: 8 MiB take long enough to be read by halves.
+			whole := filepath.Join(t.TempDir(), "a.yaml")
+			write(t, whole, broken.text)
+			if err := os.Rename(whole, l.path("a.yaml")); err != nil {
+				t.Fatal(err)
+			}
 			l.awaitProblem("error: DIR/" + broken.problem)
 			write(t, l.path("b.yaml"), serviceText("beside", 5))
 			l.await("default/beside", "tcp/5", "default/one", "default/two", "!tcp/2")
