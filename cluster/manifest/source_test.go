@@ -214,9 +214,7 @@ func TestBrokenFileKeepsLastGood(t *testing.T) {
 			// In one step: 8 MiB take long enough to be read by halves.
 			whole := filepath.Join(t.TempDir(), "a.yaml")
 			write(t, whole, broken.text)
-			if err := os.Rename(whole, l.path("a.yaml")); err != nil {
-				t.Fatal(err)
-			}
+			must(t, os.Rename(whole, l.path("a.yaml")))
 			l.awaitProblem("error: DIR/" + broken.problem)
 			write(t, l.path("b.yaml"), serviceText("beside", 5))
 			l.await("default/beside", "tcp/5", "default/one", "default/two", "!tcp/2")
