@@ -29,7 +29,7 @@ func sliceEndpoints(s *discoveryv1.EndpointSlice) ([]cluster.Endpoint, error) {
 		return nil, errors.New("addressType FQDN is not supported: use IPv4 or IPv6, or an ExternalName Service")
 	}
 	ports, errs := slicePorts(s.Ports)
-	var endpoints []cluster.Endpoint
+	endpoints := slices.Grow([]cluster.Endpoint(nil), len(s.Endpoints)) // mostly each has one address
 	for i, e := range s.Endpoints {
 		out := cluster.Endpoint{
 			Hostname: deref(e.Hostname),
@@ -46,9 +46,8 @@ func sliceEndpoints(s *discoveryv1.EndpointSlice) ([]cluster.Endpoint, error) {
 		}
 		out.Terminating = deref(e.Conditions.Terminating)
 		out.Hints = hints(e.Hints)
-		at := fmt.Sprintf("endpoints[%d]", i)
-		if err := checkHostname(at, out.Hostname); err != nil {
-			errs = append(errs, err)
+		if err := checkHostname(out.Hostname); err != nil {
+			errs = append(errs, fmt.Errorf("endpoints[%d]: %w", i, err))
 			out.Hostname = ""
 		}
 		for _, text := range e.Addresses {
@@ -57,7 +56,7 @@ func sliceEndpoints(s *discoveryv1.EndpointSlice) ([]cluster.Endpoint, error) {
 				err = fmt.Errorf("address %q does not fit addressType %s", text, s.AddressType)
 			}
 			if err != nil {
-				errs = append(errs, fmt.Errorf("%s: %w", at, err))
+				errs = append(errs, fmt.Errorf("endpoints[%d]: %w", i, err))
 				continue
 			}
 			out.Addr = addr
@@ -87,7 +86,7 @@ func Endpoints(e *corev1.Endpoints) (cluster.ServiceName, []cluster.Endpoint, er
 			for _, a := range addresses {
 				addr, err := EndpointAddr(a.IP)
 				if err == nil {
-					err = checkHostname("address "+a.IP, a.Hostname)
+					err = checkHostname(a.Hostname)
 				}
 				if err != nil {
 					errs = append(errs, fmt.Errorf("subsets[%d]: %w", i, err))
@@ -141,12 +140,12 @@ func EndpointAddr(text string) (netip.Addr, error) {
 	return addr, nil
 }
 
-func checkHostname(at, hostname string) error {
+func checkHostname(hostname string) error {
 	if hostname == "" {
 		return nil
 	}
 	if msgs := validation.IsDNS1123Label(hostname); len(msgs) > 0 {
-		return fmt.Errorf("%s: hostname %q is no DNS label: %s", at, hostname, msgs[0])
+		return fmt.Errorf("hostname %q is no DNS label: %s", hostname, msgs[0])
 	}
 	return nil
 }
