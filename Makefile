@@ -79,7 +79,7 @@ SIZES = 1000
 bench-nat: setup peers
 	E2E_REQUIRED=1 PEERS_REQUIRED=1 go test -v -count=1 -timeout 6h -run TestBenchNAT ./test/differential -nat.services $(SIZES)
 
-# Beside CoreDNS's kubernetes plugin in the same run. SIZES=10000 takes 6 minutes.
+# Beside CoreDNS's kubernetes plugin in the same run. SIZES=10000 takes 9 minutes.
 bench-dns: peers
 	PEERS_REQUIRED=1 go test -v -count=1 -timeout 1h -run TestBenchDNS ./test/differential/names -dns.services $(SIZES)
 
