@@ -32,7 +32,7 @@ func sliceEndpoints(s *discoveryv1.EndpointSlice, in string) ([]cluster.Endpoint
 	}
 	ports, errs := slicePorts(s.Ports)
 	shared := &cluster.EndpointSlice{Ports: ports, Cluster: in}
-	var endpoints []cluster.Endpoint
+	endpoints := slices.Grow([]cluster.Endpoint(nil), len(s.Endpoints)) // mostly each has one address
 	for i, e := range s.Endpoints {
 		out := cluster.Endpoint{
 			Hostname: deref(e.Hostname),
@@ -48,9 +48,8 @@ func sliceEndpoints(s *discoveryv1.EndpointSlice, in string) ([]cluster.Endpoint
 		}
 		out.Terminating = deref(e.Conditions.Terminating)
 		out.Hints = hints(e.Hints)
-		at := fmt.Sprintf("endpoints[%d]", i)
-		if err := checkHostname(at, out.Hostname); err != nil {
-			errs = append(errs, err)
+		if err := checkHostname(out.Hostname); err != nil {
+			errs = append(errs, fmt.Errorf("endpoints[%d]: %w", i, err))
 			out.Hostname = ""
 		}
 		for _, text := range e.Addresses {
@@ -59,7 +58,7 @@ func sliceEndpoints(s *discoveryv1.EndpointSlice, in string) ([]cluster.Endpoint
 				err = fmt.Errorf("address %q does not fit addressType %s", text, s.AddressType)
 			}
 			if err != nil {
-				errs = append(errs, fmt.Errorf("%s: %w", at, err))
+				errs = append(errs, fmt.Errorf("endpoints[%d]: %w", i, err))
 				continue
 			}
 			out.Addr = addr
@@ -90,7 +89,7 @@ func Endpoints(e *corev1.Endpoints) (cluster.ServiceName, []cluster.Endpoint, er
 			for _, a := range addresses {
 				addr, err := EndpointAddr(a.IP)
 				if err == nil {
-					err = checkHostname("address "+a.IP, a.Hostname)
+					err = checkHostname(a.Hostname)
 				}
 				if err != nil {
 					errs = append(errs, fmt.Errorf("subsets[%d]: %w", i, err))
@@ -144,12 +143,12 @@ func EndpointAddr(text string) (netip.Addr, error) {
 	return addr, nil
 }
 
-func checkHostname(at, hostname string) error {
+func checkHostname(hostname string) error {
 	if hostname == "" {
 		return nil
 	}
 	if msgs := validation.IsDNS1123Label(hostname); len(msgs) > 0 {
-		return fmt.Errorf("%s: hostname %q is no DNS label: %s", at, hostname, msgs[0])
+		return fmt.Errorf("hostname %q is no DNS label: %s", hostname, msgs[0])
 	}
 	return nil
 }

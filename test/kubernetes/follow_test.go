@@ -5,12 +5,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/clusterip/clusterip/test/kubetest"
 	corev1 "k8s.io/api/core/v1"
 )
 
 // Objects that come, change and go, one after the other.
-func TestFollows(t *testing.T) {
-	a := startAPIServer(t)
+func TestFollows(t *testing.T) { eachEtcd(t, testFollows) }
+
+func testFollows(t *testing.T, a *apiServer, _ kubetest.Etcd) {
 	a.namespace("shop")
 	a.create(service("before", "10.43.0.5"))
 	p := start(t, "kubeconfig "+a.Kubeconfig())

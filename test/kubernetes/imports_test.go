@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/clusterip/clusterip/test/kubetest"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -15,8 +16,9 @@ import (
 const clusterSet = ".shop.svc.clusterset.local"
 
 // The definition of ServiceImports comes when the program runs already, and goes again.
-func TestMulticluster(t *testing.T) {
-	a := startAPIServer(t)
+func TestMulticluster(t *testing.T) { eachEtcd(t, testMulticluster) }
+
+func testMulticluster(t *testing.T, a *apiServer, _ kubetest.Etcd) {
 	a.namespace("shop")
 	a.create(service("web", "10.43.0.5"))
 	a.put(imported("db-east", "db", "east", "10.42.0.1", "10.42.0.2"))

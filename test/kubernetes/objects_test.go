@@ -27,6 +27,15 @@ func startAPIServer(t *testing.T) *apiServer {
 	return &apiServer{kubetest.Start(t), t}
 }
 
+// eachEtcd runs a test beside an API server that lists in one piece and beside one
+// that streams its lists.
+func eachEtcd(t *testing.T, test func(*testing.T, *apiServer, kubetest.Etcd)) {
+	t.Helper()
+	for _, etcd := range []kubetest.Etcd{kubetest.Listing, kubetest.Streaming} {
+		t.Run(string(etcd), func(t *testing.T) { test(t, &apiServer{kubetest.StartWith(t, etcd), t}, etcd) })
+	}
+}
+
 func (a *apiServer) do(what func(context.Context, *kubernetes.Clientset) error) {
 	a.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)

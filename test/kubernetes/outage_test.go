@@ -13,8 +13,9 @@ import (
 
 // While the API server is away, answers go on; what changes meanwhile shows when it
 // is back.
-func TestOutage(t *testing.T) {
-	a := startAPIServer(t)
+func TestOutage(t *testing.T) { eachEtcd(t, testOutage) }
+
+func testOutage(t *testing.T, a *apiServer, _ kubetest.Etcd) {
 	a.namespace("shop")
 	a.create(service("stays", "10.43.0.5"))
 	a.create(service("goes", "10.43.0.6"))
@@ -47,8 +48,9 @@ func TestOutage(t *testing.T) {
 
 // A cluster that was made anew at the same address, or restored from a backup, has
 // another history with smaller versions.
-func TestNewHistory(t *testing.T) {
-	a := startAPIServer(t)
+func TestNewHistory(t *testing.T) { eachEtcd(t, testNewHistory) }
+
+func testNewHistory(t *testing.T, a *apiServer, _ kubetest.Etcd) {
 	a.namespace("shop")
 	a.create(service("old", "10.43.0.5"))
 	for i := range 50 {
@@ -67,7 +69,7 @@ func TestNewHistory(t *testing.T) {
 }
 
 func TestAbsentAtStart(t *testing.T) {
-	a := &apiServer{kubetest.Prepare(t), t}
+	a := &apiServer{kubetest.Prepare(t, kubetest.Streaming), t}
 	p := start(t, "kubeconfig "+a.Kubeconfig(), "startup_timeout 100ms", "fallthrough")
 	p.answers("web.shop.svc.cluster.local", "A", "SERVFAIL")
 	p.readiness("503")
@@ -79,8 +81,9 @@ func TestAbsentAtStart(t *testing.T) {
 }
 
 // What is missing of RBAC is said once, and mends itself.
-func TestRefused(t *testing.T) {
-	a := startAPIServer(t)
+func TestRefused(t *testing.T) { eachEtcd(t, testRefused) }
+
+func testRefused(t *testing.T, a *apiServer, _ kubetest.Etcd) {
 	a.namespace("shop")
 	a.create(service("web", "10.43.0.5"))
 	a.grant("", "namespaces", "services")

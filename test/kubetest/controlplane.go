@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -37,27 +38,33 @@ type ControlPlane struct {
 	account string // the token of ServiceAccount
 	ca      []byte
 
+	kind         Etcd
 	etcd, server *Process
 	etcdURL      string
 }
 
-// Start starts etcd and an API server and waits until it is ready. The test's end
-// stops them and removes their data.
+// Start starts Debian's etcd and an API server and waits until it is ready. The test's
+// end stops them and removes their data.
 func Start(t testing.TB) *ControlPlane {
 	t.Helper()
-	Require(t)
-	c := Prepare(t)
+	return StartWith(t, Listing)
+}
+
+// StartWith is Start with an etcd of choice.
+func StartWith(t testing.TB, etcd Etcd) *ControlPlane {
+	t.Helper()
+	c := Prepare(t, etcd)
 	c.StartServers()
 	return c
 }
 
 // Prepare returns a control plane that does not run yet, at the address that it will
 // have.
-func Prepare(t testing.TB) *ControlPlane {
+func Prepare(t testing.TB, etcd Etcd) *ControlPlane {
 	t.Helper()
 	Require(t)
 	dir := t.TempDir()
-	return &ControlPlane{t: t, dir: dir, address: freeAddress(t), admin: rand.Text(), account: rand.Text(), ca: writeCertificate(t, dir)}
+	return &ControlPlane{t: t, dir: dir, kind: etcd, address: freeAddress(t), admin: rand.Text(), account: rand.Text(), ca: writeCertificate(t, dir)}
 }
 
 // StartServers starts etcd and an API server, where they do not run, and waits until
@@ -120,19 +127,6 @@ func (c *ControlPlane) command(name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// startEtcd returns it with the URL for clients.
-func (c *ControlPlane) startEtcd() (*Process, string) {
-	c.t.Helper()
-	client, peer := "http://"+freeAddress(c.t), "http://"+freeAddress(c.t)
-	etcd := StartOn(c.t, nil, c.command("etcd",
-		"--data-dir="+filepath.Join(c.dir, "etcd"),
-		"--listen-client-urls="+client, "--advertise-client-urls="+client,
-		"--listen-peer-urls="+peer, "--initial-advertise-peer-urls="+peer,
-		"--initial-cluster=default="+peer,
-	))
-	return etcd, client
-}
-
 func (c *ControlPlane) startAPIServer() *Process {
 	c.t.Helper()
 	host, port, err := net.SplitHostPort(c.address)
@@ -141,24 +135,22 @@ func (c *ControlPlane) startAPIServer() *Process {
 	}
 	key := filepath.Join(c.dir, keyFile) // any key would do
 	tokens := c.write("tokens.csv", fmt.Appendf(nil, "%s,admin,admin,system:masters\n%s,%s,clusterip\n", c.admin, c.account, ServiceAccount))
-	return StartOn(c.t, nil, c.command("kube-apiserver",
-		"--etcd-servers="+c.etcdURL,
-		"--tls-cert-file="+filepath.Join(c.dir, certFile), "--tls-private-key-file="+filepath.Join(c.dir, keyFile),
-		"--bind-address="+host, "--advertise-address="+host, "--secure-port="+port,
-		"--service-cluster-ip-range="+ServiceCIDRs,
-		"--token-auth-file="+tokens, "--authorization-mode=RBAC",
+	flags := []string{
+		"--etcd-servers=" + c.etcdURL,
+		"--tls-cert-file=" + filepath.Join(c.dir, certFile), "--tls-private-key-file=" + filepath.Join(c.dir, keyFile),
+		"--bind-address=" + host, "--advertise-address=" + host, "--secure-port=" + port,
+		"--service-cluster-ip-range=" + ServiceCIDRs,
+		"--token-auth-file=" + tokens, "--authorization-mode=RBAC",
 		"--service-account-issuer=https://kubernetes.default.svc",
-		"--service-account-key-file="+key, "--service-account-signing-key-file="+key,
+		"--service-account-key-file=" + key, "--service-account-signing-key-file=" + key,
 		// kube-proxy's DaemonSet, and ours, are privileged.
 		"--allow-privileged",
 		// It waits for a controller that makes service accounts.
 		"--disable-admission-plugins=ServiceAccount",
 		// A loopback address is no endpoint.
 		"--endpoint-reconciler-type=none",
-		// It fails several times a second with Debian's etcd 3.4, which has no
-		// progress requests that can be relied on.
-		"--feature-gates=SizeBasedListCostEstimate=false",
-	))
+	}
+	return StartOn(c.t, nil, c.command("kube-apiserver", slices.Concat(flags, c.kind.gates(), c.auditFlags())...))
 }
 
 func (c *ControlPlane) write(name string, content []byte) (path string) {

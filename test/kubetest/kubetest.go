@@ -1,6 +1,8 @@
 // Package kubetest runs the real parts of Kubernetes for tests: an API server with
 // its etcd on this machine's loopback, and kube-proxy in the namespace of a
-// nattest.Node. `make peers` builds them; Require says what is missing.
+// nattest.Node. `make peers` builds them; Require says what is missing. There are
+// two kinds of etcd, and which one a control plane has decides how its API server
+// lists.
 //
 // No kubelet, scheduler or controller runs: a test creates the EndpointSlices and
 // Nodes it needs itself. Every process ends with the test that started it, and
@@ -36,7 +38,7 @@ func Require(t testing.TB) {
 		t.Skip("needs Kubernetes: make integration runs it")
 	}
 	var errs []error
-	for _, name := range []string{"etcd", "kube-apiserver", "kube-proxy"} {
+	for _, name := range []string{string(Listing), string(Streaming), "kube-apiserver", "kube-proxy"} {
 		_, err := program(name)
 		errs = append(errs, err)
 	}

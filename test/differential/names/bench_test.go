@@ -16,9 +16,12 @@ import (
 // sizes has TestBenchDNS measure; `make bench-dns` sets it.
 var sizes = flag.String("dns.services", "", "numbers of Services to measure names with, separated by commas")
 
+// etcds are those that the programs are measured with.
+var etcds = flag.String("dns.etcd", "etcd-streaming,etcd", "kinds of etcd to measure names with, separated by commas")
+
 // Both sides in one run, from one API server, with the same options: the handlers
 // in this process, question by question, and the whole program in a process for
-// each side.
+// each side, with an API server that streams its lists and with one that does not.
 func TestBenchDNS(t *testing.T) {
 	if *sizes == "" {
 		t.Skip("a measurement, not a test: make bench-dns")
@@ -29,17 +32,23 @@ func TestBenchDNS(t *testing.T) {
 		if err != nil || n < headlessEvery {
 			t.Fatalf("-dns.services %s: give numbers of at least %d", *sizes, headlessEvery)
 		}
-		t.Run(text, func(t *testing.T) { bench(t, n) })
+		t.Run(text, func(t *testing.T) {
+			for i, etcd := range strings.Split(*etcds, ",") {
+				t.Run(etcd, func(t *testing.T) { bench(t, n, kubetest.Etcd(etcd), i == 0) })
+			}
+		})
 	}
 }
 
-func bench(t *testing.T, n int) {
-	c := kubetest.Start(t)
+func bench(t *testing.T, n int, etcd kubetest.Etcd, withHandlers bool) {
+	c := kubetest.StartWith(t, etcd)
 	crowd := fillCrowd(t, c, n)
 	var out strings.Builder
 	table := tabwriter.NewWriter(&out, 0, 0, 3, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(table, "%d Services x %d endpoints\tclusterip\tkubernetes\tratio\t\n", n, endpointsEach)
-	t.Run("handlers", func(t *testing.T) { benchHandlers(t, table, c.Kubeconfig()) })
+	fmt.Fprintf(table, "%d Services x %d endpoints, %s\tclusterip\tkubernetes\tratio\t\n", n, endpointsEach, etcd)
+	if withHandlers { // which have no part in how lists come
+		t.Run("handlers", func(t *testing.T) { benchHandlers(t, table, c.Kubeconfig()) })
+	}
 	t.Run("programs", func(t *testing.T) { benchPrograms(t, table, crowd) })
 	table.Flush()
 	t.Logf("\n%s", &out)
