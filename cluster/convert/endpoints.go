@@ -89,7 +89,9 @@ func Endpoints(e *corev1.Endpoints) (cluster.ServiceName, []cluster.Endpoint, er
 			for _, a := range addresses {
 				addr, err := EndpointAddr(a.IP)
 				if err == nil {
-					err = checkHostname(a.Hostname)
+					if err = checkHostname(a.Hostname); err != nil {
+						err = fmt.Errorf("address %s: %w", addr, err)
+					}
 				}
 				if err != nil {
 					errs = append(errs, fmt.Errorf("subsets[%d]: %w", i, err))
