@@ -98,6 +98,7 @@ func (c *Controller) Run(ctx context.Context, store *cluster.Store) error {
 		return ctx.Err()
 	}
 	defer store.Subscribe(c.enqueue)()
+	showCounters(c.options.Family)
 	retry := firstRetry
 	for {
 		err := c.sync(ctx, store)

@@ -57,6 +57,15 @@ var (
 	}, byFamily)
 )
 
+// showCounters has counters that mostly stay at 0 be there from the start: an alert
+// would not see the first step of one that appears with it.
+func showCounters(family cluster.Family) {
+	for _, c := range []*prometheus.CounterVec{syncFailures, repairs, staleFlowsDeleted} {
+		c.WithLabelValues(family.String())
+	}
+	conflicts.WithLabelValues(family.String())
+}
+
 func observeSync(family cluster.Family, full bool, took time.Duration, err error) {
 	histogram := syncPartial
 	if full {

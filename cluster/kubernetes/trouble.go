@@ -42,7 +42,8 @@ func (t *troubles) set(place string, err error) {
 // which all is well.
 var ErrGoingOn = errors.New("going on without")
 
-// explain says what a failed request means and how to mend it.
+// explain says what a failed request means and how to mend it. Where the API server did
+// not answer, the verb says nothing: at the start two are tried by turns.
 func explain(verb string, resource schema.GroupResource, err error) error {
 	switch err = lasting(err); {
 	case apierrors.IsForbidden(err):
@@ -53,7 +54,10 @@ func explain(verb string, resource schema.GroupResource, err error) error {
 		return fmt.Errorf("%s: the API server does not have %s: %w", verb, resource, err)
 	}
 	if mend := unsecured(err); mend != "" {
-		return fmt.Errorf("%s: %s: %w", verb, mend, err)
+		return fmt.Errorf("%s: %w", mend, err)
+	}
+	if apierrors.ReasonForError(err) == metav1.StatusReasonUnknown {
+		return err
 	}
 	return fmt.Errorf("%s: %w", verb, err)
 }

@@ -243,18 +243,8 @@ func (f *feed) start(own *server, patience time.Duration) error {
 			return fmt.Errorf("%s not read after %s: what runs goes on. Mend what the log says of it, or give it more time with startup_timeout, and reload again", f.origin, patience)
 		}
 		log.Warningf("%s not read after %s: answering SERVFAIL until it is", f.origin, patience)
-		go newest.tell(f.origin)
 	}
 	return nil
-}
-
-// tell logs the end of a long wait.
-func (r *running) tell(from origin) {
-	select {
-	case <-r.listed:
-		log.Infof("%s is read: names are answered", from)
-	case <-r.done:
-	}
 }
 
 // anyOther reports whether another server answers.
@@ -338,6 +328,7 @@ func (f *feed) launch(next source, given needs) {
 			before.end()
 		}
 		publish()
+		log.Infof("%s is read: %s", f.origin, f.counted)
 		close(r.listed)
 	}
 	go func() {

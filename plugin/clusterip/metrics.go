@@ -1,6 +1,7 @@
 package clusterip
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/clusterip/clusterip/cluster"
@@ -139,6 +140,15 @@ func countServices(held map[cluster.ServiceName]int, updates []cluster.ServiceUp
 		objects.WithLabelValues("endpoints").Add(float64(endpoints - old))
 		objects.WithLabelValues(kind).Add(change(known, u.Service != nil))
 	}
+}
+
+// String says what is held. Like apply, it is for the source.
+func (c *counted) String() string {
+	endpoints := 0
+	for _, n := range c.services {
+		endpoints += n
+	}
+	return fmt.Sprintf("%d Services with %d endpoints", len(c.services), endpoints)
 }
 
 // remove takes the share out of the gauges.
