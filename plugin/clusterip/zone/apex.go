@@ -83,7 +83,10 @@ func (z *Zone) nameserver(qtype uint16) Answer {
 func (x *Index) nameservers(owner string) []dns.RR {
 	var ips []netip.Addr
 	for _, s := range x.OwnServices() {
-		ips = append(ips, x.primary.services.get(key(s.Name)).ownAddresses()...)
+		// It may be gone since.
+		if r := x.primary.services.get(key(s.Name)); r != nil {
+			ips = append(ips, r.ownAddresses()...)
+		}
 	}
 	if len(ips) == 0 {
 		ips = x.options.Nameservers

@@ -28,7 +28,7 @@ type compiled struct {
 // label too long for DNS is left out.
 func (r *Records) compile() *compiled {
 	if len(r.base) > maxName {
-		return &compiled{hosts: make([]string, len(r.usable))}
+		return &compiled{hosts: make([]string, len(r.usable)), zonal: &zonal{base: r.base}}
 	}
 	switch r.service.Kind {
 	case cluster.KindExternalName:
@@ -38,7 +38,7 @@ func (r *Records) compile() *compiled {
 	}
 	set := nameEndpoints(r.usable, r.base, r.options())
 	c := &compiled{names: withParents(set.headless()), hosts: set.full}
-	if o := r.options(); o.Zonal && !slices.Contains(o.Multicluster, r.zone.origin) {
+	if r.isZonal() {
 		c.zonal = compileZonal(r)
 	}
 	return c

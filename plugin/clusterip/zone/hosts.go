@@ -2,7 +2,7 @@ package zone
 
 import (
 	"net/netip"
-	"strings"
+	"slices"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/miekg/dns"
@@ -13,31 +13,49 @@ import (
 func (r *Records) endpoint(full, name string, qtype uint16) Answer {
 	asked := newHost(name, r.options().EndpointPodNames)
 	var first *cluster.Endpoint
-	count := 0
+	count, above := 0, false
 	for i := range r.usable {
-		if e := &r.usable[i]; asked.isOf(e) {
-			if first == nil {
+		switch e := &r.usable[i]; asked.of(e) {
+		case itself:
+			if count++; first == nil {
 				first = e
 			}
-			count++
+		case parent:
+			above = true
 		}
 	}
 	switch {
+	case count == 0 && above:
+		return Answer{Outcome: NoData}
 	case count == 0:
 		return Answer{Outcome: NXDomain}
-	case count > 1, first.Cluster() != "", qtype != dns.TypeA && qtype != dns.TypeAAAA:
+	case qtype == dns.TypeA, qtype == dns.TypeAAAA:
+		if count == 1 && first.Addr.Is4() == (qtype == dns.TypeA) {
+			return Answer{Outcome: Success, Answer: oneAddress(full, first.Addr, r.options().TTL)}
+		}
+		return r.endpointAddresses(full, asked, qtype)
+	case qtype == dns.TypeSRV, qtype == dns.TypeANY:
 		return r.endpoints(asked, qtype)
-	case first.Addr.Is4() != (qtype == dns.TypeA):
-		return Answer{Outcome: NoData}
 	}
-	return Answer{Outcome: Success, Answer: oneAddress(full, first.Addr, r.options().TTL)}
+	return Answer{Outcome: NoData}
 }
 
-// endpoints is endpoint for several of one name and for questions that are rare.
+// endpointAddresses answers with the addresses of all endpoints of one name.
+func (r *Records) endpointAddresses(full string, asked host, qtype uint16) Answer {
+	var ips []netip.Addr
+	for i := range r.usable {
+		if e := &r.usable[i]; e.Addr.Is4() == (qtype == dns.TypeA) && asked.of(e) == itself {
+			ips = append(ips, e.Addr)
+		}
+	}
+	return rrset{qtype: qtype, records: addressRecords(at(full, slices.Compact(ips)), r.options().TTL)}.answer(qtype)
+}
+
+// endpoints is endpoint for questions that are rare.
 func (r *Records) endpoints(asked host, qtype uint16) Answer {
 	var all []cluster.Endpoint
 	for i := range r.usable {
-		if asked.isOf(&r.usable[i]) {
+		if asked.of(&r.usable[i]) == itself {
 			all = append(all, r.usable[i])
 		}
 	}
@@ -84,18 +102,43 @@ func newHost(name string, podNames bool) host {
 	return h
 }
 
-// isOf reports whether it is the name of an endpoint, or of the cluster that has it
-// (which is an empty non-terminal). It says what hostname says, without allocating
-// where an endpoint has no Cluster.
-func (h host) isOf(e *cluster.Endpoint) bool {
+// What the name asked for is to that of an endpoint.
+const (
+	other = iota
+	itself
+	parent // an empty non-terminal
+)
+
+// of compares with the name of an endpoint. It says what hostname says, without
+// allocating.
+func (h host) of(e *cluster.Endpoint) int {
+	var is bool
 	switch {
 	case e.Cluster() != "":
-		name := hostname(e, h.podNames)
-		return name == h.name || strings.HasSuffix(name, "."+h.name)
+		var buffer [maxName]byte
+		return h.compare(appendHostname(buffer[:0], e, h.podNames))
 	case e.Hostname != "":
-		return e.Hostname == h.name
+		is = e.Hostname == h.name
 	case h.podNames && isLabel(e.PodName):
-		return e.PodName == h.name
+		is = e.PodName == h.name
+	default:
+		is = h.addr.IsValid() && e.Addr == h.addr
 	}
-	return h.addr.IsValid() && e.Addr == h.addr
+	if is {
+		return itself
+	}
+	return other
+}
+
+func (h host) compare(name []byte) int {
+	rest := len(name) - len(h.name)
+	switch {
+	case rest < 0 || string(name[rest:]) != h.name:
+		return other
+	case rest == 0:
+		return itself
+	case name[rest-1] == '.':
+		return parent
+	}
+	return other
 }

@@ -116,12 +116,20 @@ func (x *Index) Apply(u cluster.Update) []Change {
 		}
 	}
 	reverse, published := x.pointers.edit(), x.published.edit()
+	var moved []relocation
 	for _, c := range u.Services {
-		if x.exposed(c.Name.Namespace) {
-			publish(published, x.Service(c.Name), c.Service)
-			x.setService(c.Name, c.Service, reverse, changes)
+		if !x.exposed(c.Name.Namespace) {
+			continue
+		}
+		publish(published, serviceOf(x.primary.services.latest(key(c.Name))), c.Service)
+		m := x.setService(c.Name, c.Service, changes)
+		if changes == nil {
+			m.apply(reverse)
+		} else {
+			moved = append(moved, m)
 		}
 	}
+	x.relocate(reverse, moved, changes)
 	for _, c := range u.Imports {
 		if len(x.imported) > 0 && x.exposed(c.Name.Namespace) {
 			x.set(x.imported, c.Name, c.Service, changes)
@@ -152,8 +160,16 @@ func (x *Index) exposed(namespace string) bool {
 	return len(x.options.Namespaces) == 0 || slices.Contains(x.options.Namespaces, namespace)
 }
 
+// relocation is a Service to which other addresses lead than before. Sorted.
+type relocation struct {
+	service  string
+	from, to []netip.Addr
+}
+
+func (r relocation) apply(e *edit[*owners]) { replace(e, r.service, r.from, r.to) }
+
 // setService replaces all there is of a Service, or removes it for nil.
-func (x *Index) setService(name cluster.ServiceName, service *cluster.Service, reverse *edit[*owners], changes *tracker) {
+func (x *Index) setService(name cluster.ServiceName, service *cluster.Service, changes *tracker) relocation {
 	k := key(name)
 	old := x.primary.services.latest(k)
 	x.set(x.local, name, service, changes)
@@ -161,23 +177,24 @@ func (x *Index) setService(name cluster.ServiceName, service *cluster.Service, r
 	if now != nil {
 		k = now.key() // in memory that is there anyway
 	}
-	from, to := old.addresses(), now.addresses()
-	if changes == nil {
-		replace(reverse, k, from, to)
-		return
+	return relocation{k, old.addresses(), now.addresses()}
+}
+
+// relocate takes over all relocations of an Update, and what has become of the
+// pointers: an address that many Services share is looked at once.
+func (x *Index) relocate(reverse *edit[*owners], moved []relocation, changes *tracker) {
+	var touched []netip.Addr
+	for _, m := range moved {
+		touched = append(append(touched, m.from...), m.to...)
 	}
-	all := slices.Concat(from, to)
-	slices.SortFunc(all, netip.Addr.Compare)
-	all = slices.Compact(all)
-	before := reverseRecords(all, reverse, func(service string) *Records {
-		if service == k {
-			return old
-		}
-		return x.primary.services.latest(service)
-	})
-	replace(reverse, k, from, to)
-	after := reverseRecords(all, reverse, x.primary.services.latest)
-	for i := range before {
+	slices.SortFunc(touched, netip.Addr.Compare)
+	touched = slices.Compact(touched)
+	before := reverseRecords(touched, reverse, x.primary.services.get)
+	for _, m := range moved {
+		m.apply(reverse)
+	}
+	after := reverseRecords(touched, reverse, x.primary.services.latest)
+	for i := range touched {
 		changes.replaced(before[i], after[i])
 	}
 }
@@ -191,7 +208,9 @@ func (x *Index) set(zones []*Zone, name cluster.ServiceName, service *cluster.Se
 	for _, z := range zones {
 		var records *Records
 		if service != nil {
-			records = newRecords(service, z)
+			if records = newRecords(service, z); records.isLarge() {
+				records.compiled()
+			}
 		}
 		if !z.hidden {
 			changes.recompiled(z.services.latest(k), records)

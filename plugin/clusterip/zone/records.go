@@ -12,9 +12,9 @@ import (
 // Records is everything one Service has in one forward zone. Made by newRecords;
 // to its users it is immutable.
 //
-// A change of a Service costs no records, and one that nobody asks for never has
-// any. What a Service has at its own name and those of its ports is compiled when
-// it is first asked for, and kept. The names of endpoints and the reverse pointers,
+// A change of a Service makes no records unless it is large, and one that nobody asks
+// for never has any. What a Service has at its own name and those of its ports is
+// compiled when it is first asked for, and kept. The names of endpoints and the reverse pointers,
 // which would take ten times the memory, are made for each question.
 type Records struct {
 	service *cluster.Service
@@ -42,8 +42,24 @@ func (r *Records) key() string {
 
 func (r *Records) options() *Options { return &r.zone.index.options }
 
-// compiled returns what is compiled. Those who ask first at once all make it, at most
-// as many as there are processors, and one of them has it kept.
+// lazyLimit is how many endpoints a headless Service has at most whose records the
+// first question makes. Of a larger one the change makes them: all who ask before the
+// first has done make the same, and where that takes long they keep each other from it.
+const lazyLimit = 100
+
+// isLarge reports whether making the records takes long.
+func (r *Records) isLarge() bool {
+	return r.service.Kind == cluster.KindHeadless && len(r.usable) > lazyLimit
+}
+
+// isZonal reports whether there are names for topology zones.
+func (r *Records) isZonal() bool {
+	o := r.options()
+	return o.Zonal && r.service.Kind == cluster.KindHeadless && !slices.Contains(o.Multicluster, r.zone.origin)
+}
+
+// compiled returns what is compiled. Those who ask first at the same time all make it,
+// and one of them has it kept.
 func (r *Records) compiled() *compiled {
 	if c := r.kept.Load(); c != nil {
 		return c
@@ -68,13 +84,15 @@ type rrset struct {
 
 // lookup answers for a name, which is given in full and relative to the Service.
 func (r *Records) lookup(full, name string, qtype uint16) Answer {
-	c := r.compiled()
-	if n := find(c.names, name); n != nil {
-		return n.answer(qtype)
+	if name == "" || name[0] == '_' { // not an endpoint's
+		if n := find(r.compiled().names, name); n != nil {
+			return n.answer(qtype)
+		}
 	}
-	if a := r.endpoint(full, name, qtype); a.Outcome != NXDomain || c.zonal == nil {
+	if a := r.endpoint(full, name, qtype); a.Outcome != NXDomain || !r.isZonal() {
 		return a
 	}
+	c := r.compiled()
 	return c.zonal.lookup(name, qtype, c.names)
 }
 

@@ -121,8 +121,8 @@ func (r *Records) firstAt(ip netip.Addr) int {
 
 // fullHost returns the full name of an endpoint, or "" if DNS cannot hold it.
 func (r *Records) fullHost(i int) string {
-	if r.service.Kind == cluster.KindHeadless {
-		return r.compiled().hosts[i]
+	if c := r.kept.Load(); c != nil && c.hosts != nil {
+		return c.hosts[i]
 	}
 	if !r.isNamed(i) {
 		return ""

@@ -9,10 +9,14 @@ import (
 
 // Service returns a Service that is served, or nil.
 func (x *Index) Service(name cluster.ServiceName) *cluster.Service {
-	if records := x.primary.services.get(key(name)); records != nil {
-		return records.service
+	return serviceOf(x.primary.services.get(key(name)))
+}
+
+func serviceOf(r *Records) *cluster.Service {
+	if r == nil {
+		return nil
 	}
-	return nil
+	return r.service
 }
 
 // Services returns all Services that are served, sorted by name.
