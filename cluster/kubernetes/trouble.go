@@ -42,24 +42,22 @@ func (t *troubles) set(place string, err error) {
 // which all is well.
 var ErrGoingOn = errors.New("going on without")
 
-// explain says what a failed request means and how to mend it. Where the API server did
-// not answer, the verb says nothing: at the start two are tried by turns.
+// explain says what a failed request means and how to mend it. The verb is left out where
+// it makes no difference: of a server that answers nothing, or is too busy, client-go
+// asks for a streamed list and an ordinary one by turns.
 func explain(verb string, resource schema.GroupResource, err error) error {
 	switch err = lasting(err); {
 	case apierrors.IsForbidden(err):
 		return fmt.Errorf("%s forbidden: give the ServiceAccount the verbs list and watch for %s: %w", verb, resource, err)
 	case apierrors.IsUnauthorized(err):
-		return fmt.Errorf("%s: the API server does not know who we are: renew the token or the client certificate: %w", verb, err)
+		return fmt.Errorf("the API server does not know who we are: renew the token or the client certificate: %w", err)
 	case apierrors.IsNotFound(err):
 		return fmt.Errorf("%s: the API server does not have %s: %w", verb, resource, err)
 	}
 	if mend := unsecured(err); mend != "" {
 		return fmt.Errorf("%s: %w", mend, err)
 	}
-	if apierrors.ReasonForError(err) == metav1.StatusReasonUnknown {
-		return err
-	}
-	return fmt.Errorf("%s: %w", verb, err)
+	return err
 }
 
 // unsecured says how to mend it that no secure connection came about, or "" if that

@@ -115,9 +115,10 @@ func (t *tracker) replaced(before, after []dns.RR) {
 
 func sameRecord(a, b dns.RR) bool { return a.Header().Ttl == b.Header().Ttl && dns.IsDuplicate(a, b) }
 
-// recompiled takes over that a Service has other records, none for nil. Both are
-// sorted by name and type.
-func (t *tracker) recompiled(before, after *Records) {
+// recompiled takes over that a Service has other records in a zone, none for nil. Those
+// whose names are in a zone below that one are not in its transfers, nor in the
+// other's.
+func (t *tracker) recompiled(z *Zone, before, after *Records) {
 	if t == nil {
 		return
 	}
@@ -139,7 +140,9 @@ func (t *tracker) recompiled(before, after *Records) {
 		if order >= 0 {
 			come, now = now[0].records, now[1:]
 		}
-		t.replaced(gone, come)
+		if owner := slices.Concat(gone, come)[0].Header().Name; t.index.Match(owner) == z {
+			t.replaced(gone, come)
+		}
 	}
 }
 

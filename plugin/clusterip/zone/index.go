@@ -213,7 +213,7 @@ func (x *Index) set(zones []*Zone, name cluster.ServiceName, service *cluster.Se
 			}
 		}
 		if !z.hidden {
-			changes.recompiled(z.services.latest(k), records)
+			changes.recompiled(z, z.services.latest(k), records)
 		}
 		z.services.set(k, records)
 	}

@@ -36,3 +36,36 @@ func TestSharedAddress(t *testing.T) {
 		t.Errorf("the address leads to %d Services", len(found))
 	}
 }
+
+// Where zones are transferred, what an address leads to is compared once an Update,
+// not once for each Service that leaves it.
+func TestSharedAddressTracked(t *testing.T) {
+	leave := func(n int) (changes []Change, allocated uint64) {
+		var come, gone cluster.Update
+		for i := range n {
+			s := cluster.Service{Name: cluster.ServiceName{Namespace: "shop", Name: fmt.Sprintf("svc-%05d", i)}, Kind: cluster.KindHeadless}
+			made := cluster.New(s, []cluster.Endpoint{{Addr: netip.MustParseAddr("10.42.0.1"), Ready: true, Serving: true}})
+			come.Services = append(come.Services, cluster.ServiceUpdate{Name: made.Name, Service: made})
+			gone.Services = append(gone.Services, cluster.ServiceUpdate{Name: made.Name})
+		}
+		x := New([]string{"in-addr.arpa.", "cluster.local."}, Options{})
+		x.Apply(come)
+		x.Track()
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		changes = x.Apply(gone)
+		runtime.ReadMemStats(&after)
+		return changes, after.TotalAlloc - before.TotalAlloc
+	}
+	_, few := leave(250)
+	changes, many := leave(1000)
+	// The list of those who share the address is still copied for each.
+	if many > 10*few {
+		t.Errorf("250 Services that leave allocate %d bytes, 1,000 %d", few, many)
+	}
+	for _, c := range changes {
+		if c.Zone.Origin() == "in-addr.arpa." && (len(c.Gone()) != 1000 || len(c.Come()) != 0) {
+			t.Errorf("%d pointers went and %d came, want 1000 and none", len(c.Gone()), len(c.Come()))
+		}
+	}
+}

@@ -153,3 +153,39 @@ func TestTransferOfNestedZones(t *testing.T) {
 		t.Error("arpa. is taken for a zone")
 	}
 }
+
+// Zones inside each other each have their own: what is applied to one is what its
+// transfer has, though names of the outer one's are in the inner one.
+func TestTransfersOfNestedZones(t *testing.T) {
+	for _, origins := range [][]string{
+		{origin, "svc." + origin}, {origin, "ns1.svc." + origin}, {origin, "local."}, {".", "arpa.", "10.in-addr.arpa."},
+	} {
+		w := newWorld(zone.Options{TTL: 5})
+		r := rand.New(rand.NewPCG(3, uint64(len(origins))))
+		x := zone.New(origins, w.options)
+		x.Apply(w.randomUpdate(r))
+		x.Track()
+		followed := make(map[*zone.Zone]map[string]bool)
+		for _, z := range x.Zones() {
+			followed[z] = carried(t, z)
+		}
+		for range 30 {
+			for _, c := range x.Apply(w.randomUpdate(r)) {
+				for _, rr := range c.Gone() {
+					if !followed[c.Zone][rr.String()] {
+						t.Fatalf("%v: %s leaves zone %s, where it was not", origins, rr, c.Zone.Origin())
+					}
+					delete(followed[c.Zone], rr.String())
+				}
+				for _, rr := range c.Come() {
+					followed[c.Zone][rr.String()] = true
+				}
+			}
+			for _, z := range x.Zones() {
+				if !maps.Equal(followed[z], carried(t, z)) {
+					t.Fatalf("%v: the changes of zone %s lead to another state than its transfer", origins, z.Origin())
+				}
+			}
+		}
+	}
+}
