@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -166,7 +167,19 @@ func convertPod(p *corev1.Pod) (*pod, error) {
 	}
 	ports, err := namedPorts(p)
 	out.ports = ports
-	return out, errors.Join(append(errs, err)...)
+	return out, errors.Join(append(errs, err, checkReady(p))...)
+}
+
+// checkReady refuses a status that Kubernetes does not have: somebody may mean it to
+// be True.
+func checkReady(p *corev1.Pod) error {
+	known := []corev1.ConditionStatus{corev1.ConditionTrue, corev1.ConditionFalse, corev1.ConditionUnknown}
+	for i, c := range p.Status.Conditions {
+		if c.Type == corev1.PodReady && !slices.Contains(known, c.Status) {
+			return fmt.Errorf("status.conditions[%d].status %q is none of True, False, Unknown", i, c.Status)
+		}
+	}
+	return nil
 }
 
 func checkPodIP(i int, ip netip.Addr) error {
