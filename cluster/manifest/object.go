@@ -69,6 +69,7 @@ type pod struct {
 	subdomain          string
 	topology           *cluster.Topology
 	ready, terminating bool
+	finished           bool // whose addresses are no longer its own
 	statefulSet        bool
 }
 
@@ -156,6 +157,7 @@ func convertPod(p *corev1.Pod) (*pod, error) {
 		topology:    &cluster.Topology{NodeName: p.Spec.NodeName},
 		ready:       podReady(p),
 		terminating: p.DeletionTimestamp != nil,
+		finished:    p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed,
 		statefulSet: ofStatefulSet(p),
 	}
 	var errs []error
@@ -208,8 +210,11 @@ func lacksReady(p *corev1.Pod) bool {
 	return len(p.Status.PodIPs) > 0 || p.Status.PodIP != ""
 }
 
+// podNameLabel is the label by which the StatefulSet controller names its Pods.
+const podNameLabel = "statefulset.kubernetes.io/pod-name"
+
 func ofStatefulSet(p *corev1.Pod) bool {
-	if p.Labels["statefulset.kubernetes.io/pod-name"] == p.Name {
+	if p.Labels[podNameLabel] == p.Name {
 		return true
 	}
 	for _, owner := range p.OwnerReferences {

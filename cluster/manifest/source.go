@@ -190,6 +190,7 @@ func (s *Source) link() cluster.Update {
 	}
 	s.catalogue = next
 	update := s.published.update(views, next.namespaceNames(), l.nodes)
+	s.problems = append(s.problems, boundProblems(s.published.notices(), s.folder.root)...)
 	update.Incomplete = !s.complete
 	return update
 }
