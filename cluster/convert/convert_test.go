@@ -96,7 +96,7 @@ func TestServiceFaults(t *testing.T) {
 		{corev1.ServiceSpec{ClusterIPs: []string{"10.0.0.1", "10.0.0.2"}, Ports: onePort}, []string{"must be one IPv4 and one IPv6"}},
 		{corev1.ServiceSpec{ClusterIPs: []string{"10.0.0.1", "fd00::1", "fd00::2"}, Ports: onePort}, []string{"has 3 addresses"}},
 		{corev1.ServiceSpec{Type: "clusterip", Ports: onePort}, []string{`spec.type "clusterip" is none of`}},
-		{corev1.ServiceSpec{Type: "ExternalName"}, []string{`spec.externalName ""`}},
+		{corev1.ServiceSpec{Type: "ExternalName"}, []string{"spec.externalName is missing: give the name"}},
 		{corev1.ServiceSpec{Type: "ExternalName", ExternalName: "a b"}, []string{`spec.externalName "a b"`}},
 		{corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 0}}}, []string{"spec.ports[0].port 0 is outside 1-65535"}},
 		{corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80, Name: "a.b"}}}, []string{`spec.ports[0].name "a.b" is no DNS label`}},

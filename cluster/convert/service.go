@@ -33,7 +33,9 @@ func Service(s *corev1.Service) (cluster.Service, error) {
 	case corev1.ServiceTypeExternalName:
 		out.Kind = cluster.KindExternalName
 		out.ExternalName = strings.TrimSuffix(s.Spec.ExternalName, ".")
-		if msgs := validation.IsDNS1123Subdomain(strings.ToLower(out.ExternalName)); len(msgs) > 0 {
+		if s.Spec.ExternalName == "" {
+			errs = append(errs, errors.New("spec.externalName is missing: give the name that this Service stands for"))
+		} else if msgs := validation.IsDNS1123Subdomain(strings.ToLower(out.ExternalName)); len(msgs) > 0 {
 			errs = append(errs, fmt.Errorf("spec.externalName %q: %s", s.Spec.ExternalName, msgs[0]))
 		}
 		return out, errors.Join(errs...)

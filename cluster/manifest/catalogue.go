@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/cluster/allocator"
@@ -35,8 +36,7 @@ func newCatalogue(f *folder, inForce *catalogue) *catalogue {
 		c.problems = append(c.problems, file.content.problems...)
 		for kind, line := range file.content.ignored {
 			if _, known := ignored[kind]; !known {
-				ignored[kind] = Problem{File: file.path, Line: line, Severity: Notice,
-					Err: fmt.Errorf("objects of kind %s are ignored: nothing here depends on them", kind)}
+				ignored[kind] = Problem{File: file.path, Line: line, Severity: Notice, Err: notRead(kind)}
 			}
 		}
 		for _, o := range file.content.objects {
@@ -51,6 +51,22 @@ func newCatalogue(f *folder, inForce *catalogue) *catalogue {
 			Err: errors.New("the folder has no manifests: put *.yaml, *.yml or *.json files there; until there are some, what an earlier run has left stays in force")})
 	}
 	return c
+}
+
+// runners are the kinds that run pods in Kubernetes.
+var runners = map[string]bool{
+	"Deployment": true, "StatefulSet": true, "DaemonSet": true, "ReplicaSet": true, "ReplicationController": true,
+	"Job": true, "CronJob": true,
+}
+
+// notRead says what it means that objects of a kind, "Deployment (apps/v1)", are not
+// read.
+func notRead(kind string) error {
+	name, _, _ := strings.Cut(kind, " ")
+	if runners[strings.TrimSuffix(name, "List")] {
+		return fmt.Errorf("objects of kind %s are not run: nothing here runs pods; write their Pods, or an EndpointSlice", kind)
+	}
+	return fmt.Errorf("objects of kind %s are ignored: nothing here depends on them", kind)
 }
 
 // add takes an object unless another of its name counts: the one from the file
@@ -141,8 +157,8 @@ func (c *catalogue) namespaceNames() map[string]bool {
 
 // namespace is the objects of one namespace, by what linking asks for.
 type namespace struct {
-	services  []*service
-	endpoints map[string][]*endpoints // by the name of the Service
+	services  []*object
+	endpoints map[string][]*object // by the name of the Service
 	pods      []*pod
 	byLabel   map[label][]*pod
 }
@@ -150,13 +166,13 @@ type namespace struct {
 type label struct{ key, value string }
 
 func newNamespace(objects []*object) *namespace {
-	n := &namespace{endpoints: map[string][]*endpoints{}, byLabel: map[label][]*pod{}}
+	n := &namespace{endpoints: map[string][]*object{}, byLabel: map[label][]*pod{}}
 	for _, o := range objects {
 		switch value := o.value.(type) {
 		case *service:
-			n.services = append(n.services, value)
+			n.services = append(n.services, o)
 		case *endpoints:
-			n.endpoints[value.owner.Name] = append(n.endpoints[value.owner.Name], value)
+			n.endpoints[value.owner.Name] = append(n.endpoints[value.owner.Name], o)
 		case *pod:
 			n.pods = append(n.pods, value)
 			for key, text := range value.labels {
@@ -167,8 +183,8 @@ func newNamespace(objects []*object) *namespace {
 	return n
 }
 
-// selected returns the Pods that carry all labels of a selector, which is not
-// empty. It looks only at those that carry the rarest of them.
+// selected returns the Pods that carry all labels of a selector, and none for an
+// empty one. It looks only at those that carry the rarest of them.
 func (n *namespace) selected(selector map[string]string) []*pod {
 	var candidates []*pod
 	first := true

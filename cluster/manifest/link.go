@@ -17,16 +17,35 @@ type linker struct {
 	held  func(cluster.ServiceName) []netip.Addr
 }
 
-// view is what is published of one namespace.
+// view is what is published of one namespace, and what is worth knowing of it.
 type view struct {
 	services map[cluster.ServiceName]*cluster.Service
 	pods     map[cluster.PodName]*cluster.Pod
+	notices  []Problem
+}
+
+func (v *view) notice(o *object, errs ...error) {
+	for _, err := range errs {
+		v.notices = append(v.notices, Problem{File: o.file, Line: o.line, Object: o.String(), Err: err, Severity: Notice})
+	}
 }
 
 func (l linker) view(n *namespace) view {
-	v := view{map[cluster.ServiceName]*cluster.Service{}, map[cluster.PodName]*cluster.Pod{}}
-	for _, s := range n.services {
-		v.services[s.model.Name] = l.service(s, n)
+	v := view{services: map[cluster.ServiceName]*cluster.Service{}, pods: map[cluster.PodName]*cluster.Pod{}}
+	for _, o := range n.services {
+		s := o.value.(*service)
+		pods := n.selected(s.selector)
+		given := n.endpoints[s.model.Name.Name]
+		linked := l.service(s, pods, given)
+		v.services[s.model.Name] = linked
+		v.notice(o, s.hints(linked, pods, len(given) > 0)...)
+	}
+	for _, lists := range n.endpoints {
+		for _, o := range lists {
+			if e := o.value.(*endpoints); v.services[e.owner] == nil {
+				v.notice(o, e.unowned(o.kind))
+			}
+		}
 	}
 	for _, p := range n.pods {
 		v.pods[p.model.Name] = p.model
@@ -39,7 +58,7 @@ func (l linker) view(n *namespace) view {
 // endpointslice controller of Kubernetes finds them. What that controller has made
 // of Pods counts only where the Pods themselves are not there: in an export of a
 // cluster it would outlive them.
-func (l linker) service(s *service, n *namespace) *cluster.Service {
+func (l linker) service(s *service, pods []*pod, given []*object) *cluster.Service {
 	model := s.model
 	if model.Kind == cluster.KindExternalName {
 		return cluster.New(model)
@@ -48,14 +67,12 @@ func (l linker) service(s *service, n *namespace) *cluster.Service {
 		model.ClusterIPs = slices.Clip(l.held(model.Name))
 	}
 	var lists [][]cluster.Endpoint
-	var pods []*pod
 	if len(s.selector) > 0 {
-		pods = n.selected(s.selector)
 		lists = append(lists, s.podEndpoints(pods))
 	}
-	for _, given := range n.endpoints[model.Name.Name] {
-		if !given.derived || len(pods) == 0 {
-			lists = append(lists, given.list)
+	for _, o := range given {
+		if e := o.value.(*endpoints); !e.derived || len(pods) == 0 {
+			lists = append(lists, e.list)
 		}
 	}
 	out := cluster.New(model, lists...)

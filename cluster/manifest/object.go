@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -68,6 +69,7 @@ type pod struct {
 	subdomain          string
 	topology           *cluster.Topology
 	ready, terminating bool
+	finished           bool // whose addresses are no longer its own
 	statefulSet        bool
 }
 
@@ -155,6 +157,7 @@ func convertPod(p *corev1.Pod) (*pod, error) {
 		topology:    &cluster.Topology{NodeName: p.Spec.NodeName},
 		ready:       podReady(p),
 		terminating: p.DeletionTimestamp != nil,
+		finished:    p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed,
 		statefulSet: ofStatefulSet(p),
 	}
 	var errs []error
@@ -166,7 +169,19 @@ func convertPod(p *corev1.Pod) (*pod, error) {
 	}
 	ports, err := namedPorts(p)
 	out.ports = ports
-	return out, errors.Join(append(errs, err)...)
+	return out, errors.Join(append(errs, err, checkReady(p))...)
+}
+
+// checkReady refuses a status that Kubernetes does not have: somebody may mean it to
+// be True.
+func checkReady(p *corev1.Pod) error {
+	known := []corev1.ConditionStatus{corev1.ConditionTrue, corev1.ConditionFalse, corev1.ConditionUnknown}
+	for i, c := range p.Status.Conditions {
+		if c.Type == corev1.PodReady && !slices.Contains(known, c.Status) {
+			return fmt.Errorf("status.conditions[%d].status %q is none of True, False, Unknown", i, c.Status)
+		}
+	}
+	return nil
 }
 
 func checkPodIP(i int, ip netip.Addr) error {
@@ -195,8 +210,11 @@ func lacksReady(p *corev1.Pod) bool {
 	return len(p.Status.PodIPs) > 0 || p.Status.PodIP != ""
 }
 
+// podNameLabel is the label by which the StatefulSet controller names its Pods.
+const podNameLabel = "statefulset.kubernetes.io/pod-name"
+
 func ofStatefulSet(p *corev1.Pod) bool {
-	if p.Labels["statefulset.kubernetes.io/pod-name"] == p.Name {
+	if p.Labels[podNameLabel] == p.Name {
 		return true
 	}
 	for _, owner := range p.OwnerReferences {

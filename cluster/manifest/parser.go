@@ -4,9 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
-	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -120,7 +117,7 @@ func (d *documentParser) object(body []byte, inherited metav1.TypeMeta, depth in
 	}
 	var meta metav1.TypeMeta
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(body, &meta); err != nil {
-		d.brokenDocument(fmt.Errorf("this is no Kubernetes object: %w", decodeError(err)))
+		d.brokenDocument(fmt.Errorf("this is no Kubernetes object: %w", decodeError(err, body)))
 		return
 	}
 	if meta.Kind == "" && meta.APIVersion == "" {
@@ -192,7 +189,7 @@ func (d *documentParser) list(body []byte, element metav1.TypeMeta, depth int) {
 		Items []json.RawMessage `json:"items"`
 	}
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(body, &list); err != nil {
-		d.brokenDocument(fmt.Errorf("the List cannot be read: %w", decodeError(err)))
+		d.brokenDocument(fmt.Errorf("the List cannot be read: %w", decodeError(err, body)))
 		return
 	}
 	for _, item := range list.Items {
@@ -247,7 +244,7 @@ func take[T any, P interface {
 		if err == nil {
 			err = fmt.Errorf("metadata.name is missing: give the %s a name", kind)
 		}
-		d.brokenDocument(decodeError(err))
+		d.brokenDocument(decodeError(err, body))
 		return
 	}
 	for _, unknown := range strict {
@@ -257,7 +254,7 @@ func take[T any, P interface {
 	if err == nil {
 		o.value, err = convertObject(decoded)
 	}
-	err = errors.Join(decodeError(err), checkKey(key))
+	err = errors.Join(decodeError(err, body), checkKey(key))
 	if err == nil {
 		d.objects = append(d.objects, o)
 		return
@@ -317,52 +314,4 @@ func checkLabel(field, name string) error {
 		return fmt.Errorf("%s %q is no DNS label: %s", field, name, msgs[0])
 	}
 	return nil
-}
-
-// wrongType matches what the JSON decoder says of a value of the wrong type. Its
-// error type is internal, so the field can only be had from the text.
-var wrongType = regexp.MustCompile(`^json: cannot unmarshal (\S+)(?: (.*))? into Go (?:struct field \w*\.(\S+)|value) of type (\S+)$`)
-
-func decodeError(err error) error {
-	if err == nil {
-		return nil
-	}
-	found := wrongType.FindStringSubmatch(err.Error())
-	if found == nil {
-		return err
-	}
-	given, number, field, needed := found[1], found[2], found[3], plainType(found[4])
-	if field == "" {
-		field = "it"
-	}
-	switch {
-	case given == "number" && needed == aNumber:
-		if value, err := strconv.ParseFloat(number, 64); err == nil && value != math.Trunc(value) {
-			return fmt.Errorf("%s %s is no whole number", field, number)
-		}
-		return fmt.Errorf("%s %s is out of range", field, number)
-	case found[3] == "":
-		return fmt.Errorf("it is of type %s", given)
-	}
-	return fmt.Errorf("%s is of type %s: %s is needed", field, given, needed)
-}
-
-const aNumber = "a number"
-
-// plainType says in YAML's words what a Go type is, where it has one.
-func plainType(goType string) string {
-	goType = strings.TrimPrefix(goType, "*")
-	switch {
-	case strings.HasPrefix(goType, "[]"):
-		return "a list"
-	case strings.HasPrefix(goType, "map["):
-		return "a mapping (key: value)"
-	case strings.HasPrefix(goType, "int"), strings.HasPrefix(goType, "uint"):
-		return aNumber
-	case goType == "bool":
-		return "true or false"
-	case goType == "string":
-		return "a string (in quotes, if it looks like a number or a boolean)"
-	}
-	return goType
 }

@@ -29,7 +29,7 @@ func (p *publisher) update(changed map[string]view, namespaces map[string]bool, 
 		for _, pod := range differing(before.pods, now.pods) {
 			u.Pods = append(u.Pods, cluster.PodUpdate{Name: pod, Pod: now.pods[pod]})
 		}
-		if p.views[name] = now; len(now.services)+len(now.pods) == 0 {
+		if p.views[name] = now; len(now.services)+len(now.pods)+len(now.notices) == 0 {
 			delete(p.views, name)
 		}
 	}
@@ -45,6 +45,15 @@ func (p *publisher) update(changed map[string]view, namespaces map[string]bool, 
 	}
 	p.namespaces, p.nodes = namespaces, nodes
 	return u
+}
+
+// notices returns those of all views.
+func (p *publisher) notices() []Problem {
+	var all []Problem
+	for _, v := range p.views {
+		all = append(all, v.notices...)
+	}
+	return all
 }
 
 // differing lists the keys whose values are not deeply equal, in any order.

@@ -63,7 +63,7 @@ type Source struct {
 // they are others than before; Errors come first.
 func New(options Options, report func([]Problem)) (*Source, error) {
 	if _, err := os.ReadDir(options.Dir); err != nil {
-		return nil, fmt.Errorf("read the folder of manifests: %w: create it, or name another folder", err)
+		return nil, fmt.Errorf("read the folder of manifests %s: %w: create it, or name another folder", absolute(options.Dir), pathless(err))
 	}
 	cidrs := options.ServiceCIDRs
 	if len(cidrs) == 0 {
@@ -83,6 +83,14 @@ func New(options Options, report func([]Problem)) (*Source, error) {
 		catalogue: &catalogue{},
 		published: publisher{views: map[string]view{}},
 	}, nil
+}
+
+// absolute says which folder a relative path means.
+func absolute(path string) string {
+	if abs, err := filepath.Abs(path); err == nil {
+		return abs
+	}
+	return path
 }
 
 // Load returns what Run would publish first, and the problems. It writes
@@ -182,6 +190,7 @@ func (s *Source) link() cluster.Update {
 	}
 	s.catalogue = next
 	update := s.published.update(views, next.namespaceNames(), l.nodes)
+	s.problems = append(s.problems, boundProblems(s.published.notices(), s.folder.root)...)
 	update.Incomplete = !s.complete
 	return update
 }

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -357,6 +358,7 @@ func TestBounds(t *testing.T) {
 		options := folderWith(t, map[string]string{strings.Repeat("d/", maxDepth-1) + "in.yaml": serviceText("in", 1), strings.Repeat("d/", maxDepth) + "out.yaml": serviceText("out", 1)})
 		u, problems, err := Load(options)
 		must(t, err)
+		problems = slices.DeleteFunc(problems, func(p Problem) bool { return p.Severity == Notice })
 		if len(u.Services) != 1 || len(problems) != 1 || !strings.Contains(problems[0].Error(), "more than 16 folders deep") {
 			t.Errorf("%s%s", format(u), formatProblems(problems, options.Dir))
 		}
@@ -382,4 +384,19 @@ func TestBounds(t *testing.T) {
 			t.Error(got)
 		}
 	})
+}
+
+// A notice about one namespace stays while another changes, and goes when its reason
+// does.
+func TestNoticeIsMended(t *testing.T) {
+	l := start(t, folderWith(t, map[string]string{
+		"web.yaml":   "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\nspec: {selector: {app: web}, ports: [{port: 80}]}\n",
+		"other.yaml": serviceText("other", 80),
+	}))
+	const notice = "web.yaml:1: Service shop/web: it has no endpoints"
+	l.awaitProblem(notice, "Service default/other: it has no endpoints")
+	must(t, os.Remove(l.path("other.yaml")))
+	l.awaitProblem(notice, "!Service default/other")
+	write(t, l.path("pod.yaml"), "apiVersion: v1\nkind: Pod\nmetadata: {name: web, namespace: shop, labels: {app: web}}\nstatus: {podIPs: [{ip: 10.42.0.1}], conditions: [{type: Ready, status: 'True'}]}\n")
+	l.awaitProblem("!" + notice)
 }

@@ -19,7 +19,7 @@ func TestAddressesSurviveRestart(t *testing.T) {
 
 	l = start(t, options)
 	l.await(first)
-	l.awaitProblem("!error", "!notice")
+	l.awaitProblem("!error", "!"+options.State)
 	must(t, os.Remove(l.path("a.yaml")))
 	l.await("!default/a")
 	write(t, l.path("a.yaml"), serviceText("a", 1))

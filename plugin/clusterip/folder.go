@@ -72,7 +72,7 @@ func (f *folder) open(needs) (source, error) { return manifest.New(f.options, f.
 func (f *folder) close() { f.problems.report(nil) }
 
 // problems logs what is wrong with the manifests, each problem once as long as
-// it lasts, and counts it.
+// it lasts and when it is mended, and counts it.
 type problems struct {
 	mu      sync.Mutex
 	present map[string]manifest.Severity // by message
@@ -102,7 +102,7 @@ func (p *problems) report(all []manifest.Problem) {
 	}
 	for message, severity := range p.present {
 		manifestProblems.WithLabelValues(severity.String()).Dec()
-		if _, persists := present[message]; !persists && all != nil && severity == manifest.Error {
+		if _, persists := present[message]; !persists && all != nil {
 			log.Info("no longer so: " + message)
 		}
 	}

@@ -1,7 +1,9 @@
 package clusterip
 
 import (
+	"bytes"
 	"fmt"
+	golog "log"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -285,22 +287,35 @@ func TestConcurrentQueries(t *testing.T) {
 	}
 }
 
-// Each problem is logged once as long as it lasts, and counted while it does.
+// Each problem is logged once as long as it lasts, and when it is mended, and
+// counted while it does.
 func TestProblems(t *testing.T) {
 	var p problems
+	var logged bytes.Buffer
+	golog.SetOutput(&logged)
+	defer golog.SetOutput(os.Stderr)
 	fault := manifest.Problem{File: "a.yaml", Line: 3, Object: "Service default/web", Err: os.ErrInvalid}
 	notice := manifest.Problem{File: "b.yaml", Err: os.ErrInvalid, Severity: manifest.Notice}
 	errors, notices := manifestProblems.WithLabelValues("error"), manifestProblems.WithLabelValues("notice")
 	for _, step := range []struct {
 		report          []manifest.Problem
 		errors, notices float64
+		logged          []string
 	}{
-		{[]manifest.Problem{fault, notice}, 1, 1},
-		{[]manifest.Problem{fault, fault}, 1, 0},
-		{[]manifest.Problem{notice}, 0, 1},
-		{nil, 0, 0},
+		{[]manifest.Problem{fault, notice}, 1, 1, []string{fault.Error(), notice.Error()}},
+		{[]manifest.Problem{fault, fault}, 1, 0, []string{"no longer so: " + notice.Error()}},
+		{[]manifest.Problem{notice}, 0, 1, []string{notice.Error(), "no longer so: " + fault.Error()}},
+		{nil, 0, 0, nil},
 	} {
+		logged.Reset()
 		p.report(step.report)
+		lines := strings.Split(strings.TrimSuffix(logged.String(), "\n"), "\n")
+		for i, want := range step.logged {
+			if len(lines) != len(step.logged) || !strings.HasSuffix(lines[i], " "+want) {
+				t.Errorf("%v: logged is %q, want %q", step.report, lines, step.logged)
+				break
+			}
+		}
 		if e, n := value(t, errors), value(t, notices); e != step.errors || n != step.notices {
 			t.Errorf("%v: %v errors and %v notices are counted", step.report, e, n)
 		}
