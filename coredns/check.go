@@ -35,6 +35,9 @@ func runCheck(flags *flag.FlagSet, args []string) int {
 	}
 	faults, folders := 0, 0
 	for _, b := range found {
+		for _, what := range b.names.Warnings {
+			fmt.Fprintln(os.Stderr, what)
+		}
 		if b.names.Manifest.Dir != "" {
 			faults += checkManifests(b)
 			folders++

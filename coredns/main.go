@@ -33,7 +33,7 @@ func main() {
 		// CoreDNS would refuse it too, but does not know the subcommands.
 		os.Exit(refuse(flag.Arg(0)))
 	}
-	if conf := flag.Lookup("conf").Value.String(); conf != "" && conf != "stdin" {
+	if conf := flagValue("conf"); conf != "" && conf != "stdin" && flagValue("version") != "true" && flagValue("plugins") != "true" {
 		if err := mustExist(conf); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -42,3 +42,6 @@ func main() {
 	caddy.SetDefaultCaddyfileLoader("default", caddy.LoaderFunc(defaultCorefile))
 	coremain.Run()
 }
+
+// flagValue returns that of one of CoreDNS's flags.
+func flagValue(name string) string { return flag.Lookup(name).Value.String() }

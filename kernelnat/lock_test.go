@@ -1,8 +1,11 @@
 package kernelnat
 
 import (
-	"strings"
+	"context"
+	"errors"
+	"io"
 	"testing"
+	"time"
 
 	"github.com/clusterip/clusterip/kernelnat/nattest"
 )
@@ -22,7 +25,7 @@ func TestLock(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				if _, err := Lock(); err == nil || !strings.Contains(err.Error(), "stop that one first") {
+				if _, err := Lock(); !errors.Is(err, ErrLocked) {
 					t.Errorf("a second writer: %v", err)
 				}
 				return lock.Close()
@@ -40,6 +43,60 @@ func TestLock(t *testing.T) {
 		})
 		if err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// Who waits for the lock has it as soon as it is free, or gives up when told to.
+func TestAwaitLock(t *testing.T) {
+	nattest.Require(t)
+	namespace, err := nattest.NewNamespace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer namespace.Close()
+	var first io.Closer
+	if err := namespace.Do(func() (err error) { first, err = Lock(); return err }); err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	await := func(ctx context.Context) chan error {
+		done := make(chan error, 1)
+		go func() {
+			done <- namespace.Do(func() error {
+				lock, err := AwaitLock(ctx)
+				if err != nil {
+					return err
+				}
+				return lock.Close()
+			})
+		}()
+		return done
+	}
+	soon := func(done chan error) error {
+		t.Helper()
+		select {
+		case err := <-done:
+			return err
+		case <-time.After(10 * time.Second):
+			t.Fatal("it still waits")
+			return nil
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	givesUp, one, other := await(ctx), await(t.Context()), await(t.Context())
+	time.Sleep(50 * time.Millisecond)
+	if len(givesUp)+len(one)+len(other) > 0 {
+		t.Error("somebody did not wait")
+	}
+	cancel()
+	if err := soon(givesUp); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	first.Close()
+	for _, done := range []chan error{one, other} {
+		if err := soon(done); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -44,6 +44,7 @@ type Options struct {
 	Zonal            bool
 	Multicluster     []string // those of Zones that have imported Services
 	Fall             fall.F
+	Warnings         []string // each with its place in the Corefile
 }
 
 // parsers has the function that reads each option's arguments.
@@ -72,8 +73,13 @@ var parsers = map[string]func(o *Options, args []string) error{
 	"fallthrough":            parseFallthrough,
 }
 
-// ParseOptions reads the clusterip directive of a server block and starts
-// nothing. Relative paths start at root, the block's root directive, or else at
+// once has the options that must not be given twice. All that CoreDNS's kubernetes
+// plugin has too may be: namespaces are added to each other, and of the others the
+// last counts, as there.
+var once = map[string]bool{"manifests": true, "service_cidr": true, "state": true, "stale_after": true}
+
+// ParseOptions reads the clusterip directive of a server block, starts nothing and
+// logs nothing. Relative paths start at root, the block's root directive, or else at
 // the working directory.
 //
 //	clusterip [ZONES...] {
@@ -124,8 +130,9 @@ func ParseOptions(c *caddy.Controller, root string) (Options, error) {
 		if err := o.complete(root, seen); err != nil {
 			return o, c.Err(err.Error())
 		}
-		for _, what := range o.idle(seen) {
-			log.Warningf("%s:%d: %s", c.File(), c.Line(), what)
+		o.Warnings = append(o.Warnings, o.idle(seen)...)
+		for i, what := range o.Warnings {
+			o.Warnings[i] = fmt.Sprintf("%s:%d: %s", c.File(), c.Line(), what)
 		}
 	}
 	return o, nil
@@ -154,7 +161,7 @@ func parseBlock(c *caddy.Controller, o *Options) (seen map[string]bool, err erro
 		switch {
 		case !known:
 			return nil, c.Errf("unknown option %q: the options are %s", name, strings.Join(slices.Sorted(maps.Keys(parsers)), ", "))
-		case seen[name]:
+		case seen[name] && once[name]:
 			return nil, c.Errf("option %s is given twice: keep one", name)
 		}
 		seen[name] = true
@@ -274,7 +281,11 @@ func parseNamespaces(o *Options, args []string) error {
 			return fmt.Errorf("namespaces: %q cannot be the name of a namespace: write lower-case names, with spaces between", name)
 		}
 	}
-	o.Namespaces = args
+	for _, name := range args {
+		if !slices.Contains(o.Namespaces, name) {
+			o.Namespaces = append(o.Namespaces, name)
+		}
+	}
 	return nil
 }
 

@@ -89,7 +89,7 @@ func parseKubeconfig(o *Options, args []string) error {
 	if len(args) == 2 && args[0] == "" {
 		return fmt.Errorf("kubeconfig has the context %q and an empty file name: name the file", args[1])
 	}
-	o.API.Kubeconfig = args[0]
+	o.API.Kubeconfig, o.API.Context = args[0], ""
 	if len(args) == 2 {
 		o.API.Context = args[1]
 	}
@@ -102,7 +102,7 @@ func parseEndpoint(o *Options, args []string) error {
 		return errors.New("endpoint takes the URL of an API server")
 	}
 	if len(args) > 1 {
-		log.Warningf("endpoint has %d URLs and only the first, %s, is used: remove the others", len(args), args[0])
+		o.Warnings = append(o.Warnings, fmt.Sprintf("endpoint has %d URLs and only the first, %s, is used: remove the others", len(args), args[0]))
 	}
 	o.API.Endpoint = args[0]
 	return nil

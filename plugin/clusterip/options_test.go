@@ -2,7 +2,6 @@ package clusterip
 
 import (
 	"fmt"
-	golog "log"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -59,6 +58,66 @@ func TestParseOptions(t *testing.T) {
 					QPS: 7.5, Burst: 20, MaxInflight: 3, NoEndpoints: true,
 					Labels: "application=nginx,environment in (qa,staging)", NamespaceLabels: "istio-injection=enabled",
 				},
+				Warnings: []string{
+					"Testfile:14: endpoint has 2 URLs and only the first, https://10.0.0.1:6443, is used: remove the others",
+					"Testfile:14: endpoint has no effect beside kubeconfig, which says where the API server is: keep one",
+				},
+			},
+		},
+		{
+			"given twice, as CoreDNS's plugin takes it",
+			`clusterip cluster.local clusterset.local {
+				namespaces a b
+				namespaces b c
+				kubeconfig k staging
+				kubeconfig l
+				apiserver_qps 1
+				apiserver_qps 2
+				apiserver_burst 1
+				apiserver_burst 2
+				apiserver_max_inflight 1
+				apiserver_max_inflight 2
+				labels a=b
+				labels c=d
+				noendpoints
+				noendpoints
+				startup_timeout 1s
+				startup_timeout 2s
+				ttl 1
+				ttl 2
+				pods verified
+				pods insecure
+				endpoint_pod_names
+				endpoint_pod_names
+				multicluster cluster.local
+				multicluster clusterset.local
+				fallthrough a.arpa
+				fallthrough b.arpa
+			}`,
+			Options{
+				Zones: []string{"cluster.local.", "clusterset.local."}, TTL: 2, StartupTimeout: 2 * time.Second,
+				API:        kubernetes.Options{Kubeconfig: "l", QPS: 2, Burst: 2, MaxInflight: 2, Labels: "c=d", NoEndpoints: true},
+				Namespaces: []string{"a", "b", "c"}, Pods: zone.PodsInsecure, EndpointPodNames: true,
+				Multicluster: []string{"clusterset.local."}, Fall: fall.F{Zones: []string{"b.arpa."}},
+			},
+		},
+		{
+			"the rest given twice",
+			`clusterip cluster.local {
+				endpoint e
+				endpoint f
+				tls a b c
+				tls d e f
+				namespace_labels a=b
+				namespace_labels c=d
+				ignore empty_service
+				ignore empty_service
+				zonal
+				zonal
+			}`,
+			Options{
+				Zones: []string{"cluster.local."}, TTL: 5, StartupTimeout: 5 * time.Second, IgnoreEmpty: true, Zonal: true,
+				API: kubernetes.Options{Endpoint: "f", CertFile: "d", KeyFile: "e", CAFile: "f", NamespaceLabels: "c=d"},
 			},
 		},
 		{
@@ -119,6 +178,11 @@ func TestParseErrors(t *testing.T) {
 		{"manifests", "manifests takes one folder"},
 		{"manifests a b", "manifests takes one folder"},
 		{"manifests m\n manifests m", "Testfile:3 - Error during parsing: option manifests is given twice"},
+		{"manifests m\n state s\n state s", "Testfile:4 - Error during parsing: option state is given twice"},
+		{"manifests m\n service_cidr 10.0.0.0/8\n service_cidr fd00::/64", "option service_cidr is given twice"},
+		{"stale_after 1m\n stale_after 1m", "option stale_after is given twice"},
+		{"ttl 5\n ttl 3601", "Testfile:3 - Error during parsing: ttl"},
+		{"namespaces a\n namespaces b\n namespace_labels a=b", "keep one"},
 		{"nonsense", "the options are apiserver_burst, apiserver_max_inflight, apiserver_qps, endpoint"},
 		{"manifests m\n endpoint https://10.0.0.1", "option endpoint is for an API server"},
 		{"state s", "option state is for a folder of YAML"},
@@ -186,9 +250,6 @@ func TestParseErrors(t *testing.T) {
 
 // What CoreDNS's plugin takes without effect is taken, and said to have none.
 func TestIdleOptions(t *testing.T) {
-	var logged strings.Builder
-	golog.SetOutput(&logged)
-	defer golog.SetOutput(os.Stderr)
 	for _, c := range []struct{ block, want string }{
 		{`kubeconfig ""`, "Testfile:3: kubeconfig is empty and has no effect"},
 		{`endpoint ""`, "Testfile:3: endpoint is empty and has no effect"},
@@ -198,12 +259,12 @@ func TestIdleOptions(t *testing.T) {
 		{"endpoint e\n tls a b c", ""},
 		{"kubeconfig k", ""},
 	} {
-		logged.Reset()
-		if _, err := ParseOptions(caddy.NewTestController("dns", "clusterip cluster.local {\n "+c.block+"\n}"), ""); err != nil {
+		o, err := ParseOptions(caddy.NewTestController("dns", "clusterip cluster.local {\n "+c.block+"\n}"), "")
+		if err != nil {
 			t.Errorf("%s: %v", c.block, err)
 		}
-		if got := logged.String(); !strings.Contains(got, c.want) || strings.Count(got, "\n") != min(len(c.want), 1) {
-			t.Errorf("%s: the log has %q, want %q", c.block, got, c.want)
+		if got := strings.Join(o.Warnings, "\n"); !strings.HasPrefix(got, c.want) || len(o.Warnings) != min(len(c.want), 1) {
+			t.Errorf("%s: the warnings are %q, want %q", c.block, got, c.want)
 		}
 	}
 }

@@ -31,6 +31,12 @@ func setup(c *caddy.Controller) error {
 	if err != nil {
 		return plugin.Error(pluginName, err)
 	}
+	c.OnStartup(func() error { // not where the Corefile is only checked
+		for _, what := range o.Warnings {
+			log.Warning(what)
+		}
+		return nil
+	})
 	own := serverOf(c)
 	h, f, err := serve(own, o, config.ListenHosts)
 	if err != nil {

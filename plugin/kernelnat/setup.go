@@ -5,6 +5,7 @@ package kernelnat
 
 import (
 	"context"
+	"errors"
 	"io"
 	"strings"
 	"sync"
@@ -74,7 +75,7 @@ type nat struct {
 	options Options
 	refuse  func(why string) error // with the place in the Corefile
 	source  source
-	lock    io.Closer // of the one writer; nil in a dry run
+	lock    io.Closer // of the one writer; nil in a dry run, and while another has it
 	cancel  context.CancelFunc
 	done    sync.WaitGroup
 }
@@ -105,19 +106,43 @@ func (n *nat) start() error {
 		running.nat = nil
 	}
 	if !n.options.DryRun {
-		if n.lock, err = kernelnat.Lock(); err != nil {
+		if n.lock, err = kernelnat.Lock(); err != nil && !errors.Is(err, kernelnat.ErrLocked) {
 			return plugin.Error(name, err)
 		}
 	}
 	running.nat = n
-	n.setSysctls()
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
+	if err != nil {
+		n.done.Go(func() { n.beginLater(ctx, controllers) })
+		return nil
+	}
+	n.begin(ctx, controllers)
+	return nil
+}
+
+// beginLater begins when the process that writes the rules now has ended: it may be
+// a lameduck, and names are not to wait for it. Health checks are not answered
+// meanwhile: they are that process's to answer, on the same ports.
+func (n *nat) beginLater(ctx context.Context, controllers map[cluster.Family]*kernelnat.Controller) {
+	log.Warning("NAT waits: kernelnat runs in another process; it begins when that one ends. " +
+		"If that one is not about to end, as a lameduck is, stop it, or take kernelnat out of one of the two Corefiles")
+	lock, err := kernelnat.AwaitLock(ctx)
+	if err != nil {
+		return
+	}
+	log.Info("NAT begins: no other process runs kernelnat any more")
+	n.lock = lock
+	n.begin(ctx, controllers)
+}
+
+// begin starts all that writes, and what tells how that goes.
+func (n *nat) begin(ctx context.Context, controllers map[cluster.Family]*kernelnat.Controller) {
+	n.setSysctls()
 	for _, controller := range controllers {
 		n.run(ctx, "NAT stopped", func() error { return controller.Run(ctx, n.source.Store()) })
 	}
 	n.serveHealth(ctx, controllers)
-	return nil
 }
 
 // setSysctls is no condition for NAT: it says what it changed, and what it may not.
@@ -205,7 +230,7 @@ func (n *nat) controllers() (map[cluster.Family]*kernelnat.Controller, error) {
 	return out, nil
 }
 
-// stop ends the controllers, if they run, and leaves their rules in the kernel.
+// stop ends the controllers, if they run, or the wait for that, and leaves their rules in the kernel.
 func (n *nat) stop() error {
 	running.Lock()
 	defer running.Unlock()
@@ -221,5 +246,6 @@ func (n *nat) end() {
 	n.done.Wait()
 	if n.lock != nil {
 		n.lock.Close()
+		n.lock = nil
 	}
 }

@@ -271,9 +271,13 @@ func reaches(from *nattest.Host, network string, to netip.AddrPort) func() error
 
 // lookup asks the program's DNS from within a host.
 func lookup(from *nattest.Host, name string, qtype uint16) (*dns.Msg, error) {
+	return lookupAt(from, dnsServer, name, qtype)
+}
+
+func lookupAt(from *nattest.Host, server netip.AddrPort, name string, qtype uint16) (*dns.Msg, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	conn, err := from.Dial(ctx, "udp", dnsServer)
+	conn, err := from.Dial(ctx, "udp", server)
 	if err != nil {
 		return nil, err
 	}

@@ -130,6 +130,73 @@ func TestLameduck(t *testing.T) {
 	}
 }
 
+// A program that starts while another still is a lameduck, or is not ended at all,
+// answers names at once, and its NAT begins when the other has ended.
+func TestSuccessor(t *testing.T) {
+	n := newNode(t)
+	client := n.pod("client", "10.42.0.2")
+	n.remove("client.yaml")
+	n.pod("echo-0", "10.42.0.10", "fd00:10:42::10")
+	n.write("service.yaml", echoService)
+	conf := fmt.Sprintf(corefile, n.manifests, n.state)
+	startWith := func(from, to string) *process {
+		t.Helper()
+		text := strings.Replace(conf, from, to, 1)
+		if err := os.WriteFile(n.conf, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return n.start()
+	}
+	// Each of the waiting programs has ports of its own, to be told apart by.
+	startWaiting := func(port uint16) *process {
+		t.Helper()
+		p := startWith(":53 {", fmt.Sprintf(":%d {", port))
+		eventually(t, "names while NAT waits", func() error {
+			m, err := lookupAt(client, netip.AddrPortFrom(dnsServer.Addr(), port), "echo.testing.svc.cluster.local.", dns.TypeA)
+			if err == nil && len(m.Answer) != 1 {
+				err = errors.New(m.String())
+			}
+			return err
+		})
+		if log := p.output.String(); strings.Count(log, "NAT waits: kernelnat runs in another process") != 1 || strings.Contains(log, "NAT begins") {
+			t.Errorf("the log does not say once that NAT waits:\n%s", log)
+		}
+		return p
+	}
+	follows := func(addr string) {
+		t.Helper()
+		n.write("echo-0.yaml", podManifest("echo-0", addr, "fd00:10:42::10"))
+		eventually(t, addr+" in the rules", n.rulesHave(addr+":5678"))
+	}
+
+	first := startWith("errors\n", "errors\n\thealth {\n\t\tlameduck 6s\n\t}\n")
+	eventually(t, "the rules", n.rulesHave("10.42.0.10:5678"))
+	first.cmd.Process.Signal(syscall.SIGTERM)
+	second := startWaiting(5301)
+	first.stop(syscall.SIGTERM)
+	follows("10.42.0.11")
+	healthy := netip.AddrPortFrom(nattest.NodeIPv4.Addr(), 10256)
+	eventually(t, "/healthz", answers(n.Outside, healthy, "/healthz", `200 {`))
+
+	conf = strings.Replace(conf, "sync_period", "healthz :10257\n\t\tsync_period", 1)
+	third := startWaiting(5302)
+	if answers(n.Outside, netip.AddrPortFrom(nattest.NodeIPv4.Addr(), 10257), "/healthz")() == nil {
+		t.Error("/healthz is answered while NAT waits")
+	}
+	third.cmd.Process.Signal(syscall.SIGUSR1)
+	eventually(t, "a reload while NAT waits", func() error {
+		if strings.Count(third.output.String(), "NAT waits") != 2 {
+			return errors.New(third.output.String())
+		}
+		return nil
+	})
+	fourth := startWaiting(5303)
+	fourth.stop(syscall.SIGTERM)
+	second.stop(syscall.SIGKILL)
+	follows("10.42.0.12")
+	eventually(t, "/healthz of the third", answers(n.Outside, netip.AddrPortFrom(nattest.NodeIPv4.Addr(), 10257), "/healthz", `200 {`))
+}
+
 // Whatever somebody removes of the rules is back within a sync_period, and what is
 // not ours is left alone.
 func TestForeignEditsAreRepaired(t *testing.T) {
