@@ -105,17 +105,6 @@ func (c *ControlPlane) Wipe() {
 	}
 }
 
-// freeAddress returns an address of the loopback with a port that nobody has now.
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 func (c *ControlPlane) command(name string, args ...string) *exec.Cmd {
 	c.t.Helper()
 	path, err := program(name)

@@ -8,7 +8,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -105,18 +104,12 @@ func start(t *testing.T, kubeconfig string) map[string][2]subject {
 	return all
 }
 
-// freePorts returns so many different ones.
+// freePorts returns so many.
 func freePorts(t *testing.T, n int) []string {
 	t.Helper()
-	var ports []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close() // not before the others are chosen
-		_, port, _ := net.SplitHostPort(l.Addr().String())
-		ports = append(ports, port)
+	ports := make([]string, n)
+	for i := range ports {
+		ports[i] = kubetest.FreePort(t)
 	}
 	return ports
 }
