@@ -73,7 +73,7 @@ func TestSharesNamespaces(t *testing.T) {
 		}
 		return unsafe.StringData(o.key.namespace)
 	}
-	if namespace() != namespace() {
+	if one, another := namespace(), namespace(); one != another {
 		t.Error("the namespaces of two objects are copies")
 	}
 }

@@ -127,13 +127,9 @@ func (s *endpointSet) nodes() []node {
 	return out
 }
 
-// hostname is the name of an endpoint below its Service: its label, and behind it
-// its cluster, if it has one, since clusters may have endpoints of the same name.
-func hostname(e *cluster.Endpoint, podNames bool) string {
-	var b [maxName]byte
-	return string(appendHostname(b[:0], e, podNames))
-}
-
+// appendHostname appends the name of an endpoint below its Service: its label, and
+// behind it its cluster, if it has one, since clusters may have endpoints of the same
+// name.
 func appendHostname(b []byte, e *cluster.Endpoint, podNames bool) []byte {
 	b = appendLabel(b, e, podNames)
 	if in := e.Cluster(); in != "" {

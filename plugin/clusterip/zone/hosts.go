@@ -109,8 +109,8 @@ const (
 	parent // an empty non-terminal
 )
 
-// of compares with the name of an endpoint. It says what hostname says, without
-// allocating.
+// of compares with the name of an endpoint. It says what appendHostname
+// says, without allocating.
 func (h host) of(e *cluster.Endpoint) int {
 	var is bool
 	switch {
