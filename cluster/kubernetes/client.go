@@ -36,6 +36,7 @@ type Options struct {
 	NoEndpoints             bool   // EndpointSlices are not watched
 	Imports                 bool   // ServiceImports are watched, and their EndpointSlices
 	Pods                    bool   // Pods are watched
+	PodsNode                string // only those on this Node; "" for all
 	PodNames                bool   // endpoints come with the names of their pods
 	Node                    string // the Node to watch, and with it the ServiceCIDRs; "" for none
 }

@@ -49,8 +49,13 @@ func (s *Source) followers(q *queue) []follower {
 		all = append(all, s.importFollower(q))
 	}
 	if o.Pods {
+		onNode := func(list *metav1.ListOptions) {
+			if labels(list); o.PodsNode != "" {
+				list.FieldSelector = fields.OneTermEqualSelector("spec.nodeName", o.PodsNode).String()
+			}
+		}
 		all = append(all, followKind(s, q, kind[cluster.PodName, cluster.Pod]{
-			resource: corev1.Resource("pods"), client: s.clients.core, example: &corev1.Pod{}, selects: labels,
+			resource: corev1.Resource("pods"), client: s.clients.core, example: &corev1.Pod{}, selects: onNode,
 			key:   func(namespace, name string) cluster.PodName { return cluster.PodName{Namespace: namespace, Name: name} },
 			read:  func(given any) (*cluster.Pod, error) { return convert.Pod(given.(*corev1.Pod)) },
 			table: func(j *joiner) *table[cluster.PodName, cluster.Pod] { return &j.pods },

@@ -66,7 +66,7 @@ func (o *Options) SuitNAT() error {
 // open implements origin.
 func (a *apiServer) open(n needs) (source, error) {
 	o := a.options
-	o.Pods, o.PodNames, o.Imports, o.Node = n.pods, n.podNames, n.imports, n.node
+	o.Pods, o.PodsNode, o.PodNames, o.Imports, o.Node = n.pods, n.podsNode, n.podNames, n.imports, n.node
 	return kubernetes.New(o, reportTrouble)
 }
 

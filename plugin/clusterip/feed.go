@@ -47,6 +47,7 @@ type origin interface {
 // needs are what somebody needs of a source beyond Services.
 type needs struct {
 	pods     bool
+	podsNode string // those on this Node are enough; "" for all
 	podNames bool   // of endpoints
 	imports  bool   // of ServiceImports
 	node     string // the Node whose packets are translated, or ""
@@ -58,7 +59,12 @@ func (n needs) with(o needs) needs {
 	if o.node == "" {
 		o.node = n.node
 	}
-	o.pods = o.pods || n.pods
+	switch {
+	case !o.pods:
+		o.pods, o.podsNode = n.pods, n.podsNode
+	case n.pods && n.podsNode != o.podsNode:
+		o.podsNode = ""
+	}
 	o.podNames = o.podNames || n.podNames
 	o.imports = o.imports || n.imports
 	return o

@@ -98,6 +98,18 @@ func TestNeeds(t *testing.T) {
 	}
 }
 
+// Pods of one Node are enough only as long as nobody needs those of another.
+func TestNeedsOfPods(t *testing.T) {
+	all, one, other := needs{pods: true}, needs{pods: true, podsNode: "a"}, needs{pods: true, podsNode: "b"}
+	for _, c := range []struct{ n, o, want needs }{
+		{needs{}, one, one}, {one, needs{}, one}, {one, one, one}, {one, other, all}, {one, all, all}, {all, one, all},
+	} {
+		if got := c.n.with(c.o); got != c.want {
+			t.Errorf("%+v with %+v is %+v, want %+v", c.n, c.o, got, c.want)
+		}
+	}
+}
+
 // partly is an origin that cannot list Pods.
 type partly struct{ recorder }
 

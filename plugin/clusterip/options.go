@@ -33,7 +33,8 @@ var defaultServiceCIDR = netip.MustParsePrefix("10.43.0.0/16")
 type Options struct {
 	Zones            []string           // lower case, fully qualified; at least one is no reverse zone
 	Manifest         manifest.Options   // Dir is "" where the API server is read
-	API              kubernetes.Options // without Pods, PodNames, Imports and Node, which it is told when it starts
+	API              kubernetes.Options // without what it is told when it starts: see needs
+	PodsOnNode       string             // the Node whose pods are enough for PodsVerified; "" for all
 	StartupTimeout   time.Duration      // how long to wait for the first sync
 	StaleAfter       time.Duration      // how old what is known may be for a ready server; 0 for any age
 	TTL              uint32
@@ -65,6 +66,7 @@ var parsers = map[string]func(o *Options, args []string) error{
 	"startup_timeout":        parseStartupTimeout,
 	"ttl":                    parseTTL,
 	"pods":                   parsePods,
+	"pods_on_node":           parsePodsOnNode,
 	"namespaces":             parseNamespaces,
 	"endpoint_pod_names":     parseEndpointPodNames,
 	"ignore":                 parseIgnore,
@@ -76,7 +78,7 @@ var parsers = map[string]func(o *Options, args []string) error{
 // once has the options that must not be given twice. All that CoreDNS's kubernetes
 // plugin has too may be: namespaces are added to each other, and of the others the
 // last counts, as there.
-var once = map[string]bool{"manifests": true, "service_cidr": true, "state": true, "stale_after": true}
+var once = map[string]bool{"manifests": true, "service_cidr": true, "state": true, "stale_after": true, "pods_on_node": true}
 
 // ParseOptions reads the clusterip directive of a server block, starts nothing and
 // logs nothing. Relative paths start at root, the block's root directive, or else at

@@ -9,6 +9,7 @@ import (
 
 	"github.com/clusterip/clusterip/plugin/clusterip/zone"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 // apiOptions make sense only where an API server is read, folderOptions where a
@@ -16,7 +17,7 @@ import (
 var (
 	apiOptions = []string{
 		"kubeconfig", "endpoint", "tls", "apiserver_qps", "apiserver_burst", "apiserver_max_inflight",
-		"labels", "namespace_labels", "noendpoints", "stale_after", "multicluster",
+		"labels", "namespace_labels", "noendpoints", "stale_after", "multicluster", "pods_on_node",
 	}
 	folderOptions = []string{"service_cidr", "state"}
 )
@@ -59,6 +60,9 @@ func (o *Options) idle(seen map[string]bool) []string {
 	if seen["tls"] && o.API.Kubeconfig == "" && o.API.Endpoint == "" {
 		all = append(all, "tls has no effect without endpoint: give that the URL of the API server, or remove tls")
 	}
+	if seen["pods_on_node"] && o.Pods != zone.PodsVerified {
+		all = append(all, "pods_on_node has no effect without pods verified: add that, or remove it")
+	}
 	return all
 }
 
@@ -72,7 +76,7 @@ func (o Options) key() any {
 
 // needs returns what the names need of a source beyond Services.
 func (o Options) needs() needs {
-	return needs{pods: o.Pods == zone.PodsVerified, podNames: o.EndpointPodNames, imports: len(o.Multicluster) > 0}
+	return needs{pods: o.Pods == zone.PodsVerified, podsNode: o.PodsOnNode, podNames: o.EndpointPodNames, imports: len(o.Multicluster) > 0}
 }
 
 func newOrigin(own *server, o Options) (origin, error) {
@@ -97,6 +101,15 @@ func parseKubeconfig(o *Options, args []string) error {
 }
 
 // parseEndpoint takes several URLs and uses the first, as CoreDNS does.
+// parsePodsOnNode takes the name of a Node, mostly from an environment variable.
+func parsePodsOnNode(o *Options, args []string) error {
+	if len(args) != 1 || len(validation.IsDNS1123Subdomain(args[0])) > 0 {
+		return errors.New("pods_on_node takes the name of the Node that this server runs on, such as {$NODE_NAME}; is the variable set?")
+	}
+	o.PodsOnNode = args[0]
+	return nil
+}
+
 func parseEndpoint(o *Options, args []string) error {
 	if len(args) == 0 {
 		return errors.New("endpoint takes the URL of an API server")

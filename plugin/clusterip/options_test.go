@@ -205,6 +205,7 @@ func TestParseErrors(t *testing.T) {
 		{"labels a in", "is no label selector"},
 		{"noendpoints please", "takes no arguments"},
 		{"stale_after 10ms", "of at least 1s"},
+		{"pods_on_node \"\"", "pods_on_node takes the name of the Node"},
 		{"startup_timeout soon", `startup_timeout "soon": give one duration`},
 		{"service_cidr", "service_cidr takes one CIDR"},
 		{"service_cidr 10.0.0.0/8 fd00::/64 fd01::/64", "service_cidr takes one CIDR"},
@@ -256,6 +257,8 @@ func TestIdleOptions(t *testing.T) {
 		{"tls a b c", "Testfile:3: tls has no effect without endpoint"},
 		{"kubeconfig k\n tls a b c", "Testfile:4: tls has no effect beside kubeconfig"},
 		{"kubeconfig k\n endpoint e\n tls a b c", "Testfile:5: endpoint has no effect beside kubeconfig"},
+		{"pods insecure\n pods_on_node n", "Testfile:4: pods_on_node has no effect without pods verified"},
+		{"pods verified\n pods_on_node n", ""},
 		{"endpoint e\n tls a b c", ""},
 		{"kubeconfig k", ""},
 	} {

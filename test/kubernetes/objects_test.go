@@ -123,13 +123,13 @@ func (a *apiServer) put(s *discoveryv1.EndpointSlice) {
 }
 
 // pod creates a Pod in shop that has an address.
-func (a *apiServer) pod(name, address string) {
+func (a *apiServer) pod(name, node, address string) {
 	a.t.Helper()
 	a.do(func(ctx context.Context, c *kubernetes.Clientset) error {
 		pods := c.CoreV1().Pods("shop")
 		p, err := pods.Create(ctx, &corev1.Pod{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name},
-			Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "i"}}},
+			Spec:       corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{Name: "c", Image: "i"}}},
 		}, metav1.CreateOptions{})
 		if err != nil {
 			return err

@@ -130,7 +130,7 @@ func TestReloads(t *testing.T) {
 
 	t.Log("a reload that needs more lists once, and keeps what is known")
 	asking = p.keepAsking("web.shop.svc.cluster.local", "10.43.0.5")
-	a.pod("client", "10.42.0.9")
+	a.pod("client", "node-1", "10.42.0.9")
 	p.configure(kubeconfig, "pods verified")
 	p.Signal(syscall.SIGUSR1)
 	p.answers("10-42-0-9.shop.pod.cluster.local", "A", "NOERROR 10.42.0.9")

@@ -2,6 +2,7 @@ package kubernetes
 
 import (
 	"context"
+	"syscall"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -39,7 +40,7 @@ func TestSelects(t *testing.T) {
 	})
 	t.Run("namespace_labels", func(t *testing.T) {
 		p := start(t, kubeconfig, "namespace_labels app=web", "pods verified")
-		a.pod("client", "10.42.0.9")
+		a.pod("client", "node-1", "10.42.0.9")
 		p.answers("plain.shop.svc.cluster.local", "A", "NXDOMAIN")
 		a.label("shop", app)
 		p.answers("plain.shop.svc.cluster.local", "A", "NOERROR 10.43.0.5")
@@ -47,6 +48,17 @@ func TestSelects(t *testing.T) {
 		a.label("shop", nil)
 		p.answers("plain.shop.svc.cluster.local", "A", "NXDOMAIN")
 		p.answers("10-42-0-9.shop.pod.cluster.local", "A", "NXDOMAIN")
+	})
+	t.Run("pods_on_node", func(t *testing.T) {
+		a.pod("elsewhere", "node-2", "10.42.1.9")
+		all := start(t, kubeconfig, "pods verified")
+		all.answers("10-42-1-9.shop.pod.cluster.local", "A", "NOERROR 10.42.1.9")
+		p := start(t, kubeconfig, "pods verified", "pods_on_node node-1")
+		p.answers("10-42-0-9.shop.pod.cluster.local", "A", "NOERROR 10.42.0.9")
+		p.answers("10-42-1-9.shop.pod.cluster.local", "A", "NXDOMAIN")
+		p.configure(kubeconfig, "pods verified")
+		p.Signal(syscall.SIGUSR1)
+		p.answers("10-42-1-9.shop.pod.cluster.local", "A", "NOERROR 10.42.1.9")
 	})
 	t.Run("namespaces that go", func(t *testing.T) {
 		p := start(t, kubeconfig)
