@@ -10,16 +10,22 @@ import (
 	"github.com/miekg/dns"
 )
 
+// atOneAddress has so many headless Services whose only endpoint is the same, in no
+// order.
+func atOneAddress(n int) (u cluster.Update) {
+	for i := range n {
+		s := cluster.Service{Name: cluster.ServiceName{Namespace: "shop", Name: fmt.Sprintf("svc-%05d", (i*7919)%n)}, Kind: cluster.KindHeadless}
+		made := cluster.New(s, []cluster.Endpoint{{Addr: netip.MustParseAddr("10.42.0.1"), Ready: true, Serving: true}})
+		u.Services = append(u.Services, cluster.ServiceUpdate{Name: made.Name, Service: made})
+	}
+	return u
+}
+
 // A first load of Services that share an address allocates in proportion to their
 // number, and the address leads to all of them.
 func TestSharedAddress(t *testing.T) {
 	load := func(n int) (x *Index, allocated uint64) {
-		var u cluster.Update
-		for i := range n {
-			s := cluster.Service{Name: cluster.ServiceName{Namespace: "shop", Name: fmt.Sprintf("svc-%05d", (i*7919)%n)}, Kind: cluster.KindHeadless}
-			made := cluster.New(s, []cluster.Endpoint{{Addr: netip.MustParseAddr("10.42.0.1"), Ready: true, Serving: true}})
-			u.Services = append(u.Services, cluster.ServiceUpdate{Name: made.Name, Service: made})
-		}
+		u := atOneAddress(n)
 		x = New([]string{"cluster.local.", "in-addr.arpa."}, Options{})
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
@@ -41,12 +47,10 @@ func TestSharedAddress(t *testing.T) {
 // not once for each Service that leaves it.
 func TestSharedAddressTracked(t *testing.T) {
 	leave := func(n int) (changes []Change, allocated uint64) {
-		var come, gone cluster.Update
-		for i := range n {
-			s := cluster.Service{Name: cluster.ServiceName{Namespace: "shop", Name: fmt.Sprintf("svc-%05d", i)}, Kind: cluster.KindHeadless}
-			made := cluster.New(s, []cluster.Endpoint{{Addr: netip.MustParseAddr("10.42.0.1"), Ready: true, Serving: true}})
-			come.Services = append(come.Services, cluster.ServiceUpdate{Name: made.Name, Service: made})
-			gone.Services = append(gone.Services, cluster.ServiceUpdate{Name: made.Name})
+		come := atOneAddress(n)
+		var gone cluster.Update
+		for _, u := range come.Services {
+			gone.Services = append(gone.Services, cluster.ServiceUpdate{Name: u.Name})
 		}
 		x := New([]string{"in-addr.arpa.", "cluster.local."}, Options{})
 		x.Apply(come)
