@@ -36,6 +36,9 @@ const (
 	step   = 250
 )
 
+// manyWriters create the objects.
+const manyWriters = 16
+
 // changes of one endpoint are made, one after the other.
 const changes = 10
 
@@ -143,7 +146,7 @@ func clusterIP(i int) netip.Addr {
 func benchOurs(t *testing.T, given *objects) measured {
 	t.Helper()
 	c, n := kubetest.Start(t), newNode(t)
-	given.create(t, c)
+	given.create(t, c, manyWriters)
 	c.AddNode(kubetest.Node())
 	dir := t.TempDir()
 	path, conf := filepath.Join(dir, "coredns"), filepath.Join(dir, "Corefile")
@@ -165,7 +168,7 @@ func benchProxy(t *testing.T, given *objects) measured {
 	c, n := kubetest.Start(t), newNode(t)
 	var m measured
 	if len(given.services) <= atOnce {
-		given.create(t, c)
+		given.create(t, c, manyWriters)
 	}
 	start := time.Now()
 	p := c.StartProxy(n.Node, "iptables", syncLimit)
@@ -185,7 +188,7 @@ func (n *node) grow(c *kubetest.ControlPlane, given *objects) {
 	for from := 0; from < len(given.services); from += step {
 		to := min(from+step, len(given.services))
 		part := objects{given.services[from:to], given.slices[from:to]}
-		part.create(n.t, c)
+		part.create(n.t, c, manyWriters)
 		eventually(n.t, "the rules of the first Services", func() error {
 			if rules := n.tool("iptables", "-t", "nat", "-S", "KUBE-SERVICES"); strings.Count(rules, " cluster IP\"") < to {
 				return fmt.Errorf("not those of all %d", to)

@@ -88,7 +88,7 @@ func TestLayout(t *testing.T) {
 	require(t)
 	c := kubetest.Start(t)
 	given := generate(seed, served)
-	given.create(t, c)
+	given.create(t, c, 1)
 	given = list(t, c)
 	t.Logf("%d Services, %d EndpointSlices", len(given.services), len(given.slices))
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,7 +27,7 @@ type objects struct {
 }
 
 // create has the API server take the objects. It fills in what they leave out.
-func (o *objects) create(t *testing.T, c *kubetest.ControlPlane) {
+func (o *objects) create(t *testing.T, c *kubetest.ControlPlane, writers int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience+time.Duration(len(o.services))*50*time.Millisecond)
 	defer cancel()
@@ -34,23 +35,38 @@ func (o *objects) create(t *testing.T, c *kubetest.ControlPlane) {
 	if _, err := c.Client.CoreV1().Namespaces().Create(ctx, ns, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
 		t.Fatal(err)
 	}
-	for i := range o.services {
+	each(t, len(o.services), writers, func(i int) error {
 		s := &o.services[i]
 		created, err := c.Client.CoreV1().Services(namespace).Create(ctx, s, metav1.CreateOptions{})
-		if err != nil {
-			t.Fatal(err)
+		if err != nil || len(s.Status.LoadBalancer.Ingress) == 0 {
+			return err
 		}
-		if len(s.Status.LoadBalancer.Ingress) > 0 {
-			created.Status = s.Status
-			if _, err := c.Client.CoreV1().Services(namespace).UpdateStatus(ctx, created, metav1.UpdateOptions{}); err != nil {
-				t.Fatal(err)
+		created.Status = s.Status
+		_, err = c.Client.CoreV1().Services(namespace).UpdateStatus(ctx, created, metav1.UpdateOptions{})
+		return err
+	})
+	each(t, len(o.slices), writers, func(i int) error {
+		_, err := c.Client.DiscoveryV1().EndpointSlices(namespace).Create(ctx, &o.slices[i], metav1.CreateOptions{})
+		return err
+	})
+}
+
+// each makes objects, in order if there is one writer. More take less time, since etcd
+// mostly waits for its disk.
+func each(t *testing.T, n, writers int, create func(i int) error) {
+	t.Helper()
+	var writing sync.WaitGroup
+	for w := range writers {
+		writing.Go(func() {
+			for i := w; i < n && !t.Failed(); i += writers {
+				if err := create(i); err != nil {
+					t.Error(err)
+				}
 			}
-		}
+		})
 	}
-	for i := range o.slices {
-		if _, err := c.Client.DiscoveryV1().EndpointSlices(namespace).Create(ctx, &o.slices[i], metav1.CreateOptions{}); err != nil {
-			t.Fatal(err)
-		}
+	if writing.Wait(); t.Failed() {
+		t.FailNow()
 	}
 }
 

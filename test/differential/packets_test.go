@@ -71,7 +71,7 @@ func TestPackets(t *testing.T) {
 	require(t)
 	c := kubetest.Start(t)
 	given := generate(seed, served)
-	given.create(t, c)
+	given.create(t, c, 1)
 	given = list(t, c)
 
 	nodes := make(map[string]*node)

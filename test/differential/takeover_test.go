@@ -34,7 +34,7 @@ func TestTakeover(t *testing.T) {
 	require(t)
 	c := kubetest.Start(t)
 	given := echoObjects()
-	given.create(t, c)
+	given.create(t, c, 1)
 	given = list(t, c)
 	manifests := given.withoutService("gone").manifests(t)
 	for _, mode := range []string{"iptables", "nftables"} {
@@ -76,7 +76,7 @@ func TestTakenBack(t *testing.T) {
 	given := echoObjects()
 	more := many(50)
 	given.services, given.slices = append(given.services, more.services...), append(given.slices, more.slices...)
-	given.create(t, c)
+	given.create(t, c, 1)
 	given = list(t, c)
 
 	n := newNode(t)
