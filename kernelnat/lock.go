@@ -33,12 +33,11 @@ func Lock() (io.Closer, error) {
 // retryLock is how often the lock is tried where waiting for its end is impossible.
 const retryLock = time.Second
 
-// AwaitLock is Lock as soon as no other has the lock. It fails only if the context
-// ends.
+// AwaitLock is Lock as soon as no other has the lock, or fails when the context ends.
 func AwaitLock(ctx context.Context) (io.Closer, error) {
 	for ctx.Err() == nil {
-		if lock, err := Lock(); err == nil {
-			return lock, nil
+		if lock, err := Lock(); !errors.Is(err, ErrLocked) {
+			return lock, err
 		}
 		if awaitUnlock(ctx) == nil {
 			continue

@@ -129,6 +129,9 @@ func (n *nat) beginLater(ctx context.Context, controllers map[cluster.Family]*ke
 		"If that one is not about to end, as a lameduck is, stop it, or take kernelnat out of one of the two Corefiles")
 	lock, err := kernelnat.AwaitLock(ctx)
 	if err != nil {
+		if ctx.Err() == nil {
+			log.Errorf("NAT does not begin: %v", err)
+		}
 		return
 	}
 	log.Info("NAT begins: no other process runs kernelnat any more")

@@ -102,16 +102,18 @@ func newHost(name string, podNames bool) host {
 	return h
 }
 
-// What the name asked for is to that of an endpoint.
+// relation is what the name asked for is to that of an endpoint.
+type relation uint8
+
 const (
-	other = iota
+	unrelated relation = iota
 	itself
 	parent // an empty non-terminal
 )
 
-// of compares with the name of an endpoint. It says what appendHostname
-// says, without allocating.
-func (h host) of(e *cluster.Endpoint) int {
+// of compares with the name of an endpoint, which is what appendHostname writes,
+// without allocating.
+func (h host) of(e *cluster.Endpoint) relation {
 	var is bool
 	switch {
 	case e.Cluster() != "":
@@ -127,18 +129,18 @@ func (h host) of(e *cluster.Endpoint) int {
 	if is {
 		return itself
 	}
-	return other
+	return unrelated
 }
 
-func (h host) compare(name []byte) int {
+func (h host) compare(name []byte) relation {
 	rest := len(name) - len(h.name)
 	switch {
 	case rest < 0 || string(name[rest:]) != h.name:
-		return other
+		return unrelated
 	case rest == 0:
 		return itself
 	case name[rest-1] == '.':
 		return parent
 	}
-	return other
+	return unrelated
 }

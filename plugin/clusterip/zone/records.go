@@ -14,8 +14,8 @@ import (
 //
 // A change of a Service makes no records unless it is large, and one that nobody asks
 // for never has any. What a Service has at its own name and those of its ports is
-// compiled when it is first asked for, and kept. The names of endpoints and the reverse pointers,
-// which would take ten times the memory, are made for each question.
+// compiled when it is first asked for, and kept. The names of endpoints and the reverse
+// pointers, which would take ten times the memory, are made for each question.
 type Records struct {
 	service *cluster.Service
 	zone    *Zone

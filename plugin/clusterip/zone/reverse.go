@@ -124,12 +124,13 @@ func (r *Records) fullHost(i int) string {
 	if c := r.kept.Load(); c != nil && c.hosts != nil {
 		return c.hosts[i]
 	}
-	if !r.isNamed(i) {
-		return ""
-	}
 	var buffer [maxName]byte
 	full := appendHostname(buffer[:0], &r.usable[i], r.options().EndpointPodNames)
-	return string(append(append(full, '.'), r.base...))
+	full = append(append(full, '.'), r.base...)
+	if len(full) > maxName {
+		return ""
+	}
+	return string(full)
 }
 
 // addresses returns those that lead to the Service, sorted; none for nil.

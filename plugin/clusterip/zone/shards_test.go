@@ -55,11 +55,7 @@ func TestManyNamespaces(t *testing.T) {
 	for i := range namespaces {
 		u.Namespaces = append(u.Namespaces, cluster.NamespaceUpdate{Name: fmt.Sprint("ns-", i), Exists: true})
 	}
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	x.Apply(u)
-	runtime.ReadMemStats(&after)
-	if each := (after.TotalAlloc - before.TotalAlloc) / namespaces; each > 4096 {
+	if each := allocatedBy(func() { x.Apply(u) }) / namespaces; each > 4096 {
 		t.Errorf("it allocates %d bytes for each namespace", each)
 	}
 	for _, c := range u.Namespaces {
@@ -78,11 +74,7 @@ func TestFirstLoadIsLinear(t *testing.T) {
 			u.Services = append(u.Services, cluster.ServiceUpdate{Name: s.Name, Service: s})
 		}
 		x := New([]string{"cluster.local."}, Options{})
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		x.Apply(u)
-		runtime.ReadMemStats(&after)
-		return after.TotalAlloc - before.TotalAlloc
+		return allocatedBy(func() { x.Apply(u) })
 	}
 	if few, many := load(10_000), load(40_000); many > 6*few {
 		t.Errorf("10,000 Services allocate %d bytes, 40,000 %d", few, many)
@@ -96,4 +88,13 @@ func numbered(i int, port uint16) *cluster.Service {
 		ClusterIPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 43, byte(i >> 8), byte(i)})},
 		Ports:      []cluster.Port{{Name: "http", Protocol: cluster.TCP, Port: port}},
 	})
+}
+
+// allocatedBy returns how many bytes a call allocates.
+func allocatedBy(f func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
 }
