@@ -193,7 +193,12 @@ const (
 // enter turns a shell into the first process of the client pod: it sees the
 // pod's name, processes and resolver, then becomes the command in its arguments.
 // The mounts are in a mount namespace of its own, which ends with it.
+//
+// It waits for a line on descriptor 3. A demo that was killed before the kernel
+// knew of the death signal never sends it: the pipe ends, and so does the shell.
 const enter = `set -e
+read -r _ <&3
+exec 3<&-
 echo client >/proc/sys/kernel/hostname
 mount -t proc proc /proc
 for file in resolv.conf nsswitch.conf; do
@@ -222,9 +227,28 @@ func (s *stage) command(ctx context.Context, at place, argv ...string) *exec.Cmd
 // perform runs a command of the stage in its place's network.
 func (s *stage) perform(at place, cmd *exec.Cmd) error {
 	if at == inClient {
-		return s.client.Do(cmd.Run)
+		return s.client.Do(func() error { return runEntered(cmd) })
 	}
 	return s.node.Do(cmd.Run)
+}
+
+// runEntered runs a command that begins with enter.
+func runEntered(cmd *exec.Cmd) error {
+	theirs, ours, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	cmd.ExtraFiles = []*os.File{theirs}
+	err = cmd.Start()
+	theirs.Close()
+	if err == nil {
+		// Now that it has started the death signal is set. If it has ended already,
+		// Wait says why.
+		ours.WriteString("\n")
+		err = cmd.Wait()
+	}
+	ours.Close()
+	return err
 }
 
 // output runs a shell command line and returns all it prints.

@@ -105,6 +105,24 @@ func TestClientLeavesNoProcess(t *testing.T) {
 	}
 }
 
+// A demo that is killed while a command starts never sends the line, and the
+// kernel may not have known yet that the command was to die with it.
+func TestClientOfKilledDemo(t *testing.T) {
+	nattest.Require(t)
+	s := &stage{dir: t.TempDir()}
+	theirs, ours, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer theirs.Close()
+	ours.Close()
+	cmd := s.command(t.Context(), inClient, "echo", "runs on")
+	cmd.ExtraFiles = []*os.File{theirs}
+	if out, err := cmd.CombinedOutput(); err == nil || len(out) > 0 {
+		t.Errorf("printed %q and ended with %v, want a failure without a word", out, err)
+	}
+}
+
 // processes counts those with an argument.
 func processes(t *testing.T, argument string) int {
 	t.Helper()
