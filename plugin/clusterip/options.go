@@ -125,7 +125,7 @@ func ParseOptions(c *caddy.Controller, root string) (Options, error) {
 		if !slices.ContainsFunc(o.Zones, func(z string) bool { return !zone.IsReverse(z) }) {
 			return o, c.Errf("clusterip needs a zone that is not a reverse one, such as cluster.local; it has %q", o.Zones)
 		}
-		seen, err := parseBlock(c, &o)
+		seen, err := o.parseBlock(c)
 		if err != nil {
 			return o, err
 		}
@@ -133,9 +133,6 @@ func ParseOptions(c *caddy.Controller, root string) (Options, error) {
 			return o, c.Err(err.Error())
 		}
 		o.Warnings = append(o.Warnings, o.idle(seen)...)
-		for i, what := range o.Warnings {
-			o.Warnings[i] = fmt.Sprintf("%s:%d: %s", c.File(), c.Line(), what)
-		}
 	}
 	return o, nil
 }
@@ -154,32 +151,40 @@ func checkZones(args []string) error {
 	return nil
 }
 
-// parseBlock returns the options that are there.
-func parseBlock(c *caddy.Controller, o *Options) (seen map[string]bool, err error) {
-	seen = make(map[string]bool)
+// places has the options that are there, and where in the Corefile, as file:line.
+type places map[string]string
+
+func (p places) has(option string) bool { return p[option] != "" }
+
+func (o *Options) parseBlock(c *caddy.Controller) (places, error) {
+	seen := make(places)
 	for c.NextBlock() {
 		name := c.Val()
 		parse, known := parsers[name]
 		switch {
 		case !known:
 			return nil, c.Errf("unknown option %q: the options are %s", name, strings.Join(slices.Sorted(maps.Keys(parsers)), ", "))
-		case seen[name] && once[name]:
+		case seen.has(name) && once[name]:
 			return nil, c.Errf("option %s is given twice: keep one", name)
 		}
-		seen[name] = true
+		seen[name] = fmt.Sprintf("%s:%d", c.File(), c.Line())
 		args := c.RemainingArgs()
 		if c.NextArg() { // which only a brace can be
 			return nil, c.Errf("option %s takes no block: remove the {", name)
 		}
+		told := len(o.Warnings)
 		if err := parse(o, args); err != nil {
 			return nil, c.Err(err.Error())
+		}
+		for i := range o.Warnings[told:] {
+			o.Warnings[told+i] = seen[name] + ": " + o.Warnings[told+i]
 		}
 	}
 	return seen, nil
 }
 
 // complete checks the options together and fills in defaults.
-func (o *Options) complete(root string, seen map[string]bool) error {
+func (o *Options) complete(root string, seen places) error {
 	for _, z := range o.Multicluster {
 		if !slices.Contains(o.Zones, z) {
 			return fmt.Errorf("multicluster zone %s is none of the zones of clusterip, %q: add it to them", z, o.Zones)
@@ -189,7 +194,7 @@ func (o *Options) complete(root string, seen map[string]bool) error {
 		return o.completeAPI(seen)
 	}
 	for _, name := range apiOptions {
-		if seen[name] {
+		if seen.has(name) {
 			return fmt.Errorf("option %s is for an API server, and manifests for a folder in its place: remove one", name)
 		}
 	}
@@ -201,6 +206,14 @@ func (o *Options) complete(root string, seen map[string]bool) error {
 		o.Manifest.ServiceCIDRs = []netip.Prefix{defaultServiceCIDR}
 	}
 	return nil
+}
+
+// onlyFirst warns of arguments that CoreDNS's kubernetes plugin takes in silence and
+// passes over.
+func (o *Options) onlyFirst(option string, args []string) {
+	if len(args) > 1 {
+		o.Warnings = append(o.Warnings, fmt.Sprintf("%s has %d arguments and only the first, %s, is used: remove the others", option, len(args), args[0]))
+	}
 }
 
 // below makes a relative path relative to the root directive, as the file plugin
@@ -250,9 +263,10 @@ func parseServiceCIDR(o *Options, args []string) error {
 }
 
 func parseTTL(o *Options, args []string) error {
-	if len(args) != 1 {
+	if len(args) == 0 {
 		return fmt.Errorf("ttl takes one number of seconds")
 	}
+	o.onlyFirst("ttl", args)
 	ttl, err := strconv.Atoi(args[0])
 	if err != nil || ttl < 0 || ttl > maxTTL {
 		return fmt.Errorf("ttl %q is no number of seconds from 0 to %d", args[0], maxTTL)
@@ -300,8 +314,13 @@ func parseEndpointPodNames(o *Options, args []string) error {
 }
 
 func parseIgnore(o *Options, args []string) error {
-	if len(args) != 1 || args[0] != "empty_service" {
-		return fmt.Errorf("ignore %q: only empty_service can be ignored", strings.Join(args, " "))
+	if len(args) == 0 {
+		o.Warnings = append(o.Warnings, "ignore without an argument has no effect: make it ignore empty_service, or remove it")
+		return nil
+	}
+	o.onlyFirst("ignore", args)
+	if args[0] != "empty_service" {
+		return fmt.Errorf("ignore %q: only empty_service can be ignored", args[0])
 	}
 	o.IgnoreEmpty = true
 	return nil

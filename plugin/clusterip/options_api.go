@@ -22,9 +22,9 @@ var (
 	folderOptions = []string{"service_cidr", "state"}
 )
 
-func (o *Options) completeAPI(seen map[string]bool) error {
+func (o *Options) completeAPI(seen places) error {
 	for _, name := range folderOptions {
-		if seen[name] {
+		if seen.has(name) {
 			return fmt.Errorf("option %s is for a folder of YAML: name one with manifests DIR, or remove %s, since an API server keeps that itself", name, name)
 		}
 	}
@@ -42,26 +42,27 @@ func (o *Options) completeAPI(seen map[string]bool) error {
 
 // idle says which options have no effect. CoreDNS's kubernetes plugin takes them in
 // silence and serves, so they are no errors.
-func (o *Options) idle(seen map[string]bool) []string {
+func (o *Options) idle(seen places) []string {
 	var all []string
+	warn := func(option, why string) { all = append(all, fmt.Sprintf("%s: %s %s", seen[option], option, why)) }
 	switch {
 	case o.API.Kubeconfig == "":
-	case seen["endpoint"]:
-		all = append(all, "endpoint has no effect beside kubeconfig, which says where the API server is: keep one")
-	case seen["tls"]:
-		all = append(all, "tls has no effect beside kubeconfig, which names the certificates: remove it")
+	case seen.has("endpoint"):
+		warn("endpoint", "has no effect beside kubeconfig, which says where the API server is: keep one")
+	case seen.has("tls"):
+		warn("tls", "has no effect beside kubeconfig, which names the certificates: remove it")
 	}
-	if seen["kubeconfig"] && o.API.Kubeconfig == "" {
-		all = append(all, "kubeconfig is empty and has no effect: name a file, or remove it")
+	if seen.has("kubeconfig") && o.API.Kubeconfig == "" {
+		warn("kubeconfig", "is empty and has no effect: name a file, or remove it")
 	}
-	if seen["endpoint"] && o.API.Endpoint == "" {
-		all = append(all, "endpoint is empty and has no effect: give the URL of an API server, or remove it")
+	if seen.has("endpoint") && o.API.Endpoint == "" {
+		warn("endpoint", "is empty and has no effect: give the URL of an API server, or remove it")
 	}
-	if seen["tls"] && o.API.Kubeconfig == "" && o.API.Endpoint == "" {
-		all = append(all, "tls has no effect without endpoint: give that the URL of the API server, or remove tls")
+	if seen.has("tls") && o.API.Kubeconfig == "" && o.API.Endpoint == "" {
+		warn("tls", "has no effect without endpoint: give that the URL of the API server, or remove tls")
 	}
-	if seen["pods_on_node"] && o.Pods != zone.PodsVerified {
-		all = append(all, "pods_on_node has no effect without pods verified: add that, or remove it")
+	if seen.has("pods_on_node") && o.Pods != zone.PodsVerified {
+		warn("pods_on_node", "has no effect without pods verified: add that, or remove it")
 	}
 	return all
 }
@@ -100,7 +101,6 @@ func parseKubeconfig(o *Options, args []string) error {
 	return nil
 }
 
-// parseEndpoint takes several URLs and uses the first, as CoreDNS does.
 // parsePodsOnNode takes the name of a Node, mostly from an environment variable.
 func parsePodsOnNode(o *Options, args []string) error {
 	if len(args) != 1 || len(validation.IsDNS1123Subdomain(args[0])) > 0 {
@@ -114,9 +114,7 @@ func parseEndpoint(o *Options, args []string) error {
 	if len(args) == 0 {
 		return errors.New("endpoint takes the URL of an API server")
 	}
-	if len(args) > 1 {
-		o.Warnings = append(o.Warnings, fmt.Sprintf("endpoint has %d URLs and only the first, %s, is used: remove the others", len(args), args[0]))
-	}
+	o.onlyFirst("endpoint", args)
 	o.API.Endpoint = args[0]
 	return nil
 }
@@ -197,7 +195,8 @@ func parseStaleAfter(o *Options, args []string) error {
 }
 
 func parseStartupTimeout(o *Options, args []string) error {
-	return parseTime("startup_timeout", &o.StartupTimeout, 0, args)
+	o.onlyFirst("startup_timeout", args)
+	return parseTime("startup_timeout", &o.StartupTimeout, 0, args[:min(len(args), 1)])
 }
 
 func parseTime(name string, to *time.Duration, least time.Duration, args []string) error {

@@ -59,8 +59,8 @@ func TestParseOptions(t *testing.T) {
 					Labels: "application=nginx,environment in (qa,staging)", NamespaceLabels: "istio-injection=enabled",
 				},
 				Warnings: []string{
-					"Testfile:14: endpoint has 2 URLs and only the first, https://10.0.0.1:6443, is used: remove the others",
-					"Testfile:14: endpoint has no effect beside kubeconfig, which says where the API server is: keep one",
+					"Testfile:3: endpoint has 2 arguments and only the first, https://10.0.0.1:6443, is used: remove the others",
+					"Testfile:3: endpoint has no effect beside kubeconfig, which says where the API server is: keep one",
 				},
 			},
 		},
@@ -222,7 +222,6 @@ func TestParseErrors(t *testing.T) {
 		{"namespaces", "at least one namespace"},
 		{"namespaces Foo,bar", `"Foo,bar" cannot be the name of a namespace`},
 		{"endpoint_pod_names yes", "takes no arguments"},
-		{"ignore", "only empty_service can be ignored"},
 		{"ignore everything", "only empty_service can be ignored"},
 		{"multicluster clusterset.local", "multicluster zone clusterset.local. is none of the zones of clusterip"},
 		{"manifests m\n multicluster cluster.local", "option multicluster is for an API server"},
@@ -252,13 +251,17 @@ func TestParseErrors(t *testing.T) {
 // What CoreDNS's plugin takes without effect is taken, and said to have none.
 func TestIdleOptions(t *testing.T) {
 	for _, c := range []struct{ block, want string }{
-		{`kubeconfig ""`, "Testfile:3: kubeconfig is empty and has no effect"},
-		{`endpoint ""`, "Testfile:3: endpoint is empty and has no effect"},
-		{"tls a b c", "Testfile:3: tls has no effect without endpoint"},
-		{"kubeconfig k\n tls a b c", "Testfile:4: tls has no effect beside kubeconfig"},
-		{"kubeconfig k\n endpoint e\n tls a b c", "Testfile:5: endpoint has no effect beside kubeconfig"},
-		{"pods insecure\n pods_on_node n", "Testfile:4: pods_on_node has no effect without pods verified"},
+		{`kubeconfig ""`, "Testfile:2: kubeconfig is empty and has no effect"},
+		{`endpoint ""`, "Testfile:2: endpoint is empty and has no effect"},
+		{"tls a b c", "Testfile:2: tls has no effect without endpoint"},
+		{"kubeconfig k\n tls a b c", "Testfile:3: tls has no effect beside kubeconfig"},
+		{"kubeconfig k\n endpoint e\n tls a b c", "Testfile:3: endpoint has no effect beside kubeconfig"},
+		{"pods insecure\n pods_on_node n", "Testfile:3: pods_on_node has no effect without pods verified"},
 		{"pods verified\n pods_on_node n", ""},
+		{"noendpoints\n ttl 30 60", "Testfile:3: ttl has 2 arguments and only the first, 30, is used"},
+		{"startup_timeout 1m please", "Testfile:2: startup_timeout has 2 arguments"},
+		{"ignore empty_service and more", "Testfile:2: ignore has 3 arguments"},
+		{"ignore", "Testfile:2: ignore without an argument has no effect"},
 		{"endpoint e\n tls a b c", ""},
 		{"kubeconfig k", ""},
 	} {
