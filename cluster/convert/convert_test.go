@@ -115,6 +115,61 @@ func TestServiceFaults(t *testing.T) {
 	})
 }
 
+// What is at fault is left out, and the Service is there for the rest of it.
+func TestServiceWithoutFaults(t *testing.T) {
+	at := func(ips ...string) (all []corev1.LoadBalancerIngress) {
+		for _, ip := range ips {
+			all = append(all, corev1.LoadBalancerIngress{IP: ip})
+		}
+		return all
+	}
+	ports := []cluster.Port{{Protocol: cluster.TCP, Port: 80}}
+	for _, test := range []struct {
+		name    string
+		spec    corev1.ServiceSpec
+		ingress []corev1.LoadBalancerIngress
+		want    cluster.Service
+		faults  []string
+	}{
+		{"load balancer", corev1.ServiceSpec{Type: "LoadBalancer", Ports: onePort}, at("127.0.0.1", "192.0.2.2", "0.0.0.0", "169.254.1.1", "fe80::1", "::ffff:192.0.2.3"),
+			cluster.Service{Kind: cluster.KindClusterIP, Ports: ports, External: cluster.External{
+				LoadBalancerIPs: addrs("192.0.2.2"),
+				Published:       []string{"127.0.0.1", "192.0.2.2", "0.0.0.0", "169.254.1.1", "fe80::1", "192.0.2.3"},
+			}},
+			[]string{"ingress[0].ip 127.0.0.1 is unspecified, loopback", "ingress[2]", "ingress[3]", "ingress[4]", "ingress[5]"}},
+		{"one of the source ranges", corev1.ServiceSpec{Type: "LoadBalancer", Ports: onePort, LoadBalancerSourceRanges: []string{"010.0.0.0/8", "192.0.2.0/24"}}, at("192.0.2.2"),
+			cluster.Service{Kind: cluster.KindClusterIP, Ports: ports, External: cluster.External{
+				LoadBalancerIPs: addrs("192.0.2.2"), Published: []string{"192.0.2.2"}, SourceRanges: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")},
+			}},
+			[]string{`spec.loadBalancerSourceRanges[0] "010.0.0.0/8" is not a CIDR`}},
+		{"no source range is not everybody", corev1.ServiceSpec{Type: "LoadBalancer", Ports: onePort, LoadBalancerSourceRanges: []string{"010.0.0.0/8"}}, at("192.0.2.2"),
+			cluster.Service{Kind: cluster.KindClusterIP, Ports: ports, External: cluster.External{Published: []string{"192.0.2.2"}}},
+			[]string{`spec.loadBalancerSourceRanges[0] "010.0.0.0/8" is not a CIDR`}},
+		{"externalIPs", corev1.ServiceSpec{ExternalIPs: []string{"::ffff:192.0.2.1", "192.0.2.2"}, Ports: onePort}, nil,
+			cluster.Service{Kind: cluster.KindClusterIP, Ports: ports, External: cluster.External{IPs: addrs("192.0.2.2"), Published: []string{"192.0.2.1", "192.0.2.2"}}},
+			[]string{"spec.externalIPs[0]"}},
+		{"policies", corev1.ServiceSpec{ExternalTrafficPolicy: "local", InternalTrafficPolicy: ptr(corev1.ServiceInternalTrafficPolicy("local")), SessionAffinity: "Cookie", Ports: onePort}, nil,
+			cluster.Service{Kind: cluster.KindClusterIP, Ports: ports},
+			[]string{"spec.internalTrafficPolicy", "spec.sessionAffinity", "spec.externalTrafficPolicy"}},
+		{"ports", corev1.ServiceSpec{Ports: []corev1.ServicePort{{Name: "a", Port: 80}, {Name: "a", Port: 81}, {Name: "b", Port: 80}, {Name: "c", Port: 83, Protocol: "UDP"}}}, nil,
+			cluster.Service{Kind: cluster.KindClusterIP, Ports: []cluster.Port{{Name: "a", Protocol: cluster.TCP, Port: 80}, {Name: "c", Protocol: cluster.UDP, Port: 83}}},
+			[]string{"spec.ports[1].name", "spec.ports[2]: TCP port 80 is given twice"}},
+		{"an address that is none", corev1.ServiceSpec{ClusterIP: "10.0.0", Ports: onePort}, nil,
+			cluster.Service{Ports: ports}, []string{"spec.clusterIP"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			in := service(test.spec)
+			in.Status.LoadBalancer.Ingress = test.ingress
+			got, err := Service(in)
+			checkError(t, err, test.faults...)
+			test.want.Name = cluster.ServiceName{Namespace: "testing", Name: "echo"}
+			if d := diff(test.want, got); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+}
+
 // The API server takes labels that are too long for DNS: the Service counts.
 func TestLongLabels(t *testing.T) {
 	long := strings.Repeat("a", 64) + ".example.com"
@@ -167,7 +222,7 @@ func TestEndpointSlice(t *testing.T) {
 		{"published though not ready", discoveryv1.Endpoint{Conditions: discoveryv1.EndpointConditions{Ready: yes, Serving: no}}, cluster.Endpoint{Ready: true}},
 		{"names", discoveryv1.Endpoint{Hostname: ptr("host"), NodeName: ptr("node"), Zone: ptr("zone"), TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: "pod"}},
 			cluster.Endpoint{Hostname: "host", Topology: &cluster.Topology{NodeName: "node", Zone: "zone"}, PodName: "pod", Ready: true, Serving: true}},
-		{"a target that is no Pod", discoveryv1.Endpoint{TargetRef: &corev1.ObjectReference{Kind: "Node", Name: "node"}}, cluster.Endpoint{Ready: true, Serving: true}},
+		{"a target that is no Pod", discoveryv1.Endpoint{TargetRef: &corev1.ObjectReference{Kind: "VirtualMachineInstance", Name: "vm"}}, cluster.Endpoint{PodName: "vm", Ready: true, Serving: true}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			test.in.Addresses = []string{"192.0.2.1"}
@@ -270,15 +325,16 @@ func TestPod(t *testing.T) {
 		{"podIP only", corev1.PodStatus{PodIP: "10.42.0.1"}, addrs("10.42.0.1"), ""},
 		{"ended", corev1.PodStatus{Phase: corev1.PodSucceeded, PodIP: "10.42.0.1"}, nil, ""},
 		{"failed", corev1.PodStatus{Phase: corev1.PodFailed, PodIP: "10.42.0.1"}, nil, ""},
-		{"no IP address", corev1.PodStatus{PodIPs: []corev1.PodIP{{IP: "10.42.0.1"}, {IP: "ten"}}}, nil, `status.podIPs[1] "ten" is not an IP address`},
+		{"unknown", corev1.PodStatus{Phase: corev1.PodUnknown, PodIP: "10.42.0.1"}, nil, ""},
+		{"no IP address", corev1.PodStatus{PodIPs: []corev1.PodIP{{IP: "10.42.0.1"}, {IP: "ten"}}}, addrs("10.42.0.1"), `status.podIPs[1] "ten" is not an IP address`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got, err := Pod(&corev1.Pod{ObjectMeta: meta("pod"), Status: test.status})
 			if test.wantErr != "" {
 				checkError(t, err, test.wantErr)
-				return
+			} else {
+				checkError(t, err)
 			}
-			checkError(t, err)
 			if d := diff(&cluster.Pod{Name: cluster.PodName{Namespace: "testing", Name: "pod"}, IPs: test.want}, got); d != "" {
 				t.Error(d)
 			}
@@ -333,8 +389,11 @@ func TestNode(t *testing.T) {
 	} {
 		n := in.DeepCopy()
 		bad(n)
-		_, err := Node(n)
+		got, err := Node(n)
 		checkError(t, err, []string{`status.addresses[1] "nowhere" is not an IP address`, `spec.podCIDRs[0] "10.42.0.0" is not a CIDR`}[i])
+		if len(got.Addresses)+len(got.PodCIDRs) != 2 {
+			t.Errorf("what is sound comes out as %+v", got)
+		}
 	}
 }
 

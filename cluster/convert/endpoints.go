@@ -176,8 +176,9 @@ func hints(given *discoveryv1.EndpointHints) *cluster.Hints {
 	return &out
 }
 
+// podName takes whatever stands in the place of a pod, such as a virtual machine.
 func podName(ref *corev1.ObjectReference) string {
-	if ref == nil || ref.Kind != "Pod" {
+	if ref == nil {
 		return ""
 	}
 	return ref.Name

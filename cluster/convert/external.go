@@ -34,24 +34,28 @@ func affinity(spec *corev1.ServiceSpec) (uint32, error) {
 	}
 	seconds := *config.ClientIP.TimeoutSeconds
 	if seconds < 1 || seconds > maxAffinitySeconds {
-		return 0, fmt.Errorf("spec.sessionAffinityConfig.clientIP.timeoutSeconds %d is outside 1-%d", seconds, maxAffinitySeconds)
+		return defaultAffinitySeconds, fmt.Errorf("spec.sessionAffinityConfig.clientIP.timeoutSeconds %d is outside 1-%d", seconds, maxAffinitySeconds)
 	}
 	return uint32(seconds), nil
 }
 
 // external reads how a Service is reached besides its ClusterIPs. What the type
 // of the Service has no use for is left out, as the API server would refuse it.
+// What packets cannot be translated for is left out too, and is an error; DNS
+// speaks of it all the same.
 func external(s *corev1.Service) (cluster.External, error) {
 	var out cluster.External
 	var errs []error
 	for i, text := range s.Spec.ExternalIPs {
+		if ip, err := netip.ParseAddr(text); err == nil {
+			out.Published = append(out.Published, ip.Unmap().String())
+		}
 		ip, err := vip(fmt.Sprintf("spec.externalIPs[%d]", i), text)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
 		out.IPs = append(out.IPs, ip)
-		out.Published = append(out.Published, ip.String())
 	}
 	var err error
 	if out.Local, err = isLocal("spec.externalTrafficPolicy", string(s.Spec.ExternalTrafficPolicy)); err != nil {
@@ -82,7 +86,9 @@ func external(s *corev1.Service) (cluster.External, error) {
 		out.HealthCheckNodePort = uint16(port)
 	}
 	ranges, err := sourceRanges(s.Spec.LoadBalancerSourceRanges)
-	out.SourceRanges = ranges
+	if out.SourceRanges = ranges; err != nil && len(ranges) == 0 {
+		out.LoadBalancerIPs = nil // no ranges would mean everybody
+	}
 	return out, errors.Join(append(errs, err)...)
 }
 
@@ -100,7 +106,7 @@ func published(i int, ingress *corev1.LoadBalancerIngress) (string, error) {
 	if err != nil {
 		return "", nil // reported as a VIP
 	}
-	return ip.String(), nil
+	return ip.Unmap().String(), nil
 }
 
 // vip reads an address that packets are translated from. One that every machine

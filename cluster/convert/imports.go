@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/clusterip/clusterip/cluster"
@@ -13,62 +14,70 @@ import (
 
 // ServiceImport converts a ServiceImport, without endpoints, to what names need of
 // it. One of type ClusterSetIP may come out without ClusterIPs: they are not
-// allocated yet.
+// allocated yet. An error is as with Service.
 func ServiceImport(s *mcsv1alpha1.ServiceImport) (cluster.Service, error) {
 	out := cluster.Service{Name: cluster.ServiceName{Namespace: s.Namespace, Name: s.Name}, Created: s.CreationTimestamp.Time}
 	errs := checkName("metadata.name", s.Name)
 	errs = append(errs, checkName("metadata.namespace", s.Namespace)...)
-	switch s.Spec.Type {
-	case mcsv1alpha1.Headless:
-		out.Kind = cluster.KindHeadless
-	case mcsv1alpha1.ClusterSetIP:
-		var err error
-		out.Kind = cluster.KindClusterIP
-		out.ClusterIPs, err = clusterSetIPs(s.Spec.IPs)
-		errs = append(errs, err)
-	default:
+	kinds := map[mcsv1alpha1.ServiceImportType]cluster.Kind{mcsv1alpha1.Headless: cluster.KindHeadless, mcsv1alpha1.ClusterSetIP: cluster.KindClusterIP}
+	kind, known := kinds[s.Spec.Type]
+	if !known {
 		errs = append(errs, fmt.Errorf("spec.type %q is neither ClusterSetIP nor Headless", s.Spec.Type))
 	}
-	ports, err := importPorts(s.Spec.Ports)
-	out.Ports = ports
-	return out, errors.Join(append(errs, err)...)
+	if len(errs) == 0 {
+		out.Kind = kind
+	}
+	var ipsErr, portsErr error
+	if kind == cluster.KindClusterIP {
+		out.ClusterIPs, ipsErr = clusterSetIPs(s.Spec.IPs)
+	}
+	out.Ports, portsErr = importPorts(s.Spec.Ports)
+	return out, errors.Join(append(errs, ipsErr, portsErr)...)
 }
 
-// importPorts allows what a Service may not have, such as two names for a number:
-// clusters that export one Service need not agree.
+// importPorts returns the ports that are sound. It allows what a Service may not
+// have, such as two names for a number: clusters that export one Service need not
+// agree.
 func importPorts(given []mcsv1alpha1.ServicePort) ([]cluster.Port, error) {
 	var errs []error
 	ports := make([]cluster.Port, 0, len(given))
 	for i, p := range given {
 		at := fmt.Sprintf("spec.ports[%d]", i)
+		var faults []error
 		protocol, err := cluster.ParseProtocol(string(p.Protocol))
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s.%w", at, err))
+			faults = append(faults, fmt.Errorf("%s.%w", at, err))
 		}
 		if p.Name != "" {
-			errs = append(errs, checkName(at+".name", p.Name)...)
+			faults = append(faults, checkName(at+".name", p.Name)...)
 		}
 		if p.Port < 1 || p.Port > 65535 {
-			errs = append(errs, fmt.Errorf("%s.port %d is outside 1-65535", at, p.Port))
+			faults = append(faults, fmt.Errorf("%s.port %d is outside 1-65535", at, p.Port))
 		}
-		ports = append(ports, cluster.Port{Name: p.Name, Protocol: protocol, Port: uint16(p.Port)})
+		if len(faults) == 0 {
+			ports = append(ports, cluster.Port{Name: p.Name, Protocol: protocol, Port: uint16(p.Port)})
+		}
+		errs = append(errs, faults...)
 	}
 	return ports, errors.Join(errs...)
 }
 
+// clusterSetIPs returns the first sound address of each family.
 func clusterSetIPs(given []string) ([]netip.Addr, error) {
 	var ips []netip.Addr
+	var errs []error
 	for i, text := range given {
 		ip, err := vip(fmt.Sprintf("spec.ips[%d]", i), text)
+		if err == nil && slices.ContainsFunc(ips, func(before netip.Addr) bool { return cluster.FamilyOf(before) == cluster.FamilyOf(ip) }) {
+			err = fmt.Errorf("spec.ips[%d] %s is the second %s address, and a ServiceImport has one at most: remove it", i, ip, cluster.FamilyOf(ip))
+		}
 		if err != nil {
-			return nil, err
+			errs = append(errs, err)
+			continue
 		}
 		ips = append(ips, ip)
 	}
-	if len(ips) > 2 || len(ips) == 2 && cluster.FamilyOf(ips[0]) == cluster.FamilyOf(ips[1]) {
-		return nil, fmt.Errorf("spec.ips %v: at most one IPv4 and one IPv6 address are allowed", ips)
-	}
-	return ips, nil
+	return ips, errors.Join(errs...)
 }
 
 // ImportedEndpointSlice converts a slice and returns the ServiceImport it belongs to

@@ -41,15 +41,18 @@ func TestServiceImportFaults(t *testing.T) {
 	checkError(t, err, `metadata.name "a.b" is no DNS label`, `spec.type "clustersetip" is neither ClusterSetIP nor Headless`,
 		`spec.ports[0].protocol "ICMP"`, `spec.ports[0].name "A" is no DNS label`, "spec.ports[0].port 70000 is outside 1-65535")
 	for _, test := range []struct {
-		ips  []string
-		want string
+		ips, sound []string
+		want       string
 	}{
-		{[]string{"10.99.0.1", "x"}, `spec.ips[1] "x" is not an IP address`},
-		{[]string{"127.0.0.1"}, "spec.ips[0] 127.0.0.1 is unspecified, loopback"},
-		{[]string{"10.99.0.1", "10.99.0.2"}, "spec.ips [10.99.0.1 10.99.0.2]: at most one IPv4 and one IPv6 address"},
+		{[]string{"10.99.0.1", "x"}, []string{"10.99.0.1"}, `spec.ips[1] "x" is not an IP address`},
+		{[]string{"127.0.0.1", "fd00::1"}, []string{"fd00::1"}, "spec.ips[0] 127.0.0.1 is unspecified, loopback"},
+		{[]string{"10.99.0.1", "10.99.0.2"}, []string{"10.99.0.1"}, "spec.ips[1] 10.99.0.2 is the second IPv4 address"},
 	} {
-		_, err := ServiceImport(&mcsv1alpha1.ServiceImport{ObjectMeta: meta("echo"), Spec: mcsv1alpha1.ServiceImportSpec{Type: "ClusterSetIP", IPs: test.ips}})
+		got, err := ServiceImport(&mcsv1alpha1.ServiceImport{ObjectMeta: meta("echo"), Spec: mcsv1alpha1.ServiceImportSpec{Type: "ClusterSetIP", IPs: test.ips}})
 		checkError(t, err, test.want)
+		if d := diff(addrs(test.sound...), got.ClusterIPs); d != "" || got.Kind != cluster.KindClusterIP {
+			t.Errorf("%v: the kind is %v; %s", test.ips, got.Kind, d)
+		}
 	}
 }
 

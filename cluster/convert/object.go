@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -11,26 +12,30 @@ import (
 )
 
 // Pod converts a Pod. A Pod without an address yet comes out with no IPs, which
-// is no error; so does one that has ended, since its addresses may be reused. The
+// is no error; so does one that has ended, or may have (phase Unknown), since its
+// addresses may be reused. The
 // labels are shared with the object: a source that has no use for them removes
-// them from it first.
+// them from it first. On an error the addresses that are sound come out.
 func Pod(p *corev1.Pod) (*cluster.Pod, error) {
 	out := &cluster.Pod{Name: cluster.PodName{Namespace: p.Namespace, Name: p.Name}, Labels: p.Labels}
-	if p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
+	switch p.Status.Phase {
+	case corev1.PodSucceeded, corev1.PodFailed, corev1.PodUnknown:
 		return out, nil
 	}
 	given := p.Status.PodIPs
 	if len(given) == 0 && p.Status.PodIP != "" {
 		given = []corev1.PodIP{{IP: p.Status.PodIP}}
 	}
+	var errs []error
 	for i, text := range given {
 		ip, err := netip.ParseAddr(text.IP)
 		if err != nil || ip.Zone() != "" {
-			return nil, fmt.Errorf("status.podIPs[%d] %q is not an IP address", i, text.IP)
+			errs = append(errs, fmt.Errorf("status.podIPs[%d] %q is not an IP address", i, text.IP))
+			continue
 		}
 		out.IPs = append(out.IPs, ip.Unmap())
 	}
-	return out, nil
+	return out, errors.Join(errs...)
 }
 
 // TriggerTime is when the change was made that had a controller write the object;
@@ -43,19 +48,21 @@ func TriggerTime(m metav1.ObjectMeta) time.Time {
 	return t
 }
 
-// Node converts a Node.
+// Node converts a Node. On an error all that is sound comes out.
 func Node(n *corev1.Node) (*cluster.Node, error) {
 	out := &cluster.Node{Name: n.Name, Zone: n.Labels[corev1.LabelTopologyZone], Leaving: n.DeletionTimestamp != nil}
 	for _, taint := range n.Spec.Taints {
 		out.Leaving = out.Leaving || taint.Key == "ToBeDeletedByClusterAutoscaler"
 	}
+	var errs []error
 	for i, a := range n.Status.Addresses {
 		if a.Type != corev1.NodeInternalIP && a.Type != corev1.NodeExternalIP {
 			continue
 		}
 		ip, err := netip.ParseAddr(a.Address)
 		if err != nil {
-			return nil, fmt.Errorf("status.addresses[%d] %q is not an IP address", i, a.Address)
+			errs = append(errs, fmt.Errorf("status.addresses[%d] %q is not an IP address", i, a.Address))
+			continue
 		}
 		out.Addresses = append(out.Addresses, ip)
 	}
@@ -66,9 +73,10 @@ func Node(n *corev1.Node) (*cluster.Node, error) {
 	for i, text := range given {
 		prefix, err := netip.ParsePrefix(text)
 		if err != nil {
-			return nil, fmt.Errorf("spec.podCIDRs[%d] %q is not a CIDR such as 10.42.0.0/24", i, text)
+			errs = append(errs, fmt.Errorf("spec.podCIDRs[%d] %q is not a CIDR such as 10.42.0.0/24", i, text))
+			continue
 		}
 		out.PodCIDRs = append(out.PodCIDRs, prefix.Masked())
 	}
-	return out, nil
+	return out, errors.Join(errs...)
 }

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/clusterip/clusterip/cluster"
@@ -23,51 +24,71 @@ const serviceProxyName = "service.kubernetes.io/service-proxy-name"
 
 // Service converts a Service, without endpoints (see cluster.New). A Service of
 // type ClusterIP may come out without ClusterIPs: they are not allocated yet.
+//
+// On an error what is sound comes out all the same, without the parts at fault: an
+// address of a load balancer that is no use as one is no reason to take a name
+// away. Its Kind is 0 if there is too little to serve it.
 func Service(s *corev1.Service) (cluster.Service, error) {
 	out := cluster.Service{Name: cluster.ServiceName{Namespace: s.Namespace, Name: s.Name}, Created: s.CreationTimestamp.Time}
 	errs := checkName("metadata.name", s.Name)
 	errs = append(errs, checkName("metadata.namespace", s.Namespace)...)
-
-	switch s.Spec.Type {
-	case "", corev1.ServiceTypeClusterIP, corev1.ServiceTypeNodePort, corev1.ServiceTypeLoadBalancer:
-	case corev1.ServiceTypeExternalName:
-		out.Kind = cluster.KindExternalName
-		out.ExternalName = strings.TrimSuffix(s.Spec.ExternalName, ".")
-		if s.Spec.ExternalName == "" {
-			errs = append(errs, errors.New("spec.externalName is missing: give the name that this Service stands for"))
-		} else if msgs := validation.IsDNS1123Subdomain(strings.ToLower(out.ExternalName)); len(msgs) > 0 {
-			errs = append(errs, fmt.Errorf("spec.externalName %q: %s", s.Spec.ExternalName, msgs[0]))
-		}
-		return out, errors.Join(errs...)
-	default:
-		errs = append(errs, fmt.Errorf("spec.type %q is none of ClusterIP, NodePort, LoadBalancer, ExternalName", s.Spec.Type))
-	}
-
-	ips, headless, err := clusterIPs(s)
-	if err != nil {
+	var err error
+	if out.Kind, err = kind(s); err != nil {
 		errs = append(errs, err)
 	}
-	out.Kind, out.ClusterIPs = cluster.KindClusterIP, ips
-	if headless {
-		out.Kind = cluster.KindHeadless
+	switch out.Kind {
+	case cluster.KindExternalName:
+		out.ExternalName = strings.TrimSuffix(s.Spec.ExternalName, ".")
+	case cluster.KindClusterIP:
+		if out.ClusterIPs, err = clusterIPs(s); err != nil {
+			errs = append(errs, err)
+		}
 	}
+	if len(errs) > 0 {
+		out.Kind = 0
+	}
+	if s.Spec.Type == corev1.ServiceTypeExternalName {
+		return out, errors.Join(errs...)
+	}
+
 	out.ProxyName = s.Labels[serviceProxyName]
 	var affinityErr, externalErr, policyErr error
 	if p := s.Spec.InternalTrafficPolicy; p != nil {
 		out.InternalLocal, policyErr = isLocal("spec.internalTrafficPolicy", string(*p))
 	}
 	out.AffinitySeconds, affinityErr = affinity(&s.Spec)
-	if out.Kind == cluster.KindClusterIP {
+	if out.Kind != cluster.KindHeadless {
 		out.External, externalErr = external(s)
 	}
 	errs = append(errs, policyErr, affinityErr, externalErr)
 	ports, portErrs := servicePorts(&s.Spec)
 	out.Ports = ports
 	errs = append(errs, portErrs...)
-	if len(s.Spec.Ports) == 0 && !headless {
+	if len(s.Spec.Ports) == 0 && out.Kind != cluster.KindHeadless {
 		errs = append(errs, errors.New("spec.ports is empty: name at least one port (only a headless Service, clusterIP: None, needs none)"))
 	}
 	return out, errors.Join(errs...)
+}
+
+// kind says how a Service is reached.
+func kind(s *corev1.Service) (cluster.Kind, error) {
+	switch s.Spec.Type {
+	case "", corev1.ServiceTypeClusterIP, corev1.ServiceTypeNodePort, corev1.ServiceTypeLoadBalancer:
+		if given, _ := givenIPs(s); len(given) == 1 && given[0] == corev1.ClusterIPNone {
+			return cluster.KindHeadless, nil
+		}
+		return cluster.KindClusterIP, nil
+	case corev1.ServiceTypeExternalName:
+		name := strings.ToLower(strings.TrimSuffix(s.Spec.ExternalName, "."))
+		if s.Spec.ExternalName == "" {
+			return 0, errors.New("spec.externalName is missing: give the name that this Service stands for")
+		}
+		if msgs := validation.IsDNS1123Subdomain(name); len(msgs) > 0 {
+			return 0, fmt.Errorf("spec.externalName %q: %s", s.Spec.ExternalName, msgs[0])
+		}
+		return cluster.KindExternalName, nil
+	}
+	return 0, fmt.Errorf("spec.type %q is none of ClusterIP, NodePort, LoadBalancer, ExternalName", s.Spec.Type)
 }
 
 // maxLabel is the length of a label, RFC 1035 section 2.3.4. Validation of names in
@@ -117,78 +138,84 @@ func checkName(field, name string) []error {
 	return nil
 }
 
-// clusterIPs reads spec.clusterIPs, which wins over the older spec.clusterIP.
-func clusterIPs(s *corev1.Service) (ips []netip.Addr, headless bool, err error) {
-	given, field := s.Spec.ClusterIPs, "spec.clusterIPs"
-	if len(given) == 0 && s.Spec.ClusterIP != "" {
-		given, field = []string{s.Spec.ClusterIP}, "spec.clusterIP"
+// givenIPs returns spec.clusterIPs, which wins over the older spec.clusterIP, and
+// which of the two it is.
+func givenIPs(s *corev1.Service) (given []string, field string) {
+	if len(s.Spec.ClusterIPs) == 0 && s.Spec.ClusterIP != "" {
+		return []string{s.Spec.ClusterIP}, "spec.clusterIP"
 	}
+	return s.Spec.ClusterIPs, "spec.clusterIPs"
+}
+
+func clusterIPs(s *corev1.Service) ([]netip.Addr, error) {
+	given, field := givenIPs(s)
 	if ip := s.Spec.ClusterIP; ip != "" && ip != given[0] {
-		return nil, false, fmt.Errorf("spec.clusterIP %q and spec.clusterIPs[0] %q differ: make them the same, or leave one out", ip, given[0])
-	}
-	if len(given) == 1 && given[0] == corev1.ClusterIPNone {
-		return nil, true, nil
+		return nil, fmt.Errorf("spec.clusterIP %q and spec.clusterIPs[0] %q differ: make them the same, or leave one out", ip, given[0])
 	}
 	if len(given) > 2 {
-		return nil, false, fmt.Errorf("%s has %d addresses: at most one IPv4 and one IPv6 address are allowed", field, len(given))
+		return nil, fmt.Errorf("%s has %d addresses: at most one IPv4 and one IPv6 address are allowed", field, len(given))
 	}
+	var ips []netip.Addr
 	for _, text := range given {
 		if strings.EqualFold(text, corev1.ClusterIPNone) {
-			return nil, false, fmt.Errorf("%s %q: for a headless Service write None, with a capital N and alone", field, text)
+			return nil, fmt.Errorf("%s %q: for a headless Service write None, with a capital N and alone", field, text)
 		}
 		ip, err := netip.ParseAddr(text)
 		if err != nil || ip.Zone() != "" || ip.Is4In6() {
-			return nil, false, fmt.Errorf("%s %q is not an IP address: give an address, None, or leave the field out", field, text)
+			return nil, fmt.Errorf("%s %q is not an IP address: give an address, None, or leave the field out", field, text)
 		}
 		ips = append(ips, ip)
 	}
 	if len(ips) == 2 && cluster.FamilyOf(ips[0]) == cluster.FamilyOf(ips[1]) {
-		return nil, false, fmt.Errorf("%s %v: the two addresses must be one IPv4 and one IPv6 address", field, ips)
+		return nil, fmt.Errorf("%s %v: the two addresses must be one IPv4 and one IPv6 address", field, ips)
 	}
-	return ips, false, nil
+	return ips, nil
 }
 
+// servicePorts returns the ports that are sound.
 func servicePorts(spec *corev1.ServiceSpec) ([]cluster.Port, []error) {
-	given := spec.Ports
-	onNodes := spec.Type == corev1.ServiceTypeNodePort || spec.Type == corev1.ServiceTypeLoadBalancer
 	var errs []error
-	ports := make([]cluster.Port, 0, len(given))
-	type number struct {
-		protocol cluster.Protocol
-		port     int32
-	}
-	names, numbers := map[string]bool{}, map[number]bool{}
-	for i, p := range given {
-		at := fmt.Sprintf("spec.ports[%d]", i)
-		if p.Name == "" && len(given) > 1 {
-			errs = append(errs, fmt.Errorf("%s has no name: every port needs one when there are several", at))
+	ports := make([]cluster.Port, 0, len(spec.Ports))
+	for i, p := range spec.Ports {
+		port, faults := servicePort(spec, &p, ports)
+		if len(faults) == 0 {
+			ports = append(ports, port)
 		}
-		if p.Name != "" {
-			if msgs := validation.IsDNS1123Label(p.Name); len(msgs) > 0 {
-				errs = append(errs, fmt.Errorf("%s.name %q is no DNS label: %s", at, p.Name, msgs[0]))
-			} else if names[p.Name] {
-				errs = append(errs, fmt.Errorf("%s.name %q is given twice: rename one", at, p.Name))
-			}
-			names[p.Name] = true
+		for _, fault := range faults {
+			errs = append(errs, fmt.Errorf("spec.ports[%d]%w", i, fault))
 		}
-		protocol, err := cluster.ParseProtocol(string(p.Protocol))
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s.%w", at, err))
-		}
-		if p.Port < 1 || p.Port > 65535 {
-			errs = append(errs, fmt.Errorf("%s.port %d is outside 1-65535", at, p.Port))
-		} else if key := (number{protocol, p.Port}); numbers[key] {
-			errs = append(errs, fmt.Errorf("%s: %s port %d is given twice", at, protocol, p.Port))
-		} else {
-			numbers[key] = true
-		}
-		port := cluster.Port{Name: p.Name, Protocol: protocol, Port: uint16(p.Port)}
-		if p.NodePort < 0 || p.NodePort > 65535 {
-			errs = append(errs, fmt.Errorf("%s.nodePort %d is outside 1-65535", at, p.NodePort))
-		} else if onNodes {
-			port.NodePort = uint16(p.NodePort)
-		}
-		ports = append(ports, port)
 	}
 	return ports, errs
+}
+
+// servicePort converts a port that comes after others. Its faults begin with what
+// follows the port's own place.
+func servicePort(spec *corev1.ServiceSpec, p *corev1.ServicePort, before []cluster.Port) (cluster.Port, []error) {
+	var faults []error
+	if p.Name == "" && len(spec.Ports) > 1 {
+		faults = append(faults, errors.New(" has no name: every port needs one when there are several"))
+	}
+	if p.Name != "" {
+		if msgs := validation.IsDNS1123Label(p.Name); len(msgs) > 0 {
+			faults = append(faults, fmt.Errorf(".name %q is no DNS label: %s", p.Name, msgs[0]))
+		} else if slices.ContainsFunc(before, func(b cluster.Port) bool { return b.Name == p.Name }) {
+			faults = append(faults, fmt.Errorf(".name %q is given twice: rename one", p.Name))
+		}
+	}
+	protocol, err := cluster.ParseProtocol(string(p.Protocol))
+	if err != nil {
+		faults = append(faults, fmt.Errorf(".%w", err))
+	}
+	port := cluster.Port{Name: p.Name, Protocol: protocol, Port: uint16(p.Port)}
+	if p.Port < 1 || p.Port > 65535 {
+		faults = append(faults, fmt.Errorf(".port %d is outside 1-65535", p.Port))
+	} else if slices.ContainsFunc(before, func(b cluster.Port) bool { return b.Protocol == protocol && b.Port == port.Port }) {
+		faults = append(faults, fmt.Errorf(": %s port %d is given twice", protocol, p.Port))
+	}
+	if p.NodePort < 0 || p.NodePort > 65535 {
+		faults = append(faults, fmt.Errorf(".nodePort %d is outside 1-65535", p.NodePort))
+	} else if spec.Type == corev1.ServiceTypeNodePort || spec.Type == corev1.ServiceTypeLoadBalancer {
+		port.NodePort = uint16(p.NodePort)
+	}
+	return port, faults
 }

@@ -131,22 +131,22 @@ func byServiceName(namespace, name string) cluster.ServiceName {
 	return cluster.ServiceName{Namespace: namespace, Name: name}
 }
 
-// readService takes a Service with a name that DNS cannot hold, and says so.
+// readService takes what of a Service can be served, and says what cannot.
 func readService(given any) (*cluster.Service, error) {
 	from := given.(*corev1.Service)
 	s, err := convert.Service(from)
-	if err != nil {
+	if s.Kind == 0 {
 		return nil, err
 	}
-	return &s, errors.Join(convert.LongLabels(from)...)
+	return &s, errors.Join(append(convert.LongLabels(from), err)...)
 }
 
 func readServiceImport(given any) (*cluster.Service, error) {
 	s, err := convert.ServiceImport(given.(*mcsv1alpha1.ServiceImport))
-	if err != nil {
+	if s.Kind == 0 {
 		return nil, err
 	}
-	return &s, nil
+	return &s, err
 }
 
 // sliceReader returns a function that converts EndpointSlices of Services of this
@@ -193,8 +193,5 @@ func readServiceCIDR(given any) (*[]netip.Prefix, error) {
 		}
 		all = append(all, prefix.Masked())
 	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
-	}
-	return &all, nil
+	return &all, errors.Join(errs...)
 }

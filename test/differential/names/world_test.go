@@ -84,8 +84,20 @@ func (w *world) service(namespace string, i int) *corev1.Service {
 		s.Spec.ClusterIP = corev1.ClusterIPNone
 		s.Spec.ClusterIPs = []string{corev1.ClusterIPNone}
 		s.Spec.Selector = map[string]string{"app": "none"}
+	} else if chance(w.Rand, 1, 3) {
+		s.Spec.Type = corev1.ServiceTypeLoadBalancer
+		s.Status.LoadBalancer.Ingress = w.ingress()
 	}
 	return s
+}
+
+// ingress is what load balancers write, addresses of use only elsewhere included.
+func (w *world) ingress() []corev1.LoadBalancerIngress {
+	all := []corev1.LoadBalancerIngress{
+		{IP: "192.0.2.77"}, {IP: "127.0.0.1"}, {IP: "0.0.0.0"}, {IP: "169.254.1.1"}, {IP: "fe80::1"}, {Hostname: "lb.example.com"},
+	}
+	w.Shuffle(len(all), func(i, k int) { all[i], all[k] = all[k], all[i] })
+	return all[:w.IntN(3)]
 }
 
 // externalName is a target in the zone or outside, there or not, or not a name.

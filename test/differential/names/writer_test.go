@@ -104,8 +104,14 @@ func (a *writer) put(s *corev1.Service, slices []*discoveryv1.EndpointSlice) {
 	if a.w.services[key] != nil {
 		a.deleteService(key)
 	}
-	created, err := a.client.CoreV1().Services(s.Namespace).Create(background, s, metav1.CreateOptions{})
+	services := a.client.CoreV1().Services(s.Namespace)
+	created, err := services.Create(background, s, metav1.CreateOptions{})
 	a.must(err)
+	if len(s.Status.LoadBalancer.Ingress) > 0 {
+		created.Status = s.Status
+		created, err = services.UpdateStatus(background, created, metav1.UpdateOptions{})
+		a.must(err)
+	}
 	a.w.services[key] = created
 	a.replaceSlices(created, slices)
 }
