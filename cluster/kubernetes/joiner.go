@@ -23,8 +23,8 @@ type joiner struct {
 	nodes      table[string, cluster.Node]
 	ranges     table[string, []netip.Prefix]
 
-	// selective says that Services, imports and Pods count only where their
-	// namespace does.
+	// selective says that Services and imports count only where their namespace
+	// does. Pods count everywhere: they ask, too.
 	selective bool
 	dirty     dirty
 }
@@ -102,7 +102,7 @@ func newTable[K comparable, M any](kind string, judged func(string, error), chan
 // String returns "namespace/name".
 func (n sliceName) String() string { return n.namespace + "/" + n.name }
 
-// namespaceChanged looks at every object there is, which it need not do but where
+// namespaceChanged looks at every Service there is, which it need not do but where
 // namespaces are chosen by their labels.
 func (j *joiner) namespaceChanged(name string) {
 	j.dirty.namespaces[name] = struct{}{}
@@ -111,11 +111,6 @@ func (j *joiner) namespaceChanged(name string) {
 	}
 	j.services.namespaceChanged(name)
 	j.imports.namespaceChanged(name)
-	for pod := range j.pods.rows {
-		if pod.Namespace == name {
-			j.dirty.pods[pod] = struct{}{}
-		}
-	}
 }
 
 func (j *joiner) sliceChanged(old, now *slice) {
@@ -145,11 +140,7 @@ func (j *joiner) take() cluster.Update {
 		u.Namespaces = append(u.Namespaces, cluster.NamespaceUpdate{Name: name, Exists: j.namespaces.rows[name].model != nil})
 	}
 	for _, name := range slices.SortedFunc(maps.Keys(j.dirty.pods), comparePods) {
-		pod := j.pods.rows[name].model
-		if !j.exposed(name.Namespace) {
-			pod = nil
-		}
-		u.Pods = append(u.Pods, cluster.PodUpdate{Name: name, Pod: pod})
+		u.Pods = append(u.Pods, cluster.PodUpdate{Name: name, Pod: j.pods.rows[name].model})
 	}
 	for _, name := range slices.Sorted(maps.Keys(j.dirty.nodes)) {
 		u.Nodes = append(u.Nodes, cluster.NodeUpdate{Name: name, Node: j.nodes.rows[name].model})

@@ -172,9 +172,7 @@ func (w *world) expected(selective bool) cluster.Update {
 	u.Services = w.joined(selective, w.services, func(s *slice) *backing { return s.local })
 	u.Imports = w.joined(selective, w.imports, func(s *slice) *backing { return s.imported })
 	for name, o := range w.pods {
-		if !selective || w.namespaces[name.Namespace] {
-			u.Pods = append(u.Pods, cluster.PodUpdate{Name: name, Pod: o.model})
-		}
+		u.Pods = append(u.Pods, cluster.PodUpdate{Name: name, Pod: o.model})
 	}
 	store.Apply(u)
 	return store.Snapshot()

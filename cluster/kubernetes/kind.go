@@ -83,6 +83,10 @@ func (f followed[K, M]) listWatch(to *sink[K, M], giveUp func()) *cache.ListWatc
 			events, err := request(o).Watch(ctx)
 			streams := o.SendInitialEvents != nil && *o.SendInitialEvents
 			switch {
+			case err == nil && reflect.TypeOf(events) == reflect.TypeOf(watch.NewEmptyWatch()):
+				// So client-go says that the connection ended or timed out.
+				f.judge(ctx, "watch", errNoWatch, giveUp)
+				return events, nil
 			case streams && utilnet.IsConnectionRefused(err), streams && apierrors.IsTooManyRequests(err):
 				// The reflector would make a pause that nothing can cut short.
 				// After other errors it tries an ordinary list, which tells more.
@@ -93,10 +97,6 @@ func (f followed[K, M]) listWatch(to *sink[K, M], giveUp func()) *cache.ListWatc
 				return newStreamed(events, func(err error) { f.judge(ctx, "watch", err, giveUp) }), nil
 			case streams:
 				return nil, err
-			case err == nil && reflect.TypeOf(events) == reflect.TypeOf(watch.NewEmptyWatch()):
-				// So client-go says that the connection ended or timed out.
-				f.judge(ctx, "watch", errNoWatch, giveUp)
-				return events, nil
 			}
 			f.judge(ctx, "watch", err, giveUp)
 			return events, err

@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync"
+	"time"
 
 	"github.com/clusterip/clusterip/cluster"
 )
@@ -89,6 +90,13 @@ func Load(ctx context.Context, options Options) (cluster.Update, error) {
 
 // Watches returns how the watch of each kind is doing.
 func (s *Source) Watches() []Watch { return s.watches.list() }
+
+// BrokenFor reports whether the requests for some kind of objects have failed for so
+// long. It takes no lock.
+func (s *Source) BrokenFor(limit time.Duration) bool {
+	since := s.watches.brokenSince.Load()
+	return since != nil && time.Since(*since) >= limit
+}
 
 // Run publishes to the Store what the API server has, and then every change, until
 // the context is done. What becomes unreachable keeps its last state. Run must be

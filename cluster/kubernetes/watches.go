@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,23 +23,40 @@ type Watch struct {
 type watches struct {
 	mu  sync.Mutex
 	all map[string]Watch
+	// brokenSince is the oldest of theirs; nil for none.
+	brokenSince atomic.Pointer[time.Time]
 }
 
 func (w *watches) sign(kind string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	broken := !w.all[kind].BrokenSince.IsZero()
 	w.all[kind] = Watch{Kind: kind, LastSign: time.Now()}
+	if broken {
+		w.findOldest()
+	}
 }
 
 func (w *watches) failed(kind string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	watch := w.all[kind]
-	watch.Kind = kind
-	if watch.BrokenSince.IsZero() {
-		watch.BrokenSince = time.Now()
+	if !watch.BrokenSince.IsZero() {
+		return
 	}
+	watch.Kind, watch.BrokenSince = kind, time.Now()
 	w.all[kind] = watch
+	w.findOldest()
+}
+
+func (w *watches) findOldest() {
+	var oldest *time.Time
+	for _, watch := range w.all {
+		if since := watch.BrokenSince; !since.IsZero() && (oldest == nil || since.Before(*oldest)) {
+			oldest = &since
+		}
+	}
+	w.brokenSince.Store(oldest)
 }
 
 // list returns them by kind.

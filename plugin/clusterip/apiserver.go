@@ -2,7 +2,6 @@ package clusterip
 
 import (
 	"errors"
-	"time"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/cluster/kubernetes"
@@ -112,19 +111,4 @@ func watches() []kubernetes.Watch {
 		}
 	}
 	return all
-}
-
-// brokenFor reports whether a source has been cut off from what it follows for so
-// long.
-func brokenFor(s source, limit time.Duration) bool {
-	api, ok := s.(*kubernetes.Source)
-	if !ok {
-		return false
-	}
-	for _, watch := range api.Watches() {
-		if !watch.BrokenSince.IsZero() && time.Since(watch.BrokenSince) >= limit {
-			return true
-		}
-	}
-	return false
 }

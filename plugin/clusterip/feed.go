@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/cluster/kubernetes"
 	"github.com/coredns/caddy"
 )
 
@@ -86,6 +88,7 @@ type feed struct {
 	// takes its place when it has listed everything; until then nothing stands
 	// still. Either may be nil.
 	current, coming *running
+	served          atomic.Pointer[running] // whose state the Handlers have
 }
 
 // running is a source at work.
@@ -150,6 +153,9 @@ func serve(own *server, o Options, hosts []string) (*Handler, *feed, error) {
 	}
 	h := New(o, f.store, ownAddresses(hosts))
 	h.ready = func() bool { return f.ready(o.StaleAfter) }
+	if o.StaleAfter > 0 {
+		h.stale = func() bool { return f.stale(o.StaleAfter) }
+	}
 	h.followNode = func(name string) error { return f.followNode(own, name) }
 	h.warn = f.warn
 	f.users[own].handlers = append(f.users[own].handlers, h)
@@ -334,6 +340,7 @@ func (f *feed) launch(next source, given needs) {
 			before.end()
 		}
 		publish()
+		f.served.Store(r)
 		log.Infof("%s is read: %s", f.origin, f.counted)
 		close(r.listed)
 	}
@@ -360,5 +367,16 @@ func (f *feed) ready(staleAfter time.Duration) bool {
 	feeds.Lock()
 	defer feeds.Unlock()
 	f.settle()
-	return f.current != nil && f.store.HasSynced() && (staleAfter == 0 || !brokenFor(f.current.source, staleAfter))
+	return f.current != nil && f.store.HasSynced() && (staleAfter == 0 || !f.stale(staleAfter))
+}
+
+// stale reports whether the source has been cut off for so long from what it follows.
+// It takes no lock.
+func (f *feed) stale(after time.Duration) bool {
+	r := f.served.Load()
+	if r == nil {
+		return false
+	}
+	api, ok := r.source.(*kubernetes.Source)
+	return ok && api.BrokenFor(after)
 }

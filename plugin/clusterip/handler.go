@@ -29,8 +29,9 @@ type Handler struct {
 	outside      string   // the zone of k8s_external that PTR records lead to
 	upstream     upstreamer
 	versions     versions
-	// ready, followNode and warn are those of the source.
+	// ready, stale, followNode and warn are those of the source.
 	ready      func() bool
+	stale      func() bool
 	followNode func(name string) error
 	warn       func(service cluster.ServiceName, reason, text string)
 
@@ -64,6 +65,7 @@ func New(o Options, store *cluster.Store, own []netip.Addr) *Handler {
 		search:       hostSearchPath("/etc/resolv.conf"),
 		upstream:     upstream.New(),
 		ready:        store.HasSynced,
+		stale:        func() bool { return false },
 		followNode:   func(string) error { return nil },
 		warn:         func(cluster.ServiceName, string, string) {},
 	}
@@ -122,8 +124,27 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	if answer.Alias != "" {
 		h.follow(ctx, request.Request{W: w, Req: r}, m, answer.Alias)
 	}
+	if r.IsEdns0() != nil && h.stale() {
+		m.Extra = append(slices.Clip(m.Extra), extendedError(staleCode(m.Rcode)))
+	}
 	w.WriteMsg(m)
 	return dns.RcodeSuccess, nil
+}
+
+// staleCode is the extended error of an answer from what may have changed since.
+func staleCode(rcode int) uint16 {
+	if rcode == dns.RcodeNameError {
+		return dns.ExtendedErrorCodeStaleNXDOMAINAnswer
+	}
+	return dns.ExtendedErrorCodeStaleAnswer
+}
+
+// extendedError returns the OPT record of a reply that says why it is as it is (RFC
+// 8914). The server fills in the rest of it.
+func extendedError(code uint16) *dns.OPT {
+	opt := &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT}}
+	opt.Option = []dns.EDNS0{&dns.EDNS0_EDE{InfoCode: code}}
+	return opt
 }
 
 // notReady makes the reply SERVFAIL and tells a client that speaks EDNS why
@@ -133,9 +154,7 @@ func notReady(w dns.ResponseWriter, r *dns.Msg) (code int) {
 		return dns.RcodeServerFailure
 	}
 	m := new(dns.Msg).SetRcode(r, dns.RcodeServerFailure)
-	opt := &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT}}
-	opt.Option = []dns.EDNS0{&dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeNotReady}}
-	m.Extra = []dns.RR{opt}
+	m.Extra = []dns.RR{extendedError(dns.ExtendedErrorCodeNotReady)}
 	w.WriteMsg(m)
 	return dns.RcodeSuccess // it is written
 }

@@ -42,11 +42,12 @@ var (
 	})
 
 	programming = promauto.NewHistogramVec(prometheus.HistogramOpts{
-		Namespace: plugin.Namespace,
-		Subsystem: pluginName,
-		Name:      "dns_programming_duration_seconds",
-		Help:      "Time from a change of a pod or Service until the names of a headless Service followed, where the EndpointSlice says when that was.",
-		Buckets:   prometheus.ExponentialBuckets(0.001, 2, 20),
+		Namespace:                   plugin.Namespace,
+		Subsystem:                   pluginName,
+		Name:                        "dns_programming_duration_seconds",
+		Help:                        "Time from a change of a pod or Service until the names of the Service followed, where the EndpointSlice says when that was.",
+		Buckets:                     prometheus.ExponentialBuckets(0.001, 2, 20),
+		NativeHistogramBucketFactor: plugin.NativeHistogramBucketFactor,
 	}, []string{"service_kind"})
 
 	manifestProblems = promauto.NewGaugeVec(prometheus.GaugeOpts{
@@ -58,11 +59,15 @@ var (
 )
 
 // observeProgramming is a cluster.Subscriber that comes after those that serve names.
-// The label is the one that CoreDNS's plugin has, whose other kinds have no value.
+// The label has the values that CoreDNS's plugin gives it.
 func observeProgramming(u cluster.Update) {
+	kinds := map[cluster.Kind]string{cluster.KindHeadless: "headless_with_selector", cluster.KindClusterIP: "cluster_ip"}
 	for _, s := range u.Services {
-		if s.Service != nil && s.Service.Kind == cluster.KindHeadless && !s.Triggered.IsZero() {
-			programming.WithLabelValues("headless_with_selector").Observe(time.Since(s.Triggered).Seconds())
+		if s.Service == nil || s.Triggered.IsZero() {
+			continue
+		}
+		if kind, known := kinds[s.Service.Kind]; known {
+			programming.WithLabelValues(kind).Observe(time.Since(s.Triggered).Seconds())
 		}
 	}
 }

@@ -46,13 +46,28 @@ func testFollows(t *testing.T, a *apiServer, _ kubetest.Etcd) {
 	p.answers("cache.shop.svc.cluster.local", "A", "NOERROR 10.42.0.3")
 	p.answers("db.shop.svc.cluster.local", "A", "NOERROR 10.42.0.2")
 
+	t.Log("a load balancer writes an address that is of use to nobody else")
+	balanced := service("balanced", "10.43.0.9")
+	balanced.Spec.Type = corev1.ServiceTypeLoadBalancer
+	a.create(balanced)
+	a.balance("balanced", "127.0.0.1")
+	p.logs("Service shop/balanced: status.loadBalancer.ingress[0].ip 127.0.0.1 is unspecified, loopback")
+	a.change("balanced", func(s *corev1.Service) { s.Spec.Ports[0].Name = "web" })
+	p.answers("_web._tcp.balanced.shop.svc.cluster.local", "SRV", "NOERROR 0 100 80 balanced.shop.svc.cluster.local.")
+
 	t.Log("how long it takes is measured from when the pod changed")
 	timed := slice("db-1", "db", "10.42.0.4")
 	timed.Annotations = map[string]string{corev1.EndpointsLastChangeTriggerTime: time.Now().Format(time.RFC3339Nano)}
 	a.put(timed)
 	p.answers("db.shop.svc.cluster.local", "A", "NOERROR 10.42.0.4")
+	timed = slice("plain-1", "plain", "10.42.0.5")
+	timed.Annotations = map[string]string{corev1.EndpointsLastChangeTriggerTime: time.Now().Format(time.RFC3339Nano)}
+	a.create(service("plain", "10.43.0.8"))
+	a.put(timed)
+	p.answers("10-42-0-5.plain.shop.svc.cluster.local", "A", "NOERROR 10.42.0.5")
 	for _, metric := range []string{
 		`coredns_clusterip_dns_programming_duration_seconds_count{service_kind="headless_with_selector"} 1`,
+		`coredns_clusterip_dns_programming_duration_seconds_count{service_kind="cluster_ip"} 1`,
 		`coredns_kubernetes_rest_client_requests_total{code="200",`,
 	} {
 		if text := p.exported(); !strings.Contains(text, metric) {

@@ -90,6 +90,20 @@ func (a *apiServer) change(name string, edit func(*corev1.Service)) {
 	})
 }
 
+// balance writes to the status of a Service what a load balancer would.
+func (a *apiServer) balance(name, ip string) {
+	a.t.Helper()
+	a.do(func(ctx context.Context, c *kubernetes.Clientset) error {
+		s, err := c.CoreV1().Services("shop").Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: ip}}
+		_, err = c.CoreV1().Services("shop").UpdateStatus(ctx, s, metav1.UpdateOptions{})
+		return err
+	})
+}
+
 // slice is an EndpointSlice of a Service in shop.
 func slice(name, service string, addresses ...string) *discoveryv1.EndpointSlice {
 	out := &discoveryv1.EndpointSlice{

@@ -46,6 +46,37 @@ func testOutage(t *testing.T, a *apiServer, _ kubetest.Etcd) {
 	p.stop(asking)
 }
 
+// A server that says nothing more is noticed by its not answering HTTP/2 pings, which
+// client-go sends after 30 seconds of silence; here after one.
+func TestHang(t *testing.T) { eachEtcd(t, testHang) }
+
+func testHang(t *testing.T, a *apiServer, _ kubetest.Etcd) {
+	t.Setenv("HTTP2_READ_IDLE_TIMEOUT_SECONDS", "1")
+	t.Setenv("HTTP2_PING_TIMEOUT_SECONDS", "1")
+	a.namespace("shop")
+	a.create(service("web", "10.43.0.5"))
+	p := start(t, "kubeconfig "+a.Kubeconfig(), "stale_after 1s")
+	p.answers("web.shop.svc.cluster.local", "A", "NOERROR 10.43.0.5")
+	if said := p.explains("web.shop.svc.cluster.local"); said != "" {
+		t.Errorf("an answer that is not stale says %s", said)
+	}
+	a.HangAPIServer()
+	p.logs("the connection to the API server ended, or timed out, before it answered")
+	p.readiness("503")
+	for name, want := range map[string]string{"web": "3 (Stale Answer)", "nobody": "19 (Stale NXDOMAIN Answer)"} {
+		if said := p.explains(name + ".shop.svc.cluster.local"); said != want {
+			t.Errorf("the answer for %s says %q, want %q", name, said, want)
+		}
+	}
+	a.ResumeAPIServer()
+	p.readiness("200")
+	a.create(service("late", "10.43.0.6"))
+	p.answers("late.shop.svc.cluster.local", "A", "NOERROR 10.43.0.6")
+	if said := p.explains("web.shop.svc.cluster.local"); said != "" {
+		t.Errorf("an answer that is not stale any more says %s", said)
+	}
+}
+
 // A cluster that was made anew at the same address, or restored from a backup, has
 // another history with smaller versions.
 func TestNewHistory(t *testing.T) { eachEtcd(t, testNewHistory) }

@@ -121,15 +121,8 @@ func freePort(t *testing.T) string {
 // dig returns the answers, in the order given, after the response code: "NOERROR
 // 10.43.0.7".
 func (p *program) dig(name, qtype string) string {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, "dig", "@127.0.0.1", "-p", p.dns, "+tries=1", "+time=2",
-		"+noall", "+comments", "+answer", name, qtype).Output()
-	if err != nil {
-		return err.Error()
-	}
 	var words []string
-	for line := range strings.Lines(string(out)) {
+	for line := range strings.Lines(p.reply(name, qtype)) {
 		if _, status, ok := strings.Cut(line, "status: "); ok {
 			status, _, _ = strings.Cut(status, ",")
 			words = append(words, status)
@@ -138,6 +131,28 @@ func (p *program) dig(name, qtype string) string {
 		}
 	}
 	return strings.Join(words, " ")
+}
+
+// explains returns the extended error in the reply, or "".
+func (p *program) explains(name string) string {
+	for line := range strings.Lines(p.reply(name, "A")) {
+		if said, ok := strings.CutPrefix(line, "; EDE: "); ok {
+			return strings.TrimSpace(said)
+		}
+	}
+	return ""
+}
+
+// reply is what dig prints of the reply, or an error.
+func (p *program) reply(name, qtype string) string {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "dig", "@127.0.0.1", "-p", p.dns, "+tries=1", "+time=2",
+		"+noall", "+comments", "+answer", name, qtype).Output()
+	if err != nil {
+		return "status: " + err.Error()
+	}
+	return string(out)
 }
 
 // answers waits until the program gives an answer.

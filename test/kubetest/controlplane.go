@@ -94,6 +94,13 @@ func (c *ControlPlane) KillAPIServer() {
 	c.server.Stop(syscall.SIGKILL)
 }
 
+// HangAPIServer stops the API server without ending it: connections stay, new ones
+// come about, and nothing is said on them. ResumeAPIServer lets it go on.
+func (c *ControlPlane) HangAPIServer() { c.server.Signal(syscall.SIGSTOP) }
+
+// ResumeAPIServer undoes HangAPIServer.
+func (c *ControlPlane) ResumeAPIServer() { c.server.Signal(syscall.SIGCONT) }
+
 // Wipe ends both servers and forgets all objects, as if the cluster were made anew.
 func (c *ControlPlane) Wipe() {
 	c.t.Helper()
