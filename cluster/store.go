@@ -80,9 +80,18 @@ type Store struct {
 	syncOnce   sync.Once
 }
 
-// generationsPerSecond leaves serials a range of 97 days in which they compare (RFC
-// 1982), far more than the day after which a secondary gives a zone up.
-const generationsPerSecond = 256
+// Generations begin at generationsPerSecond for each second since generationsFrom,
+// the start of 2026 in Unix seconds, on top of that number itself. As SOA serials they
+// are newer (RFC 1982) than the Unix time, which is CoreDNS's serial, until 2030, so
+// that its secondaries go on transferring.
+const (
+	generationsFrom      = 1767225600
+	generationsPerSecond = 16
+)
+
+func generationAt(t time.Time) uint64 {
+	return generationsFrom + uint64(max(0, t.Unix()-generationsFrom))*generationsPerSecond
+}
 
 // NewStore returns an empty Store that is not synced.
 func NewStore() *Store {
@@ -96,8 +105,8 @@ func NewStore() *Store {
 	}
 	// Generations become SOA serials. Starting from the clock keeps them
 	// rising over a restart, so that secondaries go on transferring and no serial
-	// means two states, as long as there are fewer Updates than this a second.
-	s.generation.Store(uint64(time.Now().Unix()) * generationsPerSecond)
+	// means two states, as long as there are fewer Updates than that a second.
+	s.generation.Store(generationAt(time.Now()))
 	return s
 }
 
@@ -216,6 +225,6 @@ func (s *Store) HasSynced() bool {
 	}
 }
 
-// Generation counts Updates, starting from a multiple of the Unix time of
-// NewStore. Its low 32 bits are the SOA serial (RFC 1982 arithmetic).
+// Generation counts Updates, starting from the time of NewStore, see generationAt. Its
+// low 32 bits are the SOA serial (RFC 1982 arithmetic).
 func (s *Store) Generation() uint64 { return s.generation.Load() }

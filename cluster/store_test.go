@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 )
 
 func serviceUpdate(name string, ips ...string) ServiceUpdate {
@@ -189,5 +190,22 @@ func TestImports(t *testing.T) {
 	s.Apply(Update{Imports: []ServiceUpdate{{Name: name}}})
 	if u := s.Snapshot(); len(u.Imports) != 0 {
 		t.Errorf("the Store holds %+v after the import is gone", u)
+	}
+}
+
+// As serials, generations are newer than the Unix time of the day, and than those of
+// an earlier start (RFC 1982).
+func TestGenerationAt(t *testing.T) {
+	newer := func(a, b uint64) bool { return int32(uint32(a)-uint32(b)) > 0 }
+	for year := 2026; year < 2030; year++ {
+		for month := time.January; month <= time.December; month++ {
+			day := time.Date(year, month, 2, 0, 0, 0, 0, time.UTC)
+			if !newer(generationAt(day), uint64(day.Unix())) {
+				t.Errorf("%v: the serial %d is no newer than %d", day, uint32(generationAt(day)), day.Unix())
+			}
+			if before := generationAt(day.Add(-time.Second)); !newer(generationAt(day), before) {
+				t.Errorf("%v: the serial %d is no newer than %d", day, uint32(generationAt(day)), uint32(before))
+			}
+		}
 	}
 }

@@ -156,16 +156,19 @@ func parseCount(name string, to *int, args []string) error {
 }
 
 func parseLabels(o *Options, args []string) error {
-	return parseSelector("labels", &o.API.Labels, args)
+	return o.parseSelector("labels", &o.API.Labels, args)
 }
 
 func parseNamespaceLabels(o *Options, args []string) error {
-	return parseSelector("namespace_labels", &o.API.NamespaceLabels, args)
+	return o.parseSelector("namespace_labels", &o.API.NamespaceLabels, args)
 }
 
 // parseSelector keeps the selector in its one canonical form, so that feeds can be
 // compared.
-func parseSelector(name string, to *string, args []string) error {
+func (o *Options) parseSelector(name string, to *string, args []string) error {
+	if len(args) == 0 {
+		return fmt.Errorf("%s takes a label selector such as app=web", name)
+	}
 	text := strings.Join(args, " ")
 	parsed, err := metav1.ParseToLabelSelector(text)
 	if err != nil {
@@ -176,7 +179,7 @@ func parseSelector(name string, to *string, args []string) error {
 		return fmt.Errorf("%s %q is no label selector such as app=web,tier in (a, b): %w", name, text, err)
 	}
 	if selector.Empty() {
-		return fmt.Errorf("%s takes a label selector such as app=web", name)
+		o.Warnings = append(o.Warnings, name+" is empty and selects everything: give a label selector such as app=web, or remove it")
 	}
 	*to = selector.String()
 	return nil

@@ -261,6 +261,8 @@ func TestIdleOptions(t *testing.T) {
 		{"noendpoints\n ttl 30 60", "Testfile:3: ttl has 2 arguments and only the first, 30, is used"},
 		{"startup_timeout 1m please", "Testfile:2: startup_timeout has 2 arguments"},
 		{"ignore empty_service and more", "Testfile:2: ignore has 3 arguments"},
+		{`labels ""`, "Testfile:2: labels is empty and selects everything"},
+		{`namespace_labels ""`, "Testfile:2: namespace_labels is empty and selects everything"},
 		{"ignore", "Testfile:2: ignore without an argument has no effect"},
 		{"endpoint e\n tls a b c", ""},
 		{"kubeconfig k", ""},
