@@ -8,8 +8,10 @@ import (
 	_ "github.com/clusterip/clusterip/plugin/clusterip"
 	_ "github.com/clusterip/clusterip/plugin/kernelnat"
 
-	// The plugins a cluster DNS server needs. Left out are the cloud, etcd,
-	// nomad and Datadog ones: their SDKs would triple the binary.
+	// The plugins a cluster DNS server needs. Left out are those of clouds (azure,
+	// clouddns, route53, and dnssec, which reads keys from one), etcd, nomad and
+	// trace, whose SDKs would triple the binary; and dynupdate, geoip, sign and siit,
+	// which are for other servers.
 	_ "github.com/coredns/caddy/onevent"
 	_ "github.com/coredns/coredns/plugin/acl"
 	_ "github.com/coredns/coredns/plugin/any"

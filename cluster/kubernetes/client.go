@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	clientset "k8s.io/client-go/kubernetes"
@@ -22,7 +23,9 @@ type Options struct {
 	Kubeconfig string // a file; wins over Endpoint
 	Context    string // of the kubeconfig; "" for its current one
 
-	Endpoint string // URL
+	// Endpoint is the URL of an API server, or those of several of one cluster with
+	// spaces between.
+	Endpoint string
 	// CertFile, KeyFile and CAFile are for Endpoint alone.
 	CertFile, KeyFile, CAFile string
 
@@ -104,11 +107,15 @@ func (o Options) place() (*rest.Config, error) {
 		}
 		return config, nil
 	}
-	if o.Endpoint != "" {
-		return &rest.Config{
-			Host:            o.Endpoint,
+	if servers := strings.Fields(o.Endpoint); len(servers) > 0 {
+		config := &rest.Config{
+			Host:            servers[0],
 			TLSClientConfig: rest.TLSClientConfig{CertFile: o.CertFile, KeyFile: o.KeyFile, CAFile: o.CAFile},
-		}, nil
+		}
+		if len(servers) == 1 {
+			return config, nil
+		}
+		return config, failOver(config, servers)
 	}
 	config, err := rest.InClusterConfig()
 	if errors.Is(err, rest.ErrNotInCluster) {

@@ -229,6 +229,7 @@ func TestNewErrors(t *testing.T) {
 		{Options{Kubeconfig: "/nowhere"}, "read kubeconfig /nowhere"},
 		{Options{Endpoint: "https://192.0.2.1", CAFile: "/nowhere"}, "/nowhere"},
 		{Options{Endpoint: "::"}, "API server ::"},
+		{Options{Endpoint: "https://192.0.2.1 ::"}, "API server ::"},
 	} {
 		if _, err := New(c.options, quiet); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: got %v, want %q", c.options, err, c.want)

@@ -89,7 +89,7 @@ var once = map[string]bool{"manifests": true, "service_cidr": true, "state": tru
 //	    service_cidr CIDR [CIDR]
 //	    state FILE
 //	    kubeconfig FILE [CONTEXT]
-//	    endpoint URL
+//	    endpoint URL...
 //	    tls CERT KEY CACERT
 //	    apiserver_qps QPS
 //	    apiserver_burst BURST

@@ -112,10 +112,9 @@ func parsePodsOnNode(o *Options, args []string) error {
 
 func parseEndpoint(o *Options, args []string) error {
 	if len(args) == 0 {
-		return errors.New("endpoint takes the URL of an API server")
+		return errors.New("endpoint takes the URL of an API server, or those of several of one cluster")
 	}
-	o.onlyFirst("endpoint", args)
-	o.API.Endpoint = args[0]
+	o.API.Endpoint = strings.Join(args, " ")
 	return nil
 }
 

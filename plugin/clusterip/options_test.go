@@ -53,13 +53,12 @@ func TestParseOptions(t *testing.T) {
 				Zones: []string{"cluster.local.", "clusterset.local."}, TTL: 5, StartupTimeout: time.Minute, StaleAfter: 10 * time.Minute,
 				Multicluster: []string{"clusterset.local."},
 				API: kubernetes.Options{
-					Kubeconfig: "/etc/kubeconfig", Context: "staging", Endpoint: "https://10.0.0.1:6443",
+					Kubeconfig: "/etc/kubeconfig", Context: "staging", Endpoint: "https://10.0.0.1:6443 https://10.0.0.2:6443",
 					CertFile: "cert.pem", KeyFile: "key.pem", CAFile: "ca.pem",
 					QPS: 7.5, Burst: 20, MaxInflight: 3, NoEndpoints: true,
 					Labels: "application=nginx,environment in (qa,staging)", NamespaceLabels: "istio-injection=enabled",
 				},
 				Warnings: []string{
-					"Testfile:3: endpoint has 2 arguments and only the first, https://10.0.0.1:6443, is used: remove the others",
 					"Testfile:3: endpoint has no effect beside kubeconfig, which says where the API server is: keep one",
 				},
 			},

@@ -46,6 +46,31 @@ func testOutage(t *testing.T, a *apiServer, _ kubetest.Etcd) {
 	p.stop(asking)
 }
 
+// Of several API servers one is enough.
+func TestSeveralAPIServers(t *testing.T) {
+	a := startAPIServer(t)
+	a.namespace("shop")
+	a.create(service("web", "10.43.0.5"))
+	first, second := a.NewLine(), a.NewLine()
+	first.Cut()
+	cert, key, ca := a.Certificate()
+	p := start(t, "endpoint "+first.URL()+" "+second.URL(), fmt.Sprintf("tls %s %s %s", cert, key, ca))
+	p.answers("web.shop.svc.cluster.local", "A", "NOERROR 10.43.0.5")
+	for i, lines := range [][2]*kubetest.Line{{first, second}, {second, first}} {
+		lines[0].Mend()
+		lines[1].Cut()
+		name, ip := fmt.Sprint("late-", i), fmt.Sprint("10.43.0.", 6+i)
+		a.create(service(name, ip))
+		p.answers(name+".shop.svc.cluster.local", "A", "NOERROR "+ip)
+	}
+	if strings.Contains(p.Log(), "[ERROR]") {
+		t.Error("something is said to be wrong")
+	}
+	first.Cut()
+	second.Cut()
+	p.logs("connect: connection refused")
+}
+
 // A server that says nothing more is noticed by its not answering HTTP/2 pings, which
 // client-go sends after 30 seconds of silence; here after one.
 func TestHang(t *testing.T) { eachEtcd(t, testHang) }

@@ -5,6 +5,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
 	"math/big"
 	"net"
@@ -17,8 +18,9 @@ import (
 // The files of the API server's certificate and its key.
 const certFile, keyFile = "apiserver.crt", "apiserver.key"
 
-// writeCertificate makes the API server's certificate, which is its own CA, before
-// there is an API server, so that clients can be told what to expect.
+// writeCertificate makes the API server's certificate before there is an API server,
+// so that clients can be told what to expect. It is its own CA, and a client's
+// certificate too, of one who may do everything.
 func writeCertificate(t testing.TB, dir string) (ca []byte) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -27,11 +29,12 @@ func writeCertificate(t testing.TB, dir string) (ca []byte) {
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1),
+		Subject:      pkix.Name{CommonName: "admin", Organization: []string{"system:masters"}},
 		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
 		NotBefore:    time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 		IsCA: true, BasicConstraintsValid: true,
 		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {

@@ -136,6 +136,7 @@ func (c *ControlPlane) startAPIServer() *Process {
 		"--tls-cert-file=" + filepath.Join(c.dir, certFile), "--tls-private-key-file=" + filepath.Join(c.dir, keyFile),
 		"--bind-address=" + host, "--advertise-address=" + host, "--secure-port=" + port,
 		"--service-cluster-ip-range=" + ServiceCIDRs,
+		"--client-ca-file=" + filepath.Join(c.dir, certFile),
 		"--token-auth-file=" + tokens, "--authorization-mode=RBAC",
 		"--service-account-issuer=https://kubernetes.default.svc",
 		"--service-account-key-file=" + key, "--service-account-signing-key-file=" + key,
@@ -172,6 +173,13 @@ func (c *ControlPlane) connect() error {
 	}
 	c.Client = client
 	return nil
+}
+
+// Certificate returns the files of a client's certificate, its key and the CA of both
+// client and API server.
+func (c *ControlPlane) Certificate() (cert, key, ca string) {
+	cert, key = filepath.Join(c.dir, certFile), filepath.Join(c.dir, keyFile)
+	return cert, key, cert
 }
 
 // Config returns the configuration of a client in this process. The caller may

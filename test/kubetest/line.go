@@ -26,6 +26,9 @@ func (c *ControlPlane) NewLine() *Line {
 	return l
 }
 
+// URL is where clients find the API server by way of the line.
+func (l *Line) URL() string { return "https://" + l.address }
+
 // Mend has the line accept connections.
 func (l *Line) Mend() {
 	l.c.t.Helper()
