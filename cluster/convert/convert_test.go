@@ -325,7 +325,6 @@ func TestPod(t *testing.T) {
 		{"podIP only", corev1.PodStatus{PodIP: "10.42.0.1"}, addrs("10.42.0.1"), ""},
 		{"ended", corev1.PodStatus{Phase: corev1.PodSucceeded, PodIP: "10.42.0.1"}, nil, ""},
 		{"failed", corev1.PodStatus{Phase: corev1.PodFailed, PodIP: "10.42.0.1"}, nil, ""},
-		{"unknown", corev1.PodStatus{Phase: corev1.PodUnknown, PodIP: "10.42.0.1"}, nil, ""},
 		{"no IP address", corev1.PodStatus{PodIPs: []corev1.PodIP{{IP: "10.42.0.1"}, {IP: "ten"}}}, addrs("10.42.0.1"), `status.podIPs[1] "ten" is not an IP address`},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -12,14 +12,12 @@ import (
 )
 
 // Pod converts a Pod. A Pod without an address yet comes out with no IPs, which
-// is no error; so does one that has ended, or may have (phase Unknown), since its
-// addresses may be reused. The
+// is no error; so does one that has ended, since its addresses may be reused. The
 // labels are shared with the object: a source that has no use for them removes
 // them from it first. On an error the addresses that are sound come out.
 func Pod(p *corev1.Pod) (*cluster.Pod, error) {
 	out := &cluster.Pod{Name: cluster.PodName{Namespace: p.Namespace, Name: p.Name}, Labels: p.Labels}
-	switch p.Status.Phase {
-	case corev1.PodSucceeded, corev1.PodFailed, corev1.PodUnknown:
+	if p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
 		return out, nil
 	}
 	given := p.Status.PodIPs

@@ -49,22 +49,29 @@ func (s *Source) followers(q *queue) []follower {
 		all = append(all, s.importFollower(q))
 	}
 	if o.Pods {
-		onNode := func(list *metav1.ListOptions) {
-			if labels(list); o.PodsNode != "" {
-				list.FieldSelector = fields.OneTermEqualSelector("spec.nodeName", o.PodsNode).String()
-			}
-		}
-		all = append(all, followKind(s, q, kind[cluster.PodName, cluster.Pod]{
-			resource: corev1.Resource("pods"), client: s.clients.core, example: &corev1.Pod{}, selects: onNode,
-			key:   func(namespace, name string) cluster.PodName { return cluster.PodName{Namespace: namespace, Name: name} },
-			read:  func(given any) (*cluster.Pod, error) { return convert.Pod(given.(*corev1.Pod)) },
-			table: func(j *joiner) *table[cluster.PodName, cluster.Pod] { return &j.pods },
-		}))
+		all = append(all, s.podFollower(q))
 	}
 	if o.Node != "" {
 		all = append(all, s.natFollowers(q)...)
 	}
 	return all
+}
+
+// podFollower follows Pods that have their addresses: CoreDNS passes over the same.
+func (s *Source) podFollower(q *queue) follower {
+	selector := fields.ParseSelectorOrDie("status.phase!=Succeeded,status.phase!=Failed,status.phase!=Unknown")
+	if node := s.options.PodsNode; node != "" {
+		selector = fields.AndSelectors(selector, fields.OneTermEqualSelector("spec.nodeName", node))
+	}
+	return followKind(s, q, kind[cluster.PodName, cluster.Pod]{
+		resource: corev1.Resource("pods"), client: s.clients.core, example: &corev1.Pod{},
+		selects: func(list *metav1.ListOptions) {
+			list.LabelSelector, list.FieldSelector = s.options.Labels, selector.String()
+		},
+		key:   func(namespace, name string) cluster.PodName { return cluster.PodName{Namespace: namespace, Name: name} },
+		read:  func(given any) (*cluster.Pod, error) { return convert.Pod(given.(*corev1.Pod)) },
+		table: func(j *joiner) *table[cluster.PodName, cluster.Pod] { return &j.pods },
+	})
 }
 
 // sliceFollower follows all EndpointSlices that are needed with one watch, whatever

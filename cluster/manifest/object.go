@@ -84,7 +84,7 @@ func (p *parser) convertService(s *corev1.Service) (*service, error) {
 		ports:           s.Spec.Ports,
 		publishNotReady: s.Spec.PublishNotReadyAddresses,
 	}
-	if model.Kind == cluster.KindExternalName {
+	if s.Spec.Type == corev1.ServiceTypeExternalName {
 		return out, err
 	}
 	for i, port := range s.Spec.Ports {

@@ -218,7 +218,7 @@ func (w *world) pod(namespace string, i int) *corev1.Pod {
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: podName(i), Labels: map[string]string{"app": "web"}},
 		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "i"}}},
 	}
-	p.Status.Phase = []corev1.PodPhase{corev1.PodRunning, corev1.PodRunning, corev1.PodSucceeded, corev1.PodPending}[w.IntN(4)]
+	p.Status.Phase = []corev1.PodPhase{corev1.PodRunning, corev1.PodRunning, corev1.PodSucceeded, corev1.PodPending, corev1.PodFailed, corev1.PodUnknown}[w.IntN(6)]
 	if p.Status.Phase == corev1.PodPending {
 		return p
 	}
