@@ -107,7 +107,7 @@ func (a *writer) put(s *corev1.Service, slices []*discoveryv1.EndpointSlice) {
 	services := a.client.CoreV1().Services(s.Namespace)
 	created, err := services.Create(background, s, metav1.CreateOptions{})
 	a.must(err)
-	if len(s.Status.LoadBalancer.Ingress) > 0 {
+	if s.Spec.Type == corev1.ServiceTypeLoadBalancer {
 		created.Status = s.Status
 		created, err = services.UpdateStatus(background, created, metav1.UpdateOptions{})
 		a.must(err)
