@@ -260,7 +260,7 @@ func TestEndpointSliceFaults(t *testing.T) {
 		{"FQDN", slice("FQDN", at("example.com")), 0, []string{"addressType FQDN is not supported"}},
 		{"addresses", slice("IPv4", at("192.0.2.1"), at("fd00::1"), at("192.0.2", "192.0.2.2")), 2,
 			[]string{`endpoints[1]: address "fd00::1" does not fit addressType IPv4`, `endpoints[2]: address "192.0.2" is not an IP address`}},
-		{"ports", badPorts, 1, []string{"ports[0].port must be", "ports[1].port must be", `ports[2].protocol "IP"`}},
+		{"ports", badPorts, 1, []string{"ports[1].port 70000 is outside", `ports[2].protocol "IP"`}},
 		{"hostname", slice("IPv4", badHost), 1, []string{`endpoints[0]: hostname "a.b" is no DNS label`}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

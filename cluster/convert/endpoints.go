@@ -116,8 +116,11 @@ func slicePorts(given []discoveryv1.EndpointPort) ([]cluster.EndpointPort, []err
 			errs = append(errs, fmt.Errorf("ports[%d].%w", i, err))
 			continue
 		}
-		if p.Port == nil || *p.Port < 1 || *p.Port > 65535 {
-			errs = append(errs, fmt.Errorf("ports[%d].port must be a number in 1-65535", i))
+		if p.Port == nil {
+			continue // any port, which discovery/v1 leaves to consumers of their own
+		}
+		if *p.Port < 1 || *p.Port > 65535 {
+			errs = append(errs, fmt.Errorf("ports[%d].port %d is outside 1-65535", i, *p.Port))
 			continue
 		}
 		ports = append(ports, cluster.EndpointPort{Name: deref(p.Name), Protocol: protocol, Port: uint16(*p.Port)})

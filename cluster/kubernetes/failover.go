@@ -11,7 +11,8 @@ import (
 )
 
 // failover sends requests to one of several API servers of a cluster, and to the next
-// when there is no reply. One is as good as another, so it stays there.
+// when there is no reply, or it is out of service. One is as good as another, so it
+// stays there.
 type failover struct {
 	next    http.RoundTripper
 	servers []*url.URL
@@ -43,14 +44,23 @@ func (f *failover) RoundTrip(r *http.Request) (*http.Response, error) {
 	for tried := 1; ; tried++ {
 		at := f.at.Load()
 		response, err := f.next.RoundTrip(f.to(int(at)%len(f.servers), r))
-		if err == nil || r.Context().Err() != nil {
+		if err == nil && !outOfService(response) || r.Context().Err() != nil {
 			return response, err
 		}
 		f.at.CompareAndSwap(at, at+1)
 		if tried == len(f.servers) || r.Body != nil && r.Body != http.NoBody {
-			return nil, err
+			return response, err
+		}
+		if err == nil {
+			response.Body.Close()
 		}
 	}
+}
+
+// outOfService knows the replies of an API server that starts or ends, and of a load
+// balancer without one.
+func outOfService(r *http.Response) bool {
+	return r.StatusCode == http.StatusBadGateway || r.StatusCode == http.StatusServiceUnavailable
 }
 
 // to returns the request for a server.

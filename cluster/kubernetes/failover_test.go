@@ -11,9 +11,10 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// servers play API servers, some of which do not reply.
+// servers play API servers, some of which do not reply, or are about to end.
 type servers struct {
 	silent map[string]bool // by host
+	ending map[string]bool
 	asked  []string
 }
 
@@ -22,7 +23,10 @@ func (s *servers) RoundTrip(r *http.Request) (*http.Response, error) {
 	if s.silent[r.URL.Host] {
 		return nil, errors.New(r.URL.Host + " is silent")
 	}
-	return &http.Response{StatusCode: http.StatusOK}, nil
+	if s.ending[r.URL.Host] {
+		return &http.Response{StatusCode: http.StatusServiceUnavailable, Body: http.NoBody}, nil
+	}
+	return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
 }
 
 func TestFailover(t *testing.T) {
@@ -46,10 +50,11 @@ func TestFailover(t *testing.T) {
 		{"it stays there", nil, "GET", []string{"http://c/other/api/v1/services?watch=true"}, ""},
 		{"a request with a body is made once", []string{"c"}, "POST", []string{"http://c/other/api/v1/services?watch=true"}, "c is silent"},
 		{"the next one goes elsewhere", []string{"c"}, "POST", []string{"https://a/k/api/v1/services?watch=true"}, ""},
+		{"past one that ends", nil, "GET", []string{"https://a/k/api/v1/services?watch=true", "http://b/api/v1/services?watch=true"}, ""},
 		{"none replies", []string{"a", "b", "c"}, "GET",
-			[]string{"https://a/k/api/v1/services?watch=true", "http://b/api/v1/services?watch=true", "http://c/other/api/v1/services?watch=true"}, "c is silent"},
+			[]string{"http://b/api/v1/services?watch=true", "http://c/other/api/v1/services?watch=true", "https://a/k/api/v1/services?watch=true"}, "a is silent"},
 	} {
-		s.asked, s.silent = nil, make(map[string]bool)
+		s.asked, s.silent, s.ending = nil, make(map[string]bool), map[string]bool{"a": c.why == "past one that ends"}
 		for _, host := range c.silent {
 			s.silent[host] = true
 		}

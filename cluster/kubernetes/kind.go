@@ -153,8 +153,13 @@ func (f followed[K, M]) judge(ctx context.Context, verb string, err error, giveU
 		f.well()
 	case mended(err):
 	case f.optional && (apierrors.IsForbidden(err) || apierrors.IsNotFound(err)):
+		f.watches.forget(f.place())
 		f.troubles.set(f.place(), fmt.Errorf("%w; %w", explain(verb, f.resource, err), ErrGoingOn))
-		f.queue.push(change{apply: func(*joiner) {}, listed: f.place()})
+		f.queue.push(change{listed: f.place(), apply: func(j *joiner) {
+			if apierrors.IsNotFound(err) { // so are the objects there were of it
+				f.table(j).replace(nil)
+			}
+		}})
 		if !f.mayCome {
 			giveUp()
 		}

@@ -308,9 +308,17 @@ func TestWatches(t *testing.T) {
 	if got := w.list()[0]; since.IsZero() || got.BrokenSince != since || got.LastSign.IsZero() {
 		t.Errorf("after two failures it is %+v, and %v after the first", got, since)
 	}
+	w.failed("serviceimports")
 	w.sign("services")
-	if got := w.list()[0]; !got.BrokenSince.IsZero() {
+	if got := w.list()[1]; !got.BrokenSince.IsZero() {
 		t.Errorf("after a sign of life it is %+v", got)
+	}
+	if w.brokenSince.Load() == nil {
+		t.Error("nothing is broken while one kind is")
+	}
+	w.forget("serviceimports")
+	if since := w.brokenSince.Load(); since != nil || len(w.list()) != 1 {
+		t.Errorf("what is forgotten is broken since %v, and there are %v", since, w.list())
 	}
 }
 

@@ -37,6 +37,15 @@ func (w *watches) sign(kind string) {
 	}
 }
 
+// forget is for a kind that the API server does not have, or not for us: there is
+// nothing to hear of, and nothing is broken.
+func (w *watches) forget(kind string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.all, kind)
+	w.findOldest()
+}
+
 func (w *watches) failed(kind string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

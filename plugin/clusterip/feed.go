@@ -94,6 +94,7 @@ type feed struct {
 // running is a source at work.
 type running struct {
 	source source
+	began  time.Time
 	given  needs
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -245,12 +246,17 @@ func (f *feed) start(own *server, patience time.Duration) error {
 	if err != nil {
 		return err
 	}
-	timeout := time.NewTimer(patience)
+	// Several server blocks that share the source wait for it together, though
+	// CoreDNS starts them one by one.
+	timeout := time.NewTimer(patience - time.Since(newest.began))
 	defer timeout.Stop()
 	select {
 	case <-newest.listed:
 	case <-newest.done:
 	case <-timeout.C:
+		if newest.hasListed() {
+			return nil
+		}
 		if reload {
 			return fmt.Errorf("%s not read after %s: what runs goes on. Mend what the log says of it, or give it more time with startup_timeout, and reload again", f.origin, patience)
 		}
@@ -332,7 +338,7 @@ func (f *feed) run(own *server) error {
 // launch has a source run. It ends the one before it when it can take over.
 func (f *feed) launch(next source, given needs) {
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &running{source: next, given: given, cancel: cancel, done: make(chan struct{}), listed: make(chan struct{})}
+	r := &running{source: next, began: time.Now(), given: given, cancel: cancel, done: make(chan struct{}), listed: make(chan struct{})}
 	before := f.current
 	f.coming = r
 	takeOver := func(publish func()) {
