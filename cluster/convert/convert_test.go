@@ -90,7 +90,7 @@ func TestServiceFaults(t *testing.T) {
 		{corev1.ServiceSpec{ClusterIP: "none", Ports: onePort}, []string{`spec.clusterIP "none": for a headless Service write None`}},
 		{corev1.ServiceSpec{ClusterIPs: []string{"None", "10.0.0.1"}, Ports: onePort}, []string{`spec.clusterIPs "None": for a headless Service write None, with a capital N and alone`}},
 		{corev1.ServiceSpec{ClusterIP: "10.0.0", Ports: onePort}, []string{`spec.clusterIP "10.0.0" is not an IP address`}},
-		{corev1.ServiceSpec{ClusterIP: "::ffff:10.0.0.1", Ports: onePort}, []string{"is not an IP address"}},
+		{corev1.ServiceSpec{ClusterIP: "::ffff:10.0.0.1", Ports: onePort}, []string{`spec.clusterIP "::ffff:10.0.0.1" is not how an IP address is written: write 10.0.0.1`}},
 		{corev1.ServiceSpec{ClusterIP: "fe80::1%eth0", Ports: onePort}, []string{"is not an IP address"}},
 		{corev1.ServiceSpec{ClusterIP: "10.0.0.1", ClusterIPs: []string{"10.0.0.2"}, Ports: onePort}, []string{`spec.clusterIP "10.0.0.1" and spec.clusterIPs[0] "10.0.0.2" differ`}},
 		{corev1.ServiceSpec{ClusterIPs: []string{"10.0.0.1", "10.0.0.2"}, Ports: onePort}, []string{"must be one IPv4 and one IPv6"}},
@@ -133,21 +133,26 @@ func TestServiceWithoutFaults(t *testing.T) {
 	}{
 		{"load balancer", corev1.ServiceSpec{Type: "LoadBalancer", Ports: onePort}, at("127.0.0.1", "192.0.2.2", "0.0.0.0", "169.254.1.1", "fe80::1", "::ffff:192.0.2.3"),
 			cluster.Service{Kind: cluster.KindClusterIP, Ports: ports, External: cluster.External{
-				LoadBalancerIPs: addrs("192.0.2.2"),
+				LoadBalancerIPs: addrs("192.0.2.2", "192.0.2.3"),
 				Published:       []string{"127.0.0.1", "192.0.2.2", "0.0.0.0", "169.254.1.1", "fe80::1", "192.0.2.3"},
 			}},
 			[]string{"ingress[0].ip 127.0.0.1 is unspecified, loopback", "ingress[2]", "ingress[3]", "ingress[4]", "ingress[5]"}},
-		{"one of the source ranges", corev1.ServiceSpec{Type: "LoadBalancer", Ports: onePort, LoadBalancerSourceRanges: []string{"010.0.0.0/8", "192.0.2.0/24"}}, at("192.0.2.2"),
+		{"source ranges", corev1.ServiceSpec{Type: "LoadBalancer", Ports: onePort, LoadBalancerSourceRanges: []string{"010.1.0.0/8", " 192.0.2.0/24", "nowhere"}}, at("192.0.2.2", "2001:db8::2"),
 			cluster.Service{Kind: cluster.KindClusterIP, Ports: ports, External: cluster.External{
-				LoadBalancerIPs: addrs("192.0.2.2"), Published: []string{"192.0.2.2"}, SourceRanges: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")},
+				LoadBalancerIPs: addrs("192.0.2.2"), // for the other family there would be no range, which is everybody
+				Published:       []string{"192.0.2.2", "2001:db8::2"},
+				SourceRanges:    []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.0/24")},
 			}},
-			[]string{`spec.loadBalancerSourceRanges[0] "010.0.0.0/8" is not a CIDR`}},
-		{"no source range is not everybody", corev1.ServiceSpec{Type: "LoadBalancer", Ports: onePort, LoadBalancerSourceRanges: []string{"010.0.0.0/8"}}, at("192.0.2.2"),
-			cluster.Service{Kind: cluster.KindClusterIP, Ports: ports, External: cluster.External{Published: []string{"192.0.2.2"}}},
-			[]string{`spec.loadBalancerSourceRanges[0] "010.0.0.0/8" is not a CIDR`}},
-		{"externalIPs", corev1.ServiceSpec{ExternalIPs: []string{"::ffff:192.0.2.1", "192.0.2.2"}, Ports: onePort}, nil,
-			cluster.Service{Kind: cluster.KindClusterIP, Ports: ports, External: cluster.External{IPs: addrs("192.0.2.2"), Published: []string{"192.0.2.1", "192.0.2.2"}}},
-			[]string{"spec.externalIPs[0]"}},
+			[]string{`spec.loadBalancerSourceRanges[0] "010.1.0.0/8" is not how a CIDR is written: write 10.0.0.0/8`, `spec.loadBalancerSourceRanges[2] "nowhere" is not a CIDR`}},
+		{"no readable source range", corev1.ServiceSpec{Type: "LoadBalancer", Ports: onePort, LoadBalancerSourceRanges: []string{"nowhere"}}, at("192.0.2.2"),
+			cluster.Service{Kind: cluster.KindClusterIP, Ports: ports, External: cluster.External{LoadBalancerIPs: []netip.Addr{}, Published: []string{"192.0.2.2"}}},
+			[]string{`spec.loadBalancerSourceRanges[0] "nowhere" is not a CIDR`}},
+		{"externalIPs", corev1.ServiceSpec{ExternalIPs: []string{"::ffff:192.0.2.1", "192.0.2.2", "127.0.0.1"}, Ports: onePort}, nil,
+			cluster.Service{Kind: cluster.KindClusterIP, Ports: ports, External: cluster.External{IPs: addrs("192.0.2.1", "192.0.2.2"), Published: []string{"192.0.2.1", "192.0.2.2", "127.0.0.1"}}},
+			[]string{`spec.externalIPs[0] "::ffff:192.0.2.1" is not how an IP address is written: write 192.0.2.1`, "spec.externalIPs[2] 127.0.0.1 is unspecified, loopback"}},
+		{"an old spelling", corev1.ServiceSpec{ClusterIP: "010.43.0.5", ClusterIPs: []string{"010.43.0.5"}, Ports: onePort}, nil,
+			cluster.Service{Kind: cluster.KindClusterIP, ClusterIPs: addrs("10.43.0.5"), Ports: ports},
+			[]string{`spec.clusterIPs "010.43.0.5" is not how an IP address is written: write 10.43.0.5`}},
 		{"policies", corev1.ServiceSpec{ExternalTrafficPolicy: "local", InternalTrafficPolicy: ptr(corev1.ServiceInternalTrafficPolicy("local")), SessionAffinity: "Cookie", Ports: onePort}, nil,
 			cluster.Service{Kind: cluster.KindClusterIP, Ports: ports},
 			[]string{"spec.internalTrafficPolicy", "spec.sessionAffinity", "spec.externalTrafficPolicy"}},
@@ -287,6 +292,27 @@ func TestEndpointAddr(t *testing.T) {
 	} {
 		if _, err := EndpointAddr(text); (err == nil) != ok {
 			t.Errorf("EndpointAddr(%q): %v", text, err)
+		}
+	}
+}
+
+// What Kubernetes once took is read as it reads it, and is an error.
+func TestOldSpelling(t *testing.T) {
+	for text, want := range map[string]string{
+		"010.01.1.010": "10.1.1.10", "::ffff:10.0.0.1": "10.0.0.1", "::ffff:0a00:1": "10.0.0.1",
+		"": "", "10.0.0": "", "0x0a.0.0.1": "", "10.0.0.256": "", "fe80::1%eth0": "", "10.0.0.1 ": "",
+	} {
+		ip, err := readAddr(text)
+		if err == nil || ip.IsValid() != (want != "") || ip.IsValid() && ip.String() != want {
+			t.Errorf("readAddr(%q) is %v, error %v; want %q and an error", text, ip, err, want)
+		}
+	}
+	for text, want := range map[string]string{
+		"010.1.0.0/8": "10.0.0.0/8", "10.0.0.0/08": "10.0.0.0/8", "::ffff:10.0.0.0/104": "", "10.0.0.0": "", "10.0.0.0/33": "",
+	} {
+		r, err := readPrefix(text)
+		if err == nil || r.IsValid() != (want != "") || r.IsValid() && r.String() != want {
+			t.Errorf("readPrefix(%q) is %v, error %v; want %q and an error", text, r, err, want)
 		}
 	}
 }

@@ -54,15 +54,16 @@ func sliceEndpoints(s *discoveryv1.EndpointSlice, in string) ([]cluster.Endpoint
 		}
 		for _, text := range e.Addresses {
 			addr, err := EndpointAddr(text)
-			if err == nil && s.AddressType != "" && cluster.FamilyOf(addr).String() != string(s.AddressType) {
-				err = fmt.Errorf("address %q does not fit addressType %s", text, s.AddressType)
+			if addr.IsValid() && s.AddressType != "" && cluster.FamilyOf(addr).String() != string(s.AddressType) {
+				addr, err = netip.Addr{}, fmt.Errorf("address %q does not fit addressType %s", text, s.AddressType)
 			}
 			if err != nil {
 				errs = append(errs, fmt.Errorf("endpoints[%d]: %w", i, err))
-				continue
 			}
-			out.Addr = addr
-			endpoints = append(endpoints, out)
+			if addr.IsValid() {
+				out.Addr = addr
+				endpoints = append(endpoints, out)
+			}
 		}
 	}
 	return endpoints, errors.Join(errs...)
@@ -135,15 +136,16 @@ func SortPorts(ports []cluster.EndpointPort) {
 }
 
 // EndpointAddr parses the address of an endpoint. It refuses what the API server
-// refuses (and what would loop or leak when it became the target of NAT).
+// refuses (and what would loop or leak when it became the target of NAT). An address
+// that is oddly written comes with an error.
 func EndpointAddr(text string) (netip.Addr, error) {
-	addr, err := netip.ParseAddr(text)
-	switch {
-	case err != nil || addr.Zone() != "" || addr.Is4In6():
-		return netip.Addr{}, fmt.Errorf("address %q is not an IP address", text)
-	case addr.IsUnspecified(), addr.IsLoopback(), addr.IsMulticast(), addr.IsLinkLocalUnicast(),
-		addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+	addr, err := readAddr(text)
+	if addr.IsUnspecified() || addr.IsLoopback() || addr.IsMulticast() || addr.IsLinkLocalUnicast() ||
+		addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
 		return netip.Addr{}, fmt.Errorf("address %s cannot be an endpoint: it is unspecified, loopback, link-local, multicast or broadcast", text)
+	}
+	if err != nil {
+		return addr, fmt.Errorf("address %w", err)
 	}
 	return addr, nil
 }

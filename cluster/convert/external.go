@@ -47,15 +47,16 @@ func external(s *corev1.Service) (cluster.External, error) {
 	var out cluster.External
 	var errs []error
 	for i, text := range s.Spec.ExternalIPs {
-		if ip, err := netip.ParseAddr(text); err == nil {
-			out.Published = append(out.Published, ip.Unmap().String())
+		if ip, _ := readAddr(text); ip.IsValid() {
+			out.Published = append(out.Published, ip.String())
 		}
 		ip, err := vip(fmt.Sprintf("spec.externalIPs[%d]", i), text)
 		if err != nil {
 			errs = append(errs, err)
-			continue
 		}
-		out.IPs = append(out.IPs, ip)
+		if ip.IsValid() {
+			out.IPs = append(out.IPs, ip)
+		}
 	}
 	var err error
 	if out.Local, err = isLocal("spec.externalTrafficPolicy", string(s.Spec.ExternalTrafficPolicy)); err != nil {
@@ -65,9 +66,12 @@ func external(s *corev1.Service) (cluster.External, error) {
 		return out, errors.Join(errs...)
 	}
 	for i, ingress := range s.Status.LoadBalancer.Ingress {
-		if host, err := published(i, &ingress); err != nil {
+		host, err := published(i, &ingress)
+		if err != nil {
 			errs = append(errs, err)
-		} else if host != "" {
+			continue
+		}
+		if host != "" {
 			out.Published = append(out.Published, host)
 		}
 		if ingress.IP == "" || ingress.IPMode != nil && *ingress.IPMode != corev1.LoadBalancerIPModeVIP {
@@ -76,18 +80,22 @@ func external(s *corev1.Service) (cluster.External, error) {
 		ip, err := vip(fmt.Sprintf("status.loadBalancer.ingress[%d].ip", i), ingress.IP)
 		if err != nil {
 			errs = append(errs, err)
-			continue
 		}
-		out.LoadBalancerIPs = append(out.LoadBalancerIPs, ip)
+		if ip.IsValid() {
+			out.LoadBalancerIPs = append(out.LoadBalancerIPs, ip)
+		}
 	}
 	if port := s.Spec.HealthCheckNodePort; port < 0 || port > 65535 {
 		errs = append(errs, fmt.Errorf("spec.healthCheckNodePort %d is outside 1-65535", port))
 	} else if out.Local {
 		out.HealthCheckNodePort = uint16(port)
 	}
-	ranges, err := sourceRanges(s.Spec.LoadBalancerSourceRanges)
-	if out.SourceRanges = ranges; err != nil && len(ranges) == 0 {
-		out.LoadBalancerIPs = nil // no ranges would mean everybody
+	ranges, unreadable, err := sourceRanges(s.Spec.LoadBalancerSourceRanges)
+	out.SourceRanges = ranges
+	if unreadable { // and no range for a family would mean everybody
+		out.LoadBalancerIPs = slices.DeleteFunc(out.LoadBalancerIPs, func(ip netip.Addr) bool {
+			return !slices.ContainsFunc(ranges, func(r netip.Prefix) bool { return r.Addr().Is4() == ip.Is4() })
+		})
 	}
 	return out, errors.Join(append(errs, err)...)
 }
@@ -102,41 +110,44 @@ func published(i int, ingress *corev1.LoadBalancerIngress) (string, error) {
 		}
 		return host, nil
 	}
-	ip, err := netip.ParseAddr(ingress.IP)
-	if err != nil {
-		return "", nil // reported as a VIP
+	ip, err := readAddr(ingress.IP)
+	if !ip.IsValid() {
+		return "", fmt.Errorf("status.loadBalancer.ingress[%d].ip %w", i, err)
 	}
-	return ip.Unmap().String(), nil
+	return ip.String(), nil
 }
 
 // vip reads an address that packets are translated from. One that every machine
-// has, or that stands for many, would take somebody else's packets.
+// has, or that stands for many, would take somebody else's packets. An address that is
+// oddly written comes with an error.
 func vip(field, text string) (netip.Addr, error) {
-	ip, err := netip.ParseAddr(text)
-	switch {
-	case err != nil || ip.Zone() != "" || ip.Is4In6():
-		return netip.Addr{}, fmt.Errorf("%s %q is not an IP address", field, text)
-	case ip.IsUnspecified(), ip.IsLoopback(), ip.IsMulticast(), ip.IsLinkLocalUnicast():
+	ip, err := readAddr(text)
+	if ip.IsUnspecified() || ip.IsLoopback() || ip.IsMulticast() || ip.IsLinkLocalUnicast() {
 		return netip.Addr{}, fmt.Errorf("%s %s is unspecified, loopback, link-local or multicast: give an address of its own", field, ip)
+	}
+	if err != nil {
+		return ip, fmt.Errorf("%s %w", field, err)
 	}
 	return ip, nil
 }
 
-// sourceRanges reads spec.loadBalancerSourceRanges, around which core/v1 allows
-// spaces.
-func sourceRanges(given []string) ([]netip.Prefix, error) {
-	var out []netip.Prefix
+// sourceRanges reads spec.loadBalancerSourceRanges, and says whether there is one that
+// cannot be read.
+func sourceRanges(given []string) (ranges []netip.Prefix, unreadable bool, err error) {
 	var errs []error
 	for i, text := range given {
-		r, err := netip.ParsePrefix(strings.TrimSpace(text))
-		if err != nil || r.Addr().Is4In6() {
-			errs = append(errs, fmt.Errorf("spec.loadBalancerSourceRanges[%d] %q is not a CIDR such as 192.0.2.0/24", i, text))
+		r, err := readPrefix(text)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("spec.loadBalancerSourceRanges[%d] %w", i, err))
+		}
+		if !r.IsValid() {
+			unreadable = true
 			continue
 		}
-		out = append(out, r.Masked())
+		ranges = append(ranges, r)
 	}
-	slices.SortFunc(out, comparePrefixes)
-	return slices.Compact(out), errors.Join(errs...)
+	slices.SortFunc(ranges, comparePrefixes)
+	return slices.Compact(ranges), unreadable, errors.Join(errs...)
 }
 
 func comparePrefixes(a, b netip.Prefix) int {

@@ -68,14 +68,15 @@ func clusterSetIPs(given []string) ([]netip.Addr, error) {
 	var errs []error
 	for i, text := range given {
 		ip, err := vip(fmt.Sprintf("spec.ips[%d]", i), text)
-		if err == nil && slices.ContainsFunc(ips, func(before netip.Addr) bool { return cluster.FamilyOf(before) == cluster.FamilyOf(ip) }) {
-			err = fmt.Errorf("spec.ips[%d] %s is the second %s address, and a ServiceImport has one at most: remove it", i, ip, cluster.FamilyOf(ip))
+		if ip.IsValid() && slices.ContainsFunc(ips, func(before netip.Addr) bool { return cluster.FamilyOf(before) == cluster.FamilyOf(ip) }) {
+			ip, err = netip.Addr{}, fmt.Errorf("spec.ips[%d] %s is the second %s address, and a ServiceImport has one at most: remove it", i, ip, cluster.FamilyOf(ip))
 		}
 		if err != nil {
 			errs = append(errs, err)
-			continue
 		}
-		ips = append(ips, ip)
+		if ip.IsValid() {
+			ips = append(ips, ip)
+		}
 	}
 	return ips, errors.Join(errs...)
 }

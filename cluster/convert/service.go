@@ -36,17 +36,19 @@ func Service(s *corev1.Service) (cluster.Service, error) {
 	if out.Kind, err = kind(s); err != nil {
 		errs = append(errs, err)
 	}
+	var spelling error
 	switch out.Kind {
 	case cluster.KindExternalName:
 		out.ExternalName = strings.TrimSuffix(s.Spec.ExternalName, ".")
 	case cluster.KindClusterIP:
-		if out.ClusterIPs, err = clusterIPs(s); err != nil {
+		if out.ClusterIPs, spelling, err = clusterIPs(s); err != nil {
 			errs = append(errs, err)
 		}
 	}
 	if len(errs) > 0 {
 		out.Kind = 0
 	}
+	errs = append(errs, spelling)
 	if s.Spec.Type == corev1.ServiceTypeExternalName {
 		return out, errors.Join(errs...)
 	}
@@ -147,29 +149,33 @@ func givenIPs(s *corev1.Service) (given []string, field string) {
 	return s.Spec.ClusterIPs, "spec.clusterIPs"
 }
 
-func clusterIPs(s *corev1.Service) ([]netip.Addr, error) {
+// clusterIPs returns the addresses, what is wrong with how they are written, and why
+// there are none.
+func clusterIPs(s *corev1.Service) (ips []netip.Addr, spelling, err error) {
 	given, field := givenIPs(s)
 	if ip := s.Spec.ClusterIP; ip != "" && ip != given[0] {
-		return nil, fmt.Errorf("spec.clusterIP %q and spec.clusterIPs[0] %q differ: make them the same, or leave one out", ip, given[0])
+		return nil, nil, fmt.Errorf("spec.clusterIP %q and spec.clusterIPs[0] %q differ: make them the same, or leave one out", ip, given[0])
 	}
 	if len(given) > 2 {
-		return nil, fmt.Errorf("%s has %d addresses: at most one IPv4 and one IPv6 address are allowed", field, len(given))
+		return nil, nil, fmt.Errorf("%s has %d addresses: at most one IPv4 and one IPv6 address are allowed", field, len(given))
 	}
-	var ips []netip.Addr
 	for _, text := range given {
 		if strings.EqualFold(text, corev1.ClusterIPNone) {
-			return nil, fmt.Errorf("%s %q: for a headless Service write None, with a capital N and alone", field, text)
+			return nil, nil, fmt.Errorf("%s %q: for a headless Service write None, with a capital N and alone", field, text)
 		}
-		ip, err := netip.ParseAddr(text)
-		if err != nil || ip.Zone() != "" || ip.Is4In6() {
-			return nil, fmt.Errorf("%s %q is not an IP address: give an address, None, or leave the field out", field, text)
+		ip, err := readAddr(text)
+		if !ip.IsValid() {
+			return nil, nil, fmt.Errorf("%s %w: give an address, None, or leave the field out", field, err)
+		}
+		if err != nil {
+			spelling = errors.Join(spelling, fmt.Errorf("%s %w", field, err))
 		}
 		ips = append(ips, ip)
 	}
 	if len(ips) == 2 && cluster.FamilyOf(ips[0]) == cluster.FamilyOf(ips[1]) {
-		return nil, fmt.Errorf("%s %v: the two addresses must be one IPv4 and one IPv6 address", field, ips)
+		return nil, nil, fmt.Errorf("%s %v: the two addresses must be one IPv4 and one IPv6 address", field, ips)
 	}
-	return ips, nil
+	return ips, spelling, nil
 }
 
 // servicePorts returns the ports that are sound.

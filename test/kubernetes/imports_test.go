@@ -75,6 +75,25 @@ func testMulticluster(t *testing.T, a *apiServer, _ kubetest.Etcd) {
 	p.answers("web.shop.svc.cluster.local", "A", "NOERROR 10.43.0.5")
 }
 
+// What went while the API server was out of reach, with its definition, is gone, and
+// that it is missing is nothing that is broken.
+func TestDefinitionGoesInOutage(t *testing.T) { eachEtcd(t, testDefinitionGoesInOutage) }
+
+func testDefinitionGoesInOutage(t *testing.T, a *apiServer, _ kubetest.Etcd) {
+	a.namespace("shop")
+	a.InstallServiceImports()
+	a.importService("api", mcsv1alpha1.ServiceImportSpec{Type: mcsv1alpha1.ClusterSetIP, IPs: []string{"10.99.0.7"}})
+	line := a.NewLine()
+	p := startWith(t, "cluster.local clusterset.local", "kubeconfig "+a.KubeconfigThrough(line), "multicluster clusterset.local", "stale_after 1s")
+	p.answers("api"+clusterSet, "A", "NOERROR 10.99.0.7")
+	line.Cut()
+	p.readiness("503")
+	a.RemoveServiceImports()
+	line.Mend()
+	p.answers("api"+clusterSet, "A", "NXDOMAIN")
+	p.readiness("200")
+}
+
 // Without the right to see ServiceImports all else is served, and when it is given
 // they come.
 func TestMulticlusterRefused(t *testing.T) {
