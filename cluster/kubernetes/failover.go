@@ -38,17 +38,17 @@ func failOver(config *rest.Config, servers []string) error {
 	return nil
 }
 
-// RoundTrip implements http.RoundTripper. A request with a body is not repeated: it
-// may have been carried out.
+// RoundTrip implements http.RoundTripper. Each server is tried once. A request with a
+// body is not repeated: it may have been carried out.
 func (f *failover) RoundTrip(r *http.Request) (*http.Response, error) {
-	for tried := 1; ; tried++ {
-		at := f.at.Load()
+	first := f.at.Load()
+	for at := first; ; at++ {
 		response, err := f.next.RoundTrip(f.to(int(at)%len(f.servers), r))
 		if err == nil && !outOfService(response) || r.Context().Err() != nil {
 			return response, err
 		}
-		f.at.CompareAndSwap(at, at+1)
-		if tried == len(f.servers) || r.Body != nil && r.Body != http.NoBody {
+		f.at.CompareAndSwap(at, at+1) // unless another request has found out before
+		if int(at-first) == len(f.servers)-1 || r.Body != nil && r.Body != http.NoBody {
 			return response, err
 		}
 		if err == nil {

@@ -156,7 +156,9 @@ func (f followed[K, M]) judge(ctx context.Context, verb string, err error, giveU
 		f.watches.forget(f.place())
 		f.troubles.set(f.place(), fmt.Errorf("%w; %w", explain(verb, f.resource, err), ErrGoingOn))
 		f.queue.push(change{listed: f.place(), apply: func(j *joiner) {
-			if apierrors.IsNotFound(err) { // so are the objects there were of it
+			// There is none of it either. What is not asked for again stays: it
+			// might be a proxy that has nothing at the moment.
+			if f.mayCome && apierrors.IsNotFound(err) {
 				f.table(j).replace(nil)
 			}
 		}})
