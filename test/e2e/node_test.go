@@ -104,6 +104,18 @@ func newNode(t *testing.T) *node {
 	return out
 }
 
+// newEcho makes a node with the Service echo, which has one endpoint, and a pod that is
+// a client alone. The program does not run yet.
+func newEcho(t *testing.T) (n *node, client *nattest.Host) {
+	t.Helper()
+	n = newNode(t)
+	client = n.pod("client", "10.42.0.2")
+	n.remove("client.yaml")
+	n.pod("echo-0", "10.42.0.10", "fd00:10:42::10")
+	n.write("service.yaml", echoService)
+	return n, client
+}
+
 // pod makes a pod with echo servers, and its manifest.
 func (n *node) pod(name string, addrs ...string) *nattest.Host {
 	n.t.Helper()

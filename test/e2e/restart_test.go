@@ -31,11 +31,7 @@ spec:
 // A manifest that is broken when the program starts takes neither the Service's
 // name nor its rules away, and holds up nobody else.
 func TestStartWithABrokenManifest(t *testing.T) {
-	n := newNode(t)
-	client := n.pod("client", "10.42.0.2")
-	n.remove("client.yaml")
-	n.pod("echo-0", "10.42.0.10", "fd00:10:42::10")
-	n.write("service.yaml", echoService)
+	n, client := newEcho(t)
 	p := n.start()
 	eventually(t, "an answer", reaches(client, "tcp", echoIPv4))
 	p.stop(syscall.SIGTERM)
@@ -71,11 +67,7 @@ func TestStartWithABrokenManifest(t *testing.T) {
 // A UDP flow to a Service that was deleted while no program ran does not go on
 // reaching what was its endpoint.
 func TestFlowsOfAServiceThatWentWhileDown(t *testing.T) {
-	n := newNode(t)
-	client := n.pod("client", "10.42.0.2")
-	n.remove("client.yaml")
-	n.pod("echo-0", "10.42.0.10", "fd00:10:42::10")
-	n.write("service.yaml", echoService)
+	n, client := newEcho(t)
 	p := n.start()
 	eventually(t, "an answer", reaches(client, "udp", echoIPv4))
 	conn, err := client.Dial(t.Context(), "udp", echoIPv4)
@@ -133,11 +125,7 @@ func TestLameduck(t *testing.T) {
 // A program that starts while another still is a lameduck, or is not ended at all,
 // answers names at once, and its NAT begins when the other has ended.
 func TestSuccessor(t *testing.T) {
-	n := newNode(t)
-	client := n.pod("client", "10.42.0.2")
-	n.remove("client.yaml")
-	n.pod("echo-0", "10.42.0.10", "fd00:10:42::10")
-	n.write("service.yaml", echoService)
+	n, client := newEcho(t)
 	conf := fmt.Sprintf(corefile, n.manifests, n.state)
 	startWith := func(from, to string) *process {
 		t.Helper()

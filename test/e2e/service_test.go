@@ -142,11 +142,7 @@ func TestUDPFlowsFollowTheEndpoints(t *testing.T) {
 }
 
 func TestEstablishedConnectionSurvives(t *testing.T) {
-	n := newNode(t)
-	client := n.pod("client", "10.42.0.2")
-	n.remove("client.yaml")
-	n.pod("echo-0", "10.42.0.10", "fd00:10:42::10")
-	n.write("service.yaml", echoService)
+	n, client := newEcho(t)
 	p := n.start()
 	eventually(t, "an answer", reaches(client, "tcp", echoIPv4))
 	conn, err := client.Dial(t.Context(), "tcp", echoIPv4)
@@ -282,11 +278,7 @@ func sorted(rules string) []string {
 // A reload that fails when the new server has already been started must leave
 // nothing of it behind: neither its rules nor a second writer.
 func TestFailedReloadChangesNothing(t *testing.T) {
-	n := newNode(t)
-	client := n.pod("client", "10.42.0.2")
-	n.remove("client.yaml")
-	n.pod("echo-0", "10.42.0.10", "fd00:10:42::10")
-	n.write("service.yaml", echoService)
+	n, client := newEcho(t)
 	p := n.start()
 	eventually(t, "an answer", reaches(client, "tcp", echoIPv4))
 
