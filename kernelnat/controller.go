@@ -41,8 +41,8 @@ type Options struct {
 	SyncPeriod time.Duration
 	// DryRun plans and reports but writes nothing.
 	DryRun bool
-	// Refused, if not nil, is told what the log is told of a frontend that a
-	// Service does not get. It must not block.
+	// Refused, if not nil, is told what the log is told of what a Service asks for
+	// and does not get. It must not block.
 	Refused func(service cluster.ServiceName, why string)
 }
 
@@ -62,7 +62,7 @@ type Controller struct {
 
 	// Used by Run alone.
 	claims    *claims
-	refused   map[cluster.ServiceName][]refusal
+	short     map[cluster.ServiceName]shortfall
 	plans     map[cluster.ServiceName]plan.Service // what the kernel is to hold
 	ports     int                                  // in plans
 	dirty     bool                                 // the kernel's state is unknown
@@ -81,7 +81,7 @@ func New(options Options, backend Backend, log Logger) *Controller {
 		log:     log,
 		queue:   newQueue(options.NodeName),
 		claims:  newClaims(),
-		refused: make(map[cluster.ServiceName][]refusal),
+		short:   make(map[cluster.ServiceName]shortfall),
 		plans:   make(map[cluster.ServiceName]plan.Service),
 		dirty:   true,
 	}
@@ -267,7 +267,7 @@ func (c *Controller) takeChanges(store *cluster.Store) (changes []Change, state 
 	}
 	for _, name := range slices.SortedFunc(maps.Keys(wanted), cluster.ServiceName.Compare) {
 		next, refused := c.claims.grant(wanted[name])
-		c.reportRefused(name, refused)
+		c.reportShortfall(name, shortfallOf(next, refused))
 		old, known := c.plans[name]
 		if !known {
 			old = plan.Service{Name: name}
@@ -331,28 +331,25 @@ func (c *Controller) reportRepair(written []string) {
 	c.log.Errorf("%s: somebody else had changed our rules; repaired: %s%s", c.options.Family, strings.Join(shown, "; "), more)
 }
 
-// reportRefused tells, once, which frontends a Service does not get.
-func (c *Controller) reportRefused(name cluster.ServiceName, refused []refusal) {
-	if slices.Equal(refused, c.refused[name]) {
+// reportShortfall tells, once, what a Service asks for and does not get.
+func (c *Controller) reportShortfall(name cluster.ServiceName, now shortfall) {
+	before := c.short[name]
+	if slices.Equal(now.texts, before.texts) && now.frontends == before.frontends {
 		return
 	}
-	for _, r := range refused {
-		if slices.Contains(c.refused[name], r) {
+	for _, text := range now.texts {
+		if slices.Contains(before.texts, text) {
 			continue
 		}
-		c.log.Errorf("Service %s: %s", name, r)
+		c.log.Errorf("Service %s: %s", name, text)
 		if c.options.Refused != nil {
-			c.options.Refused(name, r.String())
+			c.options.Refused(name, text)
 		}
 	}
-	if delete(c.refused, name); len(refused) > 0 {
-		c.refused[name] = refused
+	if delete(c.short, name); len(now.texts) > 0 {
+		c.short[name] = now
 	}
-	total := 0
-	for _, r := range c.refused {
-		total += len(r)
-	}
-	conflicts.WithLabelValues(c.options.Family.String()).Set(float64(total))
+	conflicts.WithLabelValues(c.options.Family.String()).Add(float64(now.frontends - before.frontends))
 }
 
 // maxShown is how many repairs one line of the log names.
