@@ -22,8 +22,12 @@ const (
 	MaxFrontends = 32_768
 	// MaxRules bounds the rules that lead from the frontends to endpoints, three for
 	// each endpoint of each frontend. The kernel walks through them all whenever
-	// anybody's rule changes: 300,000 take about a quarter of a second.
-	MaxRules = 300_000
+	// anybody's rule changes: 200,000 take about a sixth of a second.
+	MaxRules = 200_000
+	// MaxEndpoints bounds the endpoints of one port, which are rules of one chain
+	// that is written whole: iptables-nft-restore takes half a second for 5,000 and
+	// more than two for 10,000.
+	MaxEndpoints = 5000
 	// maxPairs bounds how many ports of how many endpoints are looked at.
 	maxPairs = 4_000_000
 )
@@ -86,7 +90,7 @@ func boundPairs(endpoints []cluster.Endpoint, ports int, node Node, over *excess
 // endpointsFor is how many endpoints each port may have where so many frontends lead
 // to them.
 func endpointsFor(frontends int) int {
-	return max(1, MaxRules/(rulesPerEndpoint*max(frontends, 1)))
+	return max(1, min(MaxEndpoints, MaxRules/(rulesPerEndpoint*max(frontends, 1))))
 }
 
 // choose returns at most so many endpoints, sorted. Nodes choose different ones, so

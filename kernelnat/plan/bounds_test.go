@@ -54,12 +54,13 @@ func TestBounds(t *testing.T) {
 		told                    string
 	}{
 		{ports: 2, endpoints: 3, ips: 2, frontends: 6, endpointsFor: 3},
-		{ports: 10, endpoints: 10_000, frontends: 10, endpointsFor: 10_000},
-		{ports: 100, endpoints: 2000, frontends: 100, endpointsFor: 1000, told: "2000 endpoints behind its frontends, and there may be 1000"},
+		{ports: 10, endpoints: 5000, frontends: 10, endpointsFor: 5000},
+		{ports: 10, endpoints: 10_000, frontends: 10, endpointsFor: 5000, told: "10000 endpoints behind its frontends, and there may be 5000"},
+		{ports: 100, endpoints: 2000, frontends: 100, endpointsFor: 666, told: "2000 endpoints behind its frontends, and there may be 666"},
 		{ports: 250, endpoints: 1, ips: 4000, frontends: 250, endpointsFor: 1, told: "are 1000250 frontends, and a Service may have 32768"},
-		{ports: 20_000, endpoints: 5, frontends: 20_000, endpointsFor: 5},
+		{ports: 20_000, endpoints: 3, frontends: 20_000, endpointsFor: 3},
 		{ports: 65_535, endpoints: 1, frontends: 32_768, endpointsFor: 1, told: "65535 ports, of which the first 32768 are served"},
-		{ports: 20_000, endpoints: 1000, frontends: 20_000, endpointsFor: 5, told: "20000 ports of 1000 endpoints, of which this node looks at 200"},
+		{ports: 20_000, endpoints: 1000, frontends: 20_000, endpointsFor: 3, told: "20000 ports of 1000 endpoints, of which this node looks at 200"},
 	} {
 		t.Run(fmt.Sprintf("%d ports, %d endpoints, %d external addresses", c.ports, c.endpoints, c.ips), func(t *testing.T) {
 			p := plan.Compute(large(c.ports, c.endpoints, c.ips), cluster.IPv4, self, plan.Options{})
@@ -117,8 +118,8 @@ func TestNodesChooseDifferentEndpoints(t *testing.T) {
 	if len(kept) != len(before)-1 || len(after) != len(before) {
 		t.Errorf("of %d endpoints one goes: %d are kept, %d in all", len(before), len(kept), len(after))
 	}
-	if draining := plan.Compute(service, cluster.IPv4, self, plan.Options{}).Ports[0].Draining; len(draining) != 2000 {
-		t.Errorf("%d endpoints that are not chosen keep their flows, want 2000", len(draining))
+	if draining := plan.Compute(service, cluster.IPv4, self, plan.Options{}).Ports[0].Draining; len(draining) != 3000-666 {
+		t.Errorf("%d endpoints that are not chosen keep their flows, want 2334", len(draining))
 	}
 }
 
