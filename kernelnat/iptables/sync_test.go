@@ -37,7 +37,10 @@ func (h *host) replaceRestore(t *testing.T, script string) string {
 			}
 		}
 	}
-	t.Setenv("PATH", dir+":/usr/sbin:/usr/bin:/sbin:/bin")
+	if err := os.Symlink(realTool(t, "nft"), filepath.Join(dir, "nft")); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":/usr/bin:/bin")
 	return dir
 }
 
