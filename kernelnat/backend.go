@@ -35,7 +35,22 @@ type State struct {
 
 // ErrPartial is wrapped by errors of Sync after which everything is as it was asked
 // for but for some Services, which have what they had before.
-var ErrPartial = errors.New("the others have their rules")
+var ErrPartial = errors.New("all others have their rules")
+
+// ErrSetAside is wrapped by errors of Step after which the Service may have its old rules,
+// its new ones or some of both, and all others have theirs.
+var ErrSetAside = errors.New("the others have their rules")
+
+// Work changes one large Service step by step, so that others' changes come in between.
+type Work interface {
+	Service() cluster.ServiceName
+	// Step does the next part, and reports whether nothing was left to do. After an
+	// error that is not ErrSetAside the kernel's state is unknown; after any the
+	// Work is over. A Work may be dropped at any time: what is done by then stays
+	// until a change of the Service, for which Large makes a Work that goes on from
+	// there.
+	Step(ctx context.Context) (done bool, err error)
+}
 
 // Backend writes plans of one IP family to the kernel. Each method either does
 // all it was asked or returns an error, after which the kernel's state is unknown
@@ -49,6 +64,11 @@ type Backend interface {
 	// Apply changes what it must for these Services alone. Changes that need
 	// no other rules send nothing.
 	Apply(ctx context.Context, changes []Change) error
+	// Large takes the changes out that are too large for one Apply and returns a
+	// Work for each, and for each Service that the last Sync has left as it was for
+	// the same reason. It writes nothing. Of one Service there is one Work at a
+	// time: with another, and with Sync, it is over.
+	Large(changes []Change) (rest []Change, works []Work)
 	// Untouched reports, at little cost, whether nobody else has written where
 	// the backend writes since it last looked at everything. It says false if it
 	// cannot tell.

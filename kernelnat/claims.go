@@ -3,6 +3,7 @@ package kernelnat
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -48,29 +49,41 @@ func newClaims() *claims {
 }
 
 // set replaces what a Service asks for and returns the other Services to which
-// that makes a difference.
+// that makes a difference: those that lose or get a frontend by it.
 func (c *claims) set(name cluster.ServiceName, created time.Time, p plan.Service) (others []cluster.ServiceName) {
 	old, known := c.wanted[name]
+	holders := make(map[frontend]cluster.ServiceName) // before, of what the Service asks for
 	had := make(map[frontend]bool)
 	for f := range frontendsOf(old.plan) {
-		had[f] = known && old.created.Equal(created) && c.asked[f][0] == name
+		holders[f] = c.asked[f][0]
+		had[f] = known && old.created.Equal(created) && holders[f] == name
+	}
+	wanted := frontendsOf(p)
+	for f := range wanted {
+		if asked := c.asked[f]; len(asked) > 0 {
+			holders[f] = asked[0]
+		}
 	}
 	if delete(c.wanted, name); slices.ContainsFunc(p.Ports, func(p plan.Port) bool { return p.External.Any() }) {
 		c.wanted[name] = claim{created, p}
 	}
 	for f := range frontendsOf(old.plan) {
 		c.asked[f] = slices.DeleteFunc(c.asked[f], func(n cluster.ServiceName) bool { return n == name })
-		others = append(others, c.asked[f]...)
 		if len(c.asked[f]) == 0 {
 			delete(c.asked, f)
 		}
 	}
-	for f := range frontendsOf(p) {
-		others = append(others, c.asked[f]...)
+	for f := range wanted {
 		c.asked[f] = slices.Insert(c.asked[f], c.placeIn(c.asked[f], name, had[f]), name)
 	}
-	slices.SortFunc(others, cluster.ServiceName.Compare)
-	return slices.Compact(others)
+	affected := make(map[cluster.ServiceName]bool)
+	for f, before := range holders {
+		if asked := c.asked[f]; len(asked) > 0 && asked[0] != before {
+			affected[before], affected[asked[0]] = true, true
+		}
+	}
+	delete(affected, name)
+	return slices.SortedFunc(maps.Keys(affected), cluster.ServiceName.Compare)
 }
 
 // placeIn returns where a Service stands among those that ask for a frontend: after
@@ -153,7 +166,8 @@ func (c *claims) grant(p plan.Service) (plan.Service, []refusal) {
 		}
 		return taken
 	}
-	out := plan.Service{Name: p.Name, HealthCheckNodePort: p.HealthCheckNodePort, Ports: slices.Clone(p.Ports)}
+	out := p
+	out.Ports = slices.Clone(p.Ports)
 	for i := range out.Ports {
 		port := &out.Ports[i]
 		e := &port.External
@@ -172,7 +186,32 @@ func (c *claims) grant(p plan.Service) (plan.Service, []refusal) {
 	return out, refused
 }
 
-// Refusals says which frontends Services would not get at a start, in words.
+// maxRefusals is how many frontends that one Service does not get are told one by one.
+const maxRefusals = 5
+
+// shortfall is what a Service asks for and does not get, in words.
+type shortfall struct {
+	texts     []string
+	frontends int
+}
+
+// shortfallOf describes what a Service does not get: frontends that others have, and
+// what is more than one Service may have.
+func shortfallOf(p plan.Service, refused []refusal) shortfall {
+	out := shortfall{frontends: len(refused)}
+	for _, r := range refused[:min(len(refused), maxRefusals)] {
+		out.texts = append(out.texts, r.String())
+	}
+	if n := len(refused) - maxRefusals; n > 0 {
+		out.texts = append(out.texts, fmt.Sprintf("%d more frontends are refused for such reasons", n))
+	}
+	if p.Excess != "" {
+		out.texts = append(out.texts, p.Excess)
+	}
+	return out
+}
+
+// Refusals says what Services would not get at a start, in words.
 func Refusals(u cluster.Update, family cluster.Family, options Options) []string {
 	c := newClaims()
 	c.ranges = u.ServiceCIDRs
@@ -185,8 +224,8 @@ func Refusals(u cluster.Update, family cluster.Family, options Options) []string
 	var out []string
 	for _, p := range plans {
 		_, refused := c.grant(p)
-		for _, r := range refused {
-			out = append(out, fmt.Sprintf("Service %s: %s", p.Name, r))
+		for _, text := range shortfallOf(p, refused).texts {
+			out = append(out, fmt.Sprintf("Service %s: %s", p.Name, text))
 		}
 	}
 	return out

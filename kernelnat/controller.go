@@ -7,7 +7,6 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/clusterip/clusterip/cluster"
@@ -41,8 +40,8 @@ type Options struct {
 	SyncPeriod time.Duration
 	// DryRun plans and reports but writes nothing.
 	DryRun bool
-	// Refused, if not nil, is told what the log is told of a frontend that a
-	// Service does not get. It must not block.
+	// Refused, if not nil, is told what the log is told of what a Service asks for
+	// and does not get. It must not block.
 	Refused func(service cluster.ServiceName, why string)
 }
 
@@ -62,7 +61,7 @@ type Controller struct {
 
 	// Used by Run alone.
 	claims    *claims
-	refused   map[cluster.ServiceName][]refusal
+	short     map[cluster.ServiceName]shortfall
 	plans     map[cluster.ServiceName]plan.Service // what the kernel is to hold
 	ports     int                                  // in plans
 	dirty     bool                                 // the kernel's state is unknown
@@ -71,6 +70,8 @@ type Controller struct {
 	audited   time.Time                            // when everything was last looked at
 	nextAudit time.Time                            // when it is asked next whether somebody has touched it
 	stale     conntrack.Stale                      // UDP flows still to be forgotten
+	works     works
+	untold    changesTold
 }
 
 // New returns a Controller that writes through backend. It starts nothing.
@@ -81,9 +82,10 @@ func New(options Options, backend Backend, log Logger) *Controller {
 		log:     log,
 		queue:   newQueue(options.NodeName),
 		claims:  newClaims(),
-		refused: make(map[cluster.ServiceName][]refusal),
+		short:   make(map[cluster.ServiceName]shortfall),
 		plans:   make(map[cluster.ServiceName]plan.Service),
 		dirty:   true,
+		works:   newWorks(),
 	}
 }
 
@@ -102,6 +104,9 @@ func (c *Controller) Run(ctx context.Context, store *cluster.Store) error {
 	retry := firstRetry
 	for {
 		err := c.sync(ctx, store)
+		if err == nil {
+			err = c.work(ctx)
+		}
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -141,15 +146,19 @@ func (c *Controller) wait(ctx context.Context) error {
 			return err
 		}
 	}
+	if c.audit {
+		return nil
+	}
+	limit := c.nextDeadline()
 	if c.options.SyncPeriod == 0 {
-		return sleep(ctx, forever, c.queue.wake)
+		return sleep(ctx, limit, c.queue.wake)
 	}
 	if c.nextAudit.IsZero() {
 		c.nextAudit = time.Now().Add(c.options.SyncPeriod)
 	}
 	// However many changes there are, they put no audit off.
 	if left := time.Until(c.nextAudit); left > 0 {
-		if err := sleep(ctx, left, c.queue.wake); err != nil || time.Now().Before(c.nextAudit) {
+		if err := sleep(ctx, min(left, limit), c.queue.wake); err != nil || time.Now().Before(c.nextAudit) {
 			return err
 		}
 	}
@@ -159,6 +168,18 @@ func (c *Controller) wait(ctx context.Context) error {
 }
 
 const forever = 1<<63 - 1 // nanoseconds: 292 years
+
+// nextDeadline is how long there is nothing to do but changes and audits.
+func (c *Controller) nextDeadline() time.Duration {
+	left := time.Duration(forever)
+	if at, ok := c.works.next(); ok {
+		left = max(0, time.Until(at))
+	}
+	if at, ok := c.untold.next(); ok {
+		left = min(left, max(0, time.Until(at)))
+	}
+	return left
+}
 
 // waitToRetry returns after the retry delay or, once the least delay is over, as
 // soon as something has changed: what failed may concern another family or the
@@ -190,13 +211,14 @@ func sleep(ctx context.Context, delay time.Duration, wake <-chan struct{}) error
 // pinned anew to where it was.
 func (c *Controller) sync(ctx context.Context, store *cluster.Store) error {
 	start := time.Now()
+	c.tellChanges(start)
 	changes, state, resync := c.takeChanges(store)
 	full := c.dirty || c.audit || resync || c.leftover && !state.Incomplete
 	if !full && len(changes) == 0 {
 		c.settled()
 		return c.forget()
 	}
-	repair := c.audit && !c.dirty && !resync && len(changes) == 0
+	repair := c.audit && !c.works.tidying && !c.dirty && !resync && len(changes) == 0
 	var others []netip.Addr
 	if full {
 		state.Known, others = c.survey(store)
@@ -267,7 +289,7 @@ func (c *Controller) takeChanges(store *cluster.Store) (changes []Change, state 
 	}
 	for _, name := range slices.SortedFunc(maps.Keys(wanted), cluster.ServiceName.Compare) {
 		next, refused := c.claims.grant(wanted[name])
-		c.reportRefused(name, refused)
+		c.reportShortfall(name, shortfallOf(next, refused))
 		old, known := c.plans[name]
 		if !known {
 			old = plan.Service{Name: name}
@@ -303,10 +325,10 @@ func (c *Controller) write(ctx context.Context, full bool, changes []Change, sta
 	if c.options.DryRun {
 		return nil, nil
 	}
-	c.stale.Changed(changes)
 	if !full {
-		return nil, c.backend.Apply(ctx, changes)
+		return nil, c.apply(ctx, changes)
 	}
+	c.stale.Changed(changes)
 	state.Services = slices.SortedFunc(maps.Values(c.plans), func(a, b plan.Service) int { return a.Name.Compare(b.Name) })
 	if c.audit && !c.dirty || state.Incomplete {
 		// Nobody has gone without our knowing, or we do not know who.
@@ -314,60 +336,5 @@ func (c *Controller) write(ctx context.Context, full bool, changes []Change, sta
 	} else {
 		c.stale.All(state.Services, state.ServiceCIDRs, others)
 	}
-	return c.backend.Sync(ctx, state)
-}
-
-// reportRepair tells what somebody else had changed.
-func (c *Controller) reportRepair(written []string) {
-	if len(written) == 0 {
-		return
-	}
-	repairs.WithLabelValues(c.options.Family.String()).Add(float64(len(written)))
-	shown := written[:min(len(written), maxShown)]
-	more := ""
-	if n := len(written) - len(shown); n > 0 {
-		more = fmt.Sprintf(" and %d more", n)
-	}
-	c.log.Errorf("%s: somebody else had changed our rules; repaired: %s%s", c.options.Family, strings.Join(shown, "; "), more)
-}
-
-// reportRefused tells, once, which frontends a Service does not get.
-func (c *Controller) reportRefused(name cluster.ServiceName, refused []refusal) {
-	if slices.Equal(refused, c.refused[name]) {
-		return
-	}
-	for _, r := range refused {
-		if slices.Contains(c.refused[name], r) {
-			continue
-		}
-		c.log.Errorf("Service %s: %s", name, r)
-		if c.options.Refused != nil {
-			c.options.Refused(name, r.String())
-		}
-	}
-	if delete(c.refused, name); len(refused) > 0 {
-		c.refused[name] = refused
-	}
-	total := 0
-	for _, r := range c.refused {
-		total += len(r)
-	}
-	conflicts.WithLabelValues(c.options.Family.String()).Set(float64(total))
-}
-
-// maxShown is how many repairs one line of the log names.
-const maxShown = 10
-
-func (c *Controller) report(full bool, changed int, took time.Duration) {
-	took = took.Round(time.Microsecond)
-	switch {
-	case c.options.DryRun:
-		c.log.Infof("%s: dry run, nothing written to the kernel: Services %d, ports %d", c.options.Family, len(c.plans), c.ports)
-	case full && len(c.plans) == 0:
-		c.log.Infof("%s: no Service has a ClusterIP, after %v", c.options.Family, took)
-	case full:
-		c.log.Infof("%s: all rules are in place, after %v: Services %d, ports %d", c.options.Family, took, len(c.plans), c.ports)
-	default:
-		c.log.Infof("%s: changed Services %d, written in %v: Services %d, ports %d", c.options.Family, changed, took, len(c.plans), c.ports)
-	}
+	return c.syncAll(ctx, state)
 }

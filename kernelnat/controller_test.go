@@ -27,10 +27,55 @@ type memory struct {
 	misuse  error        // the loop broke Backend's contract
 	known   bool         // the last write succeeded
 	touched bool         // somebody else has written since
+	unsure  map[cluster.ServiceName]bool
+}
+
+// largeEndpoints is how many a Service has that memory changes in parts.
+const largeEndpoints = 3
+
+// memoryWork has two parts and then changes what memory holds.
+type memoryWork struct {
+	m     *memory
+	to    plan.Service
+	steps int
+}
+
+func (w *memoryWork) Service() cluster.ServiceName { return w.to.Name }
+
+func (w *memoryWork) Step(ctx context.Context) (bool, error) {
+	if w.steps++; w.steps < 3 {
+		w.m.mu.Lock()
+		defer w.m.mu.Unlock()
+		w.m.calls = append(w.m.calls, "part")
+		if err := w.m.fail(); err != nil {
+			return false, errors.Join(err, ErrSetAside)
+		}
+		return false, nil
+	}
+	w.m.mu.Lock()
+	delete(w.m.unsure, w.to.Name)
+	delete(w.m.held, w.to.Name)
+	w.m.mu.Unlock()
+	return true, w.m.Apply(ctx, []Change{{New: w.to}})
+}
+
+func (m *memory) Large(changes []Change) (rest []Change, works []Work) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	large := func(p plan.Service) bool { return len(p.Ports) > 0 && len(p.Ports[0].Endpoints) >= largeEndpoints }
+	for _, c := range changes {
+		if m.unsure[c.New.Name] || large(c.Old) || large(c.New) {
+			m.unsure[c.New.Name] = true
+			works = append(works, &memoryWork{m: m, to: c.New})
+		} else {
+			rest = append(rest, c)
+		}
+	}
+	return rest, works
 }
 
 func newMemory() *memory {
-	return &memory{held: make(map[cluster.ServiceName]plan.Service), fail: func() error { return nil }}
+	return &memory{held: make(map[cluster.ServiceName]plan.Service), unsure: make(map[cluster.ServiceName]bool), fail: func() error { return nil }}
 }
 
 func (m *memory) Sync(_ context.Context, state State) ([]string, error) {
@@ -49,7 +94,7 @@ func (m *memory) Sync(_ context.Context, state State) ([]string, error) {
 	if m.touched {
 		written, m.touched = []string{"nat KUBE-SERVICES"}, false
 	}
-	m.held = make(map[cluster.ServiceName]plan.Service)
+	m.held, m.unsure = make(map[cluster.ServiceName]plan.Service), make(map[cluster.ServiceName]bool)
 	for _, s := range state.Services {
 		m.held[s.Name] = s
 	}
@@ -369,7 +414,7 @@ func randomWalk(t *testing.T, random, faults *rand.Rand) {
 		update := gone(name)
 		if random.IntN(4) > 0 {
 			var endpoints []string
-			for range random.IntN(4) {
+			for range random.IntN(6) {
 				endpoints = append(endpoints, fmt.Sprint("10.42.0.", 1+random.IntN(9)))
 			}
 			update = service(name, endpoints...)
@@ -382,7 +427,7 @@ func randomWalk(t *testing.T, random, faults *rand.Rand) {
 			time.Sleep(firstRetry) // virtual: lets a retry come in between
 		}
 	}
-	time.Sleep(10 * lastRetry)
+	time.Sleep(10 * lastSetAside)
 	synctest.Wait()
 	want := make(map[cluster.ServiceName]plan.Service)
 	for _, u := range store.Snapshot().Services {

@@ -63,7 +63,7 @@ func showCounters(family cluster.Family) {
 	for _, c := range []*prometheus.CounterVec{syncFailures, repairs, staleFlowsDeleted} {
 		c.WithLabelValues(family.String())
 	}
-	conflicts.WithLabelValues(family.String())
+	conflicts.WithLabelValues(family.String()).Set(0)
 }
 
 func observeSync(family cluster.Family, full bool, took time.Duration, err error) {

@@ -24,7 +24,7 @@ import (
 )
 
 // Stale collects the UDP and SCTP frontends of one IP family whose flows are to be looked
-// at, each with the endpoints that flows may go on using. The zero value is empty.
+// at, each with the endpoints, sorted, that flows may go on using. The zero value is empty.
 type Stale struct {
 	serving map[frontend][]netip.AddrPort
 	unknown []netip.Prefix      // any other frontend in these ranges has no endpoint
@@ -89,7 +89,7 @@ func (s *Stale) add(f frontend, serving []netip.AddrPort) {
 }
 
 // frontends returns the UDP and SCTP frontends of a plan with all endpoints that
-// may serve existing flows.
+// may serve existing flows, sorted.
 func frontends(service plan.Service) map[frontend][]netip.AddrPort {
 	out := make(map[frontend][]netip.AddrPort)
 	for _, p := range service.Ports {
@@ -97,6 +97,7 @@ func frontends(service plan.Service) map[frontend][]netip.AddrPort {
 			continue
 		}
 		serving := slices.Concat(p.Endpoints, p.LocalEndpoints, p.Draining)
+		slices.SortFunc(serving, netip.AddrPort.Compare)
 		out[frontend{p.Protocol, p.Frontend}] = serving
 		for _, ip := range slices.Concat(p.External.IPs, p.External.LoadBalancers) {
 			out[frontend{p.Protocol, netip.AddrPortFrom(ip, p.Frontend.Port())}] = serving
@@ -185,7 +186,8 @@ func (f filter) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
 		return !f.others[to.Addr()] && slices.ContainsFunc(f.unknown, func(r netip.Prefix) bool { return r.Contains(to.Addr()) })
 	}
 	replier := addrPort(flow.Reverse.SrcIP, flow.Reverse.SrcPort)
-	return !slices.Contains(serving, replier)
+	_, serves := slices.BinarySearchFunc(serving, replier, netip.AddrPort.Compare)
+	return !serves
 }
 
 func addrPort(ip net.IP, port uint16) netip.AddrPort {

@@ -38,9 +38,16 @@ func difference(old, new rendering) delta {
 
 // without returns the elements of a that are not in b.
 func without(a, b []string) []string {
+	if len(b) == 0 {
+		return a
+	}
+	in := make(map[string]bool, len(b))
+	for _, s := range b {
+		in[s] = true
+	}
 	var out []string
 	for _, s := range a {
-		if !slices.Contains(b, s) {
+		if !in[s] {
 			out = append(out, s)
 		}
 	}
@@ -56,75 +63,53 @@ func (d *delta) add(o delta) {
 	}
 }
 
-// changeScript returns the input that makes the changes, in transactions of about
-// so many chains, each with whole Services; nothing if there is nothing to change.
-// It takes the dispatch rules over into the trie.
-func changeScript(changes []kernelnat.Change, dispatch *trie, chains int) []byte {
-	var s script
-	var d delta
-	for _, c := range changes {
-		d.add(difference(render(c.Old), render(c.New)))
-		if len(d.write)+len(d.remove) >= chains {
-			s.change(d.dispatched(dispatch))
+// changeScripts yields the input that makes the changes, in transactions of about so
+// many chains, each with whole Services; nothing if there is nothing to change. It
+// takes the rules of shared chains over into the arrangement.
+func changeScripts(changes []kernelnat.Change, a *arrangement, chains int) func(yield func([]byte) bool) {
+	return func(yield func([]byte) bool) {
+		var s script
+		var d delta
+		for _, c := range changes {
+			d.add(difference(render(c.Old), render(c.New)))
+			if len(d.write)+len(d.remove) < chains {
+				continue
+			}
+			s.change(d, a)
 			d = delta{}
+			if s.buf.Len() >= runSize {
+				if !yield(s.buf.Bytes()) {
+					return
+				}
+				s.buf.Reset()
+			}
+		}
+		if s.change(d, a); s.buf.Len() > 0 {
+			yield(s.buf.Bytes())
 		}
 	}
-	s.change(d.dispatched(dispatch))
-	return s.buf.Bytes()
-}
-
-// dispatched has the chains that the trie makes of the dispatch rules in place of
-// those rules.
-func (d delta) dispatched(dispatch *trie) delta {
-	dispatch.update(d.insert[natServices], d.delete[natServices])
-	write, remove := dispatch.changes()
-	d.write, d.remove = append(d.write, write...), append(remove, d.remove...)
-	d.insert[natServices], d.delete[natServices] = nil, nil
-	return d
 }
 
 // change writes a delta. Rules that refuse are there before a Service stops being
 // translated, and until it is: in between, packets would leave the node for the
 // ClusterIP.
-func (s *script) change(d delta) {
-	s.rules(tableFilter, d.insert, s.insert)
-	if len(d.write)+len(d.remove) > 0 || !empty(tableNAT, d.insert) || !empty(tableNAT, d.delete) {
-		s.beginTable(tableNAT)
-		s.write(d.write...)
-		s.eachRule(tableNAT, d.insert, s.insert)
-		s.eachRule(tableNAT, d.delete, s.deleteRule)
-		s.remove(d.remove...)
-		s.commit()
-	}
-	s.rules(tableFilter, d.delete, s.deleteRule)
+func (s *script) change(d delta, a *arrangement) {
+	var none [places][]string
+	write, gone := a.update(tableFilter, d.insert, none)
+	s.transaction(tableFilter, write, gone)
+	write, gone = a.update(tableNAT, d.insert, d.delete)
+	s.transaction(tableNAT, append(d.write, write...), append(gone, d.remove...))
+	write, gone = a.update(tableFilter, none, d.delete)
+	s.transaction(tableFilter, write, gone)
 }
 
-// rules writes a transaction of the rules of one table, if there are any.
-func (s *script) rules(table string, rules [places][]string, write func(chain, rule string)) {
-	if empty(table, rules) {
+// transaction writes chains and removes others, if there are any.
+func (s *script) transaction(table string, write []chain, remove []string) {
+	if len(write)+len(remove) == 0 {
 		return
 	}
 	s.beginTable(table)
-	s.eachRule(table, rules, write)
+	s.write(write...)
+	s.remove(remove...)
 	s.commit()
-}
-
-func (s *script) eachRule(table string, rules [places][]string, write func(chain, rule string)) {
-	for p, at := range shared {
-		if at.table != table {
-			continue
-		}
-		for _, rule := range rules[p] {
-			write(at.chain, rule)
-		}
-	}
-}
-
-func empty(table string, rules [places][]string) bool {
-	for p, at := range shared {
-		if at.table == table && len(rules[p]) > 0 {
-			return false
-		}
-	}
-	return true
 }

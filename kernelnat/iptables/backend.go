@@ -44,7 +44,11 @@ type Backend struct {
 	tools   *tools // nil before the first use
 	alone   bool   // nothing else translates: not the other variant, nor kube-proxy's table
 
-	dispatch *trie // as in the kernel, since the last Sync
+	arrangement *arrangement // as in the kernel, since the last Sync
+	// What the kernel may hold of Services whose Work is not done, and the plans of
+	// those that Sync has left for a Work.
+	held map[cluster.ServiceName]*held
+	left []plan.Service
 
 	// For Untouched; nil where it is not known.
 	ledger  *ledger
@@ -99,8 +103,13 @@ func (b *Backend) sync(ctx context.Context, state kernelnat.State) ([]string, er
 		return nil, err
 	}
 	s := b.session(ctx, have)
-	if b.dispatch, err = s.sync(state, d, unknown(state)); err != nil {
+	b.arrangement, b.held, b.left = nil, nil, nil
+	a, err := s.sync(ctx, state, d, unknown(state))
+	if err != nil {
 		return s.written, b.quarantine(ctx, state, d, err)
+	}
+	if b.arrangement, b.held = a, s.left; len(s.left) > 0 {
+		b.left = slices.DeleteFunc(slices.Clone(state.Services), func(p plan.Service) bool { return s.left[p.Name] == nil })
 	}
 	removed, err := b.leaveOther(ctx, state)
 	if s.written = append(s.written, removed...); err != nil {
@@ -198,18 +207,25 @@ func (b *Backend) Untouched() bool {
 	return err == nil && b.tables != nil && bytes.Equal(tables, b.tables)
 }
 
-// Apply implements kernelnat.Backend. It runs iptables-restore once.
+// Apply implements kernelnat.Backend. It runs iptables-restore once, or where there
+// are many changes some times.
 func (b *Backend) Apply(ctx context.Context, changes []kernelnat.Change) error {
-	if b.tools == nil {
+	if b.arrangement == nil {
 		return fmt.Errorf("change %s rules: nothing could be written at the start", b.family)
 	}
-	input := changeScript(changes, b.dispatch, b.tools.variant.chains())
-	if len(input) == 0 {
-		return nil
+	for input := range changeScripts(changes, b.arrangement, b.tools.variant.chains()) {
+		if err := b.send(ctx, input); err != nil {
+			return fmt.Errorf("change %s rules: %w", b.family, err)
+		}
 	}
+	return nil
+}
+
+// send writes to tables of which it is known what they hold.
+func (b *Backend) send(ctx context.Context, input []byte) error {
 	untouched := b.tools.variant == nft || b.Untouched()
 	if err := b.write(ctx, b.tools, input); err != nil {
-		return fmt.Errorf("change %s rules: %w", b.family, err)
+		return err
 	}
 	if b.tables = nil; untouched && b.tools.variant == legacy {
 		b.tables, _ = legacyTables(b.family)

@@ -76,9 +76,7 @@ func (s *session) clean(kubelet bool) error {
 			s.script.declare(c)
 		}
 		s.commit()
-		if table == tableNAT {
-			s.removeServiceChains(func(string) bool { return false })
-		}
+		s.removeChains(table, func(string) bool { return false })
 		s.remove(table, fixed)
 		s.commit()
 	}

@@ -185,11 +185,12 @@ func TestRestoreRejects(t *testing.T) {
 		page := pageService()
 		page.Ports[0].Endpoints, page.Ports[0].Verdict = nil, plan.Reject
 		h.do(t, func() error { return b.Sync(ctx, []plan.Service{page}) })
-		h.run(t, "iptables", "-F", chainServices)
+		h.run(t, "iptables", "-t", "nat", "-F", chainMarkMasq)
+		h.run(t, "iptables", "-t", "nat", "-X", chainMarkMasq)
 		before := h.saved(t)
-		changes := []kernelnat.Change{{Old: page, New: plan.Service{Name: page.Name}}}
+		changes := []kernelnat.Change{{Old: page, New: pageService()}}
 		err := h.Do(func() error { return b.Apply(ctx, changes) })
-		if err == nil || !strings.Contains(err.Error(), "\n> 2: -D KUBE-SERVICES -d 10.43.134.253/32 ") {
+		if err == nil || !strings.Contains(err.Error(), chainMarkMasq) || !strings.Contains(err.Error(), "\n> ") {
 			t.Errorf("error %v", err)
 		}
 		diff(t, before, h.saved(t))

@@ -49,11 +49,12 @@ const (
 	prefixExternal = "KUBE-EXT-" // traffic to the other frontends than the ClusterIP
 )
 
-// prefixRange is that of chains in nat that KUBE-SERVICES leads to where it would be
-// long otherwise, for the rules of a range of addresses; see trie. kube-proxy has
-// none, but takes what is named so for a Service's and removes it when it takes over
-// again: otherwise they would keep chains in use that it has to delete. Its own
-// names have no 0, which is no digit of base32.
+// prefixRange is that of chains that a place leads to where it would be long
+// otherwise, for the rules of a range of addresses; see trie. kube-proxy has none, but
+// takes those in nat for a Service's and removes them when it takes over again:
+// otherwise they would keep chains in use that it has to delete. Its own names have no
+// 0, which is no digit of base32. In filter it empties the chain that leads to them,
+// and leaves them.
 const prefixRange = "KUBE-SVC-0"
 
 // place is a chain in which many Services have rules.
@@ -69,14 +70,15 @@ const (
 	places
 )
 
-// shared are the table and the name of each place.
-var shared = [places]struct{ table, chain string }{
-	natServices:     {tableNAT, chainServices},
-	natNodePorts:    {tableNAT, chainNodePorts},
-	filterServices:  {tableFilter, chainServices},
-	filterExternal:  {tableFilter, chainExternalServices},
-	filterNodePorts: {tableFilter, chainNodePorts},
-	filterFirewall:  {tableFilter, chainProxyFirewall},
+// shared are the table and the name of each place, and how the names of its chains
+// for ranges of addresses begin, if its rules are for addresses.
+var shared = [places]struct{ table, chain, ranges string }{
+	natServices:     {tableNAT, chainServices, prefixRange},
+	natNodePorts:    {tableNAT, chainNodePorts, ""},
+	filterServices:  {tableFilter, chainServices, prefixRange + "S"},
+	filterExternal:  {tableFilter, chainExternalServices, prefixRange + "E"},
+	filterNodePorts: {tableFilter, chainNodePorts, ""},
+	filterFirewall:  {tableFilter, chainProxyFirewall, prefixRange + "F"},
 }
 
 // placeOf returns the place that a chain is, if it is one.

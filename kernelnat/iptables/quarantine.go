@@ -38,7 +38,7 @@ func (b *Backend) quarantine(ctx context.Context, state kernelnat.State, d diale
 			return errors.Join(append(errs, err)...)
 		}
 		s := b.session(ctx, have)
-		if _, rejected = s.sync(state, d, keep); rejected == nil {
+		if _, rejected = s.sync(ctx, state, d, keep); rejected == nil {
 			return errors.Join(append(errs, kernelnat.ErrPartial)...)
 		}
 	}

@@ -15,10 +15,6 @@ import (
 type chain struct {
 	name  string
 	rules []string
-	// unordered says that rules, but for the last so many, may stand in any
-	// order: no packet matches two of them.
-	unordered bool
-	last      int
 }
 
 func (c *chain) add(rule string) { c.rules = append(c.rules, rule) }
@@ -33,21 +29,44 @@ type rendering struct {
 func render(service plan.Service) rendering {
 	var r rendering
 	for i := range service.Ports {
-		p := &portRendering{Port: &service.Ports[i], name: portName(service.Name, service.Ports[i].Name), out: &r}
-		p.render()
-		if port := service.HealthCheckNodePort; port != 0 {
-			// One for each of the Service's ports, as kube-proxy has it.
-			r.add(filterNodePorts, fmt.Sprintf("-p tcp %s -m tcp --dport %d -j ACCEPT", comment(p.name+" health check node port"), port))
-		}
+		r.port(service, i)
 	}
+	r.once()
 	return r
 }
 
-// add gives a Service a rule once: an address can be both external and a load
-// balancer's.
-func (r *rendering) add(p place, rule string) {
-	if !slices.Contains(r.shared[p], rule) {
-		r.shared[p] = append(r.shared[p], rule)
+// renderPort is what one port of a Service needs.
+func renderPort(service plan.Service, i int) rendering {
+	var r rendering
+	r.port(service, i)
+	r.once()
+	return r
+}
+
+func (r *rendering) port(service plan.Service, i int) {
+	p := &portRendering{Port: &service.Ports[i], name: portName(service.Name, service.Ports[i].Name), out: r}
+	p.render()
+	if port := service.HealthCheckNodePort; port != 0 {
+		// One for each of the Service's ports, as kube-proxy has it.
+		r.add(filterNodePorts, fmt.Sprintf("-p tcp %s -m tcp --dport %d -j ACCEPT", comment(p.name+" health check node port"), port))
+	}
+}
+
+func (r *rendering) add(p place, rule string) { r.shared[p] = append(r.shared[p], rule) }
+
+// once leaves rules out that are there already: an address can be both external and
+// a load balancer's.
+func (r *rendering) once() {
+	for p, rules := range r.shared {
+		if len(rules) < 2 {
+			continue
+		}
+		seen := make(map[string]bool, len(rules))
+		r.shared[p] = slices.DeleteFunc(rules, func(rule string) bool {
+			again := seen[rule]
+			seen[rule] = true
+			return again
+		})
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -166,11 +167,23 @@ func TestRulesAreWhatSyncSends(t *testing.T) {
 	}
 }
 
-// dispatchOf is how the dispatch rules of a Service alone are arranged.
-func dispatchOf(s plan.Service) *trie {
-	t := newTrie(render(s).shared[natServices], nodePortRules(dialect{family: cluster.IPv4, nodePorts: &addresses{all: true}, localhost: true}), anyIPv4)
-	t.changes()
-	return t
+// arrangementOf is how the rules of Services in shared chains are arranged.
+func arrangementOf(all ...plan.Service) *arrangement {
+	var rules [places][]string
+	for _, s := range all {
+		for p, more := range render(s).shared {
+			rules[p] = append(rules[p], more...)
+		}
+	}
+	a := arrange(rules, dialect{family: cluster.IPv4, nodePorts: &addresses{all: true}, localhost: true})
+	for _, t := range a {
+		t.changes()
+	}
+	return a
+}
+
+func changeScript(changes []kernelnat.Change, a *arrangement, chains int) []byte {
+	return bytes.Join(slices.Collect(changeScripts(changes, a, chains)), nil)
 }
 
 // What Apply sends for changes of the varied Services, in one golden a case.
@@ -196,7 +209,7 @@ func TestChangeGolden(t *testing.T) {
 		{"new", none, page}, {"gone", page, none}, {"scaled", page, scaled}, {"refused", page, refused},
 		{"forwarded again", refused, page}, {"moved", page, moved}, {"local", page, local}, {"reachable from outside", page, reachable}, {"and then not", reachable, closed}, {"same", page, page},
 	} {
-		fmt.Fprintf(&got, "# %s\n%s", c.name, changeScript([]kernelnat.Change{{Old: c.old, New: c.new}}, dispatchOf(c.old), 1000))
+		fmt.Fprintf(&got, "# %s\n%s", c.name, changeScript([]kernelnat.Change{{Old: c.old, New: c.new}}, arrangementOf(c.old), 1000))
 	}
 	golden(t, "changes.rules", got.Bytes())
 }
@@ -230,7 +243,7 @@ func TestSyncGolden(t *testing.T) {
 			got.Write(input)
 			return nil
 		}}
-		if _, err := s.sync(kernelnat.State{Services: c.services}, dialect{family: cluster.IPv4, bit: DefaultMasqueradeBit, randomFully: true, nodePorts: &addresses{all: true}},
+		if _, err := s.sync(t.Context(), kernelnat.State{Services: c.services}, dialect{family: cluster.IPv4, bit: DefaultMasqueradeBit, randomFully: true, nodePorts: &addresses{all: true}},
 			unknown(kernelnat.State{Incomplete: c.partial, Known: map[cluster.ServiceName]bool{{Namespace: "testing", Name: "other"}: true}})); err != nil {
 			t.Fatal(err)
 		}
@@ -244,7 +257,7 @@ func TestChangesAreBounded(t *testing.T) {
 	for _, s := range services(100, 1, 9) {
 		changes = append(changes, kernelnat.Change{Old: plan.Service{Name: s.Name}, New: s})
 	}
-	text := string(changeScript(changes, newTrie(nil, nil, anyIPv4), 100))
+	text := string(changeScript(changes, arrangementOf(), 100))
 	transactions := strings.Split(strings.TrimSuffix(text, "COMMIT\n"), "COMMIT\n")
 	if len(transactions) != 10 {
 		t.Fatalf("%d transactions", len(transactions))
@@ -288,7 +301,7 @@ func BenchmarkChange(b *testing.B) {
 		b.Run(fmt.Sprintf("endpoints=%d", n), func(b *testing.B) {
 			old := services(1, 1, n)[0]
 			next := services(1, 1, n+1)[0]
-			dispatch := dispatchOf(old)
+			dispatch := arrangementOf(old)
 			for b.Loop() {
 				changeScript([]kernelnat.Change{{Old: old, New: next}}, dispatch, 1000)
 			}

@@ -7,11 +7,12 @@ import "bytes"
 type script struct {
 	buf    bytes.Buffer
 	chains int // declared since beginTable
+	rules  int // appended since then
 }
 
 func (s *script) beginTable(table string) {
 	s.line("*", table)
-	s.chains = 0
+	s.chains, s.rules = 0, 0
 }
 
 func (s *script) commit() { s.line("COMMIT") }
@@ -47,7 +48,11 @@ func (s *script) remove(chains ...string) {
 
 func (s *script) deleteChain(chain string) { s.line("-X ", chain) }
 
-func (s *script) append(chain, rule string)     { s.line("-A ", chain, " ", rule) }
+func (s *script) append(chain, rule string) {
+	s.line("-A ", chain, " ", rule)
+	s.rules++
+}
+
 func (s *script) insert(chain, rule string)     { s.line("-I ", chain, " ", rule) }
 func (s *script) deleteRule(chain, rule string) { s.line("-D ", chain, " ", rule) }
 

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+
+	"github.com/clusterip/clusterip/cluster"
 )
 
 // runSize is about how much one run of iptables-restore reads at most: its input is
@@ -17,7 +19,8 @@ type session struct {
 	chains int // the most chains one transaction declares, but for the chains of one Service
 	send   func(input []byte) error
 
-	written []string // in words, for a log
+	written []string                      // in words, for a log
+	left    map[cluster.ServiceName]*held // large Services that are not written
 
 	script script
 	table  string // of the open transaction; "" if there is none
@@ -105,11 +108,11 @@ func (s *session) insert(j jump) {
 	s.written = append(s.written, j.table+" "+j.from+" "+j.rule)
 }
 
-// removeServiceChains removes the chains of Services that are in nat, but for
-// those to keep. Nothing else of ours may refer to the rest any more.
-func (s *session) removeServiceChains(keep func(chain string) bool) {
+// removeChains removes the chains of Services and for ranges of addresses of a table, but
+// for those to keep. Nothing else of ours may refer to the rest any more.
+func (s *session) removeChains(table string, keep func(chain string) bool) {
 	var names []string
-	for name := range s.have.table(tableNAT).chains {
+	for name := range s.have.table(table).chains {
 		if rank(name) >= 0 && !keep(name) {
 			names = append(names, name)
 		}
@@ -117,14 +120,14 @@ func (s *session) removeServiceChains(keep func(chain string) bool) {
 	// Chains of ranges lead to each other.
 	for _, name := range names {
 		if strings.HasPrefix(name, prefixRange) {
-			s.open(tableNAT)
+			s.open(table)
 			s.script.declare(name)
 		}
 	}
 	slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a, b)) })
 	for batch := range slices.Chunk(names, s.chains) {
 		s.commit()
-		s.remove(tableNAT, batch)
+		s.remove(table, batch)
 	}
 }
 

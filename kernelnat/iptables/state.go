@@ -42,37 +42,29 @@ func (s state) table(name string) *tableState {
 // has reports whether a chain is there with exactly these rules.
 func (t *tableState) has(c chain) bool {
 	digest, ok := t.chains[c.name]
-	if ok && c.unordered {
-		return sameButForOrder(c.rules, t.shared[c.name], c.last)
-	}
 	return ok && digest == digestOf(c.rules)
 }
 
-// sameButForOrder compares lists, of which the last so many have their place.
-func sameButForOrder(a, b []string, last int) bool {
-	if len(a) != len(b) {
-		return false
+// rulesOf returns the rules of a place, in its own chain and in those for ranges.
+func (t *tableState) rulesOf(p place) []string {
+	rules := slices.Clone(t.shared[shared[p].chain])
+	for name, more := range t.shared {
+		if ranges := shared[p].ranges; ranges != "" && strings.HasPrefix(name, ranges) {
+			rules = append(rules, more...)
+		}
 	}
-	first := max(len(a)-last, 0)
-	return slices.Equal(a[first:], b[first:]) &&
-		slices.Equal(slices.Sorted(slices.Values(a[:first])), slices.Sorted(slices.Values(b[:first])))
+	return rules
 }
 
 // kept returns the rules of a place that are to stay, each once: those of Services
 // that keep says so of, but not where a new rule is for the same packets.
 func (t *tableState) kept(p place, keep func(service string) bool, new []string) []string {
-	rules := slices.Clone(t.shared[shared[p].chain])
-	for name, more := range t.shared {
-		if p == natServices && strings.HasPrefix(name, prefixRange) {
-			rules = append(rules, more...)
-		}
-	}
 	taken := make(map[string]bool, len(new))
 	for _, rule := range new {
 		taken[packetsOf(rule)] = true
 	}
 	var out []string
-	for _, rule := range rules {
+	for _, rule := range t.rulesOf(p) {
 		if name := serviceOf(rule); name != "" && keep(name) && !taken[packetsOf(rule)] {
 			out = append(out, rule)
 		}
@@ -207,7 +199,8 @@ func keepsText(table, chain string) bool {
 }
 
 func owned(table, chain string) bool {
-	return table == tableNAT && rank(chain) >= 0 || slices.Contains(ownChains[table], chain)
+	return table == tableNAT && rank(chain) >= 0 || table == tableFilter && strings.HasPrefix(chain, prefixRange) ||
+		slices.Contains(ownChains[table], chain)
 }
 
 var digestSeed = maphash.MakeSeed()

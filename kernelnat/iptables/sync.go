@@ -1,6 +1,7 @@
 package iptables
 
 import (
+	"context"
 	"io"
 	"net/netip"
 	"slices"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
+	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
 // dialect is what the rules depend on besides the plans.
@@ -29,10 +31,16 @@ func Rules(w io.Writer, family cluster.Family, to kernelnat.State, options Optio
 		_, err := w.Write(input)
 		return err
 	}}
-	_, err := s.sync(to, dialect{
+	a, err := s.sync(context.Background(), to, dialect{
 		family: family, bit: options.MasqueradeBit, randomFully: true,
 		nodePorts: &addresses{all: true}, localhost: family == cluster.IPv4, dropInvalid: true, serviceCIDRs: to.ServiceCIDRs,
 	}, nil)
+	for _, h := range s.left {
+		l := h.change(h.plans[0], nil, a, s.chains)
+		for p, more := l.next(); more && err == nil; p, more = l.next() {
+			err = s.send(p.input)
+		}
+	}
 	return err
 }
 
@@ -40,64 +48,139 @@ func Rules(w io.Writer, family cluster.Family, to kernelnat.State, options Optio
 // is dispatched to when its chains are whole, and its chains go when it is not
 // dispatched to any more, so at every moment each Service has either its old
 // rules or its new ones.
-// Services that keep says so of keep what they have; nil says it of none. It
-// returns how the dispatch rules are arranged.
-func (s *session) sync(to kernelnat.State, d dialect, keep func(service string) bool) (*trie, error) {
+// Services that keep says so of keep what they have; nil says it of none. So do large
+// ones whose chains are not as they are to be: those are left. It returns how the
+// rules of shared chains are arranged.
+func (s *session) sync(ctx context.Context, to kernelnat.State, d dialect, keep func(service string) bool) (*arrangement, error) {
 	s.write(tableMangle, chain{name: chainCanary})
 	s.write(tableNAT, masqueradeChains(d.bit, d.randomFully)...)
-	inUse := make(map[string]bool)
-	var rules [places][]string
-	for _, service := range to.Services {
+	inUse, rules, err := s.services(ctx, to.Services)
+	if err != nil {
+		return nil, err
+	}
+	if keep = s.keeping(keep); keep != nil {
+		s.keep(keep, &rules)
+	}
+	// A Service that has lost its endpoints must be refused before it is no
+	// longer translated, and the other way round: in between, packets would
+	// leave the node for the ClusterIP.
+	a := arrange(rules, d)
+	if _, live := s.have.table(tableFilter).chains[chainServices]; live {
+		s.refuse(rules)
+		s.dispatch(a, inUse)
+		s.filter(a, d, inUse)
+	} else {
+		s.filter(a, d, inUse)
+		s.dispatch(a, inUse)
+	}
+	// Of the chains of Services that keep theirs it is not known which those are.
+	for _, table := range []string{tableFilter, tableNAT} {
+		s.removeChains(table, func(name string) bool {
+			return inUse[name] || keep != nil && !strings.HasPrefix(name, prefixRange)
+		})
+	}
+	return a, s.flush()
+}
+
+// services writes the chains of Services, of large ones only if they are there. It
+// returns which chains those are, and the rules in shared chains that lead to them.
+func (s *session) services(ctx context.Context, all []plan.Service) (inUse map[string]bool, rules [places][]string, err error) {
+	inUse, s.left = make(map[string]bool), make(map[cluster.ServiceName]*held)
+	add := func(r rendering) {
+		for p := range places {
+			rules[p] = append(rules[p], r.shared[p]...)
+		}
+	}
+	for _, service := range all {
+		if err := ctx.Err(); err != nil {
+			return nil, rules, err
+		}
+		if size(service) > largeRules {
+			if h := s.holds(service, inUse); h != nil {
+				s.left[service.Name] = h
+				continue
+			}
+			for i := range service.Ports {
+				add(renderPort(service, i))
+			}
+			continue
+		}
 		r := render(service)
 		for _, c := range r.chains {
 			inUse[c.name] = true
 		}
 		s.write(tableNAT, r.chains...)
-		for p := range places {
-			rules[p] = append(rules[p], r.shared[p]...)
-		}
+		add(r)
 	}
 	s.commit()
+	return inUse, rules, s.err
+}
 
-	for p, at := range shared {
-		if keep != nil {
-			rules[p] = append(rules[p], s.have.table(at.table).kept(place(p), keep, rules[p])...)
+// holds returns nil if all chains of a Service are there as they are to be. It notes
+// that they are in use.
+func (s *session) holds(service plan.Service, inUse map[string]bool) *held {
+	have := s.have.table(tableNAT)
+	whole, none := true, true
+	for i := range service.Ports {
+		for _, c := range renderPort(service, i).chains {
+			inUse[c.name] = true
+			_, there := have.chains[c.name]
+			none = none && !there
+			whole = whole && have.has(c)
 		}
 	}
-	// A Service that has lost its endpoints must be refused before it is no
-	// longer translated, and the other way round: in between, packets would
-	// leave the node for the ClusterIP.
-	_, live := s.have.table(tableFilter).chains[chainServices]
-	refusals := rules
-	dispatch := newTrie(rules[natServices], nodePortRules(d), anyAddress(d.family))
-	rules[filterServices] = append(rules[filterServices], rangeRules(d)...)
-	if live {
-		s.refuse(refusals, rules, d)
-		s.dispatch(dispatch, rules, inUse)
-		s.filter(rules, d)
-	} else {
-		s.filter(rules, d)
-		s.dispatch(dispatch, rules, inUse)
+	if whole {
+		return nil
 	}
-	// Of the chains of Services that keep theirs it is not known which those are.
-	s.removeServiceChains(func(name string) bool {
-		return inUse[name] || keep != nil && !strings.HasPrefix(name, prefixRange)
-	})
-	return dispatch, s.flush()
+	return &held{plans: []plan.Service{service}, nothing: none}
+}
+
+// keeping adds the large Services that are left to those that keep what they have.
+func (s *session) keeping(keep func(service string) bool) func(service string) bool {
+	if len(s.left) == 0 {
+		return keep
+	}
+	left := make(map[string]bool, len(s.left))
+	for name := range s.left {
+		left[name.String()] = true
+	}
+	return func(service string) bool { return left[service] || keep != nil && keep(service) }
+}
+
+// keep adds the rules in shared chains that are to stay.
+func (s *session) keep(keep func(service string) bool, rules *[places][]string) {
+	left := make(map[string]*held, len(s.left))
+	for name, h := range s.left {
+		left[name.String()] = h
+	}
+	for p, at := range shared {
+		for _, rule := range s.have.table(at.table).kept(place(p), keep, rules[p]) {
+			if h := left[serviceOf(rule)]; h != nil {
+				h.rules[p] = append(h.rules[p], rule)
+			}
+			rules[p] = append(rules[p], rule)
+		}
+	}
 }
 
 // dispatch writes the chains that lead to those of Services, which are whole by
 // now. Each is right for its addresses at every moment: what it leads to comes
 // before it.
-func (s *session) dispatch(t *trie, rules [places][]string, inUse map[string]bool) {
-	s.write(tableNAT, chain{name: chainNodePorts, rules: rules[natNodePorts], unordered: true}, chain{name: chainCanary})
-	write, _ := t.changes()
-	for _, c := range write {
-		inUse[c.name] = true
-		s.write(tableNAT, c)
-	}
+func (s *session) dispatch(a *arrangement, inUse map[string]bool) {
+	s.arranged(a, inUse, natNodePorts)
+	s.write(tableNAT, chain{name: chainCanary})
+	s.arranged(a, inUse, natServices)
 	s.link(tableNAT)
 	s.commit()
+}
+
+// arranged writes the chains of one place.
+func (s *session) arranged(a *arrangement, inUse map[string]bool, p place) {
+	write, _ := a[p].changes()
+	for _, c := range write {
+		inUse[c.name] = true
+		s.write(shared[p].table, c)
+	}
 }
 
 func anyAddress(f cluster.Family) netip.Prefix {
@@ -107,9 +190,12 @@ func anyAddress(f cluster.Family) netip.Prefix {
 	return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 }
 
-func (s *session) filter(rules [places][]string, d dialect) {
+func (s *session) filter(a *arrangement, d dialect, inUse map[string]bool) {
 	s.guardLoopback(d)
-	s.write(tableFilter, append(s.refusing(rules, d), forwardChain(d), chain{name: chainCanary})...)
+	for _, p := range []place{filterServices, filterExternal, filterNodePorts, filterFirewall} {
+		s.arranged(a, inUse, p)
+	}
+	s.write(tableFilter, forwardChain(d), chain{name: chainCanary})
 	s.link(tableFilter)
 	s.commit()
 }
@@ -138,31 +224,17 @@ func (s *session) guardLoopback(d dialect) {
 	}
 }
 
-// refusing returns the chains of filter that Services share.
-func (s *session) refusing(rules [places][]string, d dialect) []chain {
-	var out []chain
-	for _, p := range []place{filterServices, filterExternal, filterNodePorts, filterFirewall} {
-		c := chain{name: shared[p].chain, rules: rules[p], unordered: true}
-		if p == filterServices {
-			c.last = len(rangeRules(d))
-		}
-		out = append(out, c)
-	}
-	return out
-}
-
-// refuse adds the rules of filter that refuse packets to those that are there, in
-// chains that will not stay as they are.
-func (s *session) refuse(refusals, rules [places][]string, d dialect) {
+// refuse adds the rules of filter that refuse packets, and are not there, to those
+// that are, in chains that will not stay as they are.
+func (s *session) refuse(rules [places][]string) {
 	have := s.have.table(tableFilter)
-	for i, c := range s.refusing(rules, d) {
-		_, there := have.chains[c.name]
-		if !there || have.has(c) {
+	for p, at := range shared {
+		if _, there := have.chains[at.chain]; at.table != tableFilter || !there {
 			continue
 		}
-		for _, rule := range refusals[filterServices+place(i)] {
+		for _, rule := range without(rules[p], have.rulesOf(place(p))) {
 			s.open(tableFilter)
-			s.script.insert(c.name, rule)
+			s.script.insert(at.chain, rule)
 		}
 	}
 	s.commit()

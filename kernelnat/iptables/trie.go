@@ -7,14 +7,19 @@ import (
 	"strings"
 )
 
-// trie arranges the rules of KUBE-SERVICES in nat so that a packet passes few of
-// them. Up to leafSize they are in that one chain, as kube-proxy has them. Beyond,
-// a chain holds jumps by the next four bits in which its addresses differ, so each
-// packet passes at most 16 rules for each such step and leafSize in the last. The
-// shape depends on the rules alone, not on the way that led to them.
+// trie arranges the rules of a place so that a packet passes few of them. Up to
+// leafSize they are in its one chain, as kube-proxy has them. Beyond, a chain holds
+// jumps by the next four bits in which its addresses differ, so each packet passes
+// at most 16 rules for each such step and leafSize in the last. The shape depends on
+// the rules alone, not on the way that led to them.
+//
+// Its chains are written whole, so to write one again changes nothing, and of
+// thousands of rules that go none has to be searched for.
 type trie struct {
+	at   place
 	root node
-	tail []string // the last rules of KUBE-SERVICES
+	flat []string // sorted: rules for no address, such as those of NodePorts
+	tail []string // the last rules of the place
 
 	// What is different since the last call of changes.
 	changed map[netip.Prefix]*node
@@ -44,22 +49,31 @@ func (e entry) compare(o entry) int {
 }
 
 // newTrie returns a trie of the rules, all of which count as changed.
-func newTrie(rules, tail []string, any netip.Prefix) *trie {
-	t := &trie{root: node{slot: any}, tail: tail, changed: make(map[netip.Prefix]*node), removed: make(map[netip.Prefix]bool)}
-	entries := make([]entry, len(rules))
-	for i, rule := range rules {
-		entries[i] = entry{destination(rule), rule}
+func newTrie(at place, rules, tail []string, any netip.Prefix) *trie {
+	t := &trie{at: at, root: node{slot: any}, tail: tail, changed: make(map[netip.Prefix]*node), removed: make(map[netip.Prefix]bool)}
+	var entries []entry
+	for _, rule := range rules {
+		if addr := destination(rule); addr.IsValid() {
+			entries = append(entries, entry{addr, rule})
+		} else {
+			t.flat = append(t.flat, rule)
+		}
 	}
+	slices.Sort(t.flat)
+	t.flat = slices.Compact(t.flat)
 	slices.SortFunc(entries, entry.compare)
-	t.build(&t.root, entries)
+	t.build(&t.root, slices.Compact(entries))
 	return t
 }
 
-// destination is the address that a dispatch rule is for.
+// destination is the address that a rule is for, invalid if it is for none.
 func destination(rule string) netip.Addr {
-	_, rest, _ := strings.Cut(rule, "-d ")
+	rest, found := strings.CutPrefix(rule, "-d ")
+	if !found {
+		return netip.Addr{}
+	}
 	text, _, _ := strings.Cut(rest, "/")
-	addr, _ := netip.ParseAddr(text) // invalid ones sort first and stay together
+	addr, _ := netip.ParseAddr(text)
 	return addr
 }
 
@@ -114,14 +128,40 @@ func (t *trie) forget(n *node) {
 	}
 }
 
-// update takes rules out and puts rules in.
+// update takes rules out and puts rules in. What is not there is not taken out, and
+// what is there is not put in again.
 func (t *trie) update(insert, remove []string) {
 	for _, rule := range remove {
-		t.remove(&t.root, entry{destination(rule), rule})
+		if addr := destination(rule); addr.IsValid() {
+			t.remove(&t.root, entry{addr, rule})
+		} else if at, found := slices.BinarySearch(t.flat, rule); found {
+			t.flat = slices.Delete(t.flat, at, at+1)
+			t.touch(&t.root)
+		}
 	}
 	for _, rule := range insert {
-		t.insert(&t.root, entry{destination(rule), rule})
+		if addr := destination(rule); !addr.IsValid() {
+			if at, found := slices.BinarySearch(t.flat, rule); !found {
+				t.flat = slices.Insert(t.flat, at, rule)
+				t.touch(&t.root)
+			}
+		} else if e := (entry{addr, rule}); !t.has(e) {
+			t.insert(&t.root, e)
+		}
 	}
+}
+
+func (t *trie) has(e entry) bool {
+	n := &t.root
+	for n.children != nil {
+		at, found := n.child(e.addr)
+		if !found {
+			return false
+		}
+		n = n.children[at]
+	}
+	_, found := slices.BinarySearchFunc(n.entries, e, entry.compare)
+	return found
 }
 
 func (t *trie) insert(n *node, e entry) {
@@ -217,7 +257,7 @@ func (t *trie) changes() (write []chain, remove []string) {
 		write = append(write, t.chain(n))
 	}
 	for slot := range t.removed {
-		remove = append(remove, chainOf(slot))
+		remove = append(remove, t.chainOf(slot))
 	}
 	slices.Sort(remove)
 	clear(t.changed)
@@ -226,23 +266,23 @@ func (t *trie) changes() (write []chain, remove []string) {
 }
 
 // chainOf names the chain for a range of addresses.
-func chainOf(slot netip.Prefix) string {
+func (t *trie) chainOf(slot netip.Prefix) string {
 	if slot.Bits() == 0 {
-		return chainServices
+		return shared[t.at].chain
 	}
-	return prefixRange + hash(slot.String())
+	return shared[t.at].ranges + hash(slot.String())
 }
 
 func (t *trie) chain(n *node) chain {
-	c := chain{name: chainOf(n.slot)}
+	c := chain{name: t.chainOf(n.slot)}
 	for _, e := range n.entries {
 		c.add(e.rule)
 	}
 	for _, child := range n.children {
-		c.add("-d " + child.slot.String() + " " + comment("services in "+child.slot.String()) + " -j " + chainOf(child.slot))
+		c.add("-d " + child.slot.String() + " " + comment("services in "+child.slot.String()) + " -j " + t.chainOf(child.slot))
 	}
 	if n == &t.root {
-		c.rules = append(c.rules, t.tail...)
+		c.rules = append(append(c.rules, t.flat...), t.tail...)
 	}
 	return c
 }

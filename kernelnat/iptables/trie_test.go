@@ -69,7 +69,7 @@ func TestTrieRandomWalk(t *testing.T) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 0))
 			have := make(map[string]netip.Addr)
-			trie, kernel := newTrie(nil, nil, anyIPv4), world{}
+			trie, kernel := newTrie(natServices, nil, nil, anyIPv4), world{}
 			kernel.apply(t, trie)
 			size := []int{20, 60, 400, 3000}[r.IntN(4)]
 			for range 150 {
@@ -95,7 +95,7 @@ func TestTrieRandomWalk(t *testing.T) {
 				trie.update(insert, remove)
 				kernel.apply(t, trie)
 				fresh := world{}
-				fresh.apply(t, newTrie(slices.Collect(maps.Keys(have)), nil, anyIPv4))
+				fresh.apply(t, newTrie(natServices, slices.Collect(maps.Keys(have)), nil, anyIPv4))
 				if len(fresh) != len(kernel) || !maps.EqualFunc(fresh, kernel, slices.Equal) {
 					t.Fatalf("with %d rules: %d chains, a fresh start makes %d", len(have), len(kernel), len(fresh))
 				}
@@ -138,7 +138,7 @@ func TestTrieIsLogarithmic(t *testing.T) {
 		for i := range c.services {
 			rules = append(rules, dispatchRule(addr(i), 2*i), dispatchRule(addr(i), 2*i+1))
 		}
-		trie, kernel := newTrie(rules, nil, anyIPv4), world{}
+		trie, kernel := newTrie(natServices, rules, nil, anyIPv4), world{}
 		kernel.apply(t, trie)
 		most := 0
 		for i := range min(c.services, 2000) {

@@ -41,32 +41,53 @@ func NodeOf(n *cluster.Node) Node {
 	return Node{Name: n.Name, Zone: n.Zone, Addresses: n.Addresses, PodCIDRs: n.PodCIDRs}
 }
 
-// Compute returns the plan for a Service in one IP family on a node.
+// Compute returns the plan for a Service in one IP family on a node. What the
+// Service asks for beyond the bounds (MaxFrontends, MaxRules) is left out.
 func Compute(service *cluster.Service, family cluster.Family, node Node, options Options) Service {
 	out := Service{Name: service.Name}
 	if service.ProxyName != options.ProxyName {
 		return out
 	}
-	for _, ip := range service.ClusterIPs {
-		if cluster.FamilyOf(ip) != family {
-			continue
-		}
-		out.HealthCheckNodePort = service.External.HealthCheckNodePort
-		for _, p := range service.Ports {
-			port := Port{
-				Name:            p.Name,
-				Protocol:        p.Protocol,
-				Frontend:        netip.AddrPortFrom(ip, p.Port),
-				Local:           service.InternalLocal,
-				Masquerade:      options.masquerade(family, node),
-				External:        options.external(service, p, family, node),
-				AffinitySeconds: service.AffinitySeconds,
-			}
-			port.route(p, withPort(service, p, family), node)
-			out.Ports = append(out.Ports, port)
-		}
+	at := slices.IndexFunc(service.ClusterIPs, func(ip netip.Addr) bool { return cluster.FamilyOf(ip) == family })
+	if at < 0 {
+		return out
 	}
+	out.HealthCheckNodePort = service.External.HealthCheckNodePort
+	var over excess
+	given := options.external(service, family, node)
+	ports := boundPorts(service.Ports, &given, &over)
+	frontends := 0
+	for _, p := range ports {
+		port := Port{
+			Name:            p.Name,
+			Protocol:        p.Protocol,
+			Frontend:        netip.AddrPortFrom(service.ClusterIPs[at], p.Port),
+			Local:           service.InternalLocal,
+			Masquerade:      options.masquerade(family, node),
+			External:        given,
+			AffinitySeconds: service.AffinitySeconds,
+		}
+		if port.External.NodePort = p.NodePort; !port.External.Any() {
+			port.External = External{}
+		}
+		out.Ports = append(out.Ports, port)
+		frontends += 1 + len(given.IPs) + len(given.LoadBalancers) + min(1, int(p.NodePort))
+	}
+	behind := newBacking(boundPairs(ofFamily(service, family), len(ports), node, &over))
+	out.route(ports, &behind, node, endpointsFor(frontends), &over)
+	out.Excess = over.String()
 	return out
+}
+
+// route gives each port its endpoints, at most so many.
+func (s *Service) route(ports []cluster.Port, behind *backing, node Node, most int, over *excess) {
+	found := 0
+	for i := range s.Ports {
+		found = max(found, s.Ports[i].route(ports[i], behind, node, most))
+	}
+	if found > most {
+		over.add("%d endpoints behind its frontends, and there may be %d behind so many: this node uses that many of them, others use others; spread the ports or the addresses over several Services", found, most)
+	}
 }
 
 func (o *Options) masquerade(family cluster.Family, node Node) Masquerade {
@@ -93,11 +114,11 @@ func (o *Options) pods(family cluster.Family, node Node) Clients {
 	return Clients{}
 }
 
-func (o *Options) external(service *cluster.Service, port cluster.Port, family cluster.Family, node Node) External {
+// external is what the ports have in common of how clients outside reach them.
+func (o *Options) external(service *cluster.Service, family cluster.Family, node Node) External {
 	given := &service.External
 	other := func(a netip.Addr) bool { return cluster.FamilyOf(a) != family }
 	e := External{
-		NodePort:      port.NodePort,
 		IPs:           slices.DeleteFunc(slices.Clone(given.IPs), other),
 		LoadBalancers: slices.DeleteFunc(slices.Clone(given.LoadBalancerIPs), other),
 		Local:         given.Local,
@@ -121,32 +142,98 @@ func (o *Options) external(service *cluster.Service, port cluster.Port, family c
 	return e
 }
 
-// withPort returns the endpoints of a family that have a port of the Service.
-// Slices may differ in their ports, and pods in what a named targetPort means.
-func withPort(service *cluster.Service, port cluster.Port, family cluster.Family) []cluster.Endpoint {
+// isOf reports whether an endpoint is on the node.
+func (n *Node) isOf(e *cluster.Endpoint) bool { return n.Name != "" && e.NodeName() == n.Name }
+
+func ofFamily(service *cluster.Service, family cluster.Family) []cluster.Endpoint {
 	var out []cluster.Endpoint
 	for i := range service.Endpoints {
-		e := &service.Endpoints[i]
-		if _, ok := e.PortFor(port); ok && cluster.FamilyOf(e.Addr) == family {
+		if e := &service.Endpoints[i]; cluster.FamilyOf(e.Addr) == family {
 			out = append(out, *e)
 		}
 	}
 	return out
 }
 
+// backing is the endpoints of one family with what their slices say of ports.
+type backing struct {
+	endpoints []cluster.Endpoint
+	// numbers has the ports of slices that have many.
+	numbers map[*cluster.EndpointSlice]map[namedPort]uint16
+}
+
+type namedPort struct {
+	name     string
+	protocol cluster.Protocol
+}
+
+// manyPorts is how many a slice has that are worth an index.
+const manyPorts = 16
+
+func newBacking(endpoints []cluster.Endpoint) backing {
+	b := backing{endpoints: endpoints}
+	for i := range endpoints {
+		s := endpoints[i].Slice
+		if s == nil || len(s.Ports) < manyPorts || b.numbers[s] != nil {
+			continue
+		}
+		numbers := make(map[namedPort]uint16, len(s.Ports))
+		for _, p := range slices.Backward(s.Ports) { // of several the first counts
+			numbers[namedPort{p.Name, p.Protocol}] = p.Port
+		}
+		if b.numbers == nil {
+			b.numbers = make(map[*cluster.EndpointSlice]map[namedPort]uint16)
+		}
+		b.numbers[s] = numbers
+	}
+	return b
+}
+
+// number returns the port's number inside an endpoint. Slices may differ in their
+// ports, and pods in what a named targetPort means.
+func (b *backing) number(e *cluster.Endpoint, port cluster.Port) (uint16, bool) {
+	if numbers := b.numbers[e.Slice]; numbers != nil {
+		number, ok := numbers[namedPort{port.Name, port.Protocol}]
+		return number, ok
+	}
+	return e.PortFor(port)
+}
+
+// withPort returns the endpoints that have a port of the Service.
+func (b *backing) withPort(port cluster.Port) []cluster.Endpoint {
+	var out []cluster.Endpoint
+	for i := range b.endpoints {
+		if _, ok := b.number(&b.endpoints[i], port); ok {
+			out = append(out, b.endpoints[i])
+		}
+	}
+	return out
+}
+
 // route chooses among the endpoints that have the port: by hints and policy, then
-// by condition. The fallback to terminating endpoints is taken in the cluster and
-// on the node independently (KEP-1669).
-func (p *Port) route(port cluster.Port, all []cluster.Endpoint, node Node) {
+// by condition, and then as many as there may be. The fallback to terminating
+// endpoints is taken in the cluster and on the node independently (KEP-1669). It
+// returns how many there are to choose from.
+func (p *Port) route(port cluster.Port, behind *backing, node Node, most int) (found int) {
+	all := behind.withPort(port)
 	p.Verdict, p.External.Verdict = Reject, Reject
 	if !p.External.Any() {
 		p.External = External{}
 	}
 	if len(cluster.Usable(all)) == 0 {
-		return
+		return 0
 	}
-	local := slices.DeleteFunc(slices.Clone(all), func(e cluster.Endpoint) bool { return e.NodeName() != node.Name || node.Name == "" })
-	here := targets(cluster.Usable(local), port)
+	var local, serving []cluster.Endpoint
+	for i := range all {
+		if node.isOf(&all[i]) {
+			local = append(local, all[i])
+		}
+		if all[i].Serving {
+			serving = append(serving, all[i])
+		}
+	}
+	here := behind.targets(cluster.Usable(local), port)
+	found, here = len(here), choose(here, most, node)
 	p.Verdict = verdict(p.Local, here)
 	if p.Local {
 		p.LocalEndpoints = here
@@ -158,12 +245,19 @@ func (p *Port) route(port cluster.Port, all []cluster.Endpoint, node Node) {
 		}
 	}
 	if !p.Local || p.External.Any() {
-		p.Endpoints = targets(cluster.Usable(near(all, node)), port)
+		everywhere := behind.targets(cluster.Usable(near(all, node)), port)
+		found, p.Endpoints = max(found, len(everywhere)), choose(everywhere, most, node)
 	}
-	serving := slices.DeleteFunc(slices.Clone(all), func(e cluster.Endpoint) bool { return !e.Serving })
-	p.Draining = slices.DeleteFunc(targets(serving, port), func(t netip.AddrPort) bool {
-		return slices.Contains(p.Endpoints, t) || slices.Contains(p.LocalEndpoints, t)
+	p.Draining = slices.DeleteFunc(behind.targets(serving, port), func(t netip.AddrPort) bool {
+		return contains(p.Endpoints, t) || contains(p.LocalEndpoints, t)
 	})
+	return found
+}
+
+// contains searches sorted endpoints.
+func contains(sorted []netip.AddrPort, e netip.AddrPort) bool {
+	_, found := slices.BinarySearchFunc(sorted, e, netip.AddrPort.Compare)
+	return found
 }
 
 func verdict(local bool, here []netip.AddrPort) Verdict {
@@ -184,10 +278,19 @@ func near(all []cluster.Endpoint, node Node) []cluster.Endpoint {
 		{node.Name, (*cluster.Endpoint).NodeHints},
 		{node.Zone, (*cluster.Endpoint).ZoneHints},
 	} {
-		meant := slices.DeleteFunc(slices.Clone(all), func(e cluster.Endpoint) bool {
-			return !e.Ready || !slices.Contains(hint.of(&e), hint.name)
-		})
-		unhinted := slices.ContainsFunc(all, func(e cluster.Endpoint) bool { return e.Ready && len(hint.of(&e)) == 0 })
+		var meant []cluster.Endpoint
+		unhinted := false
+		for i := range all {
+			e := &all[i]
+			if !e.Ready {
+				continue
+			}
+			hints := hint.of(e)
+			unhinted = unhinted || len(hints) == 0
+			if slices.Contains(hints, hint.name) {
+				meant = append(meant, *e)
+			}
+		}
 		if len(meant) > 0 && !unhinted {
 			return meant
 		}
@@ -195,11 +298,11 @@ func near(all []cluster.Endpoint, node Node) []cluster.Endpoint {
 	return all
 }
 
-// targets returns where the port is at each endpoint, sorted, each once.
-func targets(endpoints []cluster.Endpoint, port cluster.Port) []netip.AddrPort {
-	var out []netip.AddrPort
+// targets returns where the port is at each of these endpoints, sorted, each once.
+func (b *backing) targets(endpoints []cluster.Endpoint, port cluster.Port) []netip.AddrPort {
+	out := make([]netip.AddrPort, 0, len(endpoints))
 	for i := range endpoints {
-		number, _ := endpoints[i].PortFor(port)
+		number, _ := b.number(&endpoints[i], port)
 		out = append(out, netip.AddrPortFrom(endpoints[i].Addr, number))
 	}
 	slices.SortFunc(out, netip.AddrPort.Compare)

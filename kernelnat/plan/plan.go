@@ -21,6 +21,9 @@ type Service struct {
 	// HealthCheckNodePort is a TCP port of this node that must not be filtered;
 	// 0 for none.
 	HealthCheckNodePort uint16
+	// Excess says, in words, what the Service asks for and does not get since it is
+	// more than one Service may have; "" for nothing.
+	Excess string
 }
 
 // Port is the plan for one port of a Service.
@@ -87,7 +90,7 @@ type Change struct {
 
 // Equal reports whether two plans say the same.
 func (s Service) Equal(o Service) bool {
-	return s.Name == o.Name && s.HealthCheckNodePort == o.HealthCheckNodePort &&
+	return s.Name == o.Name && s.HealthCheckNodePort == o.HealthCheckNodePort && s.Excess == o.Excess &&
 		slices.EqualFunc(s.Ports, o.Ports, Port.equal)
 }
 

@@ -1,0 +1,29 @@
+package iptables
+
+// arrangement is how the rules that Services have in shared chains are laid out in
+// the kernel.
+type arrangement [places]*trie
+
+// arrange lays rules out; all chains count as changed.
+func arrange(rules [places][]string, d dialect) *arrangement {
+	tails := [places][]string{natServices: nodePortRules(d), filterServices: rangeRules(d)}
+	var a arrangement
+	for p := range places {
+		a[p] = newTrie(p, rules[p], tails[p], anyAddress(d.family))
+	}
+	return &a
+}
+
+// update takes rules of one table out and puts others in. It returns the chains to
+// write, those first that others lead to, and those that nothing leads to any more.
+func (a *arrangement) update(table string, insert, remove [places][]string) (write []chain, gone []string) {
+	for p, at := range shared {
+		if at.table != table {
+			continue
+		}
+		a[p].update(insert[p], remove[p])
+		w, g := a[p].changes()
+		write, gone = append(write, w...), append(gone, g...)
+	}
+	return write, gone
+}

@@ -1,0 +1,113 @@
+package iptables
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat"
+	"github.com/clusterip/clusterip/kernelnat/plan"
+)
+
+// largeRules is how many rules a Service has, before and after a change together, that
+// is written in parts.
+const largeRules = 3000
+
+// partTime bounds what one part may take, which is a tenth of a second mostly. Another
+// program that holds the lock of the tables has its own bound.
+const partTime = 20 * time.Second
+
+// size is about how many rules a plan becomes.
+func size(s plan.Service) int {
+	n := 0
+	for i := range s.Ports {
+		p := &s.Ports[i]
+		e := &p.External
+		n += 3*(len(p.Endpoints)+len(p.LocalEndpoints)) + 1 + len(e.IPs) + len(e.LoadBalancers) + len(e.SourceRanges)
+	}
+	return n
+}
+
+// held is what the kernel may hold of a Service, whole or in part: these plans, and
+// these rules in shared chains.
+type held struct {
+	plans   []plan.Service
+	nothing bool // it surely holds nothing of the plans
+	rules   [places][]string
+}
+
+// change leads to a plan from what the kernel may hold or, if old is not nil, from
+// exactly that.
+func (h *held) change(to plan.Service, old *plan.Service, a *arrangement, chains int) *large {
+	l := &large{to: to, from: h.plans, rules: h.rules, arrangement: a, chains: chains / 2}
+	if old == nil && h.nothing {
+		old = &plan.Service{Name: to.Name}
+	}
+	if l.sure = old != nil; l.sure {
+		l.from = []plan.Service{*old}
+	}
+	return l
+}
+
+// Large implements kernelnat.Backend.
+func (b *Backend) Large(changes []kernelnat.Change) (rest []kernelnat.Change, works []kernelnat.Work) {
+	if b.arrangement == nil {
+		return changes, nil // Sync comes first
+	}
+	for _, s := range b.left {
+		works = append(works, b.begin(s, b.held[s.Name], nil))
+	}
+	b.left = nil
+	for _, c := range changes {
+		h := b.held[c.New.Name]
+		switch {
+		case h != nil:
+			works = append(works, b.begin(c.New, h, nil))
+		case size(c.Old)+size(c.New) > largeRules:
+			works = append(works, b.begin(c.New, &held{}, &c.Old))
+		default:
+			rest = append(rest, c)
+		}
+	}
+	return rest, works
+}
+
+func (b *Backend) begin(to plan.Service, from *held, old *plan.Service) *work {
+	l := from.change(to, old, b.arrangement, b.tools.variant.chains())
+	may := slices.Clip(l.from)
+	if n := len(may); n == 0 || !may[n-1].Equal(to) {
+		may = append(may, to)
+	}
+	b.held[to.Name] = &held{plans: may, rules: from.rules}
+	return &work{b, l}
+}
+
+// work implements kernelnat.Work.
+type work struct {
+	b *Backend
+	*large
+}
+
+// Service implements kernelnat.Work.
+func (w *work) Service() cluster.ServiceName { return w.to.Name }
+
+// Step implements kernelnat.Work. It runs iptables-restore once.
+func (w *work) Step(ctx context.Context) (done bool, err error) {
+	p, more := w.next()
+	if !more {
+		delete(w.b.held, w.to.Name)
+		return true, nil
+	}
+	limited, cancel := context.WithTimeout(ctx, partTime)
+	defer cancel()
+	err = w.b.send(limited, p.input)
+	switch {
+	case err == nil:
+		return false, nil
+	case p.shared: // what others have in the same chains is unknown now
+		return false, fmt.Errorf("write a part of the %s rules: %w", w.b.family, err)
+	}
+	return false, fmt.Errorf("write a part of the %s rules: %w: %w", w.b.family, kernelnat.ErrSetAside, err)
+}

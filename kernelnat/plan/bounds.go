@@ -1,0 +1,127 @@
+package plan
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"hash/fnv"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/clusterip/clusterip/cluster"
+)
+
+// What one Service may ask of a node, in one IP family. Whoever may create a
+// Service may ask for more than a kernel holds: 4,000 external addresses and 250
+// ports, in an object of 71 kB, are a million frontends. What is beyond the bounds is
+// left out and told, and the rest is served.
+const (
+	// MaxFrontends bounds the addresses and ports that packets of one Service are
+	// sent to, each counted with the source ranges that are looked at for it.
+	MaxFrontends = 32_768
+	// MaxRules bounds the rules that lead from the frontends to endpoints, three for
+	// each endpoint of each frontend. The kernel walks through them all whenever
+	// anybody's rule changes: 200,000 take about a sixth of a second.
+	MaxRules = 200_000
+	// MaxEndpoints bounds the endpoints of one port, which are rules of one chain
+	// that is written whole: iptables-nft-restore takes half a second for 5,000 and
+	// more than two for 10,000.
+	MaxEndpoints = 5000
+	// maxPairs bounds how many ports of how many endpoints are looked at.
+	maxPairs = 4_000_000
+)
+
+const rulesPerEndpoint = 3
+
+// excess gathers, in words, what a Service asks for beyond the bounds.
+type excess []string
+
+func (e *excess) add(format string, args ...any) { *e = append(*e, fmt.Sprintf(format, args...)) }
+
+func (e excess) String() string { return strings.Join(e, "; ") }
+
+// frontendsOf is how many frontends a port has besides its NodePort, and what looking
+// at source ranges adds.
+func (e *External) frontends() int { return len(e.IPs) + len(e.LoadBalancers)*(1+len(e.SourceRanges)) }
+
+// boundPorts leaves the addresses outside the cluster out where they and the ports
+// are too many together, and then the last ports.
+func boundPorts(ports []cluster.Port, given *External, over *excess) []cluster.Port {
+	each := 1
+	if slices.ContainsFunc(ports, func(p cluster.Port) bool { return p.NodePort != 0 }) {
+		each++
+	}
+	if all := len(ports) * (each + given.frontends()); all > MaxFrontends && given.frontends() > 0 {
+		over.add("%d ports at %d external and load balancer addresses with %d source ranges are %d frontends, and a Service may have %d: none of these addresses is served; "+
+			"spread the ports or the addresses over several Services", len(ports), len(given.IPs)+len(given.LoadBalancers), len(given.SourceRanges), all, MaxFrontends)
+		given.IPs, given.LoadBalancers, given.SourceRanges = nil, nil, nil
+	}
+	if most := MaxFrontends / each; len(ports) > most {
+		over.add("%d ports, of which the first %d are served: spread them over several Services", len(ports), most)
+		ports = ports[:most]
+	}
+	return ports
+}
+
+// boundPairs leaves endpoints out that would be looked at for too many ports, those
+// of other nodes first.
+func boundPairs(endpoints []cluster.Endpoint, ports int, node Node, over *excess) []cluster.Endpoint {
+	most := maxPairs / max(ports, 1)
+	if len(endpoints) <= most {
+		return endpoints
+	}
+	over.add("%d ports of %d endpoints, of which this node looks at %d: spread the ports over several Services", ports, len(endpoints), most)
+	order := func(e cluster.Endpoint) (int, uint64) {
+		elsewhere := 1
+		if node.isOf(&e) {
+			elsewhere = 0
+		}
+		return elsewhere, rank(node, netip.AddrPortFrom(e.Addr, 0))
+	}
+	slices.SortStableFunc(endpoints, func(a, b cluster.Endpoint) int {
+		x, i := order(a)
+		y, j := order(b)
+		return cmp.Or(cmp.Compare(x, y), cmp.Compare(i, j))
+	})
+	return endpoints[:most]
+}
+
+// endpointsFor is how many endpoints each port may have where so many frontends lead
+// to them.
+func endpointsFor(frontends int) int {
+	return max(1, min(MaxEndpoints, MaxRules/(rulesPerEndpoint*max(frontends, 1))))
+}
+
+// choose returns at most so many endpoints, sorted. Nodes choose different ones, so
+// that together they use all; one that comes or goes changes one of the choice.
+func choose(endpoints []netip.AddrPort, most int, node Node) []netip.AddrPort {
+	if len(endpoints) <= most {
+		return endpoints
+	}
+	type ranked struct {
+		at   netip.AddrPort
+		rank uint64
+	}
+	all := make([]ranked, len(endpoints))
+	for i, e := range endpoints {
+		all[i] = ranked{e, rank(node, e)}
+	}
+	slices.SortFunc(all, func(a, b ranked) int { return cmp.Or(cmp.Compare(a.rank, b.rank), a.at.Compare(b.at)) })
+	out := make([]netip.AddrPort, most)
+	for i := range out {
+		out[i] = all[i].at
+	}
+	slices.SortFunc(out, netip.AddrPort.Compare)
+	return out
+}
+
+// rank is an endpoint's place in the order in which a node chooses.
+func rank(node Node, e netip.AddrPort) uint64 {
+	h := fnv.New64a()
+	h.Write([]byte(node.Name))
+	addr := e.Addr().As16()
+	h.Write(addr[:])
+	h.Write(binary.BigEndian.AppendUint16(nil, e.Port()))
+	return h.Sum64()
+}

@@ -1,0 +1,136 @@
+package plan_test
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat/plan"
+)
+
+// large makes a Service of so many ports and endpoints in slices of up to 1,000, with
+// so many external addresses.
+func large(ports, endpoints, externalIPs int) *cluster.Service {
+	s := cluster.Service{Name: name, Kind: cluster.KindClusterIP, ClusterIPs: []netip.Addr{vip4}}
+	var shared []cluster.EndpointPort
+	for i := range ports {
+		p := cluster.Port{Name: fmt.Sprintf("p%d", i), Protocol: cluster.TCP, Port: uint16(i + 1)}
+		s.Ports = append(s.Ports, p)
+		shared = append(shared, cluster.EndpointPort{Name: p.Name, Protocol: p.Protocol, Port: p.Port})
+	}
+	for i := range externalIPs {
+		s.External.IPs = append(s.External.IPs, netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)}))
+	}
+	var all []cluster.Endpoint
+	var slice *cluster.EndpointSlice
+	for i := range endpoints {
+		if i%1000 == 0 {
+			slice = &cluster.EndpointSlice{Ports: shared}
+		}
+		all = append(all, cluster.Endpoint{
+			Addr: netip.AddrFrom4([4]byte{10, 100, byte(i >> 8), byte(i)}), Slice: slice, Ready: true, Serving: true,
+		})
+	}
+	return cluster.New(s, all)
+}
+
+func frontendsAndRules(s plan.Service) (frontends, rules int) {
+	for _, p := range s.Ports {
+		n := 1 + len(p.External.IPs) + len(p.External.LoadBalancers) + min(1, int(p.External.NodePort))
+		frontends += n
+		rules += n * 3 * len(p.Endpoints)
+	}
+	return frontends, rules
+}
+
+// What one Service may ask for is bounded, and what is left out is told.
+func TestBounds(t *testing.T) {
+	for _, c := range []struct {
+		ports, endpoints, ips   int
+		frontends, endpointsFor int
+		told                    string
+	}{
+		{ports: 2, endpoints: 3, ips: 2, frontends: 6, endpointsFor: 3},
+		{ports: 10, endpoints: 5000, frontends: 10, endpointsFor: 5000},
+		{ports: 10, endpoints: 10_000, frontends: 10, endpointsFor: 5000, told: "10000 endpoints behind its frontends, and there may be 5000"},
+		{ports: 100, endpoints: 2000, frontends: 100, endpointsFor: 666, told: "2000 endpoints behind its frontends, and there may be 666"},
+		{ports: 250, endpoints: 1, ips: 4000, frontends: 250, endpointsFor: 1, told: "are 1000250 frontends, and a Service may have 32768"},
+		{ports: 20_000, endpoints: 3, frontends: 20_000, endpointsFor: 3},
+		{ports: 65_535, endpoints: 1, frontends: 32_768, endpointsFor: 1, told: "65535 ports, of which the first 32768 are served"},
+		{ports: 20_000, endpoints: 1000, frontends: 20_000, endpointsFor: 3, told: "20000 ports of 1000 endpoints, of which this node looks at 200"},
+	} {
+		t.Run(fmt.Sprintf("%d ports, %d endpoints, %d external addresses", c.ports, c.endpoints, c.ips), func(t *testing.T) {
+			p := plan.Compute(large(c.ports, c.endpoints, c.ips), cluster.IPv4, self, plan.Options{})
+			frontends, rules := frontendsAndRules(p)
+			if frontends != c.frontends || len(p.Ports[0].Endpoints) != c.endpointsFor {
+				t.Errorf("%d frontends, each with %d endpoints; want %d with %d", frontends, len(p.Ports[0].Endpoints), c.frontends, c.endpointsFor)
+			}
+			if frontends > plan.MaxFrontends || rules > plan.MaxRules {
+				t.Errorf("%d frontends and %d rules are beyond the bounds", frontends, rules)
+			}
+			if (c.told == "") != (p.Excess == "") || !strings.Contains(p.Excess, c.told) {
+				t.Errorf("told %q, want %q", p.Excess, c.told)
+			}
+		})
+	}
+}
+
+// Source ranges are rules of every load balancer address.
+func TestBoundsCountSourceRanges(t *testing.T) {
+	s := large(100, 1, 0)
+	s.External.LoadBalancerIPs = []netip.Addr{netip.MustParseAddr("203.0.113.7")}
+	for i := range 1000 {
+		s.External.SourceRanges = append(s.External.SourceRanges, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24))
+	}
+	p := plan.Compute(s, cluster.IPv4, self, plan.Options{})
+	if e := p.Ports[0].External; e.Any() || p.Excess == "" {
+		t.Errorf("%d load balancer addresses with %d source ranges, told %q", len(e.LoadBalancers), len(e.SourceRanges), p.Excess)
+	}
+	if p.Ports[0].Verdict != plan.Forward {
+		t.Error("the ClusterIP is not served")
+	}
+}
+
+// Nodes choose different endpoints, so that together they use all, and a choice
+// changes by what changes.
+func TestNodesChooseDifferentEndpoints(t *testing.T) {
+	service := large(1, 3000, 99)
+	chosen := func(node string, s *cluster.Service) []netip.AddrPort {
+		return plan.Compute(s, cluster.IPv4, plan.Node{Name: node}, plan.Options{}).Ports[0].Endpoints
+	}
+	used := make(map[netip.AddrPort]bool)
+	for i := range 40 {
+		for _, e := range chosen(fmt.Sprint("node-", i), service) {
+			used[e] = true
+		}
+	}
+	if len(used) != 3000 {
+		t.Errorf("40 nodes use %d endpoints of 3000", len(used))
+	}
+	before, without := chosen("a", service), *service
+	gone := slices.IndexFunc(without.Endpoints, func(e cluster.Endpoint) bool { return e.Addr == before[7].Addr() })
+	without.Endpoints = slices.Delete(slices.Clone(service.Endpoints), gone, gone+1)
+	after := chosen("a", &without)
+	kept := slices.DeleteFunc(slices.Clone(before), func(e netip.AddrPort) bool { return !slices.Contains(after, e) })
+	if len(kept) != len(before)-1 || len(after) != len(before) {
+		t.Errorf("of %d endpoints one goes: %d are kept, %d in all", len(before), len(kept), len(after))
+	}
+	if draining := plan.Compute(service, cluster.IPv4, self, plan.Options{}).Ports[0].Draining; len(draining) != 3000-666 {
+		t.Errorf("%d endpoints that are not chosen keep their flows, want 2334", len(draining))
+	}
+}
+
+// Ten times as many parts are ten times the work, not a hundred times.
+func BenchmarkCompute(b *testing.B) {
+	for _, size := range [][2]int{{10, 1000}, {10, 10_000}, {2000, 10}, {20_000, 10}, {1, 10}} {
+		b.Run(fmt.Sprintf("ports=%d/endpoints=%d", size[0], size[1]), func(b *testing.B) {
+			s := large(size[0], size[1], 10)
+			for b.Loop() {
+				plan.Compute(s, cluster.IPv4, self, plan.Options{})
+			}
+		})
+	}
+}

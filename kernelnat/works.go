@@ -1,0 +1,198 @@
+package kernelnat
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat/plan"
+)
+
+// Delays after which a Service that is set aside is tried again, doubled from the first
+// to the last.
+const (
+	firstSetAside = 30 * time.Second
+	lastSetAside  = 10 * time.Minute
+)
+
+// works are the large Services whose changes are on their way. Their parts are written
+// by turns, whenever nothing else is to be.
+type works struct {
+	queue    []*ongoing
+	setAside map[cluster.ServiceName]*setAside
+	// untidy says that chains may be left, of before the last Sync, which another one
+	// is to remove when the queue is empty; tidying, that it is time for that one.
+	untidy, tidying bool
+}
+
+// ongoing is a Work that is not done.
+type ongoing struct {
+	Work
+	from, to plan.Service
+	began    time.Time
+}
+
+// setAside is a Service whose rules could not be written.
+type setAside struct {
+	from  plan.Service // what it had
+	delay time.Duration
+	until time.Time // zero: it is being tried
+}
+
+func newWorks() works { return works{setAside: make(map[cluster.ServiceName]*setAside)} }
+
+// next is when there is something to do; ok is false if there is nothing.
+func (w *works) next() (at time.Time, ok bool) {
+	if len(w.queue) > 0 {
+		return time.Time{}, true
+	}
+	for _, s := range w.setAside {
+		if !s.until.IsZero() && (!ok || s.until.Before(at)) {
+			at, ok = s.until, true
+		}
+	}
+	return at, ok
+}
+
+// admit returns the changes to be begun now. Those of a Service whose Work is not done
+// come when it is, and of one that is set aside when it is tried again; but one that
+// goes ends both.
+func (w *works) admit(changes []Change) []Change {
+	if len(w.queue)+len(w.setAside) == 0 {
+		return changes
+	}
+	return slices.DeleteFunc(slices.Clone(changes), func(c Change) bool {
+		name := c.New.Name
+		at := slices.IndexFunc(w.queue, func(o *ongoing) bool { return o.Service() == name })
+		aside := w.setAside[name] != nil
+		if len(c.New.Ports) > 0 {
+			return at >= 0 || aside
+		}
+		if at >= 0 {
+			w.queue = slices.Delete(w.queue, at, at+1)
+		}
+		delete(w.setAside, name)
+		return false
+	})
+}
+
+// apply writes changes, and begins those that are large. Some wait for their turn.
+func (c *Controller) apply(ctx context.Context, changes []Change) error {
+	return c.begin(ctx, c.works.admit(changes))
+}
+
+func (c *Controller) begin(ctx context.Context, changes []Change) error {
+	rest, begun := c.backend.Large(changes)
+	for _, w := range begun {
+		o := &ongoing{Work: w, from: plan.Service{Name: w.Service()}, to: c.wanted(w.Service()), began: time.Now()}
+		if at := slices.IndexFunc(changes, func(c Change) bool { return c.New.Name == w.Service() }); at >= 0 {
+			o.from = changes[at].Old
+		}
+		c.works.queue = append(c.works.queue, o)
+	}
+	c.stale.Changed(rest)
+	if len(rest) == 0 {
+		return nil
+	}
+	return c.backend.Apply(ctx, rest)
+}
+
+// wanted is the plan that the kernel is to hold for a Service.
+func (c *Controller) wanted(name cluster.ServiceName) plan.Service {
+	if p, ok := c.plans[name]; ok {
+		return p
+	}
+	return plan.Service{Name: name}
+}
+
+// syncAll has the backend write everything, and begins what that leaves.
+func (c *Controller) syncAll(ctx context.Context, state State) (written []string, err error) {
+	tidying := c.works.tidying
+	c.works = newWorks() // those under way are over
+	if written, err = c.backend.Sync(ctx, state); err != nil {
+		return written, err
+	}
+	err = c.apply(ctx, nil)
+	// Once is enough, whatever it finds.
+	c.works.untidy = len(c.works.queue) > 0 && !tidying
+	return written, err
+}
+
+// work writes parts of large Services until there is none left, or something else to be
+// written.
+func (c *Controller) work(ctx context.Context) error {
+	for len(c.queue.wake) == 0 {
+		at, ok := c.works.next()
+		if !ok || time.Now().Before(at) {
+			break
+		}
+		if err := c.workOnce(ctx); err != nil {
+			c.dirty = true
+			return fmt.Errorf("program NAT: %w", err)
+		}
+	}
+	if c.works.untidy && len(c.works.queue) == 0 {
+		c.works.untidy, c.works.tidying, c.audit = false, true, true
+	}
+	return nil
+}
+
+func (c *Controller) workOnce(ctx context.Context) error {
+	if len(c.works.queue) == 0 {
+		return c.tryAgain(ctx)
+	}
+	o := c.works.queue[0]
+	done, err := o.Step(ctx)
+	switch {
+	case errors.Is(err, ErrSetAside) && ctx.Err() == nil:
+		c.works.queue = c.works.queue[1:]
+		c.putAside(o, err)
+		return nil
+	case err != nil || !done:
+		// Others that are large have their turns.
+		c.works.queue = append(c.works.queue[1:], o)
+		return err
+	}
+	c.works.queue = c.works.queue[1:]
+	delete(c.works.setAside, o.Service())
+	c.log.Infof("%s: Service %s, which is large, is written after %v", c.options.Family, o.Service(), time.Since(o.began).Round(time.Millisecond))
+	c.stale.Changed([]Change{{Old: o.from, New: o.to}})
+	if now := c.wanted(o.Service()); !now.Equal(o.to) {
+		if err := c.apply(ctx, []Change{{Old: o.to, New: now}}); err != nil {
+			return err
+		}
+	}
+	return c.forget()
+}
+
+// putAside leaves a Service as it is for a while.
+func (c *Controller) putAside(o *ongoing, err error) {
+	s := c.works.setAside[o.Service()]
+	if s == nil {
+		s = &setAside{from: o.from}
+		c.works.setAside[o.Service()] = s
+	}
+	s.delay = min(max(2*s.delay, firstSetAside), lastSetAside)
+	s.until = time.Now().Add(s.delay)
+	syncFailures.WithLabelValues(c.options.Family.String()).Inc()
+	c.log.Errorf("%s: Service %s is set aside, all others go on: %v; trying again in %v", c.options.Family, o.Service(), err, s.delay)
+	if c.options.Refused != nil {
+		c.options.Refused(o.Service(), fmt.Sprintf("its rules cannot be written: %v", err))
+	}
+}
+
+// tryAgain begins with the Services whose time has come.
+func (c *Controller) tryAgain(ctx context.Context) error {
+	var changes []Change
+	for name, s := range c.works.setAside {
+		if s.until.IsZero() || time.Now().Before(s.until) {
+			continue
+		}
+		s.until = time.Time{}
+		changes = append(changes, Change{Old: s.from, New: c.wanted(name)})
+	}
+	return c.begin(ctx, changes)
+}

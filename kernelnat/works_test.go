@@ -1,0 +1,162 @@
+package kernelnat
+
+import (
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/clusterip/clusterip/cluster"
+)
+
+// slow makes each write of memory take a while, in which others' changes come.
+func slow(m *memory, takes time.Duration) {
+	m.fail = func() error {
+		m.mu.Unlock()
+		defer m.mu.Lock()
+		time.Sleep(takes)
+		return nil
+	}
+}
+
+var largeEcho = service("large", "10.42.0.1", "10.42.0.2", "10.42.0.3")
+
+// While the parts of a large Service are written, others' changes come in between.
+func TestOthersDoNotWaitForALargeService(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, backend := cluster.NewStore(), newMemory()
+		slow(backend, time.Second)
+		store.Apply(cluster.Update{Synced: true})
+		run(t, Options{}, backend, store)
+		time.Sleep(2 * time.Second)
+		wantCalls(t, backend, "sync 0")
+		store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{largeEcho}})
+		time.Sleep(time.Second / 2)
+		store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{service("a", "10.42.0.1")}})
+		time.Sleep(time.Minute)
+		wantCalls(t, backend, "part", "apply 1", "part", "apply 1")
+		if len(backend.held) != 2 {
+			t.Errorf("%d Services are held", len(backend.held))
+		}
+	})
+}
+
+// A Service that goes ends the writing of its parts, and one that changes is changed
+// when they are written.
+func TestLargeServiceGoesOrChangesMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, backend := cluster.NewStore(), newMemory()
+		slow(backend, time.Second)
+		store.Apply(cluster.Update{Synced: true})
+		run(t, Options{}, backend, store)
+		time.Sleep(2 * time.Second)
+		wantCalls(t, backend, "sync 0")
+		store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{largeEcho}})
+		time.Sleep(time.Second / 2)
+		store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{gone("large")}})
+		time.Sleep(time.Minute)
+		// Its first part has to go again.
+		wantCalls(t, backend, "part", "part", "part", "apply 1")
+		if len(backend.held) != 0 {
+			t.Errorf("the kernel holds %v", backend.held)
+		}
+		store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{largeEcho}})
+		time.Sleep(time.Second / 2)
+		for _, last := range []string{"10.42.0.4", "10.42.0.5"} {
+			store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{service("large", "10.42.0.1", "10.42.0.2", last)}})
+		}
+		time.Sleep(time.Minute)
+		wantCalls(t, backend, "part", "part", "apply 1", "part", "part", "apply 1")
+		if got := backend.held[largeEcho.Name].Ports[0].Endpoints[2].String(); got != "10.42.0.5:80" {
+			t.Errorf("the last endpoint is %s", got)
+		}
+	})
+}
+
+// A large Service whose rules cannot be written is told and tried again, later and
+// later, and nobody else is looked at for it.
+func TestLargeServiceIsSetAside(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, backend := cluster.NewStore(), newMemory()
+		store.Apply(cluster.Update{Synced: true})
+		var told []string
+		run(t, Options{Refused: func(name cluster.ServiceName, why string) { told = append(told, name.String()+": "+why) }}, backend, store)
+		wantCalls(t, backend, "sync 0")
+		failing := func(yes bool) {
+			backend.mu.Lock()
+			defer backend.mu.Unlock()
+			backend.fail = func() error {
+				if yes && strings.HasSuffix(strings.Join(backend.calls, " "), "part") {
+					return errors.New("iptables-restore was killed after 20s")
+				}
+				return nil
+			}
+		}
+		failing(true)
+		store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{largeEcho}})
+		wantCalls(t, backend, "part")
+		if len(told) != 1 || !strings.Contains(told[0], "testing/large: its rules cannot be written") {
+			t.Errorf("told %q", told)
+		}
+		store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{service("a", "10.42.0.1")}})
+		wantCalls(t, backend, "apply 1")
+		time.Sleep(firstSetAside)
+		wantCalls(t, backend, "part")
+		time.Sleep(firstSetAside)
+		wantCalls(t, backend)
+		failing(false)
+		time.Sleep(firstSetAside)
+		wantCalls(t, backend, "part", "part", "apply 1")
+		if len(backend.held) != 2 {
+			t.Errorf("%d Services are held", len(backend.held))
+		}
+	})
+}
+
+// lines counts what is logged.
+type lines struct {
+	mu    sync.Mutex
+	texts []string
+}
+
+func (l *lines) Infof(format string, _ ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.texts = append(l.texts, format)
+}
+
+func (l *lines) Errorf(format string, args ...any) { l.Infof(format, args...) }
+
+// However many changes there are, the log has a line a second of them, and the last
+// one is told too.
+func TestChurnIsToldOnceASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, backend, log := cluster.NewStore(), newMemory(), &lines{}
+		store.Apply(cluster.Update{Synced: true})
+		done := make(chan error)
+		c := New(Options{Family: cluster.IPv4}, backend, log)
+		ctx := t.Context()
+		go func() { done <- c.Run(ctx, store) }()
+		t.Cleanup(func() { <-done })
+		synctest.Wait()
+		for range 50 {
+			for _, endpoint := range []string{"10.42.0.1", "10.42.0.2"} {
+				store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{service("a", endpoint)}})
+				time.Sleep(50 * time.Millisecond)
+			}
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if n := len(backend.takeCalls()); n != 101 {
+			t.Errorf("%d writes, want 101", n)
+		}
+		if n := len(log.texts); n < 6 || n > 9 {
+			t.Errorf("%d lines for 100 changes in 5 s: %q", n, log.texts)
+		}
+		if c.untold.writes != 0 {
+			t.Errorf("%d writes are never told", c.untold.writes)
+		}
+	})
+}
