@@ -97,7 +97,7 @@ func TestServices(t *testing.T) {
 	ports := freePorts(t, 2)
 	var ill atomic.Bool
 	store := cluster.NewStore()
-	s := NewServices("here", "", func() bool { return !ill.Load() }, t.Errorf)
+	s := NewServices("here", cluster.Proxy{}, func() bool { return !ill.Load() }, t.Errorf)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- s.Run(ctx, store) }()
@@ -126,7 +126,7 @@ func TestServices(t *testing.T) {
 	want(ports[1], 200, 1)
 	want(ports[0], 0, 0)
 	others := withHealthPort(ports[1], "here")
-	others.Service.ProxyName = "other"
+	others.Service.Proxy = cluster.NamedProxy("")
 	store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{others}})
 	want(ports[1], 0, 0)
 

@@ -19,7 +19,7 @@ import (
 // such Services only to nodes that have any.
 type Services struct {
 	node    string
-	proxy   string // whose Services these are; see cluster.Service.ProxyName
+	proxy   cluster.Proxy // whose Services these are
 	healthy func() bool
 	log     func(format string, args ...any)
 
@@ -39,7 +39,7 @@ type service struct {
 // NewServices prepares answers for the node of that name, and the Services of that
 // proxy. healthy says whether
 // NAT itself keeps up. Errors are told to log.
-func NewServices(node, proxy string, healthy func() bool, log func(format string, args ...any)) *Services {
+func NewServices(node string, proxy cluster.Proxy, healthy func() bool, log func(format string, args ...any)) *Services {
 	return &Services{node: node, proxy: proxy, healthy: healthy, log: log,
 		counts: make(map[cluster.ServiceName]*service), wake: make(chan struct{}, 1)}
 }
@@ -74,7 +74,7 @@ func (s *Services) update(u cluster.Update) {
 	defer s.mu.Unlock()
 	for _, c := range u.Services {
 		var port uint16
-		if c.Service != nil && c.Service.ProxyName == s.proxy {
+		if c.Service != nil && c.Service.Proxy == s.proxy {
 			port = c.Service.External.HealthCheckNodePort
 		}
 		known := s.counts[c.Name]

@@ -23,9 +23,8 @@ type Options struct {
 	// NoExternalIPs leaves spec.externalIPs out: whoever may create a Service can
 	// take over any address with them (CVE-2020-8554).
 	NoExternalIPs bool
-	// ProxyName selects the Services whose label
-	// service.kubernetes.io/service-proxy-name is this; "" those without it.
-	ProxyName string
+	// Proxy selects the Services that are for this one.
+	Proxy cluster.Proxy
 }
 
 // Node is the Node that the plan is for, as far as plans depend on it. The zero
@@ -44,7 +43,7 @@ func NodeOf(n *cluster.Node) Node {
 // Compute returns the plan for a Service in one IP family on a node.
 func Compute(service *cluster.Service, family cluster.Family, node Node, options Options) Service {
 	out := Service{Name: service.Name}
-	if service.ProxyName != options.ProxyName {
+	if service.Proxy != options.Proxy {
 		return out
 	}
 	for _, ip := range service.ClusterIPs {
@@ -121,13 +120,13 @@ func (o *Options) external(service *cluster.Service, port cluster.Port, family c
 	return e
 }
 
-// withPort returns the endpoints of a family that have a port of the Service.
+// withPort returns the endpoints of a family that take packets to a port of the Service.
 // Slices may differ in their ports, and pods in what a named targetPort means.
 func withPort(service *cluster.Service, port cluster.Port, family cluster.Family) []cluster.Endpoint {
 	var out []cluster.Endpoint
 	for i := range service.Endpoints {
 		e := &service.Endpoints[i]
-		if _, ok := e.PortFor(port); ok && cluster.FamilyOf(e.Addr) == family {
+		if _, ok := e.PortFor(port); ok && cluster.FamilyOf(e.Addr) == family && !e.NamesOnly() {
 			out = append(out, *e)
 		}
 	}

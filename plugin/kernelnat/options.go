@@ -258,8 +258,9 @@ func parseSyncPeriod(o *Options, args []string) error {
 	return nil
 }
 
-func parseServiceProxyName(o *Options, args []string) (err error) {
-	o.Plan.ProxyName, err = oneArgument(args, "the value of the label service.kubernetes.io/service-proxy-name")
+func parseServiceProxyName(o *Options, args []string) error {
+	name, err := oneArgument(args, "the value of the label service.kubernetes.io/service-proxy-name")
+	o.Plan.Proxy = cluster.NamedProxy(name)
 	return err
 }
 

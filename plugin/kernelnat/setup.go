@@ -191,7 +191,7 @@ func (n *nat) serveHealth(ctx context.Context, controllers map[cluster.Family]*k
 	if n.options.Healthz != "" {
 		n.run(ctx, "NAT goes on without health checks", func() error { return serveHealthz(ctx, proxy, n.options.Healthz) })
 	}
-	services := healthcheck.NewServices(n.options.NodeName, n.options.Plan.ProxyName, proxy.Healthy, log.Errorf)
+	services := healthcheck.NewServices(n.options.NodeName, n.options.Plan.Proxy, proxy.Healthy, log.Errorf)
 	n.run(ctx, "Services have no health checks any more", func() error { return services.Run(ctx, n.source.Store()) })
 }
 
