@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/clusterip/clusterip/kernelnat"
 	"github.com/clusterip/clusterip/kernelnat/healthcheck"
 	"github.com/clusterip/clusterip/kernelnat/iptables"
+	"github.com/clusterip/clusterip/kernelnat/plan"
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
@@ -191,8 +193,18 @@ func (n *nat) serveHealth(ctx context.Context, controllers map[cluster.Family]*k
 	if n.options.Healthz != "" {
 		n.run(ctx, "NAT goes on without health checks", func() error { return serveHealthz(ctx, proxy, n.options.Healthz) })
 	}
-	services := healthcheck.NewServices(n.options.NodeName, n.options.Plan.Proxy, proxy.Healthy, log.Errorf)
+	services := healthcheck.NewServices(healthcheck.Options{
+		Node: n.options.NodeName, Proxy: n.options.Plan.Proxy, Addresses: n.nodePortAddresses, Healthy: proxy.Healthy, Log: log.Errorf,
+	})
 	n.run(ctx, "Services have no health checks any more", func() error { return services.Run(ctx, n.source.Store()) })
+}
+
+func (n *nat) nodePortAddresses(family cluster.Family, node *cluster.Node) ([]netip.Addr, error) {
+	var known plan.Node
+	if node != nil {
+		known = plan.NodeOf(node)
+	}
+	return n.options.NodePorts.Addresses(family, known)
 }
 
 // retryHealthz is how often the port is tried while another program has it, such as
