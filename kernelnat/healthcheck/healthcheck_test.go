@@ -22,8 +22,8 @@ func TestProxy(t *testing.T) {
 	v4, v6 := Status{LastUpdated: time.Unix(100, 0), Healthy: true}, Status{LastUpdated: time.Unix(200, 0), Healthy: true}
 	leaving := false
 	p := &Proxy{
-		Status:  func() map[cluster.Family]Status { return map[cluster.Family]Status{cluster.IPv4: v4, cluster.IPv6: v6} },
-		Leaving: func() bool { return leaving },
+		Status:   func() map[cluster.Family]Status { return map[cluster.Family]Status{cluster.IPv4: v4, cluster.IPv6: v6} },
+		Eligible: func() bool { return !leaving },
 	}
 	ask := func(handler http.HandlerFunc) (int, map[string]any) {
 		t.Helper()
