@@ -140,8 +140,7 @@ func SortPorts(ports []cluster.EndpointPort) {
 // that is oddly written comes with an error.
 func EndpointAddr(text string) (netip.Addr, error) {
 	addr, err := readAddr(text)
-	if addr.IsUnspecified() || addr.IsLoopback() || addr.IsMulticast() || addr.IsLinkLocalUnicast() ||
-		addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+	if isShared(addr) {
 		return netip.Addr{}, fmt.Errorf("address %s cannot be an endpoint: it is unspecified, loopback, link-local, multicast or broadcast", text)
 	}
 	if err != nil {

@@ -186,6 +186,10 @@ func clusterIPs(s *corev1.Service) (ips []netip.Addr, spelling, err error) {
 		if !ip.IsValid() {
 			return nil, nil, fmt.Errorf("%s %w: give an address, None, or leave the field out", field, err)
 		}
+		// A link-local one may be meant: it is nobody's but who chooses it.
+		if isShared(ip) && !ip.IsLinkLocalUnicast() {
+			return nil, nil, fmt.Errorf("%s %s is unspecified, loopback, multicast or broadcast: give an address of its own, or leave the field out", field, ip)
+		}
 		if err != nil {
 			spelling = errors.Join(spelling, fmt.Errorf("%s %w", field, err))
 		}
