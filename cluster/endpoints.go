@@ -46,7 +46,11 @@ func compareSlices(a, b *Endpoint) int {
 	if a.Slice == b.Slice {
 		return 0
 	}
-	return cmp.Or(cmp.Compare(a.Cluster(), b.Cluster()), slices.CompareFunc(a.Ports(), b.Ports(), EndpointPort.Compare))
+	return cmp.Or(
+		cmp.Compare(a.Cluster(), b.Cluster()),
+		slices.CompareFunc(a.Ports(), b.Ports(), EndpointPort.Compare),
+		compareBool(a.NamesOnly(), b.NamesOnly()),
+	)
 }
 
 // Compare orders ports by number, then by protocol, then by name.

@@ -67,9 +67,8 @@ type Service struct {
 	// AffinitySeconds is how long a client stays with its endpoint after its
 	// last connection (sessionAffinity: ClientIP); 0 means not at all.
 	AffinitySeconds uint32
-	// ProxyName is the label service.kubernetes.io/service-proxy-name: which
-	// proxy is to serve it, "" for the default one.
-	ProxyName string
+	// Proxy is who is to translate packets to its addresses. Names do not depend on it.
+	Proxy Proxy
 	// Ports are in the order of the manifest.
 	Ports []Port
 	// Endpoints are sorted by address and have no duplicates; see New.
@@ -137,6 +136,9 @@ type Endpoint struct {
 type EndpointSlice struct {
 	Ports   []EndpointPort // sorted
 	Cluster string         // which one the endpoints are in, if their Service is imported, or ""
+	// NamesOnly is the label service.kubernetes.io/headless: names lead to the
+	// endpoints, and a ClusterIP does not.
+	NamesOnly bool
 }
 
 // Topology is what all endpoints on one node have in common.
@@ -166,6 +168,9 @@ func (e *Endpoint) Cluster() string {
 	}
 	return e.Slice.Cluster
 }
+
+// NamesOnly reports whether packets to a ClusterIP do not go to the endpoint.
+func (e *Endpoint) NamesOnly() bool { return e.Slice != nil && e.Slice.NamesOnly }
 
 // NodeName returns the node the pod runs on, or "".
 func (e *Endpoint) NodeName() string {

@@ -39,7 +39,7 @@ func runCheck(flags *flag.FlagSet, args []string) int {
 			fmt.Fprintln(os.Stderr, what)
 		}
 		if b.names.Manifest.Dir != "" {
-			faults += checkManifests(b)
+			faults += checkManifests(input.Path(), b)
 			folders++
 		}
 	}
@@ -56,9 +56,10 @@ func runCheck(flags *flag.FlagSet, args []string) int {
 	return 0
 }
 
-// checkManifests prints what is wrong in a folder and returns how much is. Which
-// frontends Services do not get is NAT's to say, where there is any.
-func checkManifests(b block) (faults int) {
+// checkManifests prints what is wrong in a folder, which a Corefile names, and returns
+// how much is. Which frontends Services do not get, and whether this node is one of
+// the folder's, is NAT's to say, where there is any.
+func checkManifests(corefile string, b block) (faults int) {
 	update, problems, err := manifest.Load(b.names.Manifest)
 	if err != nil {
 		fmt.Println(err)
@@ -74,6 +75,14 @@ func checkManifests(b block) (faults int) {
 	}
 	if !b.hasNAT {
 		return faults
+	}
+	wrong, odd := kernelnat.NodeFaults(update, b.nat.Node(false))
+	for _, what := range wrong {
+		faults++
+		fmt.Printf("%s: kernelnat: %s\n", corefile, what)
+	}
+	for _, what := range odd {
+		fmt.Fprintf(os.Stderr, "%s: kernelnat: %s\n", corefile, what)
 	}
 	for _, family := range cluster.Families {
 		for _, refusal := range kernelnat.Refusals(update, family, b.nat.Options) {

@@ -70,6 +70,14 @@ func printRules(b block, family cluster.Family) error {
 	if err != nil {
 		return err
 	}
+	self := b.nat.Node(b.names.Manifest.Dir == "")
+	if err := kernelnat.AwaitsNode(update, self); err != nil {
+		return err
+	}
+	faults, doubts := kernelnat.NodeFaults(update, self)
+	for _, what := range append(faults, doubts...) {
+		fmt.Fprintln(os.Stderr, "kernelnat:", what)
+	}
 	node := plan.Node{Name: b.nat.NodeName}
 	for _, u := range update.Nodes {
 		if u.Name == node.Name {

@@ -314,7 +314,7 @@ func (c *Controller) survey(store *cluster.Store) (known map[cluster.ServiceName
 	known = make(map[cluster.ServiceName]bool)
 	for _, u := range store.Snapshot().Services {
 		known[u.Name] = !u.Service.Remembered
-		if u.Service.ProxyName != c.options.Plan.ProxyName {
+		if u.Service.Proxy != c.options.Plan.Proxy {
 			others = append(others, u.Service.ClusterIPs...)
 		}
 	}

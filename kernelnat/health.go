@@ -8,8 +8,6 @@ type Health struct {
 	// Late says that something has been waiting to be written for longer than
 	// two SyncPeriods, as kube-proxy counts it.
 	Late bool
-	// Leaving says that the Node is being deleted, or is to be.
-	Leaving bool
 }
 
 // defaultLate is what counts as late where there is no SyncPeriod.

@@ -24,7 +24,6 @@ type queue struct {
 	triggers   map[cluster.ServiceName]time.Time        // when what led to that was done, if it is known
 	unsettled  []time.Time                              // likewise, of what was taken
 	node       plan.Node
-	leaving    bool // the Node is about to go
 	ranges     []netip.Prefix
 	incomplete bool      // not all Services are known
 	replan     bool      // the node is another: any plan may be
@@ -78,9 +77,10 @@ func (q *queue) add(u cluster.Update) bool {
 // setNode takes over the Node, nil if there is none any more.
 func (q *queue) setNode(n *cluster.Node) {
 	next := plan.Node{Name: q.node.Name}
-	if q.leaving = n != nil && n.Leaving; n != nil {
+	if n != nil {
 		next = plan.NodeOf(n)
 	}
+	next.PodCIDRs = keepPodCIDRs(q.node.PodCIDRs, next.PodCIDRs)
 	if next.Zone != q.node.Zone || !slices.Equal(next.Addresses, q.node.Addresses) || !slices.Equal(next.PodCIDRs, q.node.PodCIDRs) {
 		q.node, q.replan, q.resync = next, true, true
 	}
@@ -151,6 +151,5 @@ func (q *queue) health(limit time.Duration) Health {
 	return Health{
 		LastUpdated: q.updated,
 		Late:        !q.waiting.IsZero() && time.Since(q.waiting) > limit,
-		Leaving:     q.leaving,
 	}
 }

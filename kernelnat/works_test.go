@@ -115,25 +115,25 @@ func TestLargeServiceIsSetAside(t *testing.T) {
 	})
 }
 
-// lines counts what is logged.
-type lines struct {
+// logged counts what is logged.
+type logged struct {
 	mu    sync.Mutex
 	texts []string
 }
 
-func (l *lines) Infof(format string, _ ...any) {
+func (l *logged) Infof(format string, _ ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.texts = append(l.texts, format)
 }
 
-func (l *lines) Errorf(format string, args ...any) { l.Infof(format, args...) }
+func (l *logged) Errorf(format string, args ...any) { l.Infof(format, args...) }
 
 // However many changes there are, the log has a line a second of them, and the last
 // one is told too.
 func TestChurnIsToldOnceASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store, backend, log := cluster.NewStore(), newMemory(), &lines{}
+		store, backend, log := cluster.NewStore(), newMemory(), &logged{}
 		store.Apply(cluster.Update{Synced: true})
 		done := make(chan error)
 		c := New(Options{Family: cluster.IPv4}, backend, log)

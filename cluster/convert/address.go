@@ -23,6 +23,16 @@ func readAddr(text string) (netip.Addr, error) {
 	return ip.Unmap(), fmt.Errorf("%q is not how an IP address is written: write %s", text, ip.Unmap())
 }
 
+// broadcast is the limited broadcast address (RFC 919).
+var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+
+// isShared reports whether an address is one that every machine has, or that stands for
+// many. The rest of 240.0.0.0/4, and of 0.0.0.0/8, is unicast to Linux and to the API
+// server, and in use.
+func isShared(ip netip.Addr) bool {
+	return ip.IsUnspecified() || ip.IsLoopback() || ip.IsMulticast() || ip.IsLinkLocalUnicast() || ip == broadcast
+}
+
 // readPrefix reads a range as readAddr does an address, with spaces around it.
 func readPrefix(text string) (netip.Prefix, error) {
 	text = strings.TrimSpace(text)

@@ -31,7 +31,7 @@ func sliceEndpoints(s *discoveryv1.EndpointSlice, in string) ([]cluster.Endpoint
 		return nil, errors.New("addressType FQDN is not supported: use IPv4 or IPv6, or an ExternalName Service")
 	}
 	ports, errs := slicePorts(s.Ports)
-	shared := &cluster.EndpointSlice{Ports: ports, Cluster: in}
+	shared := &cluster.EndpointSlice{Ports: ports, Cluster: in, NamesOnly: namesOnly(s.Labels)}
 	endpoints := slices.Grow([]cluster.Endpoint(nil), len(s.Endpoints)) // mostly each has one address
 	for i, e := range s.Endpoints {
 		out := cluster.Endpoint{
@@ -84,7 +84,7 @@ func Endpoints(e *corev1.Endpoints) (cluster.ServiceName, []cluster.Endpoint, er
 		}
 		ports, portErrs := slicePorts(slice.Ports)
 		errs = append(errs, portErrs...)
-		shared := &cluster.EndpointSlice{Ports: ports}
+		shared := &cluster.EndpointSlice{Ports: ports, NamesOnly: namesOnly(e.Labels)}
 		for list, addresses := range [][]corev1.EndpointAddress{subset.Addresses, subset.NotReadyAddresses} {
 			ready := list == 0
 			for _, a := range addresses {
@@ -140,8 +140,7 @@ func SortPorts(ports []cluster.EndpointPort) {
 // that is oddly written comes with an error.
 func EndpointAddr(text string) (netip.Addr, error) {
 	addr, err := readAddr(text)
-	if addr.IsUnspecified() || addr.IsLoopback() || addr.IsMulticast() || addr.IsLinkLocalUnicast() ||
-		addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+	if isShared(addr) {
 		return netip.Addr{}, fmt.Errorf("address %s cannot be an endpoint: it is unspecified, loopback, link-local, multicast or broadcast", text)
 	}
 	if err != nil {

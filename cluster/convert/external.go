@@ -122,7 +122,10 @@ func published(i int, ingress *corev1.LoadBalancerIngress) (string, error) {
 // oddly written comes with an error.
 func vip(field, text string) (netip.Addr, error) {
 	ip, err := readAddr(text)
-	if ip.IsUnspecified() || ip.IsLoopback() || ip.IsMulticast() || ip.IsLinkLocalUnicast() {
+	switch {
+	case ip == broadcast:
+		return netip.Addr{}, fmt.Errorf("%s %s is the broadcast address of every network: give an address of its own", field, ip)
+	case isShared(ip):
 		return netip.Addr{}, fmt.Errorf("%s %s is unspecified, loopback, link-local or multicast: give an address of its own", field, ip)
 	}
 	if err != nil {

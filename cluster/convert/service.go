@@ -19,8 +19,27 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
-// serviceProxyName is the label of core/v1 that asks for another proxy.
+// serviceProxyName is the label that asks for another proxy (Kubernetes'
+// pkg/proxy/apis has it).
 const serviceProxyName = "service.kubernetes.io/service-proxy-name"
+
+// proxy reads who is to serve a Service. That a label is there counts, whatever its
+// value.
+func proxy(labels map[string]string) cluster.Proxy {
+	if namesOnly(labels) {
+		return cluster.NoProxy()
+	}
+	if name, named := labels[serviceProxyName]; named {
+		return cluster.NamedProxy(name)
+	}
+	return cluster.Proxy{}
+}
+
+// namesOnly reports whether proxies leave an object alone.
+func namesOnly(labels map[string]string) bool {
+	_, is := labels[corev1.IsHeadlessService]
+	return is
+}
 
 // Service converts a Service, without endpoints (see cluster.New). A Service of
 // type ClusterIP may come out without ClusterIPs: they are not allocated yet.
@@ -53,7 +72,7 @@ func Service(s *corev1.Service) (cluster.Service, error) {
 		return out, errors.Join(errs...)
 	}
 
-	out.ProxyName = s.Labels[serviceProxyName]
+	out.Proxy = proxy(s.Labels)
 	var affinityErr, externalErr, policyErr error
 	if p := s.Spec.InternalTrafficPolicy; p != nil {
 		out.InternalLocal, policyErr = isLocal("spec.internalTrafficPolicy", string(*p))
@@ -166,6 +185,10 @@ func clusterIPs(s *corev1.Service) (ips []netip.Addr, spelling, err error) {
 		ip, err := readAddr(text)
 		if !ip.IsValid() {
 			return nil, nil, fmt.Errorf("%s %w: give an address, None, or leave the field out", field, err)
+		}
+		// A link-local one may be meant: it is nobody's but who chooses it.
+		if isShared(ip) && !ip.IsLinkLocalUnicast() {
+			return nil, nil, fmt.Errorf("%s %s is unspecified, loopback, multicast or broadcast: give an address of its own, or leave the field out", field, ip)
 		}
 		if err != nil {
 			spelling = errors.Join(spelling, fmt.Errorf("%s %w", field, err))

@@ -63,7 +63,10 @@ func (n endpointInterner) intern(endpoints []cluster.Endpoint) {
 // sliceKey returns the same text for equal values, and for those alone: the API server
 // takes no NUL in names.
 func sliceKey(s *cluster.EndpointSlice) string {
-	var key []byte
+	key := []byte("forwarded")
+	if s.NamesOnly {
+		key = []byte("names only")
+	}
 	for _, p := range s.Ports {
 		key = append(append(key, p.Name...), 0, byte(p.Protocol), byte(p.Port>>8), byte(p.Port))
 	}

@@ -6,6 +6,7 @@ import (
 	"unsafe"
 
 	"github.com/clusterip/clusterip/cluster"
+	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 )
 
@@ -43,6 +44,10 @@ func TestShares(t *testing.T) {
 	port := endpoints(func(s *discoveryv1.EndpointSlice) { s.Ports[0].Port = new(int32(8081)) })
 	if got := port[0].Ports(); port[0].Slice == one[0].Slice || got[0].Port != 8081 {
 		t.Errorf("ports %+v", got)
+	}
+	headless := endpoints(func(s *discoveryv1.EndpointSlice) { s.Labels[corev1.IsHeadlessService] = "" })
+	if headless[0].Slice == one[0].Slice || !headless[0].NamesOnly() || one[0].NamesOnly() {
+		t.Errorf("a slice with the label of headless Services: %+v; one without: %+v", *headless[0].Slice, *one[0].Slice)
 	}
 }
 

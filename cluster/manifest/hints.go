@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/clusterip/clusterip/cluster"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -21,7 +22,9 @@ func (s *service) hints(linked *cluster.Service, pods []*pod, named bool) []erro
 		return nil
 	}
 	var hints []error
-	if slices.ContainsFunc(linked.Endpoints, takesConnections) {
+	if s.model.Kind == cluster.KindClusterIP && s.model.Proxy == cluster.NoProxy() {
+		hints = []error{fmt.Errorf("its label %s has every proxy leave its addresses alone, so they lead nowhere: remove the label, or write clusterIP: None", corev1.IsHeadlessService)}
+	} else if slices.ContainsFunc(linked.Endpoints, s.uses) {
 		hints = s.portsWithoutEndpoint(linked, pods)
 	} else {
 		hints = []error{s.whyNoEndpoint(linked, pods, named)}
@@ -32,7 +35,10 @@ func (s *service) hints(linked *cluster.Service, pods []*pod, named bool) []erro
 	return hints
 }
 
-func takesConnections(e cluster.Endpoint) bool { return e.Ready || e.Serving && e.Terminating }
+// uses reports whether an endpoint takes connections to the Service.
+func (s *service) uses(e cluster.Endpoint) bool {
+	return (e.Ready || e.Serving && e.Terminating) && (s.model.Kind == cluster.KindHeadless || !e.NamesOnly())
+}
 
 func (s *service) whyNoEndpoint(linked *cluster.Service, pods []*pod, named bool) error {
 	what := "it has no endpoints"
@@ -56,6 +62,8 @@ func (s *service) lacking(linked *cluster.Service, pods []*pod, named bool) stri
 	switch {
 	case len(pods) > 0:
 		return s.lackOfPods(pods)
+	case s.model.Kind == cluster.KindClusterIP && slices.ContainsFunc(linked.Endpoints, func(e cluster.Endpoint) bool { return e.NamesOnly() }):
+		return "its EndpointSlices have the label " + corev1.IsHeadlessService + ", with which proxies leave them alone: remove it"
 	case len(linked.Endpoints) > 0:
 		return "conditions.ready is false in its EndpointSlices"
 	case len(s.selector) > 0:
@@ -130,7 +138,7 @@ func (s *service) portsWithoutEndpoint(linked *cluster.Service, pods []*pod) []e
 	var hints []error
 	for i, port := range s.model.Ports {
 		has := func(e cluster.Endpoint) bool {
-			return takesConnections(e) && slices.ContainsFunc(e.Ports(), func(p cluster.EndpointPort) bool {
+			return s.uses(e) && slices.ContainsFunc(e.Ports(), func(p cluster.EndpointPort) bool {
 				return p.Name == port.Name && p.Protocol == port.Protocol
 			})
 		}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -21,8 +22,8 @@ func TestProxy(t *testing.T) {
 	v4, v6 := Status{LastUpdated: time.Unix(100, 0), Healthy: true}, Status{LastUpdated: time.Unix(200, 0), Healthy: true}
 	leaving := false
 	p := &Proxy{
-		Status:  func() map[cluster.Family]Status { return map[cluster.Family]Status{cluster.IPv4: v4, cluster.IPv6: v6} },
-		Leaving: func() bool { return leaving },
+		Status:   func() map[cluster.Family]Status { return map[cluster.Family]Status{cluster.IPv4: v4, cluster.IPv6: v6} },
+		Eligible: func() bool { return !leaving },
 	}
 	ask := func(handler http.HandlerFunc) (int, map[string]any) {
 		t.Helper()
@@ -97,7 +98,7 @@ func TestServices(t *testing.T) {
 	ports := freePorts(t, 2)
 	var ill atomic.Bool
 	store := cluster.NewStore()
-	s := NewServices("here", "", func() bool { return !ill.Load() }, t.Errorf)
+	s := NewServices(Options{Node: "here", Addresses: everywhere, Healthy: func() bool { return !ill.Load() }, Log: t.Errorf})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- s.Run(ctx, store) }()
@@ -106,7 +107,7 @@ func TestServices(t *testing.T) {
 		t.Helper()
 		var got string
 		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-			if got = get(port); got == fmt.Sprintf(`%d %d {"service":{"namespace":"testing","name":"echo"},"localEndpoints":%d,"serviceProxyHealthy":%t}`, code, local, local, !ill.Load()) {
+			if got = get("127.0.0.1", port); got == fmt.Sprintf(`%d %d {"service":{"namespace":"testing","name":"echo"},"localEndpoints":%d,"serviceProxyHealthy":%t}`, code, local, local, !ill.Load()) {
 				return
 			}
 			if code == 0 && strings.Contains(got, "refused") {
@@ -126,7 +127,7 @@ func TestServices(t *testing.T) {
 	want(ports[1], 200, 1)
 	want(ports[0], 0, 0)
 	others := withHealthPort(ports[1], "here")
-	others.Service.ProxyName = "other"
+	others.Service.Proxy = cluster.NamedProxy("")
 	store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{others}})
 	want(ports[1], 0, 0)
 
@@ -139,9 +140,79 @@ func TestServices(t *testing.T) {
 	want(ports[1], 0, 0)
 }
 
-func get(port uint16) string {
+func everywhere(family cluster.Family, _ *cluster.Node) ([]netip.Addr, error) {
+	if family == cluster.IPv6 {
+		return []netip.Addr{netip.IPv6Unspecified()}, nil
+	}
+	return []netip.Addr{netip.IPv4Unspecified()}, nil
+}
+
+// Each family counts its own endpoints and answers at its own addresses, as long as the
+// Service has an address of it; and the addresses may change.
+func TestServicesByFamily(t *testing.T) {
+	port := freePorts(t, 1)[0]
+	store := cluster.NewStore()
+	s := NewServices(Options{
+		Node: "here", Healthy: func() bool { return true }, Log: t.Errorf,
+		Addresses: func(family cluster.Family, node *cluster.Node) ([]netip.Addr, error) {
+			if node == nil {
+				return everywhere(family, nil)
+			}
+			return slices.DeleteFunc(slices.Clone(node.Addresses), func(a netip.Addr) bool { return cluster.FamilyOf(a) != family }), nil
+		},
+	})
+	done := make(chan error)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { done <- s.Run(ctx, store) }()
+	apply := func(edit func(*cluster.Service)) {
+		u := withHealthPort(port, "here")
+		edit(u.Service)
+		store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{u}})
+	}
+	want := func(host, code string) {
+		t.Helper()
+		got := ""
+		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+			if got = get(host, port); strings.HasPrefix(got, code+" ") || code == "refused" && strings.Contains(got, code) {
+				return
+			}
+		}
+		t.Fatalf("%s: %s, want %s", host, got, code)
+	}
+	elsewhere := func(family cluster.Family) func(*cluster.Service) {
+		return func(s *cluster.Service) {
+			for i := range s.Endpoints {
+				if e := &s.Endpoints[i]; cluster.FamilyOf(e.Addr) == family {
+					e.Topology = &cluster.Topology{NodeName: "there"}
+				}
+			}
+		}
+	}
+	apply(func(*cluster.Service) {})
+	want("127.0.0.1", "200")
+	want("::1", "200")
+	apply(elsewhere(cluster.IPv4))
+	want("127.0.0.1", "503")
+	want("::1", "200")
+	apply(elsewhere(cluster.IPv6))
+	want("127.0.0.1", "200")
+	want("::1", "503")
+	apply(func(s *cluster.Service) { s.ClusterIPs = s.ClusterIPs[:1] })
+	want("127.0.0.1", "200")
+	want("::1", "refused")
+	node := &cluster.Node{Name: "here", Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.2"), netip.MustParseAddr("::1")}}
+	store.Apply(cluster.Update{Nodes: []cluster.NodeUpdate{{Name: "here", Node: node}}})
+	apply(func(*cluster.Service) {})
+	want("127.0.0.1", "refused")
+	want("127.0.0.2", "200")
+	want("::1", "200")
+	cancel()
+	<-done
+}
+
+func get(host string, port uint16) string {
 	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	r, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d/", port))
+	r, err := client.Get("http://" + net.JoinHostPort(host, fmt.Sprint(port)) + "/")
 	if err != nil {
 		return err.Error()
 	}

@@ -30,9 +30,9 @@ type Status struct {
 type Proxy struct {
 	// Status is that of each IP family. It is called for each request.
 	Status func() map[cluster.Family]Status
-	// Leaving says that this node is about to go, so that load balancers are to
-	// stop sending; see cluster.Node.
-	Leaving func() bool
+	// Eligible says that load balancers may send to this node: it is known, and not
+	// about to go.
+	Eligible func() bool
 }
 
 // Healthy reports whether all families keep up.
@@ -80,7 +80,7 @@ func (p *Proxy) livez(w http.ResponseWriter, _ *http.Request) {
 
 func (p *Proxy) healthz(w http.ResponseWriter, _ *http.Request) {
 	r := p.report(time.Now())
-	eligible := !p.Leaving()
+	eligible := p.Eligible()
 	r.NodeEligible = &eligible
 	answer(w, "/healthz", r, r.Healthy && eligible)
 }

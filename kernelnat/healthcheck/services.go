@@ -1,11 +1,14 @@
 package healthcheck
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -14,56 +17,88 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 )
 
+// Options are what Services needs to know besides the Store.
+type Options struct {
+	// Node is the name of this node.
+	Node string
+	// Proxy is whose Services these are.
+	Proxy cluster.Proxy
+	// Addresses are those of this node, in one IP family, that answers are given at.
+	// The unspecified address stands for all. The Node is nil if there is none.
+	Addresses func(cluster.Family, *cluster.Node) ([]netip.Addr, error)
+	// Healthy says whether NAT itself keeps up.
+	Healthy func() bool
+	// Log is told of errors.
+	Log func(format string, args ...any)
+}
+
 // Services answers on the healthCheckNodePort of each Service that has one, by
 // how many of its endpoints are on this node: load balancers send the traffic of
-// such Services only to nodes that have any.
+// such Services only to nodes that have any. Each IP family is answered for by
+// itself, at the addresses of that family: traffic of one never goes to endpoints of
+// the other.
 type Services struct {
-	node    string
-	proxy   string // whose Services these are; see cluster.Service.ProxyName
-	healthy func() bool
-	log     func(format string, args ...any)
+	options Options
 
 	mu     sync.Mutex
-	counts map[cluster.ServiceName]*service
+	node   *cluster.Node // this one; nil if there is none
+	counts map[key]*service
 	wake   chan struct{} // has room for one: listeners are to be opened or closed
 }
 
-// service is one Service that is answered for.
+// key is a Service in one of its IP families.
+type key struct {
+	name   cluster.ServiceName
+	family cluster.Family
+}
+
+// service is one Service that is answered for in one IP family.
 type service struct {
-	name  cluster.ServiceName
+	key
 	port  uint16
 	local atomic.Int64 // ready endpoints on this node
+	at    []netip.Addr // where it is listened
 	stop  func()       // ends listening; nil as long as nobody listens
 }
 
-// NewServices prepares answers for the node of that name, and the Services of that
-// proxy. healthy says whether
-// NAT itself keeps up. Errors are told to log.
-func NewServices(node, proxy string, healthy func() bool, log func(format string, args ...any)) *Services {
-	return &Services{node: node, proxy: proxy, healthy: healthy, log: log,
-		counts: make(map[cluster.ServiceName]*service), wake: make(chan struct{}, 1)}
+// close ends listening.
+func (s *service) close() {
+	if s.stop != nil {
+		s.stop()
+		s.stop = nil
+	}
 }
 
-// retryListen is how long after a failure it is tried again to listen.
-const retryListen = 10 * time.Second
+// NewServices prepares answers. Run gives them.
+func NewServices(o Options) *Services {
+	return &Services{options: o, counts: make(map[key]*service), wake: make(chan struct{}, 1)}
+}
+
+// look is how often it is looked whether this node has other addresses, and tried
+// again to listen where that failed.
+const look = 10 * time.Second
 
 // Run follows the Store until the context ends, and then has closed everything.
 func (s *Services) Run(ctx context.Context, store *cluster.Store) error {
 	defer store.Subscribe(s.update)()
 	var listeners sync.WaitGroup
 	defer listeners.Wait()
-	retry := time.NewTimer(retryListen)
-	defer retry.Stop()
+	again := time.NewTicker(look)
+	defer again.Stop()
+	told := ""
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-s.wake:
-		case <-retry.C:
+		case <-again.C:
 		}
-		if err := s.open(ctx, &listeners); err != nil {
-			s.log("%v; trying again in %v", err, retryListen)
-			retry.Reset(retryListen)
+		err := s.open(ctx, &listeners)
+		if err != nil && err.Error() != told {
+			s.options.Log("%v; trying again every %v", err, look)
+		}
+		if told = ""; err != nil {
+			told = err.Error()
 		}
 	}
 }
@@ -72,79 +107,130 @@ func (s *Services) Run(ctx context.Context, store *cluster.Store) error {
 func (s *Services) update(u cluster.Update) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for _, n := range u.Nodes {
+		if n.Name == s.options.Node {
+			s.node = n.Node
+			s.changed()
+		}
+	}
 	for _, c := range u.Services {
-		var port uint16
-		if c.Service != nil && c.Service.ProxyName == s.proxy {
-			port = c.Service.External.HealthCheckNodePort
+		for _, family := range cluster.Families {
+			s.set(key{c.Name, family}, c.Service)
 		}
-		known := s.counts[c.Name]
-		if known != nil && known.port != port {
-			if known.stop != nil {
-				known.stop()
-			}
-			delete(s.counts, c.Name)
-			known = nil
-		}
-		if port == 0 {
-			continue
-		}
-		if known == nil {
-			known = &service{name: c.Name, port: port}
-			s.counts[c.Name] = known
-			select {
-			case s.wake <- struct{}{}:
-			default:
-			}
-		}
-		known.local.Store(localReady(c.Service, s.node))
 	}
 }
 
-// localReady counts the ready endpoints on a node, in the Service's first family:
-// a pod with two addresses is one.
-func localReady(s *cluster.Service, node string) (n int64) {
-	if len(s.ClusterIPs) == 0 {
-		return 0
+// changed has Run look at what is to be listened on.
+func (s *Services) changed() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
 	}
-	family := cluster.FamilyOf(s.ClusterIPs[0])
-	last := ""
+}
+
+// set takes over a Service, nil if there is none, for one family.
+func (s *Services) set(k key, given *cluster.Service) {
+	var port uint16
+	if given != nil && given.Proxy == s.options.Proxy && slices.ContainsFunc(given.ClusterIPs, k.has) {
+		port = given.External.HealthCheckNodePort
+	}
+	known := s.counts[k]
+	if known != nil && known.port != port {
+		known.close()
+		delete(s.counts, k)
+		known = nil
+	}
+	if port == 0 {
+		return
+	}
+	if known == nil {
+		known = &service{key: k, port: port}
+		s.counts[k] = known
+		s.changed()
+	}
+	known.local.Store(k.localReady(given, s.options.Node))
+}
+
+// has reports whether an address is of the family.
+func (k key) has(a netip.Addr) bool { return cluster.FamilyOf(a) == k.family }
+
+// localReady counts the ready endpoints on a node that get packets.
+func (k key) localReady(s *cluster.Service, node string) (n int64) {
+	var last netip.Addr
 	for i := range s.Endpoints {
 		e := &s.Endpoints[i]
 		// Endpoints are sorted by address; one with several port lists is one.
-		if e.Ready && e.NodeName() == node && cluster.FamilyOf(e.Addr) == family && e.Addr.String() != last {
-			last = e.Addr.String()
+		if e.Ready && !e.NamesOnly() && e.NodeName() == node && k.has(e.Addr) && e.Addr != last {
+			last = e.Addr
 			n++
 		}
 	}
 	return n
 }
 
-// open listens for the Services that nobody listens for yet.
+// open listens for each Service at this node's addresses, and nowhere else.
 func (s *Services) open(ctx context.Context, listeners *sync.WaitGroup) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(s.counts) == 0 {
+		return nil
+	}
 	var errs []error
+	at := make(map[cluster.Family][]netip.Addr)
+	for _, family := range cluster.Families {
+		var err error
+		if at[family], err = s.options.Addresses(family, s.node); err != nil {
+			return fmt.Errorf("health checks of Services: %w", err)
+		}
+	}
 	for _, c := range s.counts {
+		if c.stop != nil && !slices.Equal(c.at, at[c.family]) {
+			c.close()
+		}
 		if c.stop != nil {
 			continue
 		}
-		l, err := net.Listen("tcp", net.JoinHostPort("", strconv.Itoa(int(c.port))))
-		if err != nil {
+		if err := s.listen(ctx, c, at[c.family], listeners); err != nil {
 			errs = append(errs, fmt.Errorf("health checks of Service %s: %w: free the port, or change spec.healthCheckNodePort", c.name, err))
-			continue
 		}
-		own, cancel := context.WithCancel(ctx)
-		c.stop = func() {
-			cancel()
+	}
+	slices.SortFunc(errs, func(a, b error) int { return cmp.Compare(a.Error(), b.Error()) })
+	return errors.Join(errs...)
+}
+
+// listen answers for a Service at all of the addresses, or at none.
+func (s *Services) listen(ctx context.Context, c *service, at []netip.Addr, listeners *sync.WaitGroup) error {
+	network := "tcp4"
+	if c.family == cluster.IPv6 {
+		network = "tcp6" // which an IPv4 address never reaches
+	}
+	var open []net.Listener
+	end := func() {
+		for _, l := range open {
 			l.Close() // at once: another Service may get the port
 		}
+	}
+	for _, addr := range at {
+		l, err := net.Listen(network, netip.AddrPortFrom(addr, c.port).String())
+		if err != nil {
+			end()
+			return err
+		}
+		open = append(open, l)
+	}
+	own, cancel := context.WithCancel(ctx)
+	c.at, c.stop = at, func() {
+		cancel()
+		end()
+	}
+	for _, l := range open {
 		listeners.Go(func() {
 			if err := serve(own, l, s.handler(c)); !errors.Is(err, context.Canceled) {
-				s.log("health checks of Service %s: %v", c.name, err)
+				s.options.Log("health checks of Service %s: %v", c.name, err)
 			}
 		})
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 func (s *Services) handler(c *service) http.Handler {
@@ -153,7 +239,7 @@ func (s *Services) handler(c *service) http.Handler {
 		Name      string `json:"name"`
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		local, healthy := c.local.Load(), s.healthy()
+		local, healthy := c.local.Load(), s.options.Healthy()
 		code := http.StatusServiceUnavailable
 		if local > 0 && healthy {
 			code = http.StatusOK

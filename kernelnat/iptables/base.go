@@ -2,6 +2,7 @@ package iptables
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/clusterip/clusterip/cluster"
 )
@@ -9,6 +10,19 @@ import (
 // jump is a rule of a built-in chain that leads to one of ours.
 type jump struct {
 	table, from, rule string
+}
+
+// is reports whether a rule is this jump. Versions of iptables differ in the order in
+// which they print a rule's parts.
+func (j jump) is(u use) bool {
+	return u.from == j.from && slices.Equal(sortedWords(u.rule), sortedWords(j.rule))
+}
+
+// hasOwnComment reports whether a rule says, as every jump does, that it is kube-proxy's
+// or ours.
+func hasOwnComment(rule string) bool {
+	of := commentOf(rule)
+	return of != "" && slices.ContainsFunc(jumps, func(j jump) bool { return commentOf(j.rule) == of })
 }
 
 const newConnections = "-m conntrack --ctstate NEW "

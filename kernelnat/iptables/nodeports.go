@@ -34,6 +34,19 @@ func (a *addresses) loopback() bool {
 	return a.all || slices.ContainsFunc(a.list, netip.Addr.IsLoopback)
 }
 
+// Addresses are those of the node in one family that NodePorts are at; the unspecified
+// address stands for all.
+func (n NodePorts) Addresses(family cluster.Family, node plan.Node) ([]netip.Addr, error) {
+	found, err := n.at(family, node)
+	switch {
+	case err != nil:
+		return nil, err
+	case found.all:
+		return []netip.Addr{anyAddress(family).Addr()}, nil
+	}
+	return found.list, nil
+}
+
 func (n NodePorts) at(family cluster.Family, node plan.Node) (*addresses, error) {
 	var list []netip.Addr
 	switch {

@@ -81,31 +81,52 @@ func (s *session) write(table string, chains ...chain) {
 	}
 }
 
-// link sees to it that the built-in chains of a table lead to ours, once each.
+// link sees to it that the built-in chains of a table lead to ours, once each, and in
+// no way that is not ours any more: an older kube-proxy had other jumps.
 func (s *session) link(table string) {
 	have := s.have.table(table)
+	old := slices.DeleteFunc(slices.Clone(have.uses), func(u use) bool { return !slices.Contains(builtinChains, u.from) || !hasOwnComment(u.rule) })
 	for _, j := range jumps {
-		if j.table != table {
-			continue
-		}
-		n := have.count(j)
-		if n == 0 {
-			s.insert(j)
-		}
-		// Two programs that insert at the same time both find it missing.
-		for ; n > 1; n-- {
-			s.open(table)
-			s.script.deleteRule(j.from, j.rule)
-			s.written = append(s.written, "no second "+table+" "+j.from+" "+j.rule)
+		if j.table == table {
+			s.once(j)
+			old = slices.DeleteFunc(old, j.is)
 		}
 	}
+	for _, u := range old {
+		s.delete(table, u)
+		s.written = append(s.written, "no "+table+" "+u.from+" "+u.rule)
+	}
+}
+
+// once sees to it that a jump is there once. Two programs that insert at the same time
+// both find it missing. Of several, none is known to be before the rules of others
+// that let packets pass or drop them: all go, and one comes at the head.
+func (s *session) once(j jump) {
+	have := s.have.table(j.table)
+	switch have.count(j) {
+	case 1:
+	case 0:
+		s.insert(j)
+		s.written = append(s.written, j.table+" "+j.from+" "+j.rule)
+	default:
+		for _, u := range have.leading(j) {
+			s.delete(j.table, u)
+		}
+		s.insert(j)
+		s.written = append(s.written, "no second "+j.table+" "+j.from+" "+j.rule)
+	}
+}
+
+// delete removes a rule as it is printed: iptables compares the order of its parts.
+func (s *session) delete(table string, u use) {
+	s.open(table)
+	s.script.deleteRule(u.from, u.rule)
 }
 
 // insert puts a jump at the head of its chain.
 func (s *session) insert(j jump) {
 	s.open(j.table)
 	s.script.insert(j.from, j.rule)
-	s.written = append(s.written, j.table+" "+j.from+" "+j.rule)
 }
 
 // removeChains removes the chains of Services and for ranges of addresses of a table, but

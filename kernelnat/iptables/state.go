@@ -86,14 +86,19 @@ func packetsOf(rule string) string {
 	return strings.Join(out, " ")
 }
 
-// serviceOf returns the Service that a rule's comment names, or "".
-func serviceOf(rule string) string {
+// commentOf returns the comment of a rule, or "".
+func commentOf(rule string) string {
 	w := words(rule)
 	at := slices.Index(w, "--comment")
 	if at < 0 || at+1 == len(w) {
 		return ""
 	}
-	name, _, _ := strings.Cut(w[at+1], " ")
+	return w[at+1]
+}
+
+// serviceOf returns the Service that a rule's comment names, or "".
+func serviceOf(rule string) string {
+	name, _, _ := strings.Cut(commentOf(rule), " ")
 	name, _, _ = strings.Cut(name, ":")
 	if !strings.Contains(name, "/") {
 		return ""
@@ -101,16 +106,12 @@ func serviceOf(rule string) string {
 	return name
 }
 
-// count says how often a jump is there. Versions of iptables differ in the order
-// in which they print a rule's parts.
-func (t *tableState) count(j jump) int {
-	n, want := 0, sortedWords(j.rule)
-	for _, u := range t.uses {
-		if u.from == j.from && slices.Equal(sortedWords(u.rule), want) {
-			n++
-		}
-	}
-	return n
+// count says how often a jump is there.
+func (t *tableState) count(j jump) int { return len(t.leading(j)) }
+
+// leading returns the rules that are a jump.
+func (t *tableState) leading(j jump) []use {
+	return slices.DeleteFunc(slices.Clone(t.uses), func(u use) bool { return !j.is(u) })
 }
 
 // parser reads the output of iptables-save as a stream: it can be large.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"net/netip"
-	"slices"
 	"strings"
 
 	"github.com/clusterip/clusterip/cluster"
@@ -206,9 +205,14 @@ func (s *session) guardLoopback(d dialect) {
 	if !d.localhost {
 		return
 	}
-	have := s.have.table(tableFilter)
-	rules, there := have.shared[chainFirewall]
-	if !slices.Contains(rules, loopbackRule) {
+	rules, there := s.have.table(tableFilter).shared[chainFirewall]
+	n := 0
+	for _, rule := range rules {
+		if rule == loopbackRule {
+			n++
+		}
+	}
+	if n == 0 {
 		s.open(tableFilter)
 		if !there {
 			s.script.declare(chainFirewall)
@@ -216,11 +220,12 @@ func (s *session) guardLoopback(d dialect) {
 		s.script.append(chainFirewall, loopbackRule)
 		s.written = append(s.written, tableFilter+" "+chainFirewall)
 	}
+	for ; n > 1; n-- {
+		s.delete(tableFilter, use{from: chainFirewall, rule: loopbackRule})
+		s.written = append(s.written, "no second "+tableFilter+" "+chainFirewall+" "+loopbackRule)
+	}
 	for _, from := range []string{"INPUT", "OUTPUT"} {
-		jump := jump{tableFilter, from, "-j " + chainFirewall}
-		if have.count(jump) == 0 {
-			s.insert(jump)
-		}
+		s.once(jump{tableFilter, from, "-j " + chainFirewall})
 	}
 }
 

@@ -23,9 +23,8 @@ type Options struct {
 	// NoExternalIPs leaves spec.externalIPs out: whoever may create a Service can
 	// take over any address with them (CVE-2020-8554).
 	NoExternalIPs bool
-	// ProxyName selects the Services whose label
-	// service.kubernetes.io/service-proxy-name is this; "" those without it.
-	ProxyName string
+	// Proxy selects the Services that are for this one.
+	Proxy cluster.Proxy
 }
 
 // Node is the Node that the plan is for, as far as plans depend on it. The zero
@@ -45,7 +44,7 @@ func NodeOf(n *cluster.Node) Node {
 // Service asks for beyond the bounds (MaxFrontends, MaxRules) is left out.
 func Compute(service *cluster.Service, family cluster.Family, node Node, options Options) Service {
 	out := Service{Name: service.Name}
-	if service.ProxyName != options.ProxyName {
+	if service.Proxy != options.Proxy {
 		return out
 	}
 	at := slices.IndexFunc(service.ClusterIPs, func(ip netip.Addr) bool { return cluster.FamilyOf(ip) == family })
@@ -73,7 +72,7 @@ func Compute(service *cluster.Service, family cluster.Family, node Node, options
 		out.Ports = append(out.Ports, port)
 		frontends += 1 + len(given.IPs) + len(given.LoadBalancers) + min(1, int(p.NodePort))
 	}
-	behind := newBacking(boundPairs(ofFamily(service, family), len(ports), node, &over))
+	behind := newBacking(boundPairs(takingPackets(service, family), len(ports), node, &over))
 	out.route(ports, &behind, node, endpointsFor(frontends), &over)
 	out.Excess = over.String()
 	return out
@@ -145,10 +144,11 @@ func (o *Options) external(service *cluster.Service, family cluster.Family, node
 // isOf reports whether an endpoint is on the node.
 func (n *Node) isOf(e *cluster.Endpoint) bool { return n.Name != "" && e.NodeName() == n.Name }
 
-func ofFamily(service *cluster.Service, family cluster.Family) []cluster.Endpoint {
+// takingPackets returns the endpoints of a family that packets may be sent to.
+func takingPackets(service *cluster.Service, family cluster.Family) []cluster.Endpoint {
 	var out []cluster.Endpoint
 	for i := range service.Endpoints {
-		if e := &service.Endpoints[i]; cluster.FamilyOf(e.Addr) == family {
+		if e := &service.Endpoints[i]; cluster.FamilyOf(e.Addr) == family && !e.NamesOnly() {
 			out = append(out, *e)
 		}
 	}

@@ -176,6 +176,45 @@ func TestAddressInTwoSlices(t *testing.T) {
 	}
 }
 
+// Whose Services are planned for, by what their labels say.
+func TestProxy(t *testing.T) {
+	proxies := []cluster.Proxy{{}, cluster.NamedProxy(""), cluster.NamedProxy("other"), cluster.NoProxy()}
+	for _, own := range proxies[:3] {
+		for _, of := range proxies {
+			s := service(false, endpoint("10.42.0.1", ready, node))
+			s.Proxy = of
+			if got := len(plan.Compute(s, cluster.IPv4, self, plan.Options{Proxy: own}).Ports) > 0; got != (own == of) {
+				t.Errorf("proxy %+v serves a Service for %+v: %t", own, of, got)
+			}
+		}
+	}
+}
+
+// An endpoint that is for names counts where another slice has it too.
+func TestNamesOnly(t *testing.T) {
+	names := func(e cluster.Endpoint) cluster.Endpoint {
+		slice := *e.Slice
+		slice.NamesOnly = true
+		e.Slice = &slice
+		return e
+	}
+	first, second := endpoint("10.42.0.1", ready, node), endpoint("10.42.0.2", ready, node)
+	for _, c := range []struct {
+		given   []cluster.Endpoint
+		verdict plan.Verdict
+		want    []netip.AddrPort
+	}{
+		{[]cluster.Endpoint{names(first), names(second)}, plan.Reject, nil},
+		{[]cluster.Endpoint{names(first), second}, plan.Forward, addrPorts("10.42.0.2:5678")},
+		{[]cluster.Endpoint{names(first), first}, plan.Forward, addrPorts("10.42.0.1:5678")},
+	} {
+		port := plan.Compute(service(false, c.given...), cluster.IPv4, self, plan.Options{}).Ports[0]
+		if port.Verdict != c.verdict || !slices.Equal(port.Endpoints, c.want) {
+			t.Errorf("verdict %v, endpoints %v; want %v, %v", port.Verdict, port.Endpoints, c.verdict, c.want)
+		}
+	}
+}
+
 func TestDualStack(t *testing.T) {
 	s := cluster.New(cluster.Service{
 		Name: name, ClusterIPs: []netip.Addr{vip6, vip4}, Ports: service(false).Ports,

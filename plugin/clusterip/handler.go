@@ -28,6 +28,7 @@ type Handler struct {
 	search       []string // of this machine, for AutoPath
 	outside      string   // the zone of k8s_external that PTR records lead to
 	upstream     upstreamer
+	hasNodes     bool
 	versions     versions
 	// ready, stale, followNode and warn are those of the source.
 	ready      func() bool
@@ -64,6 +65,7 @@ func New(o Options, store *cluster.Store, own []netip.Addr) *Handler {
 		multicluster: o.Multicluster,
 		search:       hostSearchPath("/etc/resolv.conf"),
 		upstream:     upstream.New(),
+		hasNodes:     o.Manifest.Dir == "",
 		ready:        store.HasSynced,
 		stale:        func() bool { return false },
 		followNode:   func(string) error { return nil },
@@ -80,6 +82,10 @@ func (h *Handler) Store() *cluster.Store { return h.store }
 // FollowNode has the Store hold, besides Services, the Node of that name and the
 // ServiceCIDRs. To call it when the server starts spares a second listing.
 func (h *Handler) FollowNode(name string) error { return h.followNode(name) }
+
+// HasNodes reports whether every node has a Node where the objects come from, as at an
+// API server.
+func (h *Handler) HasNodes() bool { return h.hasNodes }
 
 // Warn makes a Kubernetes Event about a Service, where there is an API server.
 func (h *Handler) Warn(service cluster.ServiceName, reason, text string) {

@@ -33,6 +33,12 @@ type Options struct {
 	Healthz string
 }
 
+// Node returns what is said of this node. registered says that every node has a Node
+// where the Services come from.
+func (o *Options) Node(registered bool) kernelnat.NodeOptions {
+	return kernelnat.NodeOptions{Name: o.NodeName, Registered: registered, NodeCIDR: o.Plan.NodeCIDR}
+}
+
 // option reads the arguments of one option of the stanza.
 type option struct {
 	name  string
@@ -132,17 +138,20 @@ func optionNames() string {
 }
 
 // nodeName is the default of node_name: $NODE_NAME, which a DaemonSet sets from
-// spec.nodeName, or else the host's name as the kubelet would register it.
+// spec.nodeName, or else the host's name.
 func nodeName() string {
-	if name := os.Getenv("NODE_NAME"); name != "" {
+	if name := asRegistered(os.Getenv("NODE_NAME")); name != "" {
 		return name
 	}
 	host, err := os.Hostname()
 	if err != nil {
 		return ""
 	}
-	return strings.ToLower(strings.TrimSpace(host))
+	return asRegistered(host)
 }
+
+// asRegistered returns the name under which the kubelet would register a host.
+func asRegistered(name string) string { return strings.ToLower(strings.TrimSpace(name)) }
 
 func noArguments(args []string) error {
 	if len(args) > 0 {
@@ -166,9 +175,9 @@ func parseBackend(_ *Options, args []string) error {
 	return err
 }
 
-func parseNodeName(o *Options, args []string) (err error) {
-	o.NodeName, err = oneArgument(args, "the name of this machine's Node")
-	if err == nil && o.NodeName == "" {
+func parseNodeName(o *Options, args []string) error {
+	name, err := oneArgument(args, "the name of this machine's Node")
+	if o.NodeName = asRegistered(name); err == nil && o.NodeName == "" {
 		err = errors.New("is empty: give the name of this machine's Node")
 	}
 	return err
@@ -258,8 +267,9 @@ func parseSyncPeriod(o *Options, args []string) error {
 	return nil
 }
 
-func parseServiceProxyName(o *Options, args []string) (err error) {
-	o.Plan.ProxyName, err = oneArgument(args, "the value of the label service.kubernetes.io/service-proxy-name")
+func parseServiceProxyName(o *Options, args []string) error {
+	name, err := oneArgument(args, "the value of the label service.kubernetes.io/service-proxy-name")
+	o.Plan.Proxy = cluster.NamedProxy(name)
 	return err
 }
 

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
 	"github.com/clusterip/clusterip/kernelnat/conntrack"
 	"github.com/clusterip/clusterip/kernelnat/iptables"
@@ -55,7 +56,7 @@ func TestParseOptions(t *testing.T) {
 			Options: kernelnat.Options{
 				Plan: plan.Options{
 					ClusterCIDRs:  []netip.Prefix{netip.MustParsePrefix("10.42.0.0/16"), netip.MustParsePrefix("fd42::/48")},
-					MasqueradeAll: true, ProxyName: "ours", NoExternalIPs: true,
+					MasqueradeAll: true, Proxy: cluster.NamedProxy("ours"), NoExternalIPs: true,
 				},
 				NodeName: "worker", MinSyncPeriod: 100 * time.Millisecond, SyncPeriod: time.Minute, DryRun: true,
 			},
@@ -74,6 +75,19 @@ func TestParseOptions(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// A kubelet registers its node in lower case, however the host's name is written.
+func TestNodeName(t *testing.T) {
+	for _, c := range []struct{ variable, stanza, want string }{
+		{" Node-1 ", "kernelnat", "node-1"},
+		{"node-1", "kernelnat {\n node_name \" Worker.Example \"\n}", "worker.example"},
+	} {
+		t.Setenv("NODE_NAME", c.variable)
+		if got, err := ParseOptions(caddy.NewTestController("dns", c.stanza)); err != nil || got.NodeName != c.want {
+			t.Errorf("$NODE_NAME %q, %s: %q, %v; want %q", c.variable, c.stanza, got.NodeName, err, c.want)
+		}
 	}
 }
 
@@ -99,6 +113,7 @@ func TestParseOptionsErrors(t *testing.T) {
 		{"kernelnat {\n detect_local bridge \"\"\n}", "no name of a network interface"},
 		{"kernelnat {\n detect_local node_cidr\n cluster_cidr 10.42.0.0/16\n}", "keep one"},
 		{"kernelnat {\n node_name \"\"\n}", "is empty"},
+		{"kernelnat {\n node_name \" \"\n}", "is empty"},
 		{"kernelnat {\n sync_period 1ms\n}", "too short"},
 		{"kernelnat {\n nodeport_addresses\n}", "needs all, primary, or the CIDRs"},
 		{"kernelnat {\n nodeport_addresses all 192.0.2.0/24\n}", `"all" is neither a CIDR`},

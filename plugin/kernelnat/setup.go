@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/clusterip/clusterip/kernelnat"
 	"github.com/clusterip/clusterip/kernelnat/healthcheck"
 	"github.com/clusterip/clusterip/kernelnat/iptables"
+	"github.com/clusterip/clusterip/kernelnat/plan"
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
@@ -66,6 +68,8 @@ type source interface {
 	Store() *cluster.Store
 	// FollowNode has the Store hold the Node of that name and the ServiceCIDRs.
 	FollowNode(name string) error
+	// HasNodes reports whether every node has a Node where the Services come from.
+	HasNodes() bool
 	// Warn tells the owner of a Service what is wrong, where there is a way to.
 	Warn(service cluster.ServiceName, reason, text string)
 }
@@ -139,13 +143,21 @@ func (n *nat) beginLater(ctx context.Context, controllers map[cluster.Family]*ke
 	n.begin(ctx, controllers)
 }
 
-// begin starts all that writes, and what tells how that goes.
+// begin follows the Node, and starts all that writes as soon as that may be.
 func (n *nat) begin(ctx context.Context, controllers map[cluster.Family]*kernelnat.Controller) {
+	node := kernelnat.NewNode(n.options.Node(n.source.HasNodes()), log)
+	n.run(ctx, "the Node is not followed any more", func() error {
+		return node.Run(ctx, n.source.Store(), func() { n.write(ctx, node, controllers) })
+	})
+}
+
+// write starts all that writes, and what tells how that goes.
+func (n *nat) write(ctx context.Context, node *kernelnat.Node, controllers map[cluster.Family]*kernelnat.Controller) {
 	n.setSysctls()
 	for _, controller := range controllers {
 		n.run(ctx, "NAT stopped", func() error { return controller.Run(ctx, n.source.Store()) })
 	}
-	n.serveHealth(ctx, controllers)
+	n.serveHealth(ctx, node, controllers)
 }
 
 // setSysctls is no condition for NAT: it says what it changed, and what it may not.
@@ -173,7 +185,7 @@ func (n *nat) run(ctx context.Context, what string, f func() error) {
 
 // serveHealth answers whether this node should get traffic, which a node that
 // writes nothing cannot say.
-func (n *nat) serveHealth(ctx context.Context, controllers map[cluster.Family]*kernelnat.Controller) {
+func (n *nat) serveHealth(ctx context.Context, node *kernelnat.Node, controllers map[cluster.Family]*kernelnat.Controller) {
 	if n.options.DryRun {
 		return
 	}
@@ -186,13 +198,23 @@ func (n *nat) serveHealth(ctx context.Context, controllers map[cluster.Family]*k
 			}
 			return all
 		},
-		Leaving: func() bool { return controllers[cluster.IPv4].Health().Leaving },
+		Eligible: node.Eligible,
 	}
 	if n.options.Healthz != "" {
 		n.run(ctx, "NAT goes on without health checks", func() error { return serveHealthz(ctx, proxy, n.options.Healthz) })
 	}
-	services := healthcheck.NewServices(n.options.NodeName, n.options.Plan.ProxyName, proxy.Healthy, log.Errorf)
+	services := healthcheck.NewServices(healthcheck.Options{
+		Node: n.options.NodeName, Proxy: n.options.Plan.Proxy, Addresses: n.nodePortAddresses, Healthy: proxy.Healthy, Log: log.Errorf,
+	})
 	n.run(ctx, "Services have no health checks any more", func() error { return services.Run(ctx, n.source.Store()) })
+}
+
+func (n *nat) nodePortAddresses(family cluster.Family, node *cluster.Node) ([]netip.Addr, error) {
+	var known plan.Node
+	if node != nil {
+		known = plan.NodeOf(node)
+	}
+	return n.options.NodePorts.Addresses(family, known)
 }
 
 // retryHealthz is how often the port is tried while another program has it, such as

@@ -2,13 +2,16 @@ package differential
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
+	"syscall"
 	"testing"
 
 	"github.com/clusterip/clusterip/test/kubetest"
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 )
 
 // health is what a load balancer is told of a node.
@@ -27,22 +30,27 @@ func sameHealthChecks(t *testing.T, given *objects, theirs, ours *node) {
 		if port == 0 {
 			continue
 		}
-		at := netip.AddrPortFrom(nodeAddr(s.Spec.IPFamilies[0]), uint16(port))
-		want, got := healthOf(t, theirs, at), healthOf(t, ours, at)
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("health of Service %s/%s: kube-proxy (-), ours (+):\n%s", s.Namespace, s.Name, diff)
+		for _, family := range []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol} {
+			at := netip.AddrPortFrom(nodeAddr(family), uint16(port))
+			want, got := healthOf(t, theirs, at), healthOf(t, ours, at)
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("health of Service %s/%s at %s: kube-proxy (-), ours (+):\n%s", s.Namespace, s.Name, at, diff)
+			}
+			met[want.Status]++
 		}
-		met[want.Status]++
 	}
 	t.Logf("health checks: %v", met)
-	if len(met) < 2 {
-		t.Errorf("not both healthy and unhealthy Services: %v", met)
+	if len(met) < 3 {
+		t.Errorf("not healthy and unhealthy Services, and such without an address of the family: %v", met)
 	}
 }
 
 func healthOf(t *testing.T, n *node, at netip.AddrPort) health {
 	t.Helper()
 	response, err := kubetest.Request(n.Outside, at, "/")
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return health{Status: "refused"}
+	}
 	n.must(err)
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)

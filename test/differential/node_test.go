@@ -214,11 +214,17 @@ func (n *node) tool(name string, args ...string) string {
 // eventually fails the test unless the condition comes true in good time.
 func eventually(t *testing.T, what string, condition func() error) {
 	t.Helper()
+	within(t, patience, what, condition)
+}
+
+// within is eventually for what takes longer than others do.
+func within(t *testing.T, limit time.Duration, what string, condition func() error) {
+	t.Helper()
 	var err error
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		if err = condition(); err == nil {
 			return
 		}
 	}
-	t.Fatalf("%s: not within %v: %v", what, patience, err)
+	t.Fatalf("%s: not within %v: %v", what, limit, err)
 }

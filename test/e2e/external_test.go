@@ -89,6 +89,53 @@ func TestLoadBalancerFromManifest(t *testing.T) {
 	eventually(t, "a program that lives", answers(n.Outside, healthy, "/livez", `200 {`))
 }
 
+const dualStackLoadBalancer = `apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: testing}
+spec:
+  type: LoadBalancer
+  externalTrafficPolicy: Local
+  healthCheckNodePort: 32000
+  ipFamilyPolicy: RequireDualStack
+  clusterIPs: [10.43.0.9, "fd00:10:43::9"]
+  ports: [{port: 80, targetPort: 5678}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-4, namespace: testing, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{port: 5678}]
+endpoints: [{addresses: [10.42.0.10], nodeName: NODE-OF-4}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-6, namespace: testing, labels: {kubernetes.io/service-name: web}}
+addressType: IPv6
+ports: [{port: 5678}]
+endpoints: [{addresses: ["fd00:10:42::10"], nodeName: NODE-OF-6}]
+`
+
+// A load balancer sends the packets of each family where the endpoints of that family
+// are, so the node's addresses answer for their own.
+func TestHealthChecksByFamily(t *testing.T) {
+	n := newNode(t)
+	web := func(of4, of6 string) {
+		n.write("web.yaml", strings.NewReplacer("NODE-OF-4", of4, "NODE-OF-6", of6).Replace(dualStackLoadBalancer))
+	}
+	v4, v6 := netip.AddrPortFrom(nattest.NodeIPv4.Addr(), 32000), netip.AddrPortFrom(nattest.NodeIPv6.Addr(), 32000)
+	here, gone := `"localEndpoints":1`, `"localEndpoints":0`
+	web("node-1", "node-1")
+	n.start()
+	eventually(t, "IPv4", answers(n.Outside, v4, "/", "200 {", here))
+	eventually(t, "IPv6", answers(n.Outside, v6, "/", "200 {", here))
+	web("node-2", "node-1")
+	eventually(t, "IPv4 without endpoints here", answers(n.Outside, v4, "/", "503 {", gone))
+	eventually(t, "IPv6 with one", answers(n.Outside, v6, "/", "200 {", here))
+	web("node-1", "node-2")
+	eventually(t, "IPv6 without endpoints here", answers(n.Outside, v6, "/", "503 {", gone))
+	eventually(t, "IPv4 with one", answers(n.Outside, v4, "/", "200 {", here))
+}
+
 // answers asks over HTTP from a host.
 func answers(from *nattest.Host, to netip.AddrPort, path string, want ...string) func() error {
 	return func() error {

@@ -35,16 +35,7 @@ var synced = regexp.MustCompile(`(?m)^kubeproxy_sync_proxy_rules_last_timestamp_
 func (c *ControlPlane) StartProxy(node *nattest.Node, mode string, limit time.Duration) *Process {
 	c.t.Helper()
 	c.AddNode(Node())
-	p := StartOn(c.t, node.Host, c.command("kube-proxy",
-		"--kubeconfig="+c.KubeconfigOn(node.Host),
-		"--proxy-mode="+mode,
-		"--hostname-override="+NodeName,
-		"--cluster-cidr="+ClusterCIDRs,
-		"--metrics-bind-address="+metrics.String(),
-		// These sysctls are the machine's; a namespace cannot set them.
-		"--conntrack-max-per-core=0", "--conntrack-min=0",
-		"--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0",
-	))
+	p := c.LaunchProxy(node, mode, NodeName)
 	p.await("first sync of both families", limit, func() error {
 		body, err := Get(node.Host, metrics, "/metrics")
 		if err != nil {
@@ -56,6 +47,22 @@ func (c *ControlPlane) StartProxy(node *nattest.Node, mode string, limit time.Du
 		return nil
 	})
 	return p
+}
+
+// LaunchProxy starts kube-proxy on a node, under the name of a Node, and waits for
+// nothing.
+func (c *ControlPlane) LaunchProxy(node *nattest.Node, mode, name string) *Process {
+	c.t.Helper()
+	return StartOn(c.t, node.Host, c.command("kube-proxy",
+		"--kubeconfig="+c.KubeconfigOn(node.Host),
+		"--proxy-mode="+mode,
+		"--hostname-override="+name,
+		"--cluster-cidr="+ClusterCIDRs,
+		"--metrics-bind-address="+metrics.String(),
+		// These sysctls are the machine's; a namespace cannot set them.
+		"--conntrack-max-per-core=0", "--conntrack-min=0",
+		"--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0",
+	))
 }
 
 // Get asks an HTTP server from within a host; anything but 200 is an error.

@@ -1,0 +1,191 @@
+package kernelnat
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/clusterip/clusterip/cluster"
+)
+
+// NodeOptions are what is said of this node where it is configured.
+type NodeOptions struct {
+	Name string
+	// Registered says that every node has a Node object, as at an API server. In a
+	// folder it has one if any has.
+	Registered bool
+	// NodeCIDR is that of plan.Options.
+	NodeCIDR bool
+}
+
+// NodeFaults says what is wrong with the Node in a state of the Store, and what may be,
+// in words.
+func NodeFaults(u cluster.Update, options NodeOptions) (faults, doubts []string) {
+	v := newNodeView(options)
+	v.apply(u)
+	for _, err := range []error{v.missing(), v.lacksPodCIDRs()} {
+		if err != nil {
+			faults = append(faults, err.Error())
+			break // the second follows from the first
+		}
+	}
+	if err := v.unused(); err != nil {
+		doubts = append(doubts, err.Error())
+	}
+	return faults, doubts
+}
+
+// AwaitsNode says what has to come, in a state of the Store, before anything is written.
+func AwaitsNode(u cluster.Update, options NodeOptions) error {
+	v := newNodeView(options)
+	v.apply(u)
+	return v.waitsFor()
+}
+
+// nodeView is what the objects say of this node. It is pure.
+type nodeView struct {
+	NodeOptions
+	node       *cluster.Node
+	kept       []netip.Prefix               // of its podCIDRs, see keepPodCIDRs
+	others     map[string]bool              // names of other Nodes; it is true of each, as below
+	local      map[cluster.ServiceName]bool // Services whose policy is Local
+	here       map[cluster.ServiceName]bool // Services that have endpoints on this node
+	incomplete bool
+	begun      bool // it has been known who is a pod
+}
+
+func newNodeView(o NodeOptions) nodeView {
+	return nodeView{NodeOptions: o, others: make(map[string]bool), local: make(map[cluster.ServiceName]bool), here: make(map[cluster.ServiceName]bool)}
+}
+
+// apply takes over an Update.
+func (v *nodeView) apply(u cluster.Update) {
+	v.incomplete = u.Incomplete
+	for _, c := range u.Nodes {
+		switch {
+		case c.Name == v.Name:
+			if v.node = c.Node; c.Node != nil {
+				v.kept = keepPodCIDRs(v.kept, c.Node.PodCIDRs)
+			}
+		case c.Node != nil:
+			v.others[c.Name] = true
+		default:
+			delete(v.others, c.Name)
+		}
+	}
+	v.begun = v.begun || v.lacksPodCIDRs() == nil
+	if !v.Registered { // or else nothing is told by Services
+		v.applyServices(u.Services)
+	}
+}
+
+func (v *nodeView) applyServices(changed []cluster.ServiceUpdate) {
+	for _, c := range changed {
+		delete(v.local, c.Name)
+		delete(v.here, c.Name)
+		if c.Service == nil {
+			continue
+		}
+		if slices.ContainsFunc(c.Service.Endpoints, func(e cluster.Endpoint) bool { return e.NodeName() == v.Name }) {
+			v.here[c.Name] = true
+		}
+		if s := c.Service; len(s.Endpoints) > 0 && s.Kind == cluster.KindClusterIP && (s.InternalLocal || s.External.Local) {
+			v.local[c.Name] = true
+		}
+	}
+}
+
+// missing says that there is no Node of the name, though there should be.
+func (v *nodeView) missing() error {
+	switch {
+	case v.node != nil || v.incomplete || !v.Registered && len(v.others) == 0:
+		return nil
+	case v.Registered:
+		return fmt.Errorf("no Node is called %q: %s. %s", v.Name, effectOfMissing, mendName)
+	}
+	names := slices.Sorted(maps.Keys(v.others))
+	more := ""
+	if n := len(names) - maxShown; n > 0 {
+		names, more = names[:maxShown], fmt.Sprintf(" and %d more", n)
+	}
+	return fmt.Errorf("no Node is called %q, and the Nodes that there are, %s%s, are others: %s. %s", v.Name, strings.Join(names, ", "), more, effectOfMissing, mendName)
+}
+
+const effectOfMissing = "endpoints of another nodeName are not here, so Services whose policy is Local may drop connections, and /healthz says that this node is not eligible"
+
+const mendName = "Correct the option node_name of kernelnat, which is else $NODE_NAME or the host's name, or add the Node"
+
+const mendPodCIDRs = "give the Node spec.podCIDRs, as Kubernetes' controller does with --allocate-node-cidrs, or say who is a pod by cluster_cidr or by another detect_local"
+
+// unused says that nothing at all is on this node, though it makes a difference what is.
+func (v *nodeView) unused() error {
+	if v.Registered || v.node != nil || len(v.others) > 0 || v.incomplete || len(v.local) == 0 || len(v.here) > 0 {
+		return nil
+	}
+	first := slices.MinFunc(slices.Collect(maps.Keys(v.local)), cluster.ServiceName.Compare)
+	more := ""
+	if n := len(v.local) - 1; n > 0 {
+		more = fmt.Sprintf(" and %d more", n)
+	}
+	return fmt.Errorf("no endpoint's nodeName is %q, so Services whose policy is Local drop connections here: %s%s. If that is not this node's name, correct the option node_name of kernelnat, which is else $NODE_NAME or the host's name",
+		v.Name, first, more)
+}
+
+// keepPodCIDRs returns the pod ranges of a Node after a change: where it has none of a
+// family any more, those that it had. Without any nobody would be masqueraded.
+func keepPodCIDRs(had, has []netip.Prefix) []netip.Prefix {
+	out := slices.Clone(has)
+	for _, p := range had {
+		if !slices.ContainsFunc(has, func(o netip.Prefix) bool { return cluster.FamilyOf(o.Addr()) == cluster.FamilyOf(p.Addr()) }) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// lostPodCIDRs says that a Node has no ranges of a family any more.
+func (v *nodeView) lostPodCIDRs() error {
+	if !v.NodeCIDR || v.incomplete {
+		return nil
+	}
+	var has []netip.Prefix
+	if v.node != nil {
+		has = v.node.PodCIDRs
+	}
+	lost := slices.DeleteFunc(slices.Clone(v.kept), func(p netip.Prefix) bool { return slices.Contains(has, p) })
+	if len(lost) == 0 {
+		return nil
+	}
+	return fmt.Errorf("detect_local is node_cidr, and Node %s has no spec.podCIDRs any more of the family of %v, which therefore still say who is a pod, until it has others or kernelnat starts anew: %s", v.Name, lost, mendPodCIDRs)
+}
+
+// waitsFor says what has to come before anything is written.
+func (v *nodeView) waitsFor() error {
+	if v.begun {
+		return nil
+	}
+	return fmt.Errorf("NAT waits, and the kernel's rules stay as they are: %w", v.lacksPodCIDRs())
+}
+
+// lacksPodCIDRs says why it is not known who is a pod. As with kube-proxy one range of
+// the Node's first family is enough; clients of a family without are not masqueraded.
+func (v *nodeView) lacksPodCIDRs() error {
+	switch {
+	case !v.NodeCIDR:
+		return nil
+	case v.node == nil:
+		return fmt.Errorf("detect_local is node_cidr, and there is no Node %q: correct node_name, or add the Node", v.Name)
+	case len(v.node.PodCIDRs) == 0:
+		return fmt.Errorf("detect_local is node_cidr, and Node %s has no spec.podCIDRs: %s", v.Name, mendPodCIDRs)
+	}
+	family := cluster.IPv4
+	if len(v.node.Addresses) > 0 {
+		family = cluster.FamilyOf(v.node.Addresses[0])
+	}
+	if !slices.ContainsFunc(v.node.PodCIDRs, func(p netip.Prefix) bool { return cluster.FamilyOf(p.Addr()) == family }) {
+		return fmt.Errorf("detect_local is node_cidr, and Node %s, whose first address is of %s, has spec.podCIDRs %v, of the other family alone: %s", v.Name, family, v.node.PodCIDRs, mendPodCIDRs)
+	}
+	return nil
+}
