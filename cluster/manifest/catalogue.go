@@ -221,6 +221,9 @@ func (n *namespace) selected(selector map[string]string) []*pod {
 }
 
 func matches(labels, selector map[string]string) bool {
+	if len(selector) > len(labels) {
+		return false
+	}
 	for key, text := range selector {
 		if given, ok := labels[key]; !ok || given != text {
 			return false

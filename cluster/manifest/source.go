@@ -191,7 +191,7 @@ func (s *Source) link() cluster.Update {
 	}
 	s.catalogue = next
 	update := s.published.update(views, next.namespaceNames(), l.nodes)
-	s.problems = append(s.problems, boundProblems(s.published.notices(), s.folder.root)...)
+	s.problems = append(s.problems, boundProblems(s.published.problems(), s.folder.root)...)
 	update.Incomplete = !s.complete
 	return update
 }
