@@ -120,21 +120,19 @@ func (a *Allocator) Restore(allocations Allocations) []error {
 // by Service. A Service keeps what it holds as long as its claim allows. One
 // whose demand fails goes on with what it held before, if anything.
 //
-// Services without a claim lose their addresses; with keepAbsent they lose them
-// only to a Service that demands one, or that none is left for. That is for a time
-// when the claims are known to be incomplete.
+// Services without a claim lose their addresses; those that keep names lose them
+// only to a Service that demands one, or that none is left for. That is for Services
+// whose claim stands where it cannot be read. A nil keep names none.
 //
 // The order of the claims does not matter.
-func (a *Allocator) Sync(claims []Claim, keepAbsent bool) map[cluster.ServiceName]error {
+func (a *Allocator) Sync(claims []Claim, keep func(cluster.ServiceName) bool) map[cluster.ServiceName]error {
 	claims = slices.Clone(claims)
 	slices.SortFunc(claims, func(x, y Claim) int { return x.Service.Compare(y.Service) })
 	s := &syncing{Allocator: a, claimed: make(map[cluster.ServiceName]bool, len(claims)), errs: map[cluster.ServiceName]error{}}
 	for i := range claims {
 		s.claimed[claims[i].Service] = true
 	}
-	if !keepAbsent {
-		s.releaseAbsent()
-	}
+	s.releaseAbsent(keep)
 	given := map[cluster.ServiceName][]netip.Addr{}
 	for i := range claims {
 		if released := s.releaseUnwanted(&claims[i]); len(released) > 0 {
@@ -166,9 +164,9 @@ func (s *syncing) fail(service cluster.ServiceName, err error) {
 	s.errs[service] = errors.Join(s.errs[service], err)
 }
 
-func (s *syncing) releaseAbsent() {
+func (s *syncing) releaseAbsent(keep func(cluster.ServiceName) bool) {
 	for service := range s.held {
-		if !s.claimed[service] {
+		if !s.claimed[service] && (keep == nil || !keep(service)) {
 			s.release(service, s.held[service]...)
 		}
 	}

@@ -198,7 +198,8 @@ func TestStaticDemands(t *testing.T) {
 				t.Fatal(errs)
 			}
 			for range 2 { // a second call must change nothing
-				errs := a.Sync(test.claims, test.absent)
+				keep := func(cluster.ServiceName) bool { return test.absent }
+				errs := a.Sync(test.claims, keep)
 				if err := errs[service("a")]; (test.wantErr == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), test.wantErr) {
 					t.Errorf("error of Service a is %v, want %q", err, test.wantErr)
 				}
@@ -210,6 +211,8 @@ func TestStaticDemands(t *testing.T) {
 	}
 }
 
+func everybody(cluster.ServiceName) bool { return true }
+
 // When no address is left for a Service that is there, one that may not be gives
 // up its own, by name and no more than it takes; who is there loses nothing.
 func TestAbsentMakeRoom(t *testing.T) {
@@ -220,13 +223,13 @@ func TestAbsentMakeRoom(t *testing.T) {
 		c.Families = dual
 		claims = append(claims, c)
 	}
-	if errs := a.Sync(claims, false); len(errs) > 0 {
+	if errs := a.Sync(claims, nil); len(errs) > 0 {
 		t.Fatal(errs)
 	}
 	before := a.Allocations()
 	claims = []Claim{claim("stays"), claim("new0"), claim("new1")}
 	for range 2 { // a second call must change nothing
-		if errs := a.Sync(claims, true); len(errs) > 0 {
+		if errs := a.Sync(claims, everybody); len(errs) > 0 {
 			t.Error(errs)
 		}
 		checkInvariants(t, a)
@@ -246,7 +249,7 @@ func TestAbsentMakeRoom(t *testing.T) {
 	for i := range 4 {
 		claims = append(claims, claim(fmt.Sprint("more", i)))
 	}
-	if errs := a.Sync(claims, true); len(errs) != 1 {
+	if errs := a.Sync(claims, everybody); len(errs) != 1 {
 		t.Errorf("7 Services for 6 addresses: %v", errs)
 	}
 }
@@ -258,7 +261,7 @@ func TestDynamicBands(t *testing.T) {
 	var claims []Claim
 	for i := range 63 {
 		claims = append(claims, claim(fmt.Sprintf("s%02d", i)))
-		errs := a.Sync(claims, false)
+		errs := a.Sync(claims, nil)
 		if len(errs) != max(0, i-61) {
 			t.Fatalf("with %d Services the errors are %v", i+1, errs)
 		}
@@ -272,11 +275,11 @@ func TestDynamicBands(t *testing.T) {
 			t.Errorf("with %d Services %d are in the static band, want %d", i+1, low, want)
 		}
 	}
-	err := a.Sync(claims, false)[service("s62")]
+	err := a.Sync(claims, nil)[service("s62")]
 	if err == nil || !strings.Contains(err.Error(), "no ClusterIP is left in 10.0.0.0/26 (all 62 are held)") {
 		t.Errorf("error when full: %v", err)
 	}
-	if errs := a.Sync(claims[1:], false); len(errs) > 0 {
+	if errs := a.Sync(claims[1:], nil); len(errs) > 0 {
 		t.Errorf("after one was deleted: %v", errs)
 	}
 }
@@ -284,18 +287,18 @@ func TestDynamicBands(t *testing.T) {
 func TestDualStack(t *testing.T) {
 	a := newAllocator(t, "10.0.0.0/24", "fd00::/64")
 	c := Claim{Service: service("a"), Families: dual}
-	a.Sync([]Claim{c}, false)
+	a.Sync([]Claim{c}, nil)
 	both := a.Held(c.Service)
 	if len(both) != 2 || !both[0].Is4() || !both[1].Is6() {
 		t.Fatalf("held %v, want IPv4 and IPv6", both)
 	}
 	c.Families = []cluster.Family{cluster.IPv6, cluster.IPv4}
-	a.Sync([]Claim{c}, false)
+	a.Sync([]Claim{c}, nil)
 	if got := a.Held(c.Service); !slices.Equal(got, []netip.Addr{both[1], both[0]}) {
 		t.Errorf("with the families turned round it holds %v, want the same two, IPv6 first", got)
 	}
 	c.Families = v4
-	a.Sync([]Claim{c}, false)
+	a.Sync([]Claim{c}, nil)
 	if got := a.Held(c.Service); !slices.Equal(got, both[:1]) {
 		t.Errorf("as single-stack it holds %v, want %v", got, both[:1])
 	}
@@ -318,7 +321,7 @@ func TestRestoreDrops(t *testing.T) {
 			if errs := a.Restore(held); len(errs) != 1 {
 				t.Errorf("errors %v, want one", errs)
 			}
-			a.Sync([]Claim{claim("a"), claim("b")}, false)
+			a.Sync([]Claim{claim("a"), claim("b")}, nil)
 			checkInvariants(t, a)
 		})
 	}
@@ -331,16 +334,16 @@ func TestMachinesAgree(t *testing.T) {
 		claims = append(claims, claim(fmt.Sprint("s", i)))
 	}
 	one, two := newAllocator(t, "10.43.0.0/16"), newAllocator(t, "10.43.0.0/16")
-	one.Sync(claims, false)
+	one.Sync(claims, nil)
 	slices.Reverse(claims)
-	two.Sync(claims, false)
+	two.Sync(claims, nil)
 	if diff := cmp.Diff(one.Allocations(), two.Allocations(), cmp.Comparer(sameAddr)); diff != "" {
 		t.Error(diff)
 	}
 	// Growing one by one, collisions may fall otherwise, but few do.
 	three := newAllocator(t, "10.43.0.0/16")
 	for i := range claims {
-		three.Sync(claims[:i+1], false)
+		three.Sync(claims[:i+1], nil)
 	}
 	same := 0
 	for name, held := range one.Allocations() {
@@ -360,6 +363,6 @@ func BenchmarkSync10000(b *testing.B) {
 		claims = append(claims, claim(fmt.Sprint("service-", i)))
 	}
 	for b.Loop() {
-		a.Sync(claims, false)
+		a.Sync(claims, nil)
 	}
 }

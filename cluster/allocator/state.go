@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -32,61 +33,95 @@ type state struct {
 	Version int `json:"version"`
 	// Services maps "namespace/name" to ClusterIPs.
 	Services map[string][]netip.Addr `json:"services"`
+	// Files maps a file of the folder to the Services that are in it. It is a later
+	// addition, which readers of version 1 skip.
+	Files map[string][]string `json:"files,omitempty"`
 }
 
-// ReadState reads the allocations of an earlier run. A file that does not exist
-// holds none. What it holds may break the rules: see Allocator.Restore.
-func ReadState(path string) (Allocations, error) {
+// State is what is remembered over a restart.
+type State struct {
+	Held Allocations
+	// Files says which file each Service was in, below the folder of manifests. A
+	// Service whose file is not known is not there.
+	Files map[cluster.ServiceName]string
+}
+
+// ReadState reads what an earlier run has left. A file that does not exist
+// holds nothing. What it holds may break the rules: see Allocator.Restore.
+func ReadState(path string) (State, error) {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return State{}, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read state file: %w", err)
+		return State{}, fmt.Errorf("read state file: %w", err)
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("read state file: %s is not a regular file: move it away, or name another file with the state option", path)
+		return State{}, fmt.Errorf("read state file: %s is not a regular file: move it away, or name another file with the state option", path)
 	}
 	if info.Size() > maxState {
-		return nil, fmt.Errorf("%w: %s has %d bytes, more than %d", ErrCorrupt, path, info.Size(), maxState)
+		return State{}, fmt.Errorf("%w: %s has %d bytes, more than %d", ErrCorrupt, path, info.Size(), maxState)
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("read state file: %w", err)
+		return State{}, fmt.Errorf("read state file: %w", err)
 	}
 	return decodeState(data)
 }
 
-func decodeState(data []byte) (Allocations, error) {
+func decodeState(data []byte) (State, error) {
 	var s state
 	if err := json.Unmarshal(data, &s); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+		return State{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	if s.Version != stateVersion {
-		return nil, fmt.Errorf("%w: it has version %d, and this program reads version %d", ErrCorrupt, s.Version, stateVersion)
+		return State{}, fmt.Errorf("%w: it has version %d, and this program reads version %d", ErrCorrupt, s.Version, stateVersion)
 	}
-	allocations := make(Allocations, len(s.Services))
+	out := State{make(Allocations, len(s.Services)), make(map[cluster.ServiceName]string, len(s.Services))}
 	for key, addrs := range s.Services {
-		namespace, name, ok := strings.Cut(key, "/")
-		if !ok || namespace == "" || name == "" || strings.Contains(name, "/") {
-			return nil, fmt.Errorf("%w: %q is not of the form namespace/name", ErrCorrupt, key)
+		service, err := parseName(key)
+		if err != nil {
+			return State{}, err
 		}
 		for _, addr := range addrs {
 			if !addr.IsValid() || addr.Zone() != "" || addr.Is4In6() {
-				return nil, fmt.Errorf("%w: Service %s has the address %q", ErrCorrupt, key, addr)
+				return State{}, fmt.Errorf("%w: Service %s has the address %q", ErrCorrupt, key, addr)
 			}
 		}
 		if len(addrs) > 0 {
-			allocations[cluster.ServiceName{Namespace: namespace, Name: name}] = addrs
+			out.Held[service] = addrs
 		}
 	}
-	return allocations, nil
+	for _, file := range slices.Sorted(maps.Keys(s.Files)) {
+		for _, key := range s.Files[file] {
+			service, err := parseName(key)
+			if err != nil {
+				return State{}, err
+			}
+			if out.Held[service] != nil {
+				out.Files[service] = file
+			}
+		}
+	}
+	return out, nil
 }
 
-func encodeState(allocations Allocations) ([]byte, error) {
-	s := state{Version: stateVersion, Services: make(map[string][]netip.Addr, len(allocations))}
-	for service, addrs := range allocations {
+func parseName(key string) (cluster.ServiceName, error) {
+	namespace, name, ok := strings.Cut(key, "/")
+	if !ok || namespace == "" || name == "" || strings.Contains(name, "/") {
+		return cluster.ServiceName{}, fmt.Errorf("%w: %q is not of the form namespace/name", ErrCorrupt, key)
+	}
+	return cluster.ServiceName{Namespace: namespace, Name: name}, nil
+}
+
+func encodeState(given State) ([]byte, error) {
+	s := state{stateVersion, make(map[string][]netip.Addr, len(given.Held)), map[string][]string{}}
+	for service, addrs := range given.Held {
 		s.Services[service.String()] = addrs
+	}
+	for _, service := range sortedNames(given.Files) {
+		file := given.Files[service]
+		s.Files[file] = append(s.Files[file], service.String())
 	}
 	var out bytes.Buffer
 	enc := json.NewEncoder(&out)
@@ -97,8 +132,8 @@ func encodeState(allocations Allocations) ([]byte, error) {
 
 // WriteState replaces the state file. After a crash at any moment the file is
 // the old or the new one, whole; when WriteState has returned, it is the new one.
-func WriteState(path string, allocations Allocations) error {
-	data, err := encodeState(allocations)
+func WriteState(path string, s State) error {
+	data, err := encodeState(s)
 	if err != nil {
 		return fmt.Errorf("encode state: %w", err)
 	}
@@ -188,11 +223,6 @@ func SetAside(path string) (string, error) {
 	return aside, nil
 }
 
-func sortedNames(allocations Allocations) []cluster.ServiceName {
-	names := make([]cluster.ServiceName, 0, len(allocations))
-	for name := range allocations {
-		names = append(names, name)
-	}
-	slices.SortFunc(names, cluster.ServiceName.Compare)
-	return names
+func sortedNames[V any](byName map[cluster.ServiceName]V) []cluster.ServiceName {
+	return slices.SortedFunc(maps.Keys(byName), cluster.ServiceName.Compare)
 }

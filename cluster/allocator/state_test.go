@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/clusterip/clusterip/cluster"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
@@ -22,6 +23,15 @@ const stateText = `{
     ],
     "testing/b": [
       "10.0.0.6"
+    ],
+    "testing/c": [
+      "10.0.0.7"
+    ]
+  },
+  "files": {
+    "sub/web.yaml": [
+      "testing/a",
+      "testing/b"
     ]
   }
 }
@@ -29,12 +39,15 @@ const stateText = `{
 
 func TestState(t *testing.T) {
 	path := filepath.Join(t.TempDir(), ".state.json")
-	if got, err := ReadState(path); got != nil || err != nil {
+	if got, err := ReadState(path); got.Held != nil || err != nil {
 		t.Errorf("without a file: %v, %v", got, err)
 	}
-	held := Allocations{service("b"): addrs("10.0.0.6"), service("a"): addrs("10.0.0.5", "fd00::5")}
+	state := State{
+		Held:  Allocations{service("b"): addrs("10.0.0.6"), service("a"): addrs("10.0.0.5", "fd00::5"), service("c"): addrs("10.0.0.7")},
+		Files: map[cluster.ServiceName]string{service("a"): "sub/web.yaml", service("b"): "sub/web.yaml"},
+	}
 	for range 2 { // the second replaces the first
-		if err := WriteState(path, held); err != nil {
+		if err := WriteState(path, state); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -49,7 +62,7 @@ func TestState(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(held, got, cmp.Comparer(sameAddr)); diff != "" {
+	if diff := cmp.Diff(state, got, cmp.Comparer(sameAddr)); diff != "" {
 		t.Error(diff)
 	}
 	if entries, _ := os.ReadDir(filepath.Dir(path)); len(entries) != 1 {
@@ -72,15 +85,15 @@ func TestStateBehindLinks(t *testing.T) {
 		}
 	}
 	path := filepath.Join(dir, "folder/state.json")
-	held := Allocations{service("a"): addrs("10.0.0.5")}
+	state := State{Held: Allocations{service("a"): addrs("10.0.0.5")}}
 	for range 2 { // at first there is nothing behind the links
-		if err := WriteState(path, held); err != nil {
+		if err := WriteState(path, state); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, where := range []string{path, filepath.Join(dir, "kept/state.json")} {
 		got, err := ReadState(where)
-		if diff := cmp.Diff(held, got, cmp.Comparer(sameAddr)); err != nil || diff != "" {
+		if diff := cmp.Diff(state, got, cmp.Comparer(sameAddr), cmpopts.EquateEmpty()); err != nil || diff != "" {
 			t.Errorf("%s: %v %s", where, err, diff)
 		}
 	}
@@ -93,20 +106,20 @@ func TestStateBehindLinks(t *testing.T) {
 	if err := os.Symlink("circle.json", filepath.Join(dir, "circle.json")); err != nil {
 		t.Fatal(err)
 	}
-	if err := WriteState(filepath.Join(dir, "circle.json"), held); !errors.Is(err, syscall.ELOOP) {
+	if err := WriteState(filepath.Join(dir, "circle.json"), state); !errors.Is(err, syscall.ELOOP) {
 		t.Errorf("links in a circle: %v", err)
 	}
 }
 
 func TestStateFailures(t *testing.T) {
 	dir := t.TempDir()
-	if err := WriteState(filepath.Join(dir, "missing", "state.json"), nil); err == nil {
+	if err := WriteState(filepath.Join(dir, "missing", "state.json"), State{}); err == nil {
 		t.Error("no error in a folder that does not exist")
 	}
 	if _, err := ReadState(dir); err == nil || errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "not a regular file") {
 		t.Errorf("reading a folder: %v", err)
 	}
-	if err := WriteState(dir, nil); err == nil {
+	if err := WriteState(dir, State{}); err == nil {
 		t.Error("no error where a folder has the name")
 	}
 	if entries, _ := filepath.Glob(filepath.Join(filepath.Dir(dir), ".*.new-*")); len(entries) > 0 {
@@ -127,6 +140,7 @@ func TestStateCorrupt(t *testing.T) {
 		"empty address":   `{"version": 1, "services": {"a/b": [""]}}`,
 		"zoned address":   `{"version": 1, "services": {"a/b": ["fe80::1%eth0"]}}`,
 		"mapped address":  `{"version": 1, "services": {"a/b": ["::ffff:10.0.0.1"]}}`,
+		"file of no name": `{"version": 1, "services": {"a/b": ["10.0.0.1"]}, "files": {"a.yaml": ["a"]}}`,
 		"something after": stateText + "}",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -163,13 +177,14 @@ func TestSetAside(t *testing.T) {
 func FuzzState(f *testing.F) {
 	f.Add([]byte(stateText))
 	f.Add([]byte(`{"version": 1, "services": {"a/b": ["10.0.0.1", "10.0.0.1"], "a/c": ["10.0.0.1"]}}`))
+	f.Add([]byte(`{"version": 1, "services": {"a/b": ["10.0.0.1"]}, "files": {"x.yaml": ["a/b", "a/c"], "y.yaml": ["a/b"]}}`))
 	f.Add([]byte(`{"version": 1, "services": {"a/b": ["fd00::1", "10.0.0.0", "192.0.2.1"]}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		allocations, err := decodeState(data)
+		state, err := decodeState(data)
 		if err != nil {
 			return
 		}
-		text, err := encodeState(allocations)
+		text, err := encodeState(state)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -177,15 +192,15 @@ func FuzzState(f *testing.F) {
 		if err != nil {
 			t.Fatalf("cannot read what was written: %v\n%s", err, text)
 		}
-		if diff := cmp.Diff(allocations, again, cmp.Comparer(sameAddr), cmpopts.EquateEmpty()); diff != "" {
+		if diff := cmp.Diff(state, again, cmp.Comparer(sameAddr), cmpopts.EquateEmpty()); diff != "" {
 			t.Error(diff)
 		}
 		a, err := New([]netip.Prefix{netip.MustParsePrefix("10.0.0.0/24"), netip.MustParsePrefix("fd00::/112")})
 		if err != nil {
 			t.Fatal(err)
 		}
-		a.Restore(allocations)
-		a.Sync([]Claim{claim("a"), claim("b", "10.0.0.1")}, len(data)%2 == 0)
+		a.Restore(state.Held)
+		a.Sync([]Claim{claim("a"), claim("b", "10.0.0.1")}, func(cluster.ServiceName) bool { return len(data)%2 == 0 })
 		checkInvariants(t, a)
 	})
 }

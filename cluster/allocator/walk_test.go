@@ -26,7 +26,7 @@ func TestRandomWalk(t *testing.T) {
 		}
 		before := a.Allocations()
 		list := slices.Collect(maps.Values(claims))
-		errs := a.Sync(list, false)
+		errs := a.Sync(list, nil)
 		checkInvariants(t, a)
 		checkStable(t, list, before, a, name)
 		for _, c := range list {
@@ -38,7 +38,7 @@ func TestRandomWalk(t *testing.T) {
 		if errs := restarted.Restore(a.Allocations()); len(errs) > 0 {
 			t.Fatalf("step %d: restore: %v", step, errs)
 		}
-		restarted.Sync(list, false)
+		restarted.Sync(list, nil)
 		if !maps.EqualFunc(a.Allocations(), restarted.Allocations(), slices.Equal) {
 			t.Fatalf("step %d: a restart changes addresses:\n%v\n%v", step, a.Allocations(), restarted.Allocations())
 		}

@@ -66,7 +66,7 @@ func sliceEndpoints(s *discoveryv1.EndpointSlice, in string) ([]cluster.Endpoint
 			}
 		}
 	}
-	return endpoints, errors.Join(errs...)
+	return endpoints, join(errs)
 }
 
 // Endpoints converts the older core/v1 Endpoints, which belong to the Service of
@@ -105,7 +105,7 @@ func Endpoints(e *corev1.Endpoints) (cluster.ServiceName, []cluster.Endpoint, er
 			}
 		}
 	}
-	return owner, endpoints, errors.Join(errs...)
+	return owner, endpoints, join(errs)
 }
 
 func slicePorts(given []discoveryv1.EndpointPort) ([]cluster.EndpointPort, []error) {

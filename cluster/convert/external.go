@@ -1,7 +1,6 @@
 package convert
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -63,7 +62,7 @@ func external(s *corev1.Service) (cluster.External, error) {
 		errs = append(errs, err)
 	}
 	if s.Spec.Type != corev1.ServiceTypeLoadBalancer {
-		return out, errors.Join(errs...)
+		return out, join(errs)
 	}
 	for i, ingress := range s.Status.LoadBalancer.Ingress {
 		host, err := published(i, &ingress)
@@ -93,11 +92,11 @@ func external(s *corev1.Service) (cluster.External, error) {
 	ranges, unreadable, err := sourceRanges(s.Spec.LoadBalancerSourceRanges)
 	out.SourceRanges = ranges
 	if unreadable { // and no range for a family would mean everybody
-		out.LoadBalancerIPs = slices.DeleteFunc(out.LoadBalancerIPs, func(ip netip.Addr) bool {
-			return !slices.ContainsFunc(ranges, func(r netip.Prefix) bool { return r.Addr().Is4() == ip.Is4() })
-		})
+		v4 := slices.ContainsFunc(ranges, func(r netip.Prefix) bool { return r.Addr().Is4() })
+		v6 := slices.ContainsFunc(ranges, func(r netip.Prefix) bool { return r.Addr().Is6() })
+		out.LoadBalancerIPs = slices.DeleteFunc(out.LoadBalancerIPs, func(ip netip.Addr) bool { return ip.Is4() && !v4 || ip.Is6() && !v6 })
 	}
-	return out, errors.Join(append(errs, err)...)
+	return out, join(append(errs, err))
 }
 
 // published returns how DNS speaks of an ingress: by its address, else by its host
@@ -150,7 +149,7 @@ func sourceRanges(given []string) (ranges []netip.Prefix, unreadable bool, err e
 		ranges = append(ranges, r)
 	}
 	slices.SortFunc(ranges, comparePrefixes)
-	return slices.Compact(ranges), unreadable, errors.Join(errs...)
+	return slices.Compact(ranges), unreadable, join(errs)
 }
 
 func comparePrefixes(a, b netip.Prefix) int {

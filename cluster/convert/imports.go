@@ -1,7 +1,6 @@
 package convert
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -32,7 +31,7 @@ func ServiceImport(s *mcsv1alpha1.ServiceImport) (cluster.Service, error) {
 		out.ClusterIPs, ipsErr = clusterSetIPs(s.Spec.IPs)
 	}
 	out.Ports, portsErr = importPorts(s.Spec.Ports)
-	return out, errors.Join(append(errs, ipsErr, portsErr)...)
+	return out, join(append(errs, ipsErr, portsErr))
 }
 
 // importPorts returns the ports that are sound. It allows what a Service may not
@@ -59,7 +58,7 @@ func importPorts(given []mcsv1alpha1.ServicePort) ([]cluster.Port, error) {
 		}
 		errs = append(errs, faults...)
 	}
-	return ports, errors.Join(errs...)
+	return ports, join(errs)
 }
 
 // clusterSetIPs returns the first sound address of each family.
@@ -78,7 +77,7 @@ func clusterSetIPs(given []string) ([]netip.Addr, error) {
 			ips = append(ips, ip)
 		}
 	}
-	return ips, errors.Join(errs...)
+	return ips, join(errs)
 }
 
 // ImportedEndpointSlice converts a slice and returns the ServiceImport it belongs to

@@ -4,12 +4,26 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/clusterip/clusterip/cluster"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
+
+// maxFaults of one object are told: more help no one, and whoever writes objects
+// decides how many there are.
+const maxFaults = 100
+
+// join puts the faults of an object together, and counts those beyond the bound.
+func join(faults []error) error {
+	faults = slices.DeleteFunc(faults, func(err error) bool { return err == nil })
+	if more := len(faults) - maxFaults; more > 0 {
+		faults = append(faults[:maxFaults:maxFaults], fmt.Errorf("there are %d more faults", more))
+	}
+	return errors.Join(faults...)
+}
 
 // Pod converts a Pod. A Pod without an address yet comes out with no IPs, which
 // is no error; so does one that has ended, since its addresses may be reused. The
@@ -25,15 +39,19 @@ func Pod(p *corev1.Pod) (*cluster.Pod, error) {
 		given = []corev1.PodIP{{IP: p.Status.PodIP}}
 	}
 	var errs []error
+	seen := make(map[netip.Addr]bool, len(given))
 	for i, text := range given {
 		ip, err := netip.ParseAddr(text.IP)
 		if err != nil || ip.Zone() != "" {
 			errs = append(errs, fmt.Errorf("status.podIPs[%d] %q is not an IP address", i, text.IP))
 			continue
 		}
-		out.IPs = append(out.IPs, ip.Unmap())
+		if ip = ip.Unmap(); !seen[ip] {
+			seen[ip] = true
+			out.IPs = append(out.IPs, ip)
+		}
 	}
-	return out, errors.Join(errs...)
+	return out, join(errs)
 }
 
 // TriggerTime is when the change was made that had a controller write the object;
@@ -76,5 +94,5 @@ func Node(n *corev1.Node) (*cluster.Node, error) {
 		}
 		out.PodCIDRs = append(out.PodCIDRs, prefix.Masked())
 	}
-	return out, errors.Join(errs...)
+	return out, join(errs)
 }

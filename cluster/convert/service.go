@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 
 	"github.com/clusterip/clusterip/cluster"
@@ -69,7 +68,7 @@ func Service(s *corev1.Service) (cluster.Service, error) {
 	}
 	errs = append(errs, spelling)
 	if s.Spec.Type == corev1.ServiceTypeExternalName {
-		return out, errors.Join(errs...)
+		return out, join(errs)
 	}
 
 	out.Proxy = proxy(s.Labels)
@@ -88,7 +87,7 @@ func Service(s *corev1.Service) (cluster.Service, error) {
 	if len(s.Spec.Ports) == 0 && out.Kind != cluster.KindHeadless {
 		errs = append(errs, errors.New("spec.ports is empty: name at least one port (only a headless Service, clusterIP: None, needs none)"))
 	}
-	return out, errors.Join(errs...)
+	return out, join(errs)
 }
 
 // kind says how a Service is reached.
@@ -205,9 +204,11 @@ func clusterIPs(s *corev1.Service) (ips []netip.Addr, spelling, err error) {
 func servicePorts(spec *corev1.ServiceSpec) ([]cluster.Port, []error) {
 	var errs []error
 	ports := make([]cluster.Port, 0, len(spec.Ports))
+	taken := takenPorts{make(map[string]bool, len(spec.Ports)), make(map[cluster.Port]bool, len(spec.Ports))}
 	for i, p := range spec.Ports {
-		port, faults := servicePort(spec, &p, ports)
+		port, faults := servicePort(spec, &p, taken)
 		if len(faults) == 0 {
+			taken.add(port)
 			ports = append(ports, port)
 		}
 		for _, fault := range faults {
@@ -217,9 +218,20 @@ func servicePorts(spec *corev1.ServiceSpec) ([]cluster.Port, []error) {
 	return ports, errs
 }
 
+// takenPorts are the names and the numbers, with their protocols, that the ports so
+// far have.
+type takenPorts struct {
+	names   map[string]bool
+	numbers map[cluster.Port]bool
+}
+
+func number(p cluster.Port) cluster.Port { return cluster.Port{Protocol: p.Protocol, Port: p.Port} }
+
+func (t takenPorts) add(p cluster.Port) { t.names[p.Name], t.numbers[number(p)] = true, true }
+
 // servicePort converts a port that comes after others. Its faults begin with what
 // follows the port's own place.
-func servicePort(spec *corev1.ServiceSpec, p *corev1.ServicePort, before []cluster.Port) (cluster.Port, []error) {
+func servicePort(spec *corev1.ServiceSpec, p *corev1.ServicePort, taken takenPorts) (cluster.Port, []error) {
 	var faults []error
 	if p.Name == "" && len(spec.Ports) > 1 {
 		faults = append(faults, errors.New(" has no name: every port needs one when there are several"))
@@ -227,7 +239,7 @@ func servicePort(spec *corev1.ServiceSpec, p *corev1.ServicePort, before []clust
 	if p.Name != "" {
 		if msgs := validation.IsDNS1123Label(p.Name); len(msgs) > 0 {
 			faults = append(faults, fmt.Errorf(".name %q is no DNS label: %s", p.Name, msgs[0]))
-		} else if slices.ContainsFunc(before, func(b cluster.Port) bool { return b.Name == p.Name }) {
+		} else if taken.names[p.Name] {
 			faults = append(faults, fmt.Errorf(".name %q is given twice: rename one", p.Name))
 		}
 	}
@@ -238,7 +250,7 @@ func servicePort(spec *corev1.ServiceSpec, p *corev1.ServicePort, before []clust
 	port := cluster.Port{Name: p.Name, Protocol: protocol, Port: uint16(p.Port)}
 	if p.Port < 1 || p.Port > 65535 {
 		faults = append(faults, fmt.Errorf(".port %d is outside 1-65535", p.Port))
-	} else if slices.ContainsFunc(before, func(b cluster.Port) bool { return b.Protocol == protocol && b.Port == port.Port }) {
+	} else if taken.numbers[number(port)] {
 		faults = append(faults, fmt.Errorf(": %s port %d is given twice", protocol, p.Port))
 	}
 	if p.NodePort < 0 || p.NodePort > 65535 {

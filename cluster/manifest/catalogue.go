@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/clusterip/clusterip/cluster"
-	"github.com/clusterip/clusterip/cluster/allocator"
 )
 
 // catalogue is all objects of the folder, without duplicates.
@@ -39,18 +38,51 @@ func newCatalogue(f *folder, inForce *catalogue) *catalogue {
 				ignored[kind] = Problem{File: file.path, Line: line, Severity: Notice, Err: notRead(kind)}
 			}
 		}
-		for _, o := range file.content.objects {
-			c.add(o, inForce.objects[o.objectKey])
+		if !file.isUnread() {
+			for _, o := range file.content.objects {
+				c.add(o, inForce.objects[o.objectKey])
+			}
 		}
 	}
+	c.addUnseen(files, inForce)
 	for _, kind := range slices.Sorted(maps.Keys(ignored)) {
 		c.problems = append(c.problems, ignored[kind])
 	}
 	if len(files) == 0 && len(f.problems) == 0 {
-		c.problems = append(c.problems, Problem{File: f.root, Severity: Notice,
-			Err: errors.New("the folder has no manifests: put *.yaml, *.yml or *.json files there; until there are some, what an earlier run has left stays in force")})
+		text := "the folder has no manifests: put *.yaml, *.yml or *.json files there"
+		if !f.had {
+			text += "; until there are some, what an earlier run has left stays in force"
+		}
+		c.problems = append(c.problems, Problem{File: f.root, Severity: Notice, Err: errors.New(text)})
 	}
 	return c
+}
+
+// addUnseen adds the objects of files that cannot be read now, and those that may be in
+// what cannot be read of a file; unless they were found elsewhere, since then they have
+// moved.
+func (c *catalogue) addUnseen(files []*file, inForce *catalogue) {
+	var unseen []*object
+	for _, file := range files {
+		if file.content == nil {
+			continue
+		}
+		file.content.found(c.objects)
+		if file.isUnread() {
+			for _, o := range file.content.objects {
+				if c.objects[o.objectKey] == nil {
+					unseen = append(unseen, o)
+				}
+			}
+		}
+		for _, m := range file.content.missing {
+			unseen = append(unseen, m.object)
+		}
+		c.problems = append(c.problems, boundProblems(file.content.missingProblems(), file.path)...)
+	}
+	for _, o := range unseen {
+		c.add(o, inForce.objects[o.objectKey])
+	}
 }
 
 // runners are the kinds that run pods in Kubernetes.
@@ -86,20 +118,6 @@ func (c *catalogue) add(o, inForce *object) {
 	}
 	c.problems = append(c.problems, Problem{File: o.file, Line: o.line, Object: o.String(),
 		Err: fmt.Errorf("this object is also in %s:%d, which counts: remove one of the two", counts.file, counts.line)})
-}
-
-// remember adds the Services that hold addresses but are in no manifest. At a
-// start at which not all manifests can be read they may be in one of those: they
-// have their address, of which nothing else is known.
-func (c *catalogue) remember(held allocator.Allocations, state string) {
-	for name, addrs := range held {
-		key := objectKey{"Service", name.Namespace, name.Name}
-		if _, known := c.objects[key]; known {
-			continue
-		}
-		remembered := &service{model: cluster.Service{Name: name, Kind: cluster.KindClusterIP, ClusterIPs: addrs, Remembered: true}}
-		c.namespaces[name.Namespace] = append(c.namespaces[name.Namespace], &object{objectKey: key, file: state, value: remembered})
-	}
 }
 
 // services yields every Service with its object.
@@ -203,6 +221,9 @@ func (n *namespace) selected(selector map[string]string) []*pod {
 }
 
 func matches(labels, selector map[string]string) bool {
+	if len(selector) > len(labels) {
+		return false
+	}
 	for key, text := range selector {
 		if given, ok := labels[key]; !ok || given != text {
 			return false

@@ -65,12 +65,9 @@ func (f *file) refresh(info fs.FileInfo, p *parser, filling bool) (changed, gone
 	}
 	f.hash = hash
 	next := p.parse(f.path, data)
-	if len(data) == 0 && f.content != nil && len(f.content.objects) > 0 {
-		// As a write that begins with truncating the file leaves it.
-		next.broken = true
-		next.problems = []Problem{{File: f.path, Err: errors.New("the file is empty now; what it held stays in force: to delete that, remove the file")}}
-	}
-	f.content = next.keepLastGood(f.content)
+	next.keepLastGood(f.content)
+	next.problems = boundProblems(next.problems, f.path)
+	f.content = next
 	return true, false
 }
 
@@ -93,10 +90,11 @@ func changeTime(info fs.FileInfo) time.Time {
 	return time.Unix(info.Sys().(*syscall.Stat_t).Ctim.Unix())
 }
 
+// isUnread reports whether what the file says now is not known.
+func (f *file) isUnread() bool { return f.failure != nil || f.isLost() || f.content == nil }
+
 // incomplete reports whether the file may have Services that are not known.
-func (f *file) incomplete() bool {
-	return f.failure != nil || f.isLost() || f.content == nil || f.content.incomplete()
-}
+func (f *file) incomplete() bool { return f.isUnread() || f.content.incomplete() }
 
 // read returns the text of a file and what was known of it before reading, so
 // that a change during the reading shows.
@@ -124,27 +122,4 @@ func read(path string) ([]byte, fs.FileInfo, error) {
 		err = nil
 	}
 	return data[:n], info, err
-}
-
-// keepLastGood adds what the file held before and cannot be understood now. Of a
-// broken file nothing new is taken, since it may have been caught half-written;
-// an object that is invalid stays as it was.
-func (c *content) keepLastGood(before *content) *content {
-	if before == nil {
-		return c
-	}
-	if c.broken {
-		c.objects = before.objects
-		return c
-	}
-	good := map[objectKey]bool{}
-	for _, o := range c.objects {
-		good[o.objectKey] = true
-	}
-	for _, o := range before.objects {
-		if c.invalid[o.objectKey] && !good[o.objectKey] {
-			c.objects = append(c.objects, o)
-		}
-	}
-	return c
 }

@@ -31,10 +31,11 @@ type folder struct {
 	state  string // the state file, which is no manifest whatever its name
 	parser *parser
 	files  map[string]*file
+	had    bool // whether there ever was a file
 	// folders are the root and the sub-folders that were found, for watching.
 	folders  map[string]fs.FileInfo
 	problems []Problem // with folders, and with finding files
-	lost     bool      // whether a folder or a file could not be read
+	lost     lostPaths
 	cameAt   time.Time // when a file last came, or changed, that was not there before
 }
 
@@ -63,7 +64,7 @@ func newFolder(root, state string, parser *parser) *folder {
 func (f *folder) scan(ctx context.Context) (changed bool) {
 	var missed map[string]bool
 	for n := 1; ; n++ {
-		w := &walk{folder: f, ctx: ctx, found: map[string]bool{}, folders: map[string]fs.FileInfo{}, lost: map[string]bool{}}
+		w := &walk{folder: f, ctx: ctx, found: map[string]bool{}, folders: map[string]fs.FileInfo{}, lost: lostPaths{}}
 		w.start()
 		if ctx.Err() != nil {
 			return changed
@@ -76,7 +77,7 @@ func (f *folder) scan(ctx context.Context) (changed bool) {
 		if n == maxWalks || !w.vanished && len(missed) == 0 {
 			problems := boundProblems(w.problems, f.root)
 			changed = changed || !slices.EqualFunc(f.problems, problems, sameProblem)
-			f.folders, f.problems, f.lost = w.folders, problems, len(w.lost) > 0
+			f.folders, f.problems, f.lost = w.folders, problems, w.lost
 			return changed
 		}
 	}
@@ -85,7 +86,7 @@ func (f *folder) scan(ctx context.Context) (changed bool) {
 // incomplete reports whether there may be Services that are not known, because
 // something could not be read or understood.
 func (f *folder) incomplete() bool {
-	if f.lost {
+	if len(f.lost) > 0 {
 		return true
 	}
 	for _, file := range f.files {
@@ -112,9 +113,9 @@ type walk struct {
 	ctx      context.Context
 	found    map[string]bool
 	folders  map[string]fs.FileInfo
-	lost     map[string]bool // folders and files that could not be read; see lose
-	vanished bool            // something was gone when it was looked at
-	came     bool            // a file that was not known, or a lost one
+	lost     lostPaths // see lose
+	vanished bool      // something was gone when it was looked at
+	came     bool      // a file that was not known, or a lost one
 	size     int64
 	changed  bool
 	problems []Problem
@@ -130,12 +131,15 @@ func (w *walk) lose(path string, err error) {
 	w.fail(path, err)
 }
 
-// isLost reports whether a path, or a folder that it is in, was lost.
-func (w *walk) isLost(path string) bool {
-	for !w.lost[path] && path != w.folder.root {
+// lostPaths are the folders and files that could not be read.
+type lostPaths map[string]bool
+
+// have reports whether a path below root, or a folder that it is in, was lost.
+func (l lostPaths) have(path, root string) bool {
+	for !l[path] && path != root {
 		path = filepath.Dir(path)
 	}
-	return w.lost[path]
+	return l[path]
 }
 
 // miss decides about the known files that were not found: those that were missed
@@ -147,7 +151,7 @@ func (w *walk) miss(before map[string]bool, certain bool) (missed map[string]boo
 		switch {
 		case w.found[path]:
 			filling = filling || known.isLost()
-		case w.isLost(path):
+		case w.lost.have(path, w.folder.root):
 			w.changed = w.changed || !known.isLost()
 			known.lostAt = time.Now()
 		case known.isLost() && w.folder.filling(known):
@@ -262,6 +266,7 @@ func (w *walk) file(path string, info fs.FileInfo) {
 	if known == nil {
 		known = &file{path: path}
 		w.folder.files[path] = known
+		w.folder.had = true
 		w.changed, w.came = true, true
 	}
 	wasLost := known.isLost()

@@ -77,7 +77,7 @@ func TestRenamedDuringScan(t *testing.T) {
 func TestManyLost(t *testing.T) {
 	const n = 20_000
 	f := newTestFolder(folderWith(t, nil))
-	w := &walk{folder: f, lost: map[string]bool{}}
+	w := &walk{folder: f, lost: lostPaths{}}
 	for i := range n {
 		w.lost[filepath.Join(f.root, fmt.Sprint("lost", i))] = true
 		path := filepath.Join(f.root, fmt.Sprint("lost", i), "sub", "a.yaml")

@@ -67,7 +67,7 @@ func (s *service) lacking(linked *cluster.Service, pods []*pod, named bool) stri
 	case len(linked.Endpoints) > 0:
 		return "conditions.ready is false in its EndpointSlices"
 	case len(s.selector) > 0:
-		return fmt.Sprintf("no Pod in namespace %s matches its selector %s, and %s", s.model.Name.Namespace, labels.Set(s.selector), slice)
+		return fmt.Sprintf("no Pod in namespace %s matches its selector %s, and %s", s.model.Name.Namespace, shortened(labels.Set(s.selector).String()), slice)
 	}
 	return "it has no selector, and " + slice
 }
@@ -136,13 +136,9 @@ func andMore(first *pod, more int) string {
 // portsWithoutEndpoint finds the ports that none of the endpoints has.
 func (s *service) portsWithoutEndpoint(linked *cluster.Service, pods []*pod) []error {
 	var hints []error
+	served := s.servedPorts(linked.Endpoints)
 	for i, port := range s.model.Ports {
-		has := func(e cluster.Endpoint) bool {
-			return s.uses(e) && slices.ContainsFunc(e.Ports(), func(p cluster.EndpointPort) bool {
-				return p.Name == port.Name && p.Protocol == port.Protocol
-			})
-		}
-		if slices.ContainsFunc(linked.Endpoints, has) {
+		if served[cluster.EndpointPort{Name: port.Name, Protocol: port.Protocol}] {
 			continue
 		}
 		target := s.ports[i].TargetPort
@@ -153,6 +149,22 @@ func (s *service) portsWithoutEndpoint(linked *cluster.Service, pods []*pod) []e
 		hints = append(hints, fmt.Errorf("spec.ports[%d] has no endpoint: its EndpointSlices have no %s port with its name, %q", i, port.Protocol, port.Name))
 	}
 	return hints
+}
+
+// servedPorts are the names and protocols, without number, of the ports that take
+// connections.
+func (s *service) servedPorts(endpoints []cluster.Endpoint) map[cluster.EndpointPort]bool {
+	served, seen := map[cluster.EndpointPort]bool{}, map[*cluster.EndpointSlice]bool{}
+	for _, e := range endpoints {
+		if !s.uses(e) || seen[e.Slice] {
+			continue
+		}
+		seen[e.Slice] = true
+		for _, p := range e.Ports() {
+			served[cluster.EndpointPort{Name: p.Name, Protocol: p.Protocol}] = true
+		}
+	}
+	return served
 }
 
 // namelessPods finds Pods that look like those of a StatefulSet, below whose

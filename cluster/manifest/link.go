@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -21,12 +22,12 @@ type linker struct {
 type view struct {
 	services map[cluster.ServiceName]*cluster.Service
 	pods     map[cluster.PodName]*cluster.Pod
-	notices  []Problem
+	problems []Problem
 }
 
 func (v *view) notice(o *object, errs ...error) {
 	for _, err := range errs {
-		v.notices = append(v.notices, Problem{File: o.file, Line: o.line, Object: o.String(), Err: err, Severity: Notice})
+		v.problems = append(v.problems, Problem{File: o.file, Line: o.line, Object: o.String(), Err: err, Severity: Notice})
 	}
 }
 
@@ -37,6 +38,9 @@ func (l linker) view(n *namespace) view {
 		pods := n.selected(s.selector)
 		given := n.endpoints[s.model.Name.Name]
 		linked := l.service(s, pods, given)
+		if err := bound(linked); err != nil {
+			v.problems = append(v.problems, Problem{File: o.file, Line: o.line, Object: o.String(), Err: err})
+		}
 		v.services[s.model.Name] = linked
 		v.notice(o, s.hints(linked, pods, len(given) > 0)...)
 	}
@@ -87,14 +91,30 @@ func (l linker) service(s *service, pods []*pod, given []*object) *cluster.Servi
 	return out
 }
 
+// maxBackends is how many ports the endpoints of a Service may have, all together. Of
+// each come an SRV record and a rule; a cluster's API server bounds slices instead, to
+// 1,000 endpoints with 100 ports.
+const maxBackends = 1 << 18
+
+// bound drops the endpoints beyond the bound from a Service that nobody has seen yet,
+// and tells it.
+func bound(s *cluster.Service) error {
+	backends := 0
+	for i := range s.Endpoints {
+		if backends += len(s.Endpoints[i].Ports()); backends > maxBackends {
+			more := len(s.Endpoints) - i
+			s.Endpoints = slices.Clip(s.Endpoints[:i])
+			return fmt.Errorf("its endpoints have more than %d ports together, so the last %d endpoints, by address, are left out: give it fewer ports, or divide it into several Services", maxBackends, more)
+		}
+	}
+	return nil
+}
+
 func (s *service) podEndpoints(pods []*pod) []cluster.Endpoint {
 	var out []cluster.Endpoint
-	var shared *cluster.EndpointSlice
+	slicesOf := sharedSlices{service: s, byPorts: map[string]*cluster.EndpointSlice{}}
 	for _, p := range pods {
-		// Pods with the same ports, as most have, are in one slice.
-		if ports := s.portsOf(p); shared == nil || !slices.Equal(ports, shared.Ports) {
-			shared = &cluster.EndpointSlice{Ports: ports}
-		}
+		shared := slicesOf.of(p)
 		for _, ip := range p.model.IPs {
 			if !slices.Contains(s.families, cluster.FamilyOf(ip)) {
 				continue
@@ -114,14 +134,47 @@ func (s *service) podEndpoints(pods []*pod) []cluster.Endpoint {
 	return out
 }
 
+// sharedSlices are the slices of a Service's Pods. Pods with the same ports, as most
+// have, are in one, which is made once.
+type sharedSlices struct {
+	*service
+	byPorts map[string]*cluster.EndpointSlice
+}
+
+func (s sharedSlices) of(p *pod) *cluster.EndpointSlice {
+	var key []byte
+	if s.namesTargets {
+		for _, port := range p.ports {
+			key = fmt.Appendf(key, "%s/%d/%d,", port.Name, port.Protocol, port.Port)
+		}
+	}
+	shared := s.byPorts[string(key)]
+	if shared == nil {
+		shared = &cluster.EndpointSlice{Ports: s.portsOf(p)}
+		s.byPorts[string(key)] = shared
+	}
+	return shared
+}
+
 // portsOf finds the numbers of the Service's ports in a Pod. A targetPort that
 // the Pod has no port of that name for is left out.
 func (s *service) portsOf(p *pod) []cluster.EndpointPort {
+	type target struct {
+		name     string
+		protocol cluster.Protocol
+	}
+	named := make(map[target]uint16, len(p.ports))
+	for _, port := range slices.Backward(p.ports) { // of several the first counts
+		named[target{port.Name, port.Protocol}] = port.Port
+	}
 	ports := make([]cluster.EndpointPort, 0, len(s.ports))
 	for i := range s.ports {
 		// The model has the same ports, with the protocol understood.
 		model := s.model.Ports[i]
-		number, ok := targetPort(&s.ports[i], model.Protocol, p)
+		number, ok := numericTarget(&s.ports[i])
+		if !ok {
+			number, ok = named[target{s.ports[i].TargetPort.StrVal, model.Protocol}]
+		}
 		if ok {
 			ports = append(ports, cluster.EndpointPort{Name: model.Name, Protocol: model.Protocol, Port: number})
 		}
@@ -130,18 +183,15 @@ func (s *service) portsOf(p *pod) []cluster.EndpointPort {
 	return slices.Clip(ports)
 }
 
-func targetPort(port *corev1.ServicePort, protocol cluster.Protocol, p *pod) (uint16, bool) {
+// numericTarget returns the port of a Pod that a Service's port leads to, unless it is
+// given by name.
+func numericTarget(port *corev1.ServicePort) (number uint16, ok bool) {
 	target := port.TargetPort
 	switch {
 	case target.Type == intstr.Int && target.IntVal != 0:
 		return uint16(target.IntVal), true
 	case target.Type == intstr.Int || target.StrVal == "":
 		return uint16(port.Port), true
-	}
-	for _, named := range p.ports {
-		if named.Name == target.StrVal && named.Protocol == protocol {
-			return named.Port, true
-		}
 	}
 	return 0, false
 }

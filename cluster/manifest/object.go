@@ -48,6 +48,8 @@ type service struct {
 	created  time.Time
 	selector map[string]string
 	ports    []corev1.ServicePort
+	// namesTargets means that a targetPort is the name of a port of the Pods.
+	namesTargets bool
 	// publishNotReady is spec.publishNotReadyAddresses.
 	publishNotReady bool
 }
@@ -87,12 +89,14 @@ func (p *parser) convertService(s *corev1.Service) (*service, error) {
 	if s.Spec.Type == corev1.ServiceTypeExternalName {
 		return out, err
 	}
+	errs := []error{err}
 	for i, port := range s.Spec.Ports {
-		err = errors.Join(err, checkTargetPort(fmt.Sprintf("spec.ports[%d].targetPort", i), port.TargetPort))
+		errs = append(errs, checkTargetPort(fmt.Sprintf("spec.ports[%d].targetPort", i), port.TargetPort))
+		_, numeric := numericTarget(&port)
+		out.namesTargets = out.namesTargets || !numeric
 	}
-	families, familyErr := allocator.Families(&s.Spec, model.ClusterIPs, p.families)
-	out.families = families
-	return out, errors.Join(err, familyErr)
+	out.families, err = allocator.Families(&s.Spec, model.ClusterIPs, p.families)
+	return out, errors.Join(append(errs, err)...)
 }
 
 // oddities are what Kubernetes takes as well, and what will not do what somebody

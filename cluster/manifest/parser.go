@@ -1,6 +1,8 @@
 package manifest
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,34 +34,6 @@ var supported = map[string]string{
 	"EndpointSlice": "discovery.k8s.io/v1",
 }
 
-// content is what a file says.
-type content struct {
-	objects  []*object
-	problems []Problem
-	// invalid are objects that are in the file but must not be taken as they
-	// stand.
-	invalid map[objectKey]bool
-	// broken means that a document could not be understood: which objects the
-	// file has is not known.
-	broken bool
-	// ignored maps the kinds that are not read to the line of the first object.
-	ignored map[string]int
-}
-
-// incomplete reports whether the file may have Services that are not among the
-// objects.
-func (c *content) incomplete() bool {
-	if c.broken {
-		return true
-	}
-	for key := range c.invalid {
-		if key.kind == "Service" {
-			return true
-		}
-	}
-	return false
-}
-
 // parser turns the text of a file into objects. It depends on nothing but its
 // arguments.
 type parser struct {
@@ -67,22 +41,21 @@ type parser struct {
 }
 
 func (p *parser) parse(file string, data []byte) *content {
-	c := &content{invalid: map[objectKey]bool{}, ignored: map[string]int{}}
+	c := &content{invalid: map[objectKey]bool{}, unread: map[[sha256.Size]byte]unread{}, ignored: map[string]int{}, empty: len(data) == 0}
 	if isUTF16(data) {
 		d := &documentParser{content: c, file: file, line: 1}
-		d.brokenDocument(errors.New("the text is in UTF-16: save the file in UTF-8"))
+		d.cannotRead(data, errors.New("the text is in UTF-16: save the file in UTF-8"))
 		return c
 	}
 	for _, doc := range splitDocuments(data) {
 		d := &documentParser{parser: p, content: c, file: file, line: doc.line}
 		body, err := doc.toJSON()
 		if err != nil {
-			d.brokenDocument(err)
+			d.cannotRead(doc.data, err)
 			continue
 		}
 		d.object(body, metav1.TypeMeta{}, 0)
 	}
-	c.problems = boundProblems(c.problems, file)
 	return c
 }
 
@@ -104,9 +77,15 @@ func (d *documentParser) report(severity Severity, object string, err error) {
 	}
 }
 
-func (d *documentParser) brokenDocument(err error) {
-	d.broken = true
+// cannotRead notes a text, a document or an item of a List, of which it is not known
+// what object it is.
+func (d *documentParser) cannotRead(text []byte, err error) {
 	d.report(Error, "", err)
+	// What begins and ends a document is not its own: others may come and go beside it.
+	key := sha256.Sum256(bytes.TrimSpace(bytes.TrimPrefix(text, []byte("---"))))
+	if _, twice := d.unread[key]; !twice {
+		d.unread[key] = unread{line: d.line}
+	}
 }
 
 // object takes one object, or each of a List. The items of a typed list may
@@ -117,25 +96,29 @@ func (d *documentParser) object(body []byte, inherited metav1.TypeMeta, depth in
 	}
 	var meta metav1.TypeMeta
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(body, &meta); err != nil {
-		d.brokenDocument(fmt.Errorf("this is no Kubernetes object: %w", decodeError(err, body)))
+		d.cannotRead(body, fmt.Errorf("this is no Kubernetes object: %w", decodeError(err, body)))
 		return
 	}
 	if meta.Kind == "" && meta.APIVersion == "" {
 		meta = inherited
 	}
 	if meta.Kind == "" || meta.APIVersion == "" {
-		d.brokenDocument(errors.New("kind or apiVersion is missing: a Service, for one, has apiVersion: v1 and kind: Service"))
+		d.cannotRead(body, errors.New("kind or apiVersion is missing: a Service, for one, has apiVersion: v1 and kind: Service"))
 		return
 	}
 	element, isList := strings.CutSuffix(meta.Kind, "List")
 	want, known := supported[element]
 	switch {
 	case !known:
-		d.other(meta)
+		d.other(body, meta)
 	case want != meta.APIVersion && isList:
-		d.brokenDocument(unsupported(meta, want))
+		d.cannotRead(body, unsupported(meta, want))
 	case want != meta.APIVersion:
 		key := nameOf(meta.Kind, body)
+		if key.name == "" {
+			d.cannotRead(body, unsupported(meta, want))
+			return
+		}
 		d.invalid[key] = true
 		d.report(Error, key.String(), unsupported(meta, want))
 	case isList:
@@ -147,18 +130,18 @@ func (d *documentParser) object(body []byte, inherited metav1.TypeMeta, depth in
 
 // other ignores a kind that is not read, unless it is a misspelt one: what it was
 // to be is not known then.
-func (d *documentParser) other(meta metav1.TypeMeta) {
+func (d *documentParser) other(body []byte, meta metav1.TypeMeta) {
 	for element := range supported {
 		for _, kind := range []string{element, element + "List"} {
 			if strings.EqualFold(kind, meta.Kind) {
-				d.brokenDocument(fmt.Errorf("kind %q is spelt %s", meta.Kind, kind))
+				d.cannotRead(body, fmt.Errorf("kind %q is spelt %s", meta.Kind, kind))
 				return
 			}
 		}
 	}
 	gvk := meta.GroupVersionKind()
 	if kinds().IsVersionRegistered(gvk.GroupVersion()) && !kinds().Recognizes(gvk) {
-		d.brokenDocument(fmt.Errorf("apiVersion %s has no kind %q: correct the one or the other", meta.APIVersion, meta.Kind))
+		d.cannotRead(body, fmt.Errorf("apiVersion %s has no kind %q: correct the one or the other", meta.APIVersion, meta.Kind))
 		return
 	}
 	kind := fmt.Sprintf("%s (%s)", meta.Kind, meta.APIVersion)
@@ -182,14 +165,14 @@ func unsupported(meta metav1.TypeMeta, want string) error {
 
 func (d *documentParser) list(body []byte, element metav1.TypeMeta, depth int) {
 	if depth == maxListDepth {
-		d.brokenDocument(fmt.Errorf("there are more than %d Lists inside each other: write one flat List", maxListDepth))
+		d.cannotRead(body, fmt.Errorf("there are more than %d Lists inside each other: write one flat List", maxListDepth))
 		return
 	}
 	var list struct {
 		Items []json.RawMessage `json:"items"`
 	}
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(body, &list); err != nil {
-		d.brokenDocument(fmt.Errorf("the List cannot be read: %w", decodeError(err, body)))
+		d.cannotRead(body, fmt.Errorf("the List cannot be read: %w", decodeError(err, body)))
 		return
 	}
 	for _, item := range list.Items {
@@ -244,7 +227,7 @@ func take[T any, P interface {
 		if err == nil {
 			err = fmt.Errorf("metadata.name is missing: give the %s a name", kind)
 		}
-		d.brokenDocument(decodeError(err, body))
+		d.cannotRead(body, decodeError(err, body))
 		return
 	}
 	for _, unknown := range strict {

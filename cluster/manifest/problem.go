@@ -57,7 +57,20 @@ func (p Problem) Error() string {
 	return b.String()
 }
 
+// maxText bounds what is told of one thing, in bytes: names and values may have any
+// length.
+const maxText = 2048
+
+// shortened cuts a long text, and says so.
+func shortened(text string) string {
+	if len(text) <= maxText {
+		return text
+	}
+	return fmt.Sprintf("%s… (%d bytes)", strings.ToValidUTF8(text[:maxText], ""), len(text))
+}
+
 func printable(text string) string {
+	text = shortened(text)
 	if utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return text
 	}

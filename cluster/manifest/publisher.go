@@ -29,7 +29,7 @@ func (p *publisher) update(changed map[string]view, namespaces map[string]bool, 
 		for _, pod := range differing(before.pods, now.pods) {
 			u.Pods = append(u.Pods, cluster.PodUpdate{Name: pod, Pod: now.pods[pod]})
 		}
-		if p.views[name] = now; len(now.services)+len(now.pods)+len(now.notices) == 0 {
+		if p.views[name] = now; len(now.services)+len(now.pods)+len(now.problems) == 0 {
 			delete(p.views, name)
 		}
 	}
@@ -47,11 +47,11 @@ func (p *publisher) update(changed map[string]view, namespaces map[string]bool, 
 	return u
 }
 
-// notices returns those of all views.
-func (p *publisher) notices() []Problem {
+// problems returns those of all views.
+func (p *publisher) problems() []Problem {
 	var all []Problem
 	for _, v := range p.views {
-		all = append(all, v.notices...)
+		all = append(all, v.problems...)
 	}
 	return all
 }

@@ -6,7 +6,7 @@
 // of Kubernetes it allocates ClusterIPs (package allocator) and finds the
 // endpoints of a Service among the Pods that its selector matches. What cannot
 // be read or understood keeps its last good state and is reported as a Problem
-// with file and line; everything else goes on.
+// with file and line; everything else goes on (docs/operations.md says what counts).
 //
 // The way of a change: watcher (something moved), folder (which files are
 // different), parser (their objects), catalogue (all objects), allocator and
@@ -48,12 +48,13 @@ type Source struct {
 	state     *stateFile
 	report    func([]Problem)
 
-	catalogue *catalogue // as last linked
-	cidrs     []netip.Prefix
-	complete  bool // everything could be read, at least once
-	published publisher
-	problems  []Problem // of the catalogue and its claims
-	reported  []Problem
+	catalogue  *catalogue // as last linked
+	remembered remembered
+	cidrs      []netip.Prefix
+	complete   bool // everything could be read, at least once
+	published  publisher
+	problems   []Problem // of the catalogue and its claims
+	reported   []Problem
 }
 
 // New prepares a Source. It starts nothing and writes nothing; it fails if the
@@ -100,7 +101,7 @@ func Load(options Options) (cluster.Update, []Problem, error) {
 	if err != nil {
 		return cluster.Update{}, nil, err
 	}
-	s.state.load(s.allocator)
+	s.remembered = s.state.load(s.allocator)
 	s.folder.scan(context.Background())
 	update := s.link()
 	update.Synced, update.ServiceCIDRs = true, s.cidrs
@@ -115,7 +116,7 @@ func Load(options Options) (cluster.Update, []Problem, error) {
 func (s *Source) Run(ctx context.Context, store *cluster.Store, takeOver func(publish func())) error {
 	w := newWatcher(s.folder.root, s.folder.state)
 	defer w.close()
-	s.state.load(s.allocator)
+	s.remembered = s.state.load(s.allocator)
 	s.state.setAside()
 	for first := true; ; first = false {
 		update, completed := cluster.Update{}, s.complete
@@ -130,7 +131,7 @@ func (s *Source) Run(ctx context.Context, store *cluster.Store, takeOver func(pu
 			}
 		}
 		completed = s.complete != completed
-		s.state.save(s.allocator.Allocations())
+		s.state.save(s.present())
 		problems := s.allProblems(w.problems()...)
 		if !slices.EqualFunc(problems, s.reported, sameProblem) {
 			s.report(problems)
@@ -165,12 +166,12 @@ func (s *Source) scan(ctx context.Context, w *watcher) (changed bool) {
 // different.
 func (s *Source) link() cluster.Update {
 	next := newCatalogue(s.folder, s.catalogue)
-	s.complete = s.complete || len(s.folder.files) > 0 && !s.folder.incomplete()
+	may := s.remembered.recall(next, s.folder)
+	s.complete = s.complete || s.folder.had && !s.folder.incomplete() && len(may) == 0
 	before := s.allocator.Allocations()
-	s.problems = append(next.problems, s.allocate(next)...)
-	if !s.complete {
-		next.remember(s.allocator.Allocations(), s.state.path)
-	}
+	claimed := s.allocate(next)
+	next.remember(s.remembered, may, s.allocator.Held, s.state.path)
+	s.problems = append(next.problems, claimed...)
 	changed := next.changedSince(s.catalogue)
 	for _, service := range differing(before, s.allocator.Allocations()) {
 		changed[service.Namespace] = true
@@ -190,7 +191,7 @@ func (s *Source) link() cluster.Update {
 	}
 	s.catalogue = next
 	update := s.published.update(views, next.namespaceNames(), l.nodes)
-	s.problems = append(s.problems, boundProblems(s.published.notices(), s.folder.root)...)
+	s.problems = append(s.problems, boundProblems(s.published.problems(), s.folder.root)...)
 	update.Incomplete = !s.complete
 	return update
 }
@@ -212,13 +213,30 @@ func (s *Source) allocate(c *catalogue) []Problem {
 		})
 	}
 	var problems []Problem
-	for name, err := range s.allocator.Sync(claims, !s.complete || s.folder.incomplete()) {
+	kept := func(name cluster.ServiceName) bool { _, is := s.remembered[name]; return is }
+	for name, err := range s.allocator.Sync(claims, kept) {
 		o := objects[name]
 		for _, err := range split(err) {
 			problems = append(problems, Problem{File: o.file, Line: o.line, Object: o.String(), Err: err})
 		}
 	}
 	return problems
+}
+
+// present is what the state file is to hold.
+func (s *Source) present() allocator.State {
+	held := s.allocator.Allocations()
+	files := make(map[cluster.ServiceName]string, len(held))
+	for name := range held {
+		file := s.remembered[name]
+		if o := s.catalogue.objects[objectKey{"Service", name.Namespace, name.Name}]; o != nil {
+			file = s.folder.fileOf(o)
+		}
+		if file != "" {
+			files[name] = file
+		}
+	}
+	return allocator.State{Held: held, Files: files}
 }
 
 // allProblems returns what is known to be wrong, and more, in order.

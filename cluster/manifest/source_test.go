@@ -199,43 +199,6 @@ func TestRunPublishesDifferences(t *testing.T) {
 	}
 }
 
-func TestBrokenFileKeepsLastGood(t *testing.T) {
-	good := serviceText("one", 1) + "---\n" + serviceText("two", 1)
-	for name, broken := range map[string]struct{ text, problem string }{
-		"broken YAML":     {serviceText("one", 2) + "---\n{", "a.yaml:6: the YAML cannot be read"},
-		"no object":       {serviceText("one", 2) + "---\nhello", "a.yaml:6: this is no Kubernetes object"},
-		"too large":       {serviceText("one", 2) + strings.Repeat("# Much.\n", maxFileSize/8), "a.yaml: the file cannot be read: it is larger than 8 MiB"},
-		"too many levels": {strings.Repeat("[", 20_000), "a.yaml:1: the YAML cannot be read: exceeded max depth"},
-		"empty":           {"", "a.yaml: the file is empty now; what it held stays in force: to delete that, remove the file"},
-		"alias bomb":      {aliasBomb(), "a.yaml:1: the YAML cannot be read: with its aliases written out"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			l := start(t, folderWith(t, map[string]string{"a.yaml": good, "b.yaml": serviceText("beside", 1)}))
-			// In one step: 8 MiB take long enough to be read by halves.
-			whole := filepath.Join(t.TempDir(), "a.yaml")
-			write(t, whole, broken.text)
-			must(t, os.Rename(whole, l.path("a.yaml")))
-			l.awaitProblem("error: DIR/" + broken.problem)
-			write(t, l.path("b.yaml"), serviceText("beside", 5))
-			l.await("default/beside", "tcp/5", "default/one", "default/two", "!tcp/2")
-			write(t, l.path("a.yaml"), serviceText("one", 3))
-			l.await("default/beside", "default/one", "tcp/3", "!default/two")
-			l.awaitProblem("!error")
-		})
-	}
-}
-
-// aliasBomb is a small text that a decoder would write out as gigabytes.
-func aliasBomb() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "a0: &a0 %s\n", strings.Repeat("x", 1000))
-	for i := range 20 {
-		fmt.Fprintf(&b, "a%d: &a%d [*a%d, *a%d, *a%d]\n", i+1, i+1, i, i, i)
-	}
-	return b.String()
-}
-
 // An invalid object keeps its own last good state; others of the file go on.
 func TestInvalidObjectKeepsLastGood(t *testing.T) {
 	l := start(t, folderWith(t, map[string]string{"a.yaml": serviceText("one", 1) + "---\n" + serviceText("two", 1)}))
@@ -245,7 +208,7 @@ func TestInvalidObjectKeepsLastGood(t *testing.T) {
 		addresses[u.Name.Name] = u.Service.ClusterIPs[0]
 	}
 	write(t, l.path("a.yaml"), serviceText("one", 0)+"---\n"+serviceText("two", 2)+"---\n"+serviceText("three", 0))
-	l.awaitProblem("a.yaml:1: Service default/one: spec.ports[0].port 0 is outside 1-65535", "Service default/three")
+	l.awaitProblem("a.yaml:1: Service default/one: spec.ports[0].port 0 is outside 1-65535; it stays in force as it was", "Service default/three")
 	l.await("default/one ClusterIP ["+addresses["one"].String()+"] :tcp/1", "default/two ClusterIP ["+addresses["two"].String()+"] :tcp/2", "!three")
 	write(t, l.path("a.yaml"), serviceText("two", 2))
 	l.await("!default/one", "default/two")

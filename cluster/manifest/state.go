@@ -15,8 +15,8 @@ import (
 // stateFile remembers allocations over a restart.
 type stateFile struct {
 	path    string
-	saved   allocator.Allocations // what the file holds
-	loading []Problem             // from the start until the end of the process
+	saved   allocator.State // what the file holds
+	loading []Problem       // from the start until the end of the process
 	corrupt bool
 	// keep means that the file must not be replaced, since what it holds is not
 	// known.
@@ -24,9 +24,10 @@ type stateFile struct {
 	failure error // of the last attempt to write
 }
 
-// load takes over what the file holds. It only reads.
-func (f *stateFile) load(a *allocator.Allocator) {
-	allocations, err := allocator.ReadState(f.path)
+// load takes over what the file holds, and returns the Services that do. It only
+// reads.
+func (f *stateFile) load(a *allocator.Allocator) remembered {
+	saved, err := allocator.ReadState(f.path)
 	f.corrupt = errors.Is(err, allocator.ErrCorrupt)
 	switch {
 	case f.corrupt:
@@ -35,10 +36,11 @@ func (f *stateFile) load(a *allocator.Allocator) {
 		f.keep = true
 		f.fail(Error, fmt.Errorf("%w; addresses are allocated anew and not remembered until this is mended and the program restarted", err))
 	}
-	f.saved = allocations
-	for _, err := range a.Restore(allocations) {
+	f.saved = saved
+	for _, err := range a.Restore(saved.Held) {
 		f.fail(Notice, err)
 	}
+	return newRemembered(a.Allocations(), saved.Files)
 }
 
 func (f *stateFile) fail(severity Severity, err error) {
@@ -61,17 +63,18 @@ func (f *stateFile) setAside() {
 
 // save writes what is held if that is not what the file holds, or if somebody has
 // removed the file, alone or with its folder.
-func (f *stateFile) save(held allocator.Allocations) {
-	same := maps.EqualFunc(held, f.saved, func(a, b []netip.Addr) bool { return slices.Equal(a, b) })
-	if _, err := os.Stat(f.path); errors.Is(err, fs.ErrNotExist) && len(held) > 0 {
+func (f *stateFile) save(present allocator.State) {
+	same := maps.Equal(present.Files, f.saved.Files) &&
+		maps.EqualFunc(present.Held, f.saved.Held, func(a, b []netip.Addr) bool { return slices.Equal(a, b) })
+	if _, err := os.Stat(f.path); errors.Is(err, fs.ErrNotExist) && len(present.Held) > 0 {
 		same = false
 	}
 	if same || f.keep {
 		f.failure = nil
 		return
 	}
-	if f.failure = allocator.WriteState(f.path, held); f.failure == nil {
-		f.saved = held
+	if f.failure = allocator.WriteState(f.path, present); f.failure == nil {
+		f.saved = present
 	}
 }
 

@@ -1,7 +1,9 @@
 package clusterip
 
 import (
+	"iter"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/clusterip/clusterip/cluster"
@@ -71,13 +73,15 @@ func (c *companion) External(state request.Request, headless bool) ([]msg.Servic
 	sub := labels[:n-2]
 	rcode := dns.RcodeNameError
 	var found []msg.Service
-	for _, o := range c.offers(s, headless, len(sub) == 1) {
+	for o := range c.asked(s, headless, sub, state.QType() == dns.TypeSRV) {
 		if len(sub) == 1 && o.name != "" && sub[0] == o.protocol {
 			rcode = dns.RcodeSuccess // a port's name is below
 		}
 		if o.matches(sub) {
 			rcode = dns.RcodeSuccess
-			found = append(found, h.external(state.Zone, s, o))
+			if found = append(found, h.external(state.Zone, s, o)); len(found) == zone.MaxRecords {
+				break
+			}
 		}
 	}
 	if state.QType() == dns.TypePTR || len(sub) == 2 && state.QType() != dns.TypeSRV {
@@ -86,38 +90,101 @@ func (c *companion) External(state request.Request, headless bool) ([]msg.Servic
 	return found, rcode
 }
 
-// offers are those of a Service with addresses outside; with headless also the
-// endpoints of a headless Service, and of one that has a ClusterIP alone if a
-// single endpoint is asked for. A load balancer whose name DNS cannot hold is left
-// out.
-func (c *companion) offers(s *cluster.Service, headless, single bool) []offer {
-	if headless && (s.Kind == cluster.KindHeadless || single && len(s.External.Published) == 0) {
-		return c.endpoints(s)
-	}
-	var all []offer
-	for _, host := range s.External.Published {
-		if !zone.IsName(host) {
-			continue
+// asked are the offers of a Service that a question about labels before it needs: of
+// more hosts, or more endpoints, than an answer holds some that chance has chosen; of a
+// port that is named that port alone; and for addresses one port, where there are many.
+func (c *companion) asked(s *cluster.Service, headless bool, sub []string, ports bool) iter.Seq[offer] {
+	if c.offersEndpoints(s, headless, len(sub) == 1) {
+		usable := cluster.Usable(s.Endpoints)
+		if len(sub) == 0 {
+			usable = zone.Window(usable)
 		}
-		for _, p := range s.Ports {
-			all = append(all, offer{host, "", portName(p.Name), "_" + p.Protocol.Lower(), int(p.Port)})
-		}
+		return c.endpoints(usable, ports || len(sub) > 0)
 	}
-	return all
+	hosts, its := zone.Window(s.External.Published), s.Ports
+	switch {
+	case len(sub) == 1: // no host has a name of its own
+		hosts = first(hosts, zone.IsName)
+		its = first(its, func(p cluster.Port) bool { return portName(p.Name) != "" && isLabel(sub[0], p.Protocol.Lower()) })
+	case len(sub) == 2:
+		its = first(its, func(p cluster.Port) bool { return isLabel(sub[0], p.Name) && isLabel(sub[1], p.Protocol.Lower()) })
+	case !ports && len(hosts)*len(its) > zone.MaxRecords:
+		its = its[:1]
+	}
+	return hostOffers(hosts, its)
 }
 
-func (c *companion) endpoints(s *cluster.Service) []offer {
-	var all []offer
-	for _, e := range cluster.Usable(s.Endpoints) {
-		host, label := e.Addr.String(), c.handler.index.Hostname(&e)
-		if len(e.Ports()) == 0 {
-			all = append(all, offer{host: host, endpoint: label, port: -1})
-		}
-		for _, p := range e.Ports() {
-			all = append(all, offer{host, label, portName(p.Name), "_" + p.Protocol.Lower(), int(p.Port)})
+// first returns the first element that is asked for, or none.
+func first[T any](all []T, is func(T) bool) []T {
+	i := slices.IndexFunc(all, is)
+	return all[max(i, 0) : i+1]
+}
+
+// isLabel reports whether a label is a text with an underscore before it.
+func isLabel(label, text string) bool { return label != "" && label[0] == '_' && label[1:] == text }
+
+// offers are those of a Service with addresses outside; with headless also the
+// endpoints of a headless Service.
+func (c *companion) offers(s *cluster.Service, headless bool) iter.Seq[offer] {
+	if c.offersEndpoints(s, headless, false) {
+		return c.endpoints(cluster.Usable(s.Endpoints), true)
+	}
+	return hostOffers(s.External.Published, s.Ports)
+}
+
+// offersEndpoints says that a Service is reached by its endpoints: if it is headless,
+// or has a ClusterIP alone and a single endpoint is asked for.
+func (c *companion) offersEndpoints(s *cluster.Service, headless, single bool) bool {
+	return headless && (s.Kind == cluster.KindHeadless || single && len(s.External.Published) == 0)
+}
+
+// hostOffers are all hosts with all ports. A load balancer whose name DNS cannot hold
+// is left out. Of more offers than an answer holds, all but the first address have
+// one port: their SRV records lead to the same name.
+func hostOffers(hosts []string, ports []cluster.Port) iter.Seq[offer] {
+	return func(yield func(offer) bool) {
+		many := len(hosts)*len(ports) > zone.MaxRecords
+		first := true
+		for _, host := range hosts {
+			if !zone.IsName(host) {
+				continue
+			}
+			its := ports
+			if _, err := netip.ParseAddr(host); many && err == nil {
+				if !first {
+					its = ports[:1]
+				}
+				first = false
+			}
+			for _, p := range its {
+				if !yield(offer{host, "", portName(p.Name), "_" + p.Protocol.Lower(), int(p.Port)}) {
+					return
+				}
+			}
 		}
 	}
-	return all
+}
+
+// endpoints are offers of all endpoints, with all ports or one each.
+func (c *companion) endpoints(endpoints []cluster.Endpoint, ports bool) iter.Seq[offer] {
+	return func(yield func(offer) bool) {
+		for i := range endpoints {
+			e := &endpoints[i]
+			host, label := e.Addr.String(), c.handler.index.Hostname(e)
+			if len(e.Ports()) == 0 && !yield(offer{host: host, endpoint: label, port: -1}) {
+				return
+			}
+			its := e.Ports()
+			if !ports {
+				its = its[:min(len(its), 1)]
+			}
+			for _, p := range its {
+				if !yield(offer{host, label, portName(p.Name), "_" + p.Protocol.Lower(), int(p.Port)}) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // portName returns "" for a name that is none in DNS.
@@ -174,7 +241,7 @@ func (c *companion) ExternalAddress(state request.Request, headless bool) []dns.
 	}
 	var ips []netip.Addr
 	for _, s := range services {
-		for _, o := range c.offers(s, headless, false) {
+		for o := range c.offers(s, headless) {
 			if ip, err := netip.ParseAddr(o.host); err == nil {
 				ips = append(ips, ip)
 			}
@@ -194,7 +261,7 @@ func (c *companion) ExternalServices(origin string, headless bool) ([]msg.Servic
 		if !fits(base) {
 			continue
 		}
-		for _, o := range c.offers(s, headless, false) {
+		for o := range c.offers(s, headless) {
 			entry := c.handler.external(origin, s, o)
 			named := entry
 			named.Key = base + "/" + o.protocol + "/_" + o.name

@@ -3,6 +3,7 @@ package zone
 import (
 	"cmp"
 	"maps"
+	"math"
 	"net/netip"
 	"slices"
 
@@ -95,7 +96,7 @@ func reverseRecords(ips []netip.Addr, e *edit[*owners], service func(string) *Re
 	out := make([][]dns.RR, len(ips))
 	for i, ip := range ips {
 		found, _ := e.get(ip)
-		out[i] = found.records(reverseName(ip), ip, service)
+		out[i] = found.records(reverseName(ip), ip, service, math.MaxInt)
 	}
 	return out
 }

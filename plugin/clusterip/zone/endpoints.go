@@ -51,7 +51,11 @@ func fullNames(endpoints []cluster.Endpoint, base string, podNames bool) []strin
 
 // services returns the SRV records of all ports of all endpoints.
 func (s *endpointSet) services() []srv {
-	var out []srv
+	count := 0
+	for i := range s.endpoints {
+		count += len(s.endpoints[i].Ports())
+	}
+	out := make([]srv, 0, count)
 	var ports []cluster.EndpointPort
 	var labels []string
 	for i := range s.endpoints {
@@ -61,7 +65,6 @@ func (s *endpointSet) services() []srv {
 				labels = append(labels, portName(p.Name, p.Protocol))
 			}
 		}
-		out = slices.Grow(out, (len(s.endpoints)-i)*len(ports))
 		for k, p := range ports {
 			out = append(out, srv{labels[k], s.full[i], p.Port})
 		}
@@ -90,18 +93,19 @@ func (s *endpointSet) at(name, full string) node {
 // targets returns the addresses of the names that SRV records, which are sorted,
 // point to. Mostly that is all addresses there are, in the same memory.
 func (s *endpointSet) targets(services []dns.RR) []dns.RR {
-	isTarget := func(address dns.RR) bool {
-		owner := address.Header().Name
-		for len(services) > 0 && services[0].(*dns.SRV).Target < owner {
-			services = services[1:]
+	var of []dns.RR
+	last := ""
+	for _, rr := range services {
+		target := rr.(*dns.SRV).Target
+		if target == last {
+			continue // another port of it
 		}
-		return len(services) > 0 && services[0].(*dns.SRV).Target == owner
-	}
-	of := make([]dns.RR, 0, len(s.addresses))
-	for _, rr := range s.addresses {
-		if isTarget(rr) {
-			of = append(of, rr)
-		}
+		last = target
+		from, _ := slices.BinarySearchFunc(s.addresses, target, func(address dns.RR, owner string) int {
+			return cmp.Compare(address.Header().Name, owner)
+		})
+		own := s.addresses[from:]
+		of = append(of, own[:span(own, func(address dns.RR) bool { return address.Header().Name == target })]...)
 	}
 	if len(of) == len(s.addresses) {
 		return s.addresses

@@ -1,8 +1,11 @@
 package zone
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
+	"sort"
+	"strings"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/miekg/dns"
@@ -12,10 +15,11 @@ import (
 // Service.
 func (r *Records) endpoint(full, name string, qtype uint16) Answer {
 	asked := newHost(name, r.options().EndpointPodNames)
+	candidates := r.candidates(asked)
 	var first *cluster.Endpoint
 	count, above := 0, false
-	for i := range r.usable {
-		switch e := &r.usable[i]; asked.of(e) {
+	for i := range candidates {
+		switch e := &candidates[i]; asked.of(e) {
 		case itself:
 			if count++; first == nil {
 				first = e
@@ -33,18 +37,18 @@ func (r *Records) endpoint(full, name string, qtype uint16) Answer {
 		if count == 1 && first.Addr.Is4() == (qtype == dns.TypeA) {
 			return Answer{Outcome: Success, Answer: oneAddress(full, first.Addr, r.options().TTL)}
 		}
-		return r.endpointAddresses(full, asked, qtype)
+		return r.endpointAddresses(full, candidates, asked, qtype)
 	case qtype == dns.TypeSRV, qtype == dns.TypeANY:
-		return r.endpoints(asked, qtype)
+		return r.endpoints(candidates, asked, qtype)
 	}
 	return Answer{Outcome: NoData}
 }
 
 // endpointAddresses answers with the addresses of all endpoints of one name.
-func (r *Records) endpointAddresses(full string, asked host, qtype uint16) Answer {
+func (r *Records) endpointAddresses(full string, candidates []cluster.Endpoint, asked host, qtype uint16) Answer {
 	var ips []netip.Addr
-	for i := range r.usable {
-		if e := &r.usable[i]; e.Addr.Is4() == (qtype == dns.TypeA) && asked.of(e) == itself {
+	for i := range candidates {
+		if e := &candidates[i]; e.Addr.Is4() == (qtype == dns.TypeA) && asked.of(e) == itself {
 			ips = append(ips, e.Addr)
 		}
 	}
@@ -52,17 +56,80 @@ func (r *Records) endpointAddresses(full string, asked host, qtype uint16) Answe
 }
 
 // endpoints is endpoint for questions that are rare.
-func (r *Records) endpoints(asked host, qtype uint16) Answer {
+func (r *Records) endpoints(candidates []cluster.Endpoint, asked host, qtype uint16) Answer {
 	var all []cluster.Endpoint
-	for i := range r.usable {
-		if asked.of(&r.usable[i]) == itself {
-			all = append(all, r.usable[i])
+	for i := range candidates {
+		if asked.of(&candidates[i]) == itself {
+			all = append(all, candidates[i])
 		}
 	}
 	if n := find(withParents(nameEndpoints(all, r.base, r.options()).nodes()), asked.name); n != nil {
 		return n.answer(qtype)
 	}
 	return Answer{Outcome: NXDomain}
+}
+
+// candidates returns the endpoints that may have a name, in order, and one that may be
+// below it: all of a few, and of many those that have, as many as an answer holds.
+func (r *Records) candidates(asked host) []cluster.Endpoint {
+	switch {
+	case len(r.usable) <= lazyLimit:
+		return r.usable
+	case r.byAddress:
+		from := r.firstAt(asked.addr)
+		return r.usable[from : from+span(r.usable[from:], func(e cluster.Endpoint) bool { return e.Addr == asked.addr })]
+	}
+	label, in, _ := strings.Cut(asked.name, ".")
+	names := r.sortedNames()
+	exact := names[r.place(names, in, label, false):r.place(names, in, label, true)]
+	v4 := sort.Search(len(exact), func(i int) bool { return !r.usable[exact[i]].Addr.Is4() })
+	found := make([]cluster.Endpoint, 0, 1+min(v4, MaxRecords)+min(len(exact)-v4, MaxRecords))
+	if below := r.place(names, label, "", false); in == "" && below < len(names) && r.usable[names[below]].Cluster() == label {
+		found = append(found, r.usable[names[below]])
+	}
+	for _, family := range [][]int32{exact[:v4], exact[v4:]} {
+		for _, i := range family[:min(len(family), MaxRecords)] {
+			found = append(found, r.usable[i])
+		}
+	}
+	return found
+}
+
+// place returns where a name is among the sorted ones, or after it.
+func (r *Records) place(names []int32, in, label string, after bool) int {
+	return sort.Search(len(names), func(i int) bool {
+		c := r.compareName(names[i], in, label)
+		return c > 0 || c == 0 && !after
+	})
+}
+
+// sortedNames returns the endpoints in the order of their names, by cluster and label.
+// The first question that needs it makes it.
+func (r *Records) sortedNames() []int32 {
+	if made := r.names.Load(); made != nil {
+		return *made
+	}
+	labels := make([]string, len(r.usable))
+	made := make([]int32, len(r.usable))
+	for i := range r.usable {
+		made[i], labels[i] = int32(i), string(appendLabel(nil, &r.usable[i], r.options().EndpointPodNames))
+	}
+	slices.SortFunc(made, func(a, b int32) int {
+		return cmp.Or(cmp.Compare(r.usable[a].Cluster(), r.usable[b].Cluster()), cmp.Compare(labels[a], labels[b]), cmp.Compare(a, b))
+	})
+	r.names.CompareAndSwap(nil, &made)
+	return *r.names.Load()
+}
+
+// compareName compares the name of an endpoint with one that is given by cluster and
+// label.
+func (r *Records) compareName(i int32, in, label string) int {
+	e := &r.usable[i]
+	if c := cmp.Compare(e.Cluster(), in); c != 0 {
+		return c
+	}
+	var buffer [maxName]byte
+	return cmp.Compare(string(appendLabel(buffer[:0], e, r.options().EndpointPodNames)), label)
 }
 
 // oneAddress returns a record of an address, in one allocation.

@@ -1,6 +1,7 @@
 package zone
 
 import (
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -23,7 +24,10 @@ type Records struct {
 	// usable are the endpoints that have names, sorted by address; none for an
 	// alias.
 	usable []cluster.Endpoint
-	kept   atomic.Pointer[compiled]
+	// byAddress says that the endpoints are known by their addresses alone.
+	byAddress bool
+	kept      atomic.Pointer[compiled]
+	names     atomic.Pointer[[]int32]
 }
 
 func newRecords(service *cluster.Service, z *Zone) *Records {
@@ -31,6 +35,9 @@ func newRecords(service *cluster.Service, z *Zone) *Records {
 	if service.Kind != cluster.KindExternalName {
 		r.usable = cluster.Usable(service.Endpoints)
 	}
+	r.byAddress = !slices.ContainsFunc(r.usable, func(e cluster.Endpoint) bool {
+		return e.Hostname != "" || e.Cluster() != "" || e.PodName != "" && z.index.options.EndpointPodNames
+	})
 	return r
 }
 
@@ -119,6 +126,7 @@ func compareNode(n node, name string) int { return strings.Compare(n.name, name)
 // answer gives the set to questions for its type, a CNAME to all, and to ANY
 // whichever set is asked first, as RFC 8482 section 4.1 allows.
 func (s rrset) answer(qtype uint16) Answer {
+	s = s.window()
 	a := Answer{Outcome: Success, Answer: s.records, Extra: s.extra}
 	switch {
 	case len(s.records) == 0:
@@ -130,6 +138,30 @@ func (s rrset) answer(qtype uint16) Answer {
 		return a
 	}
 	return Answer{Outcome: NoData}
+}
+
+// MaxRecords of a set, and of what goes with it, are in an answer. A record takes 16
+// octets at least, so that no message holds more, and one with as many is truncated.
+const MaxRecords = 4096
+
+// window returns the part of a set that is in one answer.
+func (s rrset) window() rrset {
+	if len(s.records) > MaxRecords {
+		return rrset{qtype: s.qtype, records: Window(s.records)} // no room for more
+	}
+	s.extra = s.extra[:min(len(s.extra), MaxRecords):min(len(s.extra), MaxRecords)]
+	return s
+}
+
+// Window returns as many elements of a list, in a row, as an answer holds. Each part of
+// a longer list has its turn, by chance, so that none is left out for ever.
+func Window[T any](all []T) []T {
+	n := len(all)
+	if n <= MaxRecords {
+		return all
+	}
+	from := min(rand.IntN((n+MaxRecords-1)/MaxRecords)*MaxRecords, n-MaxRecords)
+	return all[from : from+MaxRecords : from+MaxRecords]
 }
 
 // sets returns what a Service has, but for zonal names, sorted by owner and type;

@@ -44,7 +44,7 @@ func (x *Index) reverse(name string, qtype uint16) Answer {
 		return Answer{Outcome: NXDomain}
 	case prefix.IsSingleIP():
 		if found, ok := x.pointers.get(prefix.Addr()); ok {
-			records := found.records(name, prefix.Addr(), x.primary.services.get)
+			records := found.records(name, prefix.Addr(), x.primary.services.get, MaxRecords)
 			if len(records) > 0 {
 				return rrset{qtype: dns.TypePTR, records: records}.answer(qtype)
 			}
@@ -57,8 +57,8 @@ func (x *Index) reverse(name string, qtype uint16) Answer {
 
 // records returns the pointers from an address, whose reverse name is given: to
 // the first Service that has it as its ClusterIP, as CoreDNS does, else to all
-// endpoints. It returns none for nil.
-func (o *owners) records(name string, ip netip.Addr, service func(string) *Records) []dns.RR {
+// endpoints, or as many as are asked for. It returns none for nil.
+func (o *owners) records(name string, ip netip.Addr, service func(string) *Records, most int) []dns.RR {
 	if o == nil {
 		return nil
 	}
@@ -76,7 +76,7 @@ func (o *owners) records(name string, ip netip.Addr, service func(string) *Recor
 		if target, only := r.onlyHost(ip); only && len(o.services) == 1 {
 			return onePointer(name, target, ttl)
 		}
-		for i := r.firstAt(ip); i < len(r.usable) && r.usable[i].Addr == ip; i++ {
+		for i := r.firstAt(ip); i < len(r.usable) && r.usable[i].Addr == ip && len(targets) < most; i++ {
 			if target := r.fullHost(i); target != "" {
 				targets = append(targets, target)
 			}

@@ -84,9 +84,10 @@ func publishedAddresses(s *cluster.Service) []netip.Addr {
 	}
 	var ips []netip.Addr
 	for _, host := range s.External.Published {
-		if ip, err := netip.ParseAddr(host); err == nil && !slices.Contains(ips, ip) {
+		if ip, err := netip.ParseAddr(host); err == nil {
 			ips = append(ips, ip)
 		}
 	}
-	return ips
+	slices.SortFunc(ips, netip.Addr.Compare)
+	return slices.Compact(ips)
 }

@@ -29,12 +29,12 @@ func TestSharedAddress(t *testing.T) {
 		x = New([]string{"cluster.local.", "in-addr.arpa."}, Options{})
 		return x, allocatedBy(func() { x.Apply(u) })
 	}
-	_, few := load(2000)
-	x, many := load(8000)
+	_, few := load(1000)
+	x, many := load(4000)
 	if many > 8*few {
-		t.Errorf("2,000 Services allocate %d bytes, 8,000 %d", few, many)
+		t.Errorf("1,000 Services allocate %d bytes, 4,000 %d", few, many)
 	}
-	if found := x.Match("1.0.42.10.in-addr.arpa.").Lookup("1.0.42.10.in-addr.arpa.", dns.TypePTR, 1).Answer; len(found) != 8000 {
+	if found := x.Match("1.0.42.10.in-addr.arpa.").Lookup("1.0.42.10.in-addr.arpa.", dns.TypePTR, 1).Answer; len(found) != 4000 {
 		t.Errorf("the address leads to %d Services", len(found))
 	}
 }

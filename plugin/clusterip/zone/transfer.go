@@ -2,6 +2,7 @@ package zone
 
 import (
 	"iter"
+	"math"
 
 	"github.com/miekg/dns"
 )
@@ -74,7 +75,7 @@ func (s *Snapshot) all() iter.Seq[[]dns.RR] {
 			return
 		}
 		for ip, found := range s.pointers.all() {
-			if !yield(found.records(reverseName(ip), ip, s.target)) {
+			if !yield(found.records(reverseName(ip), ip, s.target, math.MaxInt)) {
 				return
 			}
 		}
