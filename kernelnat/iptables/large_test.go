@@ -247,3 +247,17 @@ func BenchmarkRender(b *testing.B) {
 		}
 	}
 }
+
+// The rules of one address that come or go together are sorted in once.
+func BenchmarkArrange(b *testing.B) {
+	for _, n := range []int{1000, 10_000} {
+		b.Run(fmt.Sprintf("ports=%d", n), func(b *testing.B) {
+			rules, none := render(largeService("svc", n, 0, 0)).shared, [places][]string{}
+			a := arrangementOf(services(1000, 1, 1)...)
+			for b.Loop() {
+				a.update(tableFilter, rules, none)
+				a.update(tableFilter, none, rules)
+			}
+		})
+	}
+}

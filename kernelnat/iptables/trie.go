@@ -131,24 +131,59 @@ func (t *trie) forget(n *node) {
 // update takes rules out and puts rules in. What is not there is not taken out, and
 // what is there is not put in again.
 func (t *trie) update(insert, remove []string) {
+	for _, group := range t.byAddress(remove) {
+		t.remove(&t.root, group)
+	}
+	for _, group := range t.byAddress(insert) {
+		if group = slices.DeleteFunc(group, t.has); len(group) > 0 {
+			t.insert(&t.root, group)
+		}
+	}
+	t.updateFlat(insert, remove)
+}
+
+// updateFlat takes over the rules that are for no address.
+func (t *trie) updateFlat(insert, remove []string) {
+	flat := func(rule string) bool { return !destination(rule).IsValid() }
+	if !slices.ContainsFunc(insert, flat) && !slices.ContainsFunc(remove, flat) {
+		return
+	}
+	gone := make(map[string]bool)
 	for _, rule := range remove {
-		if addr := destination(rule); addr.IsValid() {
-			t.remove(&t.root, entry{addr, rule})
-		} else if at, found := slices.BinarySearch(t.flat, rule); found {
-			t.flat = slices.Delete(t.flat, at, at+1)
-			t.touch(&t.root)
-		}
+		gone[rule] = true
 	}
+	next := slices.DeleteFunc(slices.Clone(t.flat), func(rule string) bool { return gone[rule] })
 	for _, rule := range insert {
-		if addr := destination(rule); !addr.IsValid() {
-			if at, found := slices.BinarySearch(t.flat, rule); !found {
-				t.flat = slices.Insert(t.flat, at, rule)
-				t.touch(&t.root)
-			}
-		} else if e := (entry{addr, rule}); !t.has(e) {
-			t.insert(&t.root, e)
+		if flat(rule) {
+			next = append(next, rule)
 		}
 	}
+	slices.Sort(next)
+	if next = slices.Compact(next); !slices.Equal(next, t.flat) {
+		t.flat = next
+		t.touch(&t.root)
+	}
+}
+
+// byAddress returns the rules that are for addresses, sorted, those for each together.
+func (t *trie) byAddress(rules []string) [][]entry {
+	var all []entry
+	for _, rule := range rules {
+		if addr := destination(rule); addr.IsValid() {
+			all = append(all, entry{addr, rule})
+		}
+	}
+	slices.SortFunc(all, entry.compare)
+	all = slices.Compact(all)
+	var groups [][]entry
+	for len(all) > 0 {
+		end := slices.IndexFunc(all, func(e entry) bool { return e.addr != all[0].addr })
+		if end < 0 {
+			end = len(all)
+		}
+		groups, all = append(groups, all[:end:end]), all[end:]
+	}
+	return groups
 }
 
 func (t *trie) has(e entry) bool {
@@ -164,26 +199,29 @@ func (t *trie) has(e entry) bool {
 	return found
 }
 
-func (t *trie) insert(n *node, e entry) {
-	n.count++
+// insert adds entries, sorted, of one address that are not there.
+func (t *trie) insert(n *node, group []entry) {
+	addr := group[0].addr
+	n.count += len(group)
 	if n.children == nil {
-		at, _ := slices.BinarySearchFunc(n.entries, e, entry.compare)
-		t.build(n, slices.Insert(slices.Clone(n.entries), at, e))
+		all := slices.Concat(n.entries, group)
+		slices.SortFunc(all, entry.compare)
+		t.build(n, all)
 		return
 	}
-	if common := shared4(n.any(), e.addr); common < n.branch {
+	if common := shared4(n.any(), addr); common < n.branch {
 		// The jumps come too late for this address: one step before them.
-		below := &node{slot: netip.PrefixFrom(n.any(), common+4).Masked(), count: n.count - 1, branch: n.branch, children: n.children}
+		below := &node{slot: netip.PrefixFrom(n.any(), common+4).Masked(), count: n.count - len(group), branch: n.branch, children: n.children}
 		t.touch(below)
 		n.branch, n.children = common, []*node{below}
 		t.touch(n)
 	}
-	at, found := n.child(e.addr)
+	at, found := n.child(addr)
 	if !found {
-		n.children = slices.Insert(n.children, at, &node{slot: netip.PrefixFrom(e.addr, n.branch+4).Masked()})
+		n.children = slices.Insert(n.children, at, &node{slot: netip.PrefixFrom(addr, n.branch+4).Masked()})
 		t.touch(n)
 	}
-	t.insert(n.children[at], e)
+	t.insert(n.children[at], group)
 }
 
 // child returns where the child for an address is, or is to be.
@@ -200,24 +238,30 @@ func (n *node) any() netip.Addr {
 	return n.entries[0].addr
 }
 
-// remove reports whether the entry was there.
-func (t *trie) remove(n *node, e entry) bool {
+// remove takes entries of one address out, and returns how many were there.
+func (t *trie) remove(n *node, group []entry) (removed int) {
 	if n.children == nil {
-		at, found := slices.BinarySearchFunc(n.entries, e, entry.compare)
-		if found {
-			t.build(n, slices.Delete(slices.Clone(n.entries), at, at+1))
+		left := slices.DeleteFunc(slices.Clone(n.entries), func(e entry) bool {
+			_, found := slices.BinarySearchFunc(group, e, entry.compare)
+			return found
+		})
+		if removed = len(n.entries) - len(left); removed > 0 {
+			t.build(n, left)
 		}
-		return found
+		return removed
 	}
-	at, found := n.child(e.addr)
-	if !found || !t.remove(n.children[at], e) {
-		return false
+	at, found := n.child(group[0].addr)
+	if !found {
+		return 0
 	}
-	if n.count--; n.count <= leafSize {
+	if removed = t.remove(n.children[at], group); removed == 0 {
+		return 0
+	}
+	if n.count -= removed; n.count <= leafSize {
 		entries := n.all(nil)
 		t.forget(n)
 		t.build(n, entries)
-		return true
+		return removed
 	}
 	if child := n.children[at]; child.count == 0 {
 		delete(t.changed, child.slot)
@@ -232,7 +276,7 @@ func (t *trie) remove(n *node, e entry) bool {
 		n.entries, n.branch, n.children = only.entries, only.branch, only.children
 		t.touch(n)
 	}
-	return true
+	return removed
 }
 
 func (n *node) all(entries []entry) []entry {
