@@ -261,3 +261,19 @@ func BenchmarkArrange(b *testing.B) {
 		})
 	}
 }
+
+func BenchmarkParts(b *testing.B) {
+	for _, n := range []int{2000, 20_000} {
+		b.Run(fmt.Sprintf("ports=%d", n), func(b *testing.B) {
+			s, a := largeService("svc", n, 0, 0), arrangementOf()
+			for b.Loop() {
+				for _, change := range []kernelnat.Change{{Old: removed(s), New: s}, {Old: s, New: removed(s)}} {
+					l := (&held{}).change(change.New, &change.Old, a, 1000)
+					for more := true; more; {
+						_, more = l.next()
+					}
+				}
+			}
+		})
+	}
+}

@@ -85,11 +85,14 @@ func (l *large) before(i int) rendering {
 
 // sharedRules returns the rules that come to shared chains, and those that go.
 func (l *large) sharedRules() (insert, remove [places][]string) {
-	old, now := l.rules, [places][]string{}
+	var old, now [places][]string
+	for p, rules := range l.rules {
+		old[p] = slices.Clip(rules)
+	}
 	add := func(to *[places][]string, s plan.Service) {
 		for i := range s.Ports {
 			for p, rules := range renderPort(s, i).shared {
-				to[p] = append(slices.Clip(to[p]), rules...)
+				to[p] = append(to[p], rules...)
 			}
 		}
 	}
