@@ -40,6 +40,16 @@ type Options struct {
 	SyncPeriod time.Duration
 	// DryRun plans and reports but writes nothing.
 	DryRun bool
+	// NoSuchServiceOff leaves alone what is in the ranges of ClusterIPs and is no
+	// frontend of a Service, as kube-proxy's iptables mode does. It is refused
+	// otherwise.
+	NoSuchServiceOff bool
+	// Routes returns who is known to be in some ranges by the routes of this node; nil
+	// if they have no say.
+	Routes func(cluster.Family, []netip.Prefix) ([]cluster.Occupied, error)
+	// Overlaps, if not nil, is told what the log is told of a range of ClusterIPs that
+	// overlaps something else. It must not block.
+	Overlaps func(r netip.Prefix, text string)
 	// Refused, if not nil, is told what the log is told of what a Service asks for
 	// and does not get. It must not block.
 	Refused func(service cluster.ServiceName, why string)
@@ -72,6 +82,10 @@ type Controller struct {
 	stale     conntrack.Stale                      // UDP flows still to be forgotten
 	works     works
 	untold    changesTold
+	occupants *occupants
+	overlaps  map[string]bool // texts of those that were told
+	refused   []plan.Range    // what the kernel refuses
+	detached  bool
 }
 
 // New returns a Controller that writes through backend. It starts nothing.
@@ -86,6 +100,9 @@ func New(options Options, backend Backend, log Logger) *Controller {
 		plans:   make(map[cluster.ServiceName]plan.Service),
 		dirty:   true,
 		works:   newWorks(),
+
+		occupants: newOccupants(options),
+		overlaps:  make(map[string]bool),
 	}
 }
 
@@ -94,10 +111,8 @@ func New(options Options, backend Backend, log Logger) *Controller {
 // again, later and later, until it succeeds; changes go on being taken up. The
 // rules stay when Run ends. A Controller runs once.
 func (c *Controller) Run(ctx context.Context, store *cluster.Store) error {
-	select {
-	case <-store.Synced():
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := c.awaitSynced(ctx, store); err != nil {
+		return err
 	}
 	defer store.Subscribe(c.enqueue)()
 	showCounters(c.options.Family)
@@ -214,7 +229,7 @@ func (c *Controller) sync(ctx context.Context, store *cluster.Store) error {
 	c.tellChanges(start)
 	changes, state, resync := c.takeChanges(store)
 	full := c.dirty || c.audit || resync || c.leftover && !state.Incomplete
-	if !full && len(changes) == 0 {
+	if !full && len(changes) == 0 && slices.EqualFunc(state.Refused, c.refused, plan.Range.Equal) {
 		c.settled()
 		return c.forget()
 	}
@@ -268,8 +283,8 @@ func (c *Controller) forget() error {
 func (c *Controller) takeChanges(store *cluster.Store) (changes []Change, state State, resync bool) {
 	t := c.queue.take(store)
 	wanted := make(map[cluster.ServiceName]plan.Service, len(t.services))
-	if t.resync {
-		c.claims.ranges = t.state.ServiceCIDRs
+	t.state.Refused, t.reranged = c.settleRanges(t, store)
+	if t.reranged {
 		for name, claim := range c.claims.wanted {
 			wanted[name] = claim.plan
 		}
@@ -323,10 +338,11 @@ func (c *Controller) survey(store *cluster.Store) (known map[cluster.ServiceName
 
 func (c *Controller) write(ctx context.Context, full bool, changes []Change, state State, others []netip.Addr) (written []string, err error) {
 	if c.options.DryRun {
+		c.refused = state.Refused
 		return nil, nil
 	}
 	if !full {
-		return nil, c.apply(ctx, changes)
+		return nil, errors.Join(c.apply(ctx, changes), c.refuse(ctx, state.Refused))
 	}
 	c.stale.Changed(changes)
 	state.Services = slices.SortedFunc(maps.Values(c.plans), func(a, b plan.Service) int { return a.Name.Compare(b.Name) })
@@ -334,7 +350,8 @@ func (c *Controller) write(ctx context.Context, full bool, changes []Change, sta
 		// Nobody has gone without our knowing, or we do not know who.
 		c.stale.All(state.Services, nil, nil)
 	} else {
-		c.stale.All(state.Services, state.ServiceCIDRs, others)
+		c.stale.All(state.Services, state.Refused, others)
 	}
+	c.refused = state.Refused
 	return c.syncAll(ctx, state)
 }

@@ -47,6 +47,7 @@ func Run(t *testing.T, prepare func() error, newBackends func() (map[cluster.Fam
 		{"Affinity", (*suite).affinity},
 		{"Localhost", (*suite).localhost},
 		{"NoSuchService", (*suite).noSuchService},
+		{"RangeOverPods", (*suite).rangeOverPods},
 		{"TwoNodes", (*suite).twoNodes},
 		{"ConnectionsSurvive", (*suite).connectionsSurvive},
 		{"NeverInterrupted", (*suite).neverInterrupted},
@@ -67,7 +68,7 @@ type suite struct {
 	prepare     func() error
 	newBackends func() (map[cluster.Family]kernelnat.Backend, error)
 	backends    map[cluster.Family]kernelnat.Backend
-	ranges      []netip.Prefix // of ClusterIPs; none unless a case sets them
+	refused     []plan.Range // of ClusterIPs; none unless a case sets them
 }
 
 func newSuite(t *testing.T, prepare func() error, newBackends func() (map[cluster.Family]kernelnat.Backend, error)) *suite {
@@ -139,7 +140,7 @@ func (s *suite) must(err error) {
 func (s *suite) sync(services ...plan.Service) {
 	s.Helper()
 	for _, family := range cluster.Families {
-		state := kernelnat.State{ServiceCIDRs: s.ranges}
+		state := kernelnat.State{Refused: s.refused}
 		for _, service := range services {
 			state.Services = append(state.Services, Part(service, family))
 		}
