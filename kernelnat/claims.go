@@ -19,6 +19,7 @@ import (
 // it, and at a start the one whose name sorts first.
 type claims struct {
 	ranges []netip.Prefix // of ClusterIPs, in which no other address is taken
+	shared []netip.Addr   // of all hosts of a network; see broadcasts
 	wanted map[cluster.ServiceName]claim
 	asked  map[frontend][]cluster.ServiceName // in the order of precedence
 }
@@ -139,10 +140,14 @@ func nodePort(like netip.Addr, protocol cluster.Protocol, port uint16) frontend 
 type refusal struct {
 	frontend frontend
 	holder   cluster.ServiceName // whose it is; zero: it is in the range of ClusterIPs
+	shared   bool                // it is every host's
 }
 
 // String says why, for a log.
 func (r refusal) String() string {
+	if r.shared {
+		return fmt.Sprintf("%s is the broadcast address of a network of this node: choose an address of its own", r.frontend)
+	}
 	if r.holder == (cluster.ServiceName{}) {
 		return fmt.Sprintf("%s is in the range of ClusterIPs: choose an address outside it", r.frontend)
 	}
@@ -157,6 +162,10 @@ func (c *claims) grant(p plan.Service) (plan.Service, []refusal) {
 	var refused []refusal
 	lost := func(f frontend) bool {
 		r := refusal{frontend: f}
+		if r.shared = slices.Contains(c.shared, f.at.Addr()); r.shared {
+			refused = append(refused, r)
+			return true
+		}
 		taken := slices.ContainsFunc(c.ranges, func(r netip.Prefix) bool { return r.Contains(f.at.Addr()) })
 		if holder := c.asked[f][0]; !taken && holder != p.Name {
 			r.holder, taken = holder, true

@@ -178,3 +178,18 @@ func TestConflictIsSettledAndUnsettled(t *testing.T) {
 		has("[young]")
 	})
 }
+
+// What every host of a network gets is nobody's.
+func TestBroadcastIsNobodys(t *testing.T) {
+	c := newClaims()
+	c.shared = []netip.Addr{netip.MustParseAddr("192.0.2.255")}
+	p := claiming("a", 80, 30080, "192.0.2.255", "192.0.2.254")
+	c.set(p.Name, time.Time{}, p)
+	got, refused := c.grant(p)
+	if e := got.Ports[0].External; e.NodePort != 30080 || len(e.IPs) != 1 || e.IPs[0].String() != "192.0.2.254" {
+		t.Errorf("granted %+v", e)
+	}
+	if len(refused) != 1 || refused[0].String() != "192.0.2.255:80/TCP is the broadcast address of a network of this node: choose an address of its own" {
+		t.Errorf("refused %v", refused)
+	}
+}

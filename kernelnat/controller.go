@@ -282,6 +282,11 @@ func (c *Controller) forget() error {
 // rest of it is another than before.
 func (c *Controller) takeChanges(store *cluster.Store) (changes []Change, state State, resync bool) {
 	t := c.queue.take(store)
+	if c.dirty || c.audit {
+		if shared := broadcasts(); !slices.Equal(shared, c.claims.shared) {
+			c.claims.shared, t.resync = shared, true
+		}
+	}
 	wanted := make(map[cluster.ServiceName]plan.Service, len(t.services))
 	t.state.Refused, t.reranged = c.settleRanges(t, store)
 	if t.reranged {

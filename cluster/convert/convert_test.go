@@ -175,40 +175,6 @@ func TestServiceWithoutFaults(t *testing.T) {
 	}
 }
 
-// The label counts, not its value.
-func TestProxy(t *testing.T) {
-	const named = "service.kubernetes.io/service-proxy-name"
-	for _, c := range []struct {
-		labels    map[string]string
-		want      cluster.Proxy
-		namesOnly bool
-	}{
-		{map[string]string{"app": "echo"}, cluster.Proxy{}, false},
-		{map[string]string{named: "other"}, cluster.NamedProxy("other"), false},
-		{map[string]string{named: ""}, cluster.NamedProxy(""), false},
-		{map[string]string{corev1.IsHeadlessService: ""}, cluster.NoProxy(), true},
-		{map[string]string{corev1.IsHeadlessService: "false", named: "other"}, cluster.NoProxy(), true},
-	} {
-		s := service(corev1.ServiceSpec{Ports: onePort})
-		s.Labels = c.labels
-		if got, err := Service(s); err != nil || got.Proxy != c.want {
-			t.Errorf("Service with labels %v: %+v, %v; want %+v", c.labels, got.Proxy, err, c.want)
-		}
-		es := slice("IPv4", discoveryv1.Endpoint{Addresses: []string{"192.0.2.1"}})
-		for label, value := range c.labels {
-			es.Labels[label] = value
-		}
-		if _, got, err := EndpointSlice(es); err != nil || got[0].NamesOnly() != c.namesOnly {
-			t.Errorf("EndpointSlice with labels %v: names only %t, %v", c.labels, got[0].NamesOnly(), err)
-		}
-		older := &corev1.Endpoints{ObjectMeta: meta("echo"), Subsets: []corev1.EndpointSubset{{Addresses: []corev1.EndpointAddress{{IP: "192.0.2.1"}}}}} //lint:ignore SA1019 still in use
-		older.Labels = c.labels
-		if _, got, err := Endpoints(older); err != nil || got[0].NamesOnly() != c.namesOnly {
-			t.Errorf("Endpoints with labels %v: names only %t, %v", c.labels, got[0].NamesOnly(), err)
-		}
-	}
-}
-
 // The API server takes labels that are too long for DNS: the Service counts.
 func TestLongLabels(t *testing.T) {
 	long := strings.Repeat("a", 64) + ".example.com"
@@ -430,36 +396,6 @@ func TestPublished(t *testing.T) {
 	in.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{Hostname: "lb_example"}}
 	_, err = Service(in)
 	checkError(t, err, `status.loadBalancer.ingress[0].hostname "lb_example"`)
-}
-
-// What stands for many, or is on every machine, is no frontend, however it is written;
-// what only looks odd is one.
-func TestAddressesOfMany(t *testing.T) {
-	for _, text := range []string{
-		"255.255.255.255", "::ffff:255.255.255.255", "::ffff:ffff:ffff", "0:0:0:0:0:FFFF:255.255.255.255", "0.0.0.0", "::", "::ffff:0.0.0.0",
-		"127.0.0.1", "127.255.255.255", "::1", "::ffff:127.0.0.1", "169.254.169.254", "fe80::1", "224.0.0.1", "239.1.1.1", "::ffff:239.1.1.1", "ff02::1", "ff0e::1",
-	} {
-		s := service(corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer, ExternalIPs: []string{text}, Ports: onePort})
-		s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: text}}
-		got, err := Service(s)
-		if e := got.External; len(e.IPs)+len(e.LoadBalancerIPs) > 0 || got.Kind == 0 || strings.Count(fmt.Sprint(err), "give an address of its own") != 2 {
-			t.Errorf("%s: frontends %v and %v, %v", text, e.IPs, e.LoadBalancerIPs, err)
-		}
-		if addr, err := EndpointAddr(text); addr.IsValid() || err == nil {
-			t.Errorf("%s is an endpoint", text)
-		}
-		s = service(corev1.ServiceSpec{ClusterIP: text, Ports: onePort})
-		linkLocal := strings.HasPrefix(text, "169.254.") || strings.HasPrefix(text, "fe80:")
-		if got, err := Service(s); (err == nil) != linkLocal || len(got.ClusterIPs) > 0 != linkLocal {
-			t.Errorf("%s as ClusterIP: %v, %v", text, got.ClusterIPs, err)
-		}
-	}
-	for _, text := range []string{"240.0.0.1", "255.255.255.254", "0.0.0.1", "100.64.0.1", "192.0.2.255", "64:ff9b::c000:201", "::102:304", "fec0::1", "fd00::1"} {
-		s := service(corev1.ServiceSpec{ExternalIPs: []string{text}, Ports: onePort})
-		if got, err := Service(s); err != nil || len(got.External.IPs) != 1 {
-			t.Errorf("%s: %v, %v", text, got.External.IPs, err)
-		}
-	}
 }
 
 func TestNode(t *testing.T) {

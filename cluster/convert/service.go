@@ -18,28 +18,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
-// serviceProxyName is the label that asks for another proxy (Kubernetes'
-// pkg/proxy/apis has it).
-const serviceProxyName = "service.kubernetes.io/service-proxy-name"
-
-// proxy reads who is to serve a Service. That a label is there counts, whatever its
-// value.
-func proxy(labels map[string]string) cluster.Proxy {
-	if namesOnly(labels) {
-		return cluster.NoProxy()
-	}
-	if name, named := labels[serviceProxyName]; named {
-		return cluster.NamedProxy(name)
-	}
-	return cluster.Proxy{}
-}
-
-// namesOnly reports whether proxies leave an object alone.
-func namesOnly(labels map[string]string) bool {
-	_, is := labels[corev1.IsHeadlessService]
-	return is
-}
-
 // Service converts a Service, without endpoints (see cluster.New). A Service of
 // type ClusterIP may come out without ClusterIPs: they are not allocated yet.
 //

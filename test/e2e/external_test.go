@@ -89,6 +89,45 @@ func TestLoadBalancerFromManifest(t *testing.T) {
 	eventually(t, "a program that lives", answers(n.Outside, healthy, "/livez", `200 {`))
 }
 
+// What every host of the node's network gets is not taken from the node by a Service.
+func TestBroadcastsReachTheNode(t *testing.T) {
+	n := newNode(t)
+	broadcast := netip.AddrPortFrom(netip.MustParseAddr("192.0.2.255"), 9999)
+	n.pod("echo-0", "10.42.0.10")
+	n.write("service.yaml", `apiVersion: v1
+kind: Service
+metadata: {name: thief, namespace: testing}
+spec:
+  selector: {app: echo}
+  clusterIP: 10.43.0.9
+  externalIPs: [192.0.2.255, 198.51.100.1]
+  ports: [{port: 9999, targetPort: 5678, protocol: UDP}]
+`)
+	heard, err := n.ListenPacket("udp4", netip.AddrPortFrom(netip.IPv4Unspecified(), broadcast.Port()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer heard.Close()
+	p := n.start()
+	eventually(t, "the other address", reaches(n.Outside, "udp", netip.MustParseAddrPort("198.51.100.1:9999")))
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	conn, err := n.Outside.Dial(ctx, "udp", broadcast)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := fmt.Fprint(conn, "everybody"); err != nil {
+		t.Fatal(err)
+	}
+	heard.SetReadDeadline(time.Now().Add(patience))
+	got := make([]byte, 100)
+	if length, _, err := heard.ReadFrom(got); err != nil || string(got[:length]) != "everybody" {
+		t.Errorf("the node hears %q, %v", got[:length], err)
+	}
+	eventually(t, "the refusal in the log", logs(p, "Service testing/thief: 192.0.2.255:9999/UDP is the broadcast address of a network of this node"))
+}
+
 const dualStackLoadBalancer = `apiVersion: v1
 kind: Service
 metadata: {name: web, namespace: testing}

@@ -1,0 +1,30 @@
+package kernelnat
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"slices"
+)
+
+// broadcasts returns the broadcast addresses of this node's networks, sorted. What is
+// sent there is for every host of the network; a rule for it would take it from the
+// node. Without an answer of the kernel there are none.
+func broadcasts() []netip.Addr {
+	found, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	var out []netip.Addr
+	for _, f := range found {
+		p, err := netip.ParsePrefix(f.String())
+		if err != nil || !p.Addr().Is4() || p.Bits() > 30 || p.Addr().IsLoopback() {
+			continue // IPv6 has none, nor have links between two hosts (RFC 3021)
+		}
+		first := p.Masked().Addr().As4()
+		last := binary.BigEndian.Uint32(first[:]) | 1<<(32-p.Bits()) - 1
+		out = append(out, netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, last))))
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out)
+}
