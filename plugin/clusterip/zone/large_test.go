@@ -174,3 +174,20 @@ func related(endpoints []cluster.Endpoint, asked host) []string {
 	}
 	return append(all, fmt.Sprint(below))
 }
+
+// A Service that is too large for an answer, with this server among its endpoints, is no
+// change as long as it does not change.
+func TestLargeServiceOfTheNameServer(t *testing.T) {
+	s := headlessOf(3 * MaxRecords)
+	x := New([]string{"cluster.local."}, Options{TTL: 5, Nameservers: []netip.Addr{s.Endpoints[0].Addr}})
+	x.Apply(cluster.Update{Services: []cluster.ServiceUpdate{{Name: s.Name, Service: s}}})
+	x.Track()
+	for range 20 {
+		if changes := x.Apply(cluster.Update{}); len(changes) > 0 {
+			t.Fatalf("%d records went and %d came", len(changes[0].Gone()), len(changes[0].Come()))
+		}
+	}
+	if n := len(x.zones[0].Lookup("ns.dns.cluster.local.", dns.TypeA, 1).Answer); n != MaxRecords {
+		t.Errorf("the name server has %d addresses", n)
+	}
+}
