@@ -176,7 +176,7 @@ func TestServiceWithoutFaults(t *testing.T) {
 }
 
 // The API server takes labels that are too long for DNS: the Service counts.
-func TestLongLabels(t *testing.T) {
+func TestBeyondDNS(t *testing.T) {
 	long := strings.Repeat("a", 64) + ".example.com"
 	alias := service(corev1.ServiceSpec{Type: "ExternalName", ExternalName: long})
 	if got, err := Service(alias); err != nil || got.ExternalName != long {
@@ -193,7 +193,7 @@ func TestLongLabels(t *testing.T) {
 		{service(corev1.ServiceSpec{Type: "ClusterIP", ExternalName: long, Ports: onePort}), nil},
 		{balanced, []string{"status.loadBalancer.ingress[1].hostname \"" + long + "\" has a part of 64 characters"}},
 	} {
-		checkError(t, errors.Join(LongLabels(test.service)...), test.want...)
+		checkError(t, errors.Join(BeyondDNS(test.service)...), test.want...)
 	}
 }
 

@@ -64,26 +64,7 @@ func external(s *corev1.Service) (cluster.External, error) {
 	if s.Spec.Type != corev1.ServiceTypeLoadBalancer {
 		return out, join(errs)
 	}
-	for i, ingress := range s.Status.LoadBalancer.Ingress {
-		host, err := published(i, &ingress)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		if host != "" {
-			out.Published = append(out.Published, host)
-		}
-		if ingress.IP == "" || ingress.IPMode != nil && *ingress.IPMode != corev1.LoadBalancerIPModeVIP {
-			continue
-		}
-		ip, err := vip(fmt.Sprintf("status.loadBalancer.ingress[%d].ip", i), ingress.IP)
-		if err != nil {
-			errs = append(errs, err)
-		}
-		if ip.IsValid() {
-			out.LoadBalancerIPs = append(out.LoadBalancerIPs, ip)
-		}
-	}
+	errs = append(errs, loadBalancer(s.Status.LoadBalancer.Ingress, &out)...)
 	if port := s.Spec.HealthCheckNodePort; port < 0 || port > 65535 {
 		errs = append(errs, fmt.Errorf("spec.healthCheckNodePort %d is outside 1-65535", port))
 	} else if out.Local {
@@ -97,6 +78,35 @@ func external(s *corev1.Service) (cluster.External, error) {
 		out.LoadBalancerIPs = slices.DeleteFunc(out.LoadBalancerIPs, func(ip netip.Addr) bool { return ip.Is4() && !v4 || ip.Is6() && !v6 })
 	}
 	return out, join(append(errs, err))
+}
+
+// loadBalancer adds what a load balancer has been given.
+func loadBalancer(given []corev1.LoadBalancerIngress, out *cluster.External) (errs []error) {
+	hostnames := 0
+	for i, ingress := range given {
+		host, err := published(i, &ingress)
+		switch {
+		case err != nil:
+			errs = append(errs, err)
+			continue
+		case ingress.IP == "" && host != "":
+			hostnames++
+		}
+		if host != "" && (ingress.IP != "" || hostnames <= maxHostnames) {
+			out.Published = append(out.Published, host)
+		}
+		if ingress.IP == "" || ingress.IPMode != nil && *ingress.IPMode != corev1.LoadBalancerIPModeVIP {
+			continue
+		}
+		ip, err := vip(fmt.Sprintf("status.loadBalancer.ingress[%d].ip", i), ingress.IP)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		if ip.IsValid() {
+			out.LoadBalancerIPs = append(out.LoadBalancerIPs, ip)
+		}
+	}
+	return errs
 }
 
 // published returns how DNS speaks of an ingress: by its address, else by its host

@@ -16,13 +16,18 @@ import (
 // decides how many there are.
 const maxFaults = 100
 
-// join puts the faults of an object together, and counts those beyond the bound.
+// join puts the faults of an object together, up to the bound.
 func join(faults []error) error {
-	faults = slices.DeleteFunc(faults, func(err error) bool { return err == nil })
-	if more := len(faults) - maxFaults; more > 0 {
-		faults = append(faults[:maxFaults:maxFaults], fmt.Errorf("there are %d more faults", more))
+	return errors.Join(bounded(slices.DeleteFunc(faults, func(err error) bool { return err == nil }))...)
+}
+
+// bounded counts the faults beyond the bound.
+func bounded(faults []error) []error {
+	more := len(faults) - maxFaults
+	if more <= 0 {
+		return faults
 	}
-	return errors.Join(faults...)
+	return append(faults[:maxFaults:maxFaults], fmt.Errorf("there are %d more faults", more))
 }
 
 // Pod converts a Pod. A Pod without an address yet comes out with no IPs, which

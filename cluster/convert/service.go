@@ -89,22 +89,34 @@ func kind(s *corev1.Service) (cluster.Kind, error) {
 	return 0, fmt.Errorf("spec.type %q is none of ClusterIP, NodePort, LoadBalancer, ExternalName", s.Spec.Type)
 }
 
+// maxHostnames of a load balancer are told. A name has one alias in DNS; a load balancer
+// has one hostname, or few.
+const maxHostnames = 16
+
 // maxLabel is the length of a label, RFC 1035 section 2.3.4. Validation of names in
 // Kubernetes bounds the whole alone.
 const maxLabel = 63
 
-// LongLabels are faults of a Service that is sound but for a name that DNS cannot
-// hold: a source takes the Service and tells them, and the name gets no record.
-func LongLabels(s *corev1.Service) []error {
+// BeyondDNS are faults of a Service that is sound but for names that DNS cannot hold, or
+// tells too few of: a source takes the Service and tells them, and those names get no
+// record.
+func BeyondDNS(s *corev1.Service) []error {
 	switch s.Spec.Type {
 	case corev1.ServiceTypeExternalName:
 		return longLabel("spec.externalName", s.Spec.ExternalName)
 	case corev1.ServiceTypeLoadBalancer:
 		var errs []error
+		hostnames := 0
 		for i, ingress := range s.Status.LoadBalancer.Ingress {
 			errs = append(errs, longLabel(fmt.Sprintf("status.loadBalancer.ingress[%d].hostname", i), ingress.Hostname)...)
+			if ingress.Hostname != "" && ingress.IP == "" {
+				hostnames++
+			}
 		}
-		return errs
+		if hostnames > maxHostnames {
+			errs = append(errs, fmt.Errorf("status.loadBalancer.ingress has %d hostnames, and each is looked up for every question: the first %d get records", hostnames, maxHostnames))
+		}
+		return bounded(errs)
 	}
 	return nil
 }

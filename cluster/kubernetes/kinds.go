@@ -145,7 +145,7 @@ func readService(given any) (*cluster.Service, error) {
 	if s.Kind == 0 {
 		return nil, err
 	}
-	return &s, errors.Join(append(convert.LongLabels(from), err)...)
+	return &s, errors.Join(append(convert.BeyondDNS(from), err)...)
 }
 
 func readServiceImport(given any) (*cluster.Service, error) {

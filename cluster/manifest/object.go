@@ -107,7 +107,7 @@ func oddities(s *corev1.Service) []error {
 	if s.Spec.Type == corev1.ServiceTypeExternalName && err == nil {
 		odd = append(odd, fmt.Errorf("spec.externalName %s is an address, but DNS looks it up as a name and finds nothing: give a name, or make this a headless Service with an EndpointSlice", s.Spec.ExternalName))
 	}
-	odd = append(odd, convert.LongLabels(s)...)
+	odd = append(odd, convert.BeyondDNS(s)...)
 	onNodes := s.Spec.Type == corev1.ServiceTypeNodePort || s.Spec.Type == corev1.ServiceTypeLoadBalancer
 	for i, p := range s.Spec.Ports {
 		switch {

@@ -334,6 +334,29 @@ func TestBounds(t *testing.T) {
 			t.Errorf("%d problems", len(problems))
 		}
 	})
+	t.Run("backends of a Service", func(t *testing.T) {
+		var ports, endpoints strings.Builder
+		for i := range 1000 {
+			fmt.Fprintf(&ports, "- {name: p%d, port: %d}\n", i, i+1)
+			fmt.Fprintf(&endpoints, "- {addresses: [10.42.%d.%d]}\n", i>>8, i&255)
+		}
+		options := folderWith(t, map[string]string{"a.yaml": serviceText("a", 1) + "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n" +
+			"metadata: {name: a, labels: {kubernetes.io/service-name: a}}\naddressType: IPv4\nports:\n" + ports.String() + "endpoints:\n" + endpoints.String()})
+		u, problems, err := Load(options)
+		must(t, err)
+		const want = "error: DIR/a.yaml:1: Service default/a: its endpoints have more than 262144 ports together, so the last 738 endpoints, by address, are left out: give it fewer ports, or divide it into several Services\n"
+		if got := formatProblems(problems, options.Dir); len(u.Services[0].Service.Endpoints) != 262 || !strings.HasPrefix(got, want) {
+			t.Errorf("%d endpoints count: %s", len(u.Services[0].Service.Endpoints), got)
+		}
+	})
+	t.Run("length of a problem", func(t *testing.T) {
+		options := folderWith(t, map[string]string{"a.yaml": serviceText(strings.Repeat("a", 100_000), 1)})
+		_, problems, err := Load(options)
+		must(t, err)
+		if got := formatProblems(problems, options.Dir); len(got) > 3*maxText || !strings.Contains(got, "bytes)") {
+			t.Errorf("%d bytes: %.200s", len(got), got)
+		}
+	})
 	t.Run("bytes of all files", func(t *testing.T) {
 		options := folderWith(t, nil)
 		write(t, filepath.Join(options.Dir, "large"), "# A long comment.")

@@ -44,7 +44,7 @@ func (z *Zone) apex(qtype uint16, serial uint32) Answer {
 		return Answer{Outcome: Success, Answer: z.SOA(serial)}
 	case dns.TypeNS:
 		ns := z.ns()
-		return Answer{Outcome: Success, Answer: ns, Extra: z.index.nameservers(ns[0].(*dns.NS).Ns)}
+		return Answer{Outcome: Success, Answer: ns, Extra: Window(z.index.nameservers(ns[0].(*dns.NS).Ns))}
 	}
 	return Answer{Outcome: NoData}
 }
@@ -75,7 +75,7 @@ func (z *Zone) nameserver(qtype uint16) Answer {
 	if len(ofType) == 0 {
 		return Answer{Outcome: NoData}
 	}
-	return Answer{Outcome: Success, Answer: slices.Clip(ofType)}
+	return Answer{Outcome: Success, Answer: slices.Clip(Window(ofType))}
 }
 
 // nameservers returns address records, at the name given, of the Services that
@@ -105,9 +105,13 @@ func (x *Index) AddressRecords(owner string, ips []netip.Addr) []dns.RR {
 
 // ownAddresses returns the addresses of the Service's own name.
 func (r *Records) ownAddresses() []netip.Addr {
+	own := find(r.compiled().names, "")
+	if own == nil {
+		return nil
+	}
 	var ips []netip.Addr
-	for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
-		for _, rr := range r.lookup(r.base, "", qtype).Answer {
+	for _, set := range own.sets {
+		for _, rr := range set.records {
 			switch rr := rr.(type) {
 			case *dns.A:
 				ips = append(ips, netip.AddrFrom4([4]byte(rr.A)))
