@@ -26,9 +26,9 @@ const (
 type offer struct {
 	host     string // an address, or the name of a load balancer
 	endpoint string // its label, or "" for the Service itself
-	name     string // of the port, or "" where DNS has none
-	protocol string // with underscore
-	port     int    // -1 where there is none
+	name     string // of the port, or ""
+	protocol cluster.Protocol
+	port     int // -1 where there is none
 }
 
 // matches reports whether the labels before the Service ask for the offer.
@@ -39,7 +39,7 @@ func (o *offer) matches(sub []string) bool {
 	case 1:
 		return o.endpoint != "" && sub[0] == o.endpoint
 	case 2:
-		return o.name != "" && sub[0] == "_"+o.name && sub[1] == o.protocol
+		return zone.ParsePort(sub[0], sub[1]).Matches(o.name, o.protocol)
 	}
 	return false
 }
@@ -72,7 +72,7 @@ func (c *companion) External(state request.Request, headless bool) ([]msg.Servic
 	rcode := dns.RcodeNameError
 	var found []msg.Service
 	for _, o := range c.offers(s, headless, len(sub) == 1) {
-		if len(sub) == 1 && o.name != "" && sub[0] == o.protocol {
+		if len(sub) == 1 && zone.ParsePort("", sub[0]).Matches(o.name, o.protocol) {
 			rcode = dns.RcodeSuccess // a port's name is below
 		}
 		if o.matches(sub) {
@@ -80,7 +80,7 @@ func (c *companion) External(state request.Request, headless bool) ([]msg.Servic
 			found = append(found, h.external(state.Zone, s, o))
 		}
 	}
-	if state.QType() == dns.TypePTR || len(sub) == 2 && state.QType() != dns.TypeSRV {
+	if state.QType() == dns.TypePTR {
 		return nil, rcode
 	}
 	return found, rcode
@@ -100,7 +100,7 @@ func (c *companion) offers(s *cluster.Service, headless, single bool) []offer {
 			continue
 		}
 		for _, p := range s.Ports {
-			all = append(all, offer{host, "", portName(p.Name), "_" + p.Protocol.Lower(), int(p.Port)})
+			all = append(all, offer{host, "", p.Name, p.Protocol, int(p.Port)})
 		}
 	}
 	return all
@@ -114,18 +114,10 @@ func (c *companion) endpoints(s *cluster.Service) []offer {
 			all = append(all, offer{host: host, endpoint: label, port: -1})
 		}
 		for _, p := range e.Ports() {
-			all = append(all, offer{host, label, portName(p.Name), "_" + p.Protocol.Lower(), int(p.Port)})
+			all = append(all, offer{host, label, p.Name, p.Protocol, int(p.Port)})
 		}
 	}
 	return all
-}
-
-// portName returns "" for a name that is none in DNS.
-func portName(name string) string {
-	if !zone.IsPortName(name) {
-		return ""
-	}
-	return name
 }
 
 // external returns an offer as k8s_external wants it. An endpoint whose name is too
@@ -197,9 +189,9 @@ func (c *companion) ExternalServices(origin string, headless bool) ([]msg.Servic
 		for _, o := range c.offers(s, headless, false) {
 			entry := c.handler.external(origin, s, o)
 			named := entry
-			named.Key = base + "/" + o.protocol + "/_" + o.name
+			named.Key = base + "/_" + o.protocol.Lower() + "/_" + o.name
 			reachable := entry.Port == o.port // an SRV record may lead there
-			hasName := o.name != "" && reachable && fits(named.Key)
+			hasName := zone.IsPortName(o.name) && reachable && fits(named.Key)
 			if o.endpoint == "" {
 				services = append(services, entry)
 				if hasName {
