@@ -21,7 +21,7 @@ short 60 IN CNAME chain-19.shop.svc.cluster.local.
 func (a *writer) chains() {
 	a.t.Helper()
 	end := a.w.service("shop", 1)
-	end.Name, end.Spec = "chain-20", corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}}
+	end.Name, end.Labels, end.Spec = "chain-20", map[string]string{"app": "web"}, corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}}
 	a.put(end, nil)
 	alias := func(name, target string) {
 		s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, Labels: map[string]string{"app": "web"}}}
