@@ -55,6 +55,8 @@ func TestMulticluster(t *testing.T) {
 		{"sql._tcp.db.far." + set, dns.TypeA, "success\nsql._tcp.db.far." + set + " 5 IN A 10.42.0.8\n"},
 		{"_sql.tcp.db.far." + set, dns.TypeA, "success\n_sql.tcp.db.far." + set + " 5 IN A 10.42.0.8\n"},
 		{"sql.tcp.db.far." + set, dns.TypeA, nxdomain}, // an endpoint sql in a cluster tcp
+		{`x\..db.far.` + set, dns.TypeA, nxdomain},     // a dot inside a label, which ends there
+		{`_\..db.far.` + set, dns.TypeA, nxdomain},
 		{"new.default." + set, dns.TypeA, nodata},
 		{"_http._tcp.new.default." + set, dns.TypeSRV, nodata},
 		{"db-0.db.far." + set, dns.TypeA, nxdomain},

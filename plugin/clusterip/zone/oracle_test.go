@@ -177,7 +177,10 @@ func (w *world) lookup(name, qtype string) (zone.Outcome, []string) {
 	all = append(all, line{"dns-version." + origin, "TXT", "dns-version." + origin + "\t28800\tIN\tTXT\t\"1.1.0\""})
 	namespaces := maps.Clone(w.namespaces)
 	for _, s := range w.sorted() {
-		all = append(append(all, w.lines(s)...), w.portLines(s)...)
+		all = append(all, w.lines(s)...)
+		if strings.HasSuffix(name, "."+s.Name.Name+"."+s.Name.Namespace+".svc."+origin) {
+			all = append(all, w.portLines(s)...) // too many to write down for all
+		}
 		if s.ExternalName == longTarget {
 			empty = append(empty, fmt.Sprintf("_._.%s.%s.svc.%s", s.Name.Name, s.Name.Namespace, origin))
 		}

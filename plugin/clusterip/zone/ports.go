@@ -35,7 +35,7 @@ func parsePorts(name string, imported bool) (p PortPattern, isParent, ok bool) {
 		return ParsePort("", name), true, true
 	case strings.Contains(protocol, "."):
 		return p, false, false
-	case imported && port[0] != '_' && protocol[0] != '_':
+	case imported && !strings.HasPrefix(port, "_") && !strings.HasPrefix(protocol, "_"):
 		return p, false, false // an endpoint and its cluster
 	}
 	return ParsePort(port, protocol), false, true
