@@ -5,20 +5,29 @@ import (
 	"slices"
 
 	"github.com/clusterip/clusterip/plugin/clusterip/zone"
-	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/request"
 	"github.com/miekg/dns"
 )
 
-// maxAliases bounds a chain of CNAMEs, as CoreDNS does.
-const maxAliases = 10
+const (
+	// maxAliases bounds a chain of CNAMEs. CoreDNS follows 11 in a zone, and begins anew
+	// where one leads to another zone.
+	maxAliases = 32
+	// maxRounds bounds how often a lookup for one question leaves our zones and comes back.
+	// CoreDNS's file plugin, which may be what it comes back from, takes part in nine.
+	maxRounds = 10
+)
+
+// roundsKey is the context key of how many rounds there were. Other plugins count their
+// own.
+type roundsKey struct{}
 
 // follow completes a reply that holds a CNAME with what its target has. The
 // response code becomes that of the last name looked up (RFC 6604); the CNAMEs
-// stay in the answer whatever it is. A chain that loops or is too long is
-// SERVFAIL.
+// stay in the answer whatever it is. A chain that loops or is too long leads nowhere:
+// there is no data, as with CoreDNS. SERVFAIL would have clients ask again at once.
 func (h *Handler) follow(ctx context.Context, state request.Request, m *dns.Msg, alias string) {
-	for range maxAliases {
+	for len(m.Answer) <= maxAliases {
 		name := zone.Lower(alias)
 		if isOwner(m.Answer, name) {
 			break
@@ -43,7 +52,10 @@ func (h *Handler) follow(ctx context.Context, state request.Request, m *dns.Msg,
 		}
 		alias = answer.Alias
 	}
-	m.Rcode = dns.RcodeServerFailure
+	question := m.Question[0].Name
+	z := h.index.Match(zone.Lower(question))
+	nothing := zone.Answer{Outcome: zone.NoData, Authority: z.SOA(h.serial())}.InCaseOf(question)
+	m.Answer, m.Ns, m.Extra = nil, nothing.Authority, nil
 }
 
 func isOwner(rrs []dns.RR, name string) bool {
@@ -55,12 +67,12 @@ func isOwner(rrs []dns.RR, name string) bool {
 // 4.3.2 has it for a server without recursion.
 func (h *Handler) ask(ctx context.Context, state request.Request, m *dns.Msg, target string) {
 	// The server could come back to us with each lookup: count the rounds.
-	round, _ := ctx.Value(dnsserver.LoopKey{}).(int)
-	if round >= maxAliases {
+	round, _ := ctx.Value(roundsKey{}).(int)
+	if round >= maxRounds {
 		m.Rcode = dns.RcodeServerFailure
 		return
 	}
-	ctx = context.WithValue(ctx, dnsserver.LoopKey{}, round+1)
+	ctx = context.WithValue(ctx, roundsKey{}, round+1)
 	found, err := h.upstream.Lookup(ctx, state, target, state.QType())
 	if err != nil || found == nil || found.Rcode == dns.RcodeRefused {
 		return

@@ -117,7 +117,10 @@ func TestExternal(t *testing.T) {
 		{"web.shop.example.org.", dns.TypeTXT, "NOERROR\nexample.org. SOA"},
 		{"_http._tcp.web.shop.example.org.", dns.TypeSRV, "NOERROR\n_http._tcp.web.shop.example.org. 5 IN SRV 0 33 80 web.shop.example.org.\n" +
 			"web.shop.example.org. 5 IN A 192.0.2.10\nweb.shop.example.org. 5 IN AAAA 2001:db8::10\nweb.shop.example.org. 5 IN A 192.0.2.11"},
-		{"_http._tcp.web.shop.example.org.", dns.TypeA, "NOERROR\nexample.org. SOA"},
+		{"_http._tcp.web.shop.example.org.", dns.TypeAAAA, "NOERROR\n_http._tcp.web.shop.example.org. 5 IN AAAA 2001:db8::10"},
+		{"https.tcp.web.shop.example.org.", dns.TypeSRV, "NOERROR\nhttps.tcp.web.shop.example.org. 5 IN SRV 0 33 443 web.shop.example.org.\n" +
+			"web.shop.example.org. 5 IN A 192.0.2.10\nweb.shop.example.org. 5 IN AAAA 2001:db8::10\nweb.shop.example.org. 5 IN A 192.0.2.11"},
+		{"_sql.tcp.db.shop.example.org.", dns.TypeA, "NOERROR\n_sql.tcp.db.shop.example.org. 5 IN A 10.42.0.7\n_sql.tcp.db.shop.example.org. 5 IN A 10.42.0.8"},
 		{"_tcp.web.shop.example.org.", dns.TypeA, "NOERROR\nexample.org. SOA"},
 		{"nothing.web.shop.example.org.", dns.TypeA, "NXDOMAIN\nexample.org. SOA"},
 		{"_ftp._tcp.web.shop.example.org.", dns.TypeSRV, "NXDOMAIN\nexample.org. SOA"},

@@ -28,9 +28,9 @@ const (
 type offer struct {
 	host     string // an address, or the name of a load balancer
 	endpoint string // its label, or "" for the Service itself
-	name     string // of the port, or "" where DNS has none
-	protocol string // with underscore
-	port     int    // -1 where there is none
+	name     string // of the port, or ""
+	protocol cluster.Protocol
+	port     int // -1 where there is none
 }
 
 // matches reports whether the labels before the Service ask for the offer.
@@ -41,7 +41,7 @@ func (o *offer) matches(sub []string) bool {
 	case 1:
 		return o.endpoint != "" && sub[0] == o.endpoint
 	case 2:
-		return o.name != "" && sub[0] == "_"+o.name && sub[1] == o.protocol
+		return zone.ParsePort(sub[0], sub[1]).Matches(o.name, o.protocol)
 	}
 	return false
 }
@@ -74,7 +74,7 @@ func (c *companion) External(state request.Request, headless bool) ([]msg.Servic
 	rcode := dns.RcodeNameError
 	var found []msg.Service
 	for o := range c.asked(s, headless, sub, state.QType() == dns.TypeSRV) {
-		if len(sub) == 1 && o.name != "" && sub[0] == o.protocol {
+		if len(sub) == 1 && zone.ParsePort("", sub[0]).Matches(o.name, o.protocol) {
 			rcode = dns.RcodeSuccess // a port's name is below
 		}
 		if o.matches(sub) {
@@ -84,7 +84,7 @@ func (c *companion) External(state request.Request, headless bool) ([]msg.Servic
 			}
 		}
 	}
-	if state.QType() == dns.TypePTR || len(sub) == 2 && state.QType() != dns.TypeSRV {
+	if state.QType() == dns.TypePTR {
 		return nil, rcode
 	}
 	return found, rcode
@@ -105,9 +105,12 @@ func (c *companion) asked(s *cluster.Service, headless bool, sub []string, ports
 	switch {
 	case len(sub) == 1: // no host has a name of its own
 		hosts = first(hosts, zone.IsName)
-		its = first(its, func(p cluster.Port) bool { return portName(p.Name) != "" && isLabel(sub[0], p.Protocol.Lower()) })
+		its = first(its, matching(zone.ParsePort("", sub[0])))
+	case len(sub) == 2 && ports:
+		which := zone.ParsePort(sub[0], sub[1])
+		its = slices.DeleteFunc(slices.Clone(its), func(p cluster.Port) bool { return !which.Matches(p.Name, p.Protocol) })
 	case len(sub) == 2:
-		its = first(its, func(p cluster.Port) bool { return isLabel(sub[0], p.Name) && isLabel(sub[1], p.Protocol.Lower()) })
+		its = first(its, matching(zone.ParsePort(sub[0], sub[1])))
 	case !ports && len(hosts)*len(its) > zone.MaxRecords:
 		its = its[:1]
 	}
@@ -120,8 +123,9 @@ func first[T any](all []T, is func(T) bool) []T {
 	return all[max(i, 0) : i+1]
 }
 
-// isLabel reports whether a label is a text with an underscore before it.
-func isLabel(label, text string) bool { return label != "" && label[0] == '_' && label[1:] == text }
+func matching(which zone.PortPattern) func(cluster.Port) bool {
+	return func(p cluster.Port) bool { return which.Matches(p.Name, p.Protocol) }
+}
 
 // offers are those of a Service with addresses outside; with headless also the
 // endpoints of a headless Service.
@@ -157,7 +161,7 @@ func hostOffers(hosts []string, ports []cluster.Port) iter.Seq[offer] {
 				first = false
 			}
 			for _, p := range its {
-				if !yield(offer{host, "", portName(p.Name), "_" + p.Protocol.Lower(), int(p.Port)}) {
+				if !yield(offer{host, "", p.Name, p.Protocol, int(p.Port)}) {
 					return
 				}
 			}
@@ -179,20 +183,12 @@ func (c *companion) endpoints(endpoints []cluster.Endpoint, ports bool) iter.Seq
 				its = its[:min(len(its), 1)]
 			}
 			for _, p := range its {
-				if !yield(offer{host, label, portName(p.Name), "_" + p.Protocol.Lower(), int(p.Port)}) {
+				if !yield(offer{host, label, p.Name, p.Protocol, int(p.Port)}) {
 					return
 				}
 			}
 		}
 	}
-}
-
-// portName returns "" for a name that is none in DNS.
-func portName(name string) string {
-	if !zone.IsPortName(name) {
-		return ""
-	}
-	return name
 }
 
 // external returns an offer as k8s_external wants it. An endpoint whose name is too
@@ -264,9 +260,9 @@ func (c *companion) ExternalServices(origin string, headless bool) ([]msg.Servic
 		for o := range c.offers(s, headless) {
 			entry := c.handler.external(origin, s, o)
 			named := entry
-			named.Key = base + "/" + o.protocol + "/_" + o.name
+			named.Key = base + "/_" + o.protocol.Lower() + "/_" + o.name
 			reachable := entry.Port == o.port // an SRV record may lead there
-			hasName := o.name != "" && reachable && fits(named.Key)
+			hasName := zone.IsPortName(o.name) && reachable && fits(named.Key)
 			if o.endpoint == "" {
 				services = append(services, entry)
 				if hasName {

@@ -22,7 +22,8 @@ func FuzzServeDNS(f *testing.F) {
 		"10-42-0-7.default.pod.cluster.local.", "--1.default.pod.cluster.local.", "ns.dns.cluster.local.",
 		"10.0.43.10.in-addr.arpa.", "43.10.in-addr.arpa.", `a\.b.svc.cluster.local.`, `\000\255.svc.cluster.local.`,
 		"a.pin._zone.pets.default.svc.cluster.local.", "X.y.prefer._zone.pets.default.svc.cluster.local.", "_zone.pets.default.svc.cluster.local.",
-		"pet-0.east.pets.default.svc.set.", "default.svc.set.",
+		"http.tcp.web.default.svc.cluster.local.", "_._.near.default.svc.cluster.local.", "_.web.default.svc.cluster.local.",
+		`x\..pets.default.svc.set.`, "pet-0.east.pets.default.svc.set.", "default.svc.set.",
 	} {
 		for _, qtype := range []uint16{dns.TypeA, dns.TypeSRV, dns.TypeANY, dns.TypeSOA, 0, 65535} {
 			packed, err := new(dns.Msg).SetQuestion(name, qtype).Pack()

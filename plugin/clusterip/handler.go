@@ -55,6 +55,7 @@ func New(o Options, store *cluster.Store, own []netip.Addr) *Handler {
 			IgnoreEmpty:      o.IgnoreEmpty,
 			Zonal:            o.Zonal,
 			Pods:             o.Pods,
+			PTRFirst:         o.PTRFirst,
 			Multicluster:     o.Multicluster,
 			Namespaces:       o.Namespaces,
 			Nameservers:      own,

@@ -3,6 +3,7 @@ package clusterip
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -10,7 +11,6 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/plugin/clusterip/zone"
-	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/pkg/dnstest"
 	"github.com/coredns/coredns/plugin/test"
@@ -128,8 +128,9 @@ func TestAlias(t *testing.T) {
 		{"broken", dns.TypeA, "SERVFAIL\nbroken CNAME broken.example.com."},
 		{"gone", dns.TypeA, "NXDOMAIN\ngone CNAME gone.example.com.\nexample.com. SOA"},
 		{"refused", dns.TypeA, "NOERROR\nrefused CNAME refused.example.com."},
-		{"self", dns.TypeA, "SERVFAIL\nself CNAME self.default.svc.cluster.local."},
-		{"ping", dns.TypeA, "SERVFAIL\nping CNAME pong.default.svc.cluster.local.\npong CNAME ping.default.svc.cluster.local."},
+		{"self", dns.TypeA, "NOERROR\ncluster.local. SOA"},
+		{"self", dns.TypeCNAME, "NOERROR\nself CNAME self.default.svc.cluster.local."},
+		{"ping", dns.TypeA, "NOERROR\ncluster.local. SOA"},
 	} {
 		t.Run(c.name+" "+dns.TypeToString[c.qtype], func(t *testing.T) {
 			m, _ := ask(t, h, c.name+".default.svc.cluster.local.", c.qtype)
@@ -141,6 +142,51 @@ func TestAlias(t *testing.T) {
 				t.Errorf("got\n%s\nwant\n%s", got, c.want)
 			}
 		})
+	}
+}
+
+// A chain is followed through at least as many links as CoreDNS follows, and a loop ends,
+// however long it is.
+func TestAliasChain(t *testing.T) {
+	h := testHandler()
+	chain := func(length int, end string) {
+		var u cluster.Update
+		for i := range length {
+			target := fmt.Sprintf("link-%d.default.svc.cluster.local", i+1)
+			if i == length-1 {
+				target = end
+			}
+			s := cluster.New(cluster.Service{
+				Name: cluster.ServiceName{Namespace: "default", Name: fmt.Sprintf("link-%d", i)}, Kind: cluster.KindExternalName, ExternalName: target,
+			})
+			u.Services = append(u.Services, cluster.ServiceUpdate{Name: s.Name, Service: s})
+		}
+		h.Store().Apply(u)
+	}
+	for _, c := range []struct {
+		length  int
+		end     string
+		answers int // besides the CNAMEs; -1 for no data
+	}{
+		{11, "web.default.svc.cluster.local", 1},
+		{12, "web.default.svc.cluster.local", 1},
+		{maxAliases, "web.default.svc.cluster.local", 1},
+		{maxAliases, "www.example.com", 1},
+		{maxAliases + 1, "web.default.svc.cluster.local", -1},
+		{1, "link-0.default.svc.cluster.local", -1},
+		{2, "Link-0.default.svc.cluster.local", -1},
+		{5, "link-3.default.svc.cluster.local", -1},
+		{maxAliases, "link-0.default.svc.cluster.local", -1},
+	} {
+		chain(c.length, c.end)
+		m, _ := ask(t, h, "Link-0.default.svc.cluster.local.", dns.TypeA)
+		if c.answers < 0 {
+			if got, want := text(m), "NOERROR\ncluster.local. SOA"; got != want {
+				t.Errorf("%d links to %s: got\n%s\nwant\n%s", c.length, c.end, got, want)
+			}
+		} else if m.Rcode != dns.RcodeSuccess || len(m.Answer) != c.length+c.answers || len(m.Ns) > 0 {
+			t.Errorf("%d links to %s: got\n%s", c.length, c.end, text(m))
+		}
 	}
 }
 
@@ -158,7 +204,7 @@ func TestAliasFallsThrough(t *testing.T) {
 func TestAliasRoundsAreBounded(t *testing.T) {
 	h := testHandler()
 	w := dnstest.NewRecorder(&test.ResponseWriter{})
-	ctx := context.WithValue(t.Context(), dnsserver.LoopKey{}, maxAliases)
+	ctx := context.WithValue(t.Context(), roundsKey{}, maxRounds)
 	if _, err := h.ServeDNS(ctx, w, new(dns.Msg).SetQuestion("far.default.svc.cluster.local.", dns.TypeA)); err != nil {
 		t.Fatal(err)
 	}

@@ -226,7 +226,7 @@ func TestExternalOfLargeServices(t *testing.T) {
 		{"some.shop.example.org.", dns.TypeSRV, 100, 60, false},
 		{"_p7._tcp.some.shop.example.org.", dns.TypeSRV, 1, 60, false},
 		{"_tcp.some.shop.example.org.", dns.TypeSRV, 0, 0, false},
-		{"_p7._tcp.many.shop.example.org.", dns.TypeA, 0, 0, false},
+		{"_p7._tcp.many.shop.example.org.", dns.TypeA, -1, 0, true},
 		{"_p7._tcp.many.shop.example.org.", dns.TypeSRV, 1, -1, true},
 		{"many.shop.example.org.", dns.TypeA, -1, 0, true},
 	} {

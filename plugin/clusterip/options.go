@@ -41,6 +41,7 @@ type Options struct {
 	Pods             zone.PodMode
 	Namespaces       []string // the only ones served; none means all
 	EndpointPodNames bool
+	PTRFirst         bool // one PTR record for each pod at an address
 	IgnoreEmpty      bool // no names for a ClusterIP without usable endpoints
 	Zonal            bool
 	Multicluster     []string // those of Zones that have imported Services
@@ -67,6 +68,7 @@ var parsers = map[string]func(o *Options, args []string) error{
 	"ttl":                    parseTTL,
 	"pods":                   parsePods,
 	"pods_on_node":           parsePodsOnNode,
+	"ptr":                    parsePTR,
 	"namespaces":             parseNamespaces,
 	"endpoint_pod_names":     parseEndpointPodNames,
 	"ignore":                 parseIgnore,
@@ -78,7 +80,7 @@ var parsers = map[string]func(o *Options, args []string) error{
 // once has the options that must not be given twice. All that CoreDNS's kubernetes
 // plugin has too may be: namespaces are added to each other, and of the others the
 // last counts, as there.
-var once = map[string]bool{"manifests": true, "service_cidr": true, "state": true, "stale_after": true, "pods_on_node": true}
+var once = map[string]bool{"manifests": true, "service_cidr": true, "state": true, "stale_after": true, "pods_on_node": true, "ptr": true}
 
 // ParseOptions reads the clusterip directive of a server block, starts nothing and
 // logs nothing. Relative paths start at root, the block's root directive, or else at
@@ -103,6 +105,7 @@ var once = map[string]bool{"manifests": true, "service_cidr": true, "state": tru
 //	    pods disabled|insecure|verified
 //	    namespaces NAMESPACE...
 //	    endpoint_pod_names
+//	    ptr all|first
 //	    ignore empty_service
 //	    zonal
 //	    multicluster [ZONES...]
@@ -310,6 +313,14 @@ func parseEndpointPodNames(o *Options, args []string) error {
 		return fmt.Errorf("endpoint_pod_names takes no arguments")
 	}
 	o.EndpointPodNames = true
+	return nil
+}
+
+func parsePTR(o *Options, args []string) error {
+	if len(args) != 1 || args[0] != "all" && args[0] != "first" {
+		return fmt.Errorf("ptr %q: give one of all, first", strings.Join(args, " "))
+	}
+	o.PTRFirst = args[0] == "first"
 	return nil
 }
 

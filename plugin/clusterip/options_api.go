@@ -77,7 +77,7 @@ func (o Options) key() any {
 
 // needs returns what the names need of a source beyond Services.
 func (o Options) needs() needs {
-	return needs{pods: o.Pods == zone.PodsVerified, podsNode: o.PodsOnNode, podNames: o.EndpointPodNames, imports: len(o.Multicluster) > 0}
+	return needs{pods: o.Pods == zone.PodsVerified, podsNode: o.PodsOnNode, podNames: o.EndpointPodNames || o.PTRFirst, imports: len(o.Multicluster) > 0}
 }
 
 func newOrigin(own *server, o Options) (origin, error) {

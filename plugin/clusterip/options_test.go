@@ -129,6 +129,7 @@ func TestParseOptions(t *testing.T) {
 				pods verified
 				namespaces a b
 				endpoint_pod_names
+				ptr first
 				ignore empty_service
 				zonal
 				fallthrough in-addr.arpa
@@ -141,7 +142,7 @@ func TestParseOptions(t *testing.T) {
 					State:        "/var/lib/clusterip/state.json",
 				},
 				StartupTimeout: 5 * time.Second,
-				Pods:           zone.PodsVerified, Namespaces: []string{"a", "b"}, EndpointPodNames: true, IgnoreEmpty: true, Zonal: true,
+				Pods:           zone.PodsVerified, Namespaces: []string{"a", "b"}, EndpointPodNames: true, PTRFirst: true, IgnoreEmpty: true, Zonal: true,
 				Fall: fall.F{Zones: []string{"in-addr.arpa."}},
 			},
 		},
@@ -155,6 +156,19 @@ func TestParseOptions(t *testing.T) {
 				t.Errorf("got\n%+v\nwant\n%+v", got, c.want)
 			}
 		})
+	}
+}
+
+// To tell pods apart, names and pointers need to know which pod an endpoint is.
+func TestNeedsPodNames(t *testing.T) {
+	for block, want := range map[string]bool{"ttl 5": false, "ptr all": false, "ptr first": true, "endpoint_pod_names": true} {
+		o, err := ParseOptions(caddy.NewTestController("dns", "clusterip cluster.local {\n "+block+"\n}"), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := o.needs().podNames; got != want {
+			t.Errorf("%s: names of pods are needed: %v, want %v", block, got, want)
+		}
 	}
 }
 
@@ -221,6 +235,9 @@ func TestParseErrors(t *testing.T) {
 		{"namespaces", "at least one namespace"},
 		{"namespaces Foo,bar", `"Foo,bar" cannot be the name of a namespace`},
 		{"endpoint_pod_names yes", "takes no arguments"},
+		{"ptr", "give one of all, first"},
+		{"ptr last", `ptr "last": give one of all, first`},
+		{"ptr all\n ptr first", "option ptr is given twice"},
 		{"ignore everything", "only empty_service can be ignored"},
 		{"multicluster clusterset.local", "multicluster zone clusterset.local. is none of the zones of clusterip"},
 		{"manifests m\n multicluster cluster.local", "option multicluster is for an API server"},

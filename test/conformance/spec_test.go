@@ -59,9 +59,36 @@ additional
 web.testing.svc.cluster.local. 5 IN A 10.43.0.10`},
 		{"_http._udp.web.testing.svc.cluster.local SRV", nxDomain},
 		{"_ftp._tcp.web.testing.svc.cluster.local SRV", nxDomain},
-		// Unnamed ports have no SRV name.
-		{"_tcp.unnamed.testing.svc.cluster.local SRV", nxDomain},
-		{"_http._tcp.web.testing.svc.cluster.local A", noData},
+	})
+}
+
+// Section 3 lets an implementation add to the schema; these names are CoreDNS's.
+func TestSpec_3_Ports(t *testing.T) {
+	runCases(t, []testCase{
+		{"_http._tcp.web.testing.svc.cluster.local A", `
+NOERROR qr aa rd
+_http._tcp.web.testing.svc.cluster.local. 5 IN A 10.43.0.10`},
+		{"_http._tcp.web.testing.svc.cluster.local TXT", noData},
+		{"_postgres._tcp.db.testing.svc.cluster.local AAAA", `
+NOERROR qr aa rd
+_postgres._tcp.db.testing.svc.cluster.local. 5 IN AAAA fd00:42::70`},
+		{"http.tcp.web.testing.svc.cluster.local A", `
+NOERROR qr aa rd
+http.tcp.web.testing.svc.cluster.local. 5 IN A 10.43.0.10`},
+		{"postgres.tcp.db.testing.svc.cluster.local SRV", `
+NOERROR qr aa rd
+postgres.tcp.db.testing.svc.cluster.local. 5 IN SRV 0 25 5432 10-42-1-72.db.testing.svc.cluster.local.
+postgres.tcp.db.testing.svc.cluster.local. 5 IN SRV 0 25 5432 db-0.db.testing.svc.cluster.local.
+postgres.tcp.db.testing.svc.cluster.local. 5 IN SRV 0 25 5432 db-1.db.testing.svc.cluster.local.
+additional
+10-42-1-72.db.testing.svc.cluster.local. 5 IN A 10.42.1.72
+db-0.db.testing.svc.cluster.local. 5 IN A 10.42.0.70
+db-0.db.testing.svc.cluster.local. 5 IN AAAA fd00:42::70
+db-1.db.testing.svc.cluster.local. 5 IN A 10.42.1.71`},
+		{"http.udp.web.testing.svc.cluster.local A", nxDomain},
+		// An underscore alone is any port, unnamed ones too.
+		{"_tcp.unnamed.testing.svc.cluster.local SRV", noData},
+		{"_udp.unnamed.testing.svc.cluster.local SRV", nxDomain},
 	})
 }
 
@@ -180,10 +207,7 @@ broken.testing.svc.cluster.local. 5 IN CNAME broken.example.com.`},
 		{"refused.testing.svc.cluster.local A", `
 NOERROR qr aa rd
 refused.testing.svc.cluster.local. 5 IN CNAME www.example.org.`},
-		{"loop.testing.svc.cluster.local A", `
-SERVFAIL qr aa rd
-loop.testing.svc.cluster.local. 5 IN CNAME pool.testing.svc.cluster.local.
-pool.testing.svc.cluster.local. 5 IN CNAME loop.testing.svc.cluster.local.`},
+		{"loop.testing.svc.cluster.local A", noData},
 	})
 }
 
@@ -196,6 +220,11 @@ NOERROR qr aa rd
 NOERROR qr aa rd
 fd00-42--7.testing.pod.cluster.local. 5 IN AAAA fd00:42::7`},
 		{"10-42-0-7.testing.pod.cluster.local AAAA", noData},
+		{"10-42-0-7.testing.pod.cluster.local SRV", `
+NOERROR qr aa rd
+10-42-0-7.testing.pod.cluster.local. 5 IN SRV 0 100 0 10-42-0-7.testing.pod.cluster.local.
+additional
+10-42-0-7.testing.pod.cluster.local. 5 IN A 10.42.0.7`},
 		{"10-42-0-8.testing.pod.cluster.local A", nxDomain},
 		{"10-42-0-7.empty.pod.cluster.local A", nxDomain},
 	})

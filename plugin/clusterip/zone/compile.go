@@ -80,20 +80,34 @@ func (r *Records) alias() []node {
 // and SRV for every port, and those of its ports. A Service that is ignored for want
 // of endpoints keeps its PTR, as in CoreDNS: the address is still its own.
 func (r *Records) clusterIPs() []node {
-	if r.options().IgnoreEmpty && len(r.usable) == 0 {
+	if r.isIgnored() {
 		return nil
 	}
-	ips := slices.SortedFunc(slices.Values(r.service.ClusterIPs), netip.Addr.Compare)
-	addresses := addressRecords(at(r.base, slices.Compact(ips)), r.options().TTL)
-	var ports []srv
-	for range r.service.ClusterIPs {
-		for _, p := range r.service.Ports {
-			ports = append(ports, srv{portName(p.Name, p.Protocol), r.base, p.Port})
-		}
-	}
+	addresses := addressRecords(at(r.base, r.clusterAddresses()), r.options().TTL)
+	ports := r.clusterPorts(r.service.Ports)
 	extra := func([]dns.RR) []dns.RR { return addresses }
 	names := portNodes(ports, r.base, r.options().TTL, extra)
 	return append(names, ownNode("", r.base, addresses, ports, r.options().TTL, extra))
+}
+
+// isIgnored reports whether the Service has no names for want of endpoints.
+func (r *Records) isIgnored() bool { return r.options().IgnoreEmpty && len(r.usable) == 0 }
+
+// clusterAddresses returns the ClusterIPs, sorted.
+func (r *Records) clusterAddresses() []netip.Addr {
+	return slices.Compact(slices.SortedFunc(slices.Values(r.service.ClusterIPs), netip.Addr.Compare))
+}
+
+// clusterPorts returns SRV records of ports of a Service with a ClusterIP, one for each
+// of its addresses.
+func (r *Records) clusterPorts(of []cluster.Port) []srv {
+	var ports []srv
+	for range r.service.ClusterIPs {
+		for _, p := range of {
+			ports = append(ports, srv{portName(p.Name, p.Protocol), r.base, p.Port})
+		}
+	}
+	return ports
 }
 
 // ownNode returns a name with all addresses and all ports of a Service.

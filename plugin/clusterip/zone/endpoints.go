@@ -49,13 +49,9 @@ func fullNames(endpoints []cluster.Endpoint, base string, podNames bool) []strin
 	return out
 }
 
-// services returns the SRV records of all ports of all endpoints.
-func (s *endpointSet) services() []srv {
-	count := 0
-	for i := range s.endpoints {
-		count += len(s.endpoints[i].Ports())
-	}
-	out := make([]srv, 0, count)
+// services returns the SRV records of ports of all endpoints.
+func (s *endpointSet) services(which PortPattern) []srv {
+	out := make([]srv, 0, len(s.endpoints))
 	var ports []cluster.EndpointPort
 	var labels []string
 	for i := range s.endpoints {
@@ -66,7 +62,9 @@ func (s *endpointSet) services() []srv {
 			}
 		}
 		for k, p := range ports {
-			out = append(out, srv{labels[k], s.full[i], p.Port})
+			if which.Matches(p.Name, p.Protocol) {
+				out = append(out, srv{labels[k], s.full[i], p.Port})
+			}
 		}
 	}
 	return out
@@ -77,7 +75,7 @@ func (s *endpointSet) headless() []node {
 	if len(s.endpoints) == 0 {
 		return nil
 	}
-	return append(portNodes(s.services(), s.base, s.ttl, s.targets), s.at("", s.base))
+	return append(portNodes(s.services(PortPattern{}), s.base, s.ttl, s.targets), s.at("", s.base))
 }
 
 // at returns a name, given also in full, with the addresses and ports of all
@@ -87,7 +85,7 @@ func (s *endpointSet) at(name, full string) node {
 	for i := range s.endpoints {
 		ips[i] = s.endpoints[i].Addr
 	}
-	return ownNode(name, full, addressRecords(at(full, slices.Compact(ips)), s.ttl), s.services(), s.ttl, s.targets)
+	return ownNode(name, full, addressRecords(at(full, slices.Compact(ips)), s.ttl), s.services(PortPattern{}), s.ttl, s.targets)
 }
 
 // targets returns the addresses of the names that SRV records, which are sorted,
@@ -115,7 +113,7 @@ func (s *endpointSet) targets(services []dns.RR) []dns.RR {
 
 // nodes returns the names of endpoints, each with A, AAAA and SRV records.
 func (s *endpointSet) nodes() []node {
-	services := s.services()
+	services := s.services(PortPattern{})
 	slices.SortFunc(services, srv.compareTargets)
 	var out []node
 	for addresses := s.addresses; len(addresses) > 0; {

@@ -32,6 +32,7 @@ type Options struct {
 	IgnoreEmpty      bool // no names for a ClusterIP without usable endpoints
 	Zonal            bool // names for the endpoints in one topology zone
 	Pods             PodMode
+	PTRFirst         bool // one pointer to each pod at an address
 	// Multicluster are the zones that have the imported Services, and no others.
 	Multicluster []string
 	// Namespaces are the only ones served; none means all.

@@ -21,7 +21,9 @@ func imports() cluster.Update {
 	endpoint := func(in string) cluster.Endpoint {
 		return cluster.Endpoint{Addr: netip.MustParseAddr("10.42.0.8"), Hostname: "db-0", Slice: &cluster.EndpointSlice{Ports: ports, Cluster: in}, Topology: &cluster.Topology{Zone: "z"}, Ready: true}
 	}
-	u := update(cluster.New(api), cluster.New(db, []cluster.Endpoint{endpoint("east"), endpoint("west")}))
+	waiting := service("default", "new", cluster.KindClusterIP)
+	waiting.Ports = api.Ports
+	u := update(cluster.New(api), cluster.New(waiting), cluster.New(db, []cluster.Endpoint{endpoint("east"), endpoint("west")}))
 	return cluster.Update{Imports: u.Services}
 }
 
@@ -49,6 +51,14 @@ func TestMulticluster(t *testing.T) {
 			"\ndb-0.east.db.far." + set + " 5 IN A 10.42.0.8\ndb-0.west.db.far." + set + " 5 IN A 10.42.0.8\n"},
 		{"db-0.west.db.far." + set, dns.TypeA, "success\ndb-0.west.db.far." + set + " 5 IN A 10.42.0.8\n"},
 		{"west.db.far." + set, dns.TypeA, nodata},
+		{"_http._tcp.api.default." + set, dns.TypeA, "success\n_http._tcp.api.default." + set + " 5 IN A 10.99.0.1\n"},
+		{"sql._tcp.db.far." + set, dns.TypeA, "success\nsql._tcp.db.far." + set + " 5 IN A 10.42.0.8\n"},
+		{"_sql.tcp.db.far." + set, dns.TypeA, "success\n_sql.tcp.db.far." + set + " 5 IN A 10.42.0.8\n"},
+		{"sql.tcp.db.far." + set, dns.TypeA, nxdomain}, // an endpoint sql in a cluster tcp
+		{`x\..db.far.` + set, dns.TypeA, nxdomain},     // a dot inside a label, which ends there
+		{`_\..db.far.` + set, dns.TypeA, nxdomain},
+		{"new.default." + set, dns.TypeA, nodata},
+		{"_http._tcp.new.default." + set, dns.TypeSRV, nodata},
 		{"db-0.db.far." + set, dns.TypeA, nxdomain},
 		{"z.pin._zone.db.far." + set, dns.TypeA, nxdomain},
 		{"far." + set, dns.TypeA, nodata},

@@ -102,7 +102,7 @@ func randomName(r *rand.Rand) string {
 		return pick("", "dns.", "dns-version.", "svc.", "pod.", "x.", "other.dns.", "x.dns-version.", "a\\.ns1.svc.") + origin
 	}
 	sub := pick("", "", "", "", "", "", "web-0.", "web-1.", "pod-a.", "10-42-0-1.", "10-42-1-2.", "fd00-42--1.", "fd00-42-1--0.", "_tcp.", "_udp.",
-		"_http._tcp.", "_dns._udp.", "_sctp._sctp.", "_http._udp.", "http.tcp.", "x._http._tcp.", "nope.",
+		"_http._tcp.", "_dns._udp.", "_sctp._sctp.", "_http._udp.", "http.tcp.", "_dns.udp.", "dns-tcp._tcp.", "_._tcp.", "_http._.", "_._.", "_.", "tcp.", "x._http._tcp.", "nope.",
 		"a.pin._zone.", "b.prefer._zone.", "eu.north.pin._zone.", "x.pin._zone.", "x.north.prefer._zone.", "pin._zone.", "_zone.", "a.near._zone.")
 	return sub + pick("a.", "b.", "web.", "c.", "") + pick("ns1.", "ns1.", "ns1.", "ns1.", "ns2.", "ns3.", "empty.", "none.") + "svc." + origin
 }

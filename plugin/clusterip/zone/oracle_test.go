@@ -96,12 +96,7 @@ func (w *world) lines(s *cluster.Service) []line {
 			}
 		}
 	}
-	for owner, all := range srv {
-		for _, data := range all {
-			out = append(out, w.line(owner, "SRV", fmt.Sprintf("0 %d %s", max(100/len(all), 1), data)))
-		}
-	}
-	return out
+	return append(out, w.srvLines(srv)...)
 }
 
 func (w *world) addressLine(owner string, ip netip.Addr) line {
@@ -147,12 +142,12 @@ func (w *world) reverseLines() []line {
 		}
 	}
 	for _, s := range w.sorted() {
-		if s.Kind == cluster.KindExternalName {
-			continue
-		}
-		for _, e := range cluster.Usable(s.Endpoints) {
-			if !virtual[e.Addr] {
-				target := fmt.Sprintf("%s.%s.%s.svc.%s", w.hostname(e), s.Name.Name, s.Name.Namespace, origin)
+		for _, e := range s.Endpoints {
+			if virtual[e.Addr] {
+				continue
+			}
+			virtual[e.Addr] = true // it is done
+			for _, target := range w.pointers(e.Addr) {
 				out = append(out, w.line(reverseName(e.Addr), "PTR", target))
 			}
 		}
@@ -183,8 +178,11 @@ func (w *world) lookup(name, qtype string) (zone.Outcome, []string) {
 	namespaces := maps.Clone(w.namespaces)
 	for _, s := range w.sorted() {
 		all = append(all, w.lines(s)...)
+		if strings.HasSuffix(name, "."+s.Name.Name+"."+s.Name.Namespace+".svc."+origin) {
+			all = append(all, w.portLines(s)...) // too many to write down for all
+		}
 		if s.ExternalName == longTarget {
-			empty = append(empty, fmt.Sprintf("%s.%s.svc.%s", s.Name.Name, s.Name.Namespace, origin))
+			empty = append(empty, fmt.Sprintf("_._.%s.%s.svc.%s", s.Name.Name, s.Name.Namespace, origin))
 		}
 		namespaces[s.Name.Namespace] = true
 	}
@@ -200,7 +198,8 @@ func (w *world) lookup(name, qtype string) (zone.Outcome, []string) {
 		for _, ip := range pod.IPs {
 			if w.options.Pods == zone.PodsVerified && w.exposed(podName.Namespace) && namespaces[podName.Namespace] {
 				dashed := strings.NewReplacer(".", "-", ":", "-").Replace(ip.String())
-				all = append(all, w.addressLine(fmt.Sprintf("%s.%s.pod.%s", dashed, podName.Namespace, origin), ip))
+				owner := fmt.Sprintf("%s.%s.pod.%s", dashed, podName.Namespace, origin)
+				all = append(all, w.addressLine(owner, ip), w.line(owner, "SRV", "0 100 0 "+owner))
 			}
 		}
 	}
@@ -234,7 +233,7 @@ func TestOracle(t *testing.T) {
 	for _, o := range []zone.Options{
 		{TTL: 5},
 		{TTL: 0, Pods: zone.PodsVerified, EndpointPodNames: true},
-		{TTL: 30, Zonal: true, IgnoreEmpty: true},
+		{TTL: 30, Zonal: true, IgnoreEmpty: true, PTRFirst: true},
 		{TTL: 3600, Pods: zone.PodsVerified, Namespaces: []string{"ns1", "empty"}},
 	} {
 		t.Run(fmt.Sprintf("%+v", o), func(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/clusterip/clusterip/cluster"
+	"github.com/miekg/dns"
 )
 
 // pods are found by their addresses, of both families.
@@ -64,6 +65,12 @@ func (x *Index) pod(name, base string, qtype uint16) Answer {
 		return Answer{Outcome: NXDomain}
 	}
 	records := oneAddress(name, ip, x.options.TTL)
+	if qtype == dns.TypeSRV {
+		// As in CoreDNS: nobody knows the ports of a pod.
+		set := serviceSet(name, []srv{{target: name}}, x.options.TTL)
+		set.extra = records
+		return set.answer(qtype)
+	}
 	set := rrset{qtype: records[0].Header().Rrtype, records: records}
 	return set.answer(qtype)
 }

@@ -61,9 +61,11 @@ func (r *Records) isLarge() bool {
 
 // isZonal reports whether there are names for topology zones.
 func (r *Records) isZonal() bool {
-	o := r.options()
-	return o.Zonal && r.service.Kind == cluster.KindHeadless && !slices.Contains(o.Multicluster, r.zone.origin)
+	return r.options().Zonal && r.service.Kind == cluster.KindHeadless && !r.isImported()
 }
+
+// isImported reports whether the Service is another cluster's.
+func (r *Records) isImported() bool { return slices.Contains(r.options().Multicluster, r.zone.origin) }
 
 // compiled returns what is compiled. Those who ask first at the same time all make it,
 // and one of them has it kept.
@@ -91,12 +93,19 @@ type rrset struct {
 
 // lookup answers for a name, which is given in full and relative to the Service.
 func (r *Records) lookup(full, name string, qtype uint16) Answer {
-	if name == "" || name[0] == '_' { // not an endpoint's
+	switch {
+	case name == "" || name[0] == '_': // not an endpoint's
 		if n := find(r.compiled().names, name); n != nil {
-			return n.answer(qtype)
+			if a := n.answer(qtype); a.Outcome == Success || name == "" {
+				return a
+			}
+		}
+	default:
+		if a := r.endpoint(full, name, qtype); a.Outcome != NXDomain {
+			return a
 		}
 	}
-	if a := r.endpoint(full, name, qtype); a.Outcome != NXDomain || !r.isZonal() {
+	if a := r.port(full, name, qtype); a.Outcome != NXDomain || !r.isZonal() {
 		return a
 	}
 	c := r.compiled()

@@ -62,14 +62,15 @@ func (o *owners) records(name string, ip netip.Addr, service func(string) *Recor
 	if o == nil {
 		return nil
 	}
-	var targets []string
+	var targets []pointer
 	var ttl uint32
+	var first bool
 	for _, k := range o.services {
 		r := service(k)
 		if r == nil {
 			continue // it goes, and the address is about to
 		}
-		ttl = r.options().TTL
+		ttl, first = r.options().TTL, r.options().PTRFirst
 		if slices.Contains(r.service.ClusterIPs, ip) && len(r.base) <= maxName {
 			return onePointer(name, r.base, ttl)
 		}
@@ -78,15 +79,17 @@ func (o *owners) records(name string, ip netip.Addr, service func(string) *Recor
 		}
 		for i := r.firstAt(ip); i < len(r.usable) && r.usable[i].Addr == ip && len(targets) < most; i++ {
 			if target := r.fullHost(i); target != "" {
-				targets = append(targets, target)
+				targets = append(targets, r.pointer(i, target))
 			}
 		}
 	}
-	slices.Sort(targets)
-	targets = slices.Compact(targets)
+	if first {
+		targets = firstOfEachPod(targets)
+	}
+	targets = ranked(targets)
 	records := make([]dns.RR, len(targets))
-	for i, target := range targets {
-		records[i] = &dns.PTR{Hdr: header(name, dns.TypePTR, ttl), Ptr: target}
+	for i, p := range targets {
+		records[i] = &dns.PTR{Hdr: header(name, dns.TypePTR, ttl), Ptr: p.target}
 	}
 	return records
 }

@@ -61,7 +61,7 @@ func (w *world) carried(z *zone.Zone) map[string]bool {
 // A transfer has what the oracle has after every update, and whoever applies the
 // changes to what there was before has it too.
 func TestTransferOracle(t *testing.T) {
-	for _, o := range []zone.Options{{TTL: 5}, {TTL: 7, Zonal: true, IgnoreEmpty: true, Namespaces: []string{"ns1", "ns3"}}} {
+	for _, o := range []zone.Options{{TTL: 5}, {TTL: 7, Zonal: true, IgnoreEmpty: true, PTRFirst: true, Namespaces: []string{"ns1", "ns3"}}} {
 		t.Run(fmt.Sprintf("%+v", o), func(t *testing.T) {
 			o.Nameservers = []netip.Addr{netip.MustParseAddr("192.0.2.53")}
 			r := rand.New(rand.NewPCG(2, uint64(o.TTL)))

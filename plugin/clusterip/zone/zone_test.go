@@ -103,7 +103,26 @@ func TestLookup(t *testing.T) {
 		{"10.in-addr.arpa.", dns.TypeNS, "success\n10.in-addr.arpa. 5 IN NS ns.dns.cluster.local.\nns.dns.cluster.local. 5 IN A 192.0.2.53\n"},
 		{"dns-version.cluster.local.", dns.TypeTXT, "success\ndns-version.cluster.local. 28800 IN TXT \"1.1.0\"\n"},
 		{"web.default.svc.cluster.local.", dns.TypeA, "success\nweb.default.svc.cluster.local. 5 IN A 10.43.0.10\n"},
-		{"_http._tcp.web.default.svc.cluster.local.", dns.TypeA, "nodata\n" + soa},
+		{"_http._tcp.web.default.svc.cluster.local.", dns.TypeA, "success\n_http._tcp.web.default.svc.cluster.local. 5 IN A 10.43.0.10\n"},
+		{"_http._tcp.web.default.svc.cluster.local.", dns.TypeTXT, "nodata\n" + soa},
+		{"HTTP.tcp.web.default.svc.cluster.local.", dns.TypeAAAA, "success\nHTTP.tcp.web.default.svc.cluster.local. 5 IN AAAA fd00:43::10\n"},
+		{"http._tcp.web.default.svc.cluster.local.", dns.TypeSRV, `success
+http._tcp.web.default.svc.cluster.local. 5 IN SRV 0 50 80 web.default.svc.cluster.local.
+web.default.svc.cluster.local. 5 IN A 10.43.0.10
+web.default.svc.cluster.local. 5 IN AAAA fd00:43::10
+`},
+		{"_peer.tcp.pets.default.svc.cluster.local.", dns.TypeA, "success\n_peer.tcp.pets.default.svc.cluster.local. 5 IN A 10.42.0.8\n_peer.tcp.pets.default.svc.cluster.local. 5 IN A 10.42.0.9\n"},
+		{"_._tcp.pets.default.svc.cluster.local.", dns.TypeSRV, `success
+_._tcp.pets.default.svc.cluster.local. 5 IN SRV 0 50 7000 pet-0.pets.default.svc.cluster.local.
+_._tcp.pets.default.svc.cluster.local. 5 IN SRV 0 50 7000 pet-1.pets.default.svc.cluster.local.
+pet-0.pets.default.svc.cluster.local. 5 IN A 10.42.0.8
+pet-1.pets.default.svc.cluster.local. 5 IN A 10.42.0.9
+`},
+		{"tcp.pets.default.svc.cluster.local.", dns.TypeA, "nodata\n" + soa},
+		{"udp.pets.default.svc.cluster.local.", dns.TypeA, "nxdomain\n" + soa},
+		{"http.tcp.pets.default.svc.cluster.local.", dns.TypeA, "nxdomain\n" + soa},
+		{"x.http.tcp.web.default.svc.cluster.local.", dns.TypeA, "nxdomain\n" + soa},
+		{"_http._tcp.out.default.svc.cluster.local.", dns.TypeA, "nxdomain\n" + soa},
 		{"_http._tcp.web.default.svc.cluster.local.", dns.TypeSRV, `success
 _http._tcp.web.default.svc.cluster.local. 5 IN SRV 0 50 80 web.default.svc.cluster.local.
 web.default.svc.cluster.local. 5 IN A 10.43.0.10
@@ -232,7 +251,7 @@ func TestLongNamesAreLeftOut(t *testing.T) {
 	}})))
 	for name, want := range map[string]string{
 		"_" + long[1:] + "._tcp": "success",
-		"_" + long + "._tcp":     "nxdomain",
+		long + "._tcp":           "success", // as in CoreDNS
 		"_dotted.port._tcp":      "nxdomain",
 	} {
 		if got, _, _ := strings.Cut(look(x, name+".web.default.svc."+origin, dns.TypeSRV), "\n"); got != want {

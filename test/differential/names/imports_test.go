@@ -149,7 +149,7 @@ func (w *world) addImport(s *mcsv1alpha1.ServiceImport, set nameSet) {
 	below := s.Name + "." + s.Namespace + ".svc.clusterset.local"
 	set.add(below)
 	for _, label := range []string{
-		"nobody", "_tcp", "_http._tcp", "_https._tcp", "_dns._udp", "_sigtran._sctp", "_http._udp", "_nobody._tcp", "http._tcp", "_http.tcp", "http.tcp",
+		"nobody", "_tcp", "_http._tcp", "_https._tcp", "_dns._udp", "_sigtran._sctp", "_http._udp", "_nobody._tcp", "http._tcp", "_http.tcp", "http.tcp", "_._tcp", "http._", "_._", "_", "tcp",
 		"_HTTP._TCP", "web-0", "web-0.east", "web-0.west", "web-1.east", "web-1.west", "web-1.east-2", "web-0.nobody", "nobody.east", "a.web-0.east",
 		"east", "west", "east-2", "zone-a.pin._zone", "pin._zone", "_zone", "web-0._http._tcp",
 	} {

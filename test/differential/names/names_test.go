@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -60,6 +61,10 @@ const block = `cluster.local:%[1]s clusterset.local:%[1]s in-addr.arpa:%[1]s ip6
 		delay 0
 	}
 }
+test:%[1]s {
+	bind 127.0.0.1
+	file %[6]s
+}
 .:%[1]s {
 	bind 127.0.0.1
 	template IN ANY invalid {
@@ -83,7 +88,10 @@ func (s subject) address() string { return "127.0.0.1:" + s.port }
 func start(t *testing.T, kubeconfig string) map[string][2]subject {
 	t.Helper()
 	dir := t.TempDir()
-	binary, conf := filepath.Join(dir, "coredns"), filepath.Join(dir, "Corefile")
+	binary, conf, back := filepath.Join(dir, "coredns"), filepath.Join(dir, "Corefile"), filepath.Join(dir, "test.zone")
+	if err := os.WriteFile(back, []byte(backZone), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if out, err := exec.Command("go", "build", "-race", "-o", binary, "../../../coredns").CombinedOutput(); err != nil {
 		t.Fatalf("build coredns: %v\n%s", err, out)
 	}
@@ -93,7 +101,7 @@ func start(t *testing.T, kubeconfig string) map[string][2]subject {
 	for i, p := range profiles {
 		pair := [2]subject{{"kubernetes", p.name, ports[2*i]}, {"clusterip", p.name, ports[2*i+1]}}
 		for _, s := range pair {
-			fmt.Fprintf(&text, block, s.port, s.directive, kubeconfig, strings.ReplaceAll(p.options, "\n", "\n\t\t"), p.zones)
+			fmt.Fprintf(&text, block, s.port, s.directive, kubeconfig, strings.ReplaceAll(p.options, "\n", "\n\t\t"), p.zones, back)
 		}
 		all[p.name] = pair
 	}
@@ -121,6 +129,7 @@ func TestAnswers(t *testing.T) {
 	c.InstallServiceImports()
 	api := &writer{t: t, client: c.Client, imports: c.ServiceImports, w: w}
 	api.fill(80)
+	api.chains()
 	pairs := start(t, c.Kubeconfig())
 	api.settle(pairs)
 	met := make(map[string]int)
@@ -145,7 +154,15 @@ func TestDifferencesAreDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, section, _ := strings.Cut(string(text), "\n## Differences from CoreDNS's kubernetes plugin\n")
+	hidden := section
 	section, _, _ = strings.Cut(section, "\n## ")
+	_, hidden, _ = strings.Cut(hidden, "\n## Differences that the test does not see\n")
+	hidden, _, _ = strings.Cut(hidden, "\n## ")
+	for _, row := range regexp.MustCompile(`(?m)^\| .*$`).FindAllString(section+hidden, -1) {
+		if cells := strings.Split(strings.Trim(row, "| "), " | "); len(cells) != 4 || slices.Contains(cells, "") {
+			t.Errorf("a row says not of both what they answer and whom that of kubernetes hurts: %s", row)
+		}
+	}
 	for _, d := range differences {
 		if !strings.Contains(section, "\n| "+d.reason) {
 			t.Errorf("docs/dns.md does not list %q", d.reason)

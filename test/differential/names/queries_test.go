@@ -147,7 +147,8 @@ func (w *world) serviceNames(s *corev1.Service, add func(parts ...string)) {
 	below := s.Name + "." + s.Namespace + ".svc.cluster.local"
 	add(below)
 	for _, label := range []string{
-		"nobody", "*", "any", "_tcp", "_http._tcp", "http._tcp", "_http.tcp", "_https._tcp", "_http._udp", "_dns._udp", "_sigtran._sctp", "_._tcp", "_nobody._tcp",
+		"nobody", "*", "any", "_tcp", "_http._tcp", "http._tcp", "_http.tcp", "_https._tcp", "_http._udp", "_dns._udp", "_sigtran._sctp", "_._tcp", "_nobody._tcp", "http.tcp", "_http._", "http._",
+		"_._", "_", "tcp", "_._udp", "dns.udp",
 		"_HTTP._TCP", "web-0", "web-1", "a.web-0", "web-0._http._tcp", "zone-a.pin._zone", "zone-b.pin._zone", "zone-a.prefer._zone", "zone-b.prefer._zone",
 		"corp.example.com.pin._zone", "pin._zone", "_zone", "zone-a.near._zone", "x.y.z",
 	} {

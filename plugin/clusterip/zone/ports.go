@@ -1,0 +1,169 @@
+package zone
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/miekg/dns"
+)
+
+// PortPattern is which ports of a Service a name is about. A part that is "" stands for
+// any.
+type PortPattern struct{ name, protocol string }
+
+// ParsePort reads the two labels of a port. The specification has "_http" and "_tcp";
+// CoreDNS takes both without their underscores, and with nothing behind one for any.
+func ParsePort(name, protocol string) PortPattern {
+	return PortPattern{strings.TrimPrefix(name, "_"), strings.TrimPrefix(protocol, "_")}
+}
+
+// Matches reports whether a port is one of those.
+func (p PortPattern) Matches(name string, protocol cluster.Protocol) bool {
+	return (p.name == "" || p.name == name) && (p.protocol == "" || strings.EqualFold(p.protocol, protocol.String()))
+}
+
+// parsePorts reads a name relative to a Service. Below a protocol alone there are the
+// names of its ports, but it has no records itself.
+func parsePorts(name string, imported bool) (p PortPattern, isParent, ok bool) {
+	port, protocol, both := strings.Cut(name, ".")
+	switch {
+	case name == "":
+		return p, false, false
+	case !both:
+		return ParsePort("", name), true, true
+	case strings.Contains(protocol, "."):
+		return p, false, false
+	case imported && !strings.HasPrefix(port, "_") && !strings.HasPrefix(protocol, "_"):
+		return p, false, false // an endpoint and its cluster
+	}
+	return ParsePort(port, protocol), false, true
+}
+
+// port answers for the name of ports, given in full and relative to the Service, whatever
+// is not kept of it: the addresses behind them, and the SRV records at spellings other
+// than that of the specification.
+func (r *Records) port(full, name string, qtype uint16) Answer {
+	p, isParent, ok := parsePorts(name, r.isImported())
+	switch {
+	case !ok:
+		return Answer{Outcome: NXDomain}
+	case p == PortPattern{}:
+		return r.whole(full, isParent, qtype)
+	case !r.hasPort(p):
+		return Answer{Outcome: NXDomain}
+	case isParent:
+		return Answer{Outcome: NoData}
+	case qtype == dns.TypeA, qtype == dns.TypeAAAA:
+		ips := slices.DeleteFunc(r.portAddresses(p), func(ip netip.Addr) bool { return ip.Is4() != (qtype == dns.TypeA) })
+		return rrset{qtype: qtype, records: addressRecords(at(full, ips), r.options().TTL)}.answer(qtype)
+	case qtype == dns.TypeSRV, qtype == dns.TypeANY:
+		return r.portServices(full, p).answer(qtype)
+	}
+	return Answer{Outcome: NoData}
+}
+
+// whole answers for the name of any port of any protocol as for that of the Service
+// itself, also where that is an alias or has no ports.
+func (r *Records) whole(full string, isParent bool, qtype uint16) Answer {
+	n := find(r.compiled().names, "")
+	switch {
+	case n == nil:
+		return Answer{Outcome: NXDomain}
+	case isParent:
+		return Answer{Outcome: NoData}
+	}
+	a := n.answer(qtype)
+	a.Answer = moved(a.Answer, full)
+	return a
+}
+
+// hasPort reports whether the Service has such ports.
+func (r *Records) hasPort(p PortPattern) bool {
+	if r.service.Kind == cluster.KindClusterIP {
+		return !r.isIgnored() && p.isAmong(r.service.Ports)
+	}
+	for i := range r.usable {
+		if p.isAt(&r.usable[i]) {
+			return true
+		}
+	}
+	return false
+}
+
+func (p PortPattern) isAmong(ports []cluster.Port) bool {
+	for _, port := range ports {
+		if p.Matches(port.Name, port.Protocol) {
+			return true
+		}
+	}
+	return false
+}
+
+// isAt reports whether an endpoint has one of the ports.
+func (p PortPattern) isAt(e *cluster.Endpoint) bool {
+	for _, port := range e.Ports() {
+		if p.Matches(port.Name, port.Protocol) {
+			return true
+		}
+	}
+	return false
+}
+
+// portAddresses returns where ports are, sorted: the ClusterIPs, or the endpoints that
+// have them.
+func (r *Records) portAddresses(p PortPattern) []netip.Addr {
+	if r.service.Kind == cluster.KindClusterIP {
+		return r.clusterAddresses()
+	}
+	var ips []netip.Addr
+	for _, e := range r.endpointsWith(p) {
+		ips = append(ips, e.Addr)
+	}
+	return slices.Compact(ips)
+}
+
+// endpointsWith returns the endpoints that have one of the ports, sorted; of more than
+// an answer holds, some.
+func (r *Records) endpointsWith(p PortPattern) []cluster.Endpoint {
+	found := some(r.usable, p.isAt)
+	slices.SortStableFunc(found, func(a, b cluster.Endpoint) int { return a.Addr.Compare(b.Addr) })
+	return found
+}
+
+// some returns the elements of a list that are asked for, or as many of them as an
+// answer holds, from a place on that is another each time.
+func some[T any](all []T, is func(*T) bool) []T {
+	found, from := make([]T, 0, min(len(all), MaxRecords)), 0
+	if len(all) > MaxRecords {
+		from = rand.IntN(len(all))
+	}
+	for i := range all {
+		if e := &all[(from+i)%len(all)]; is(e) {
+			if found = append(found, *e); len(found) == MaxRecords {
+				break
+			}
+		}
+	}
+	return found
+}
+
+// portServices returns the SRV records of ports at a name of theirs.
+func (r *Records) portServices(owner string, p PortPattern) rrset {
+	ttl := r.options().TTL
+	if r.service.Kind == cluster.KindClusterIP {
+		ports := r.clusterPorts(some(r.service.Ports, func(port *cluster.Port) bool { return p.Matches(port.Name, port.Protocol) }))
+		slices.SortFunc(ports, srv.compareTargets)
+		set := serviceSet(owner, ports, ttl)
+		set.extra = addressRecords(at(r.base, r.clusterAddresses()), ttl)
+		return set
+	}
+	named := nameEndpoints(r.endpointsWith(p), r.base, r.options())
+	ports := named.services(p)
+	slices.SortFunc(ports, srv.compareTargets)
+	set := serviceSet(owner, ports, ttl)
+	set.extra = named.targets(set.records)
+	return set
+}
