@@ -23,24 +23,12 @@ type Update struct {
 	// ServiceCIDRs, if not nil, are from now on the ranges that ClusterIPs come
 	// from; every address in them is the cluster's.
 	ServiceCIDRs []netip.Prefix
-	// Occupied, if not nil, is from now on who else is known to be at addresses of
-	// these ranges.
-	Occupied []Occupied
-	// Detached is set as long as the source cannot see whether its objects still are
-	// as it has told.
-	Detached bool
 	// Synced is set on the Update that completes the source's first listing.
 	Synced bool
 	// Incomplete is set as long as there was something that the source could
 	// not read even once. What is not known may then exist all the same, and is
 	// not to be taken for gone.
 	Incomplete bool
-}
-
-// Occupied is addresses that are somebody's, and no ClusterIPs.
-type Occupied struct {
-	Prefix netip.Prefix
-	By     string // whose, in words: "Node worker-2"
 }
 
 // ServiceUpdate replaces a Service; a nil Service means it is gone.
@@ -84,9 +72,7 @@ type Store struct {
 	pods        map[PodName]*Pod
 	nodes       map[string]*Node
 	cidrs       []netip.Prefix
-	occupied    []Occupied
 	incomplete  bool
-	detached    bool
 	subscribers []*Subscriber
 
 	generation atomic.Uint64
@@ -137,7 +123,7 @@ func (s *Store) Apply(u Update) {
 func (s *Store) Renew() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.apply(Update{Incomplete: s.incomplete, Detached: s.detached})
+	s.apply(Update{Incomplete: s.incomplete})
 }
 
 func (s *Store) apply(u Update) {
@@ -163,10 +149,7 @@ func (s *Store) apply(u Update) {
 	if u.ServiceCIDRs != nil {
 		s.cidrs = u.ServiceCIDRs
 	}
-	if u.Occupied != nil {
-		s.occupied = u.Occupied
-	}
-	s.incomplete, s.detached = u.Incomplete, u.Detached
+	s.incomplete = u.Incomplete
 	s.generation.Add(1)
 	for _, subscriber := range s.subscribers {
 		(*subscriber)(u)
@@ -207,7 +190,7 @@ func (s *Store) Snapshot() Update {
 }
 
 func (s *Store) snapshot() Update {
-	u := Update{ServiceCIDRs: s.cidrs, Occupied: s.occupied, Synced: s.HasSynced(), Incomplete: s.incomplete, Detached: s.detached}
+	u := Update{ServiceCIDRs: s.cidrs, Synced: s.HasSynced(), Incomplete: s.incomplete}
 	for _, name := range slices.SortedFunc(maps.Keys(s.services), ServiceName.Compare) {
 		u.Services = append(u.Services, ServiceUpdate{Name: name, Service: s.services[name]})
 	}

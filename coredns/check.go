@@ -85,9 +85,6 @@ func checkManifests(corefile string, b block) (faults int) {
 		fmt.Fprintf(os.Stderr, "%s: kernelnat: %s\n", corefile, what)
 	}
 	for _, family := range cluster.Families {
-		for _, overlap := range kernelnat.Overlaps(update, family, b.nat.Options) {
-			fmt.Fprintf(os.Stderr, "%s: kernelnat: %s\n", corefile, overlap)
-		}
 		for _, refusal := range kernelnat.Refusals(update, family, b.nat.Options) {
 			faults++
 			fmt.Println(refusal)

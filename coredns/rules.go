@@ -84,9 +84,7 @@ func printRules(b block, family cluster.Family) error {
 			node = plan.NodeOf(u.Node)
 		}
 	}
-	options := b.nat.Options
-	options.Family = family
-	state := kernelnat.State{Node: node, Refused: kernelnat.Refused(update, node, options)}
+	state := kernelnat.State{Node: node, ServiceCIDRs: update.ServiceCIDRs}
 	for _, u := range update.Services {
 		if s := plan.Compute(u.Service, family, node, b.nat.Plan); len(s.Ports) > 0 {
 			state.Services = append(state.Services, s)

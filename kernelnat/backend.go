@@ -9,6 +9,7 @@ package kernelnat
 import (
 	"context"
 	"errors"
+	"net/netip"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat/plan"
@@ -27,9 +28,9 @@ type State struct {
 	Known map[cluster.ServiceName]bool
 	// Node is this node, as far as it is known.
 	Node plan.Node
-	// Refused are ranges of ClusterIPs. Whatever in them is no frontend of a Service
-	// is refused, but for what was translated already and the addresses of this node.
-	Refused []plan.Range
+	// ServiceCIDRs are the ranges of ClusterIPs, of both families. Whatever in
+	// them is no frontend of a Service is refused.
+	ServiceCIDRs []netip.Prefix
 }
 
 // ErrPartial is wrapped by errors of Sync after which everything is as it was asked
@@ -68,9 +69,6 @@ type Backend interface {
 	// the same reason. It writes nothing. Of one Service there is one Work at a
 	// time: with another, and with Sync, it is over.
 	Large(changes []Change) (rest []Change, works []Work)
-	// Refuse refuses what is no frontend in these ranges and in no others. Before
-	// the first Sync it does no more than end what an earlier run refused.
-	Refuse(ctx context.Context, ranges []plan.Range) error
 	// Untouched reports, at little cost, whether nobody else has written where
 	// the backend writes since it last looked at everything. It says false if it
 	// cannot tell.

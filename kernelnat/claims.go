@@ -223,11 +223,7 @@ func shortfallOf(p plan.Service, refused []refusal) shortfall {
 // Refusals says what Services would not get at a start, in words.
 func Refusals(u cluster.Update, family cluster.Family, options Options) []string {
 	c := newClaims()
-	options.Family = family
-	o := newOccupants(options)
-	o.told = u.Occupied
-	o.setRanges(u.ServiceCIDRs)
-	c.ranges = plan.Exclusive(o.ranges, o.withoutServices())
+	c.ranges = u.ServiceCIDRs
 	var plans []plan.Service
 	for _, s := range u.Services {
 		p := plan.Compute(s.Service, family, plan.Node{Name: options.NodeName}, options.Plan)

@@ -40,16 +40,6 @@ type Options struct {
 	SyncPeriod time.Duration
 	// DryRun plans and reports but writes nothing.
 	DryRun bool
-	// NoSuchServiceOff leaves alone what is in the ranges of ClusterIPs and is no
-	// frontend of a Service, as kube-proxy's iptables mode does. It is refused
-	// otherwise.
-	NoSuchServiceOff bool
-	// Routes returns who is known to be in some ranges by the routes of this node; nil
-	// if they have no say.
-	Routes func(cluster.Family, []netip.Prefix) ([]cluster.Occupied, error)
-	// Overlaps, if not nil, is told what the log is told of a range of ClusterIPs that
-	// overlaps something else. It must not block.
-	Overlaps func(r netip.Prefix, text string)
 	// Refused, if not nil, is told what the log is told of what a Service asks for
 	// and does not get. It must not block.
 	Refused func(service cluster.ServiceName, why string)
@@ -82,10 +72,6 @@ type Controller struct {
 	stale     conntrack.Stale                      // UDP flows still to be forgotten
 	works     works
 	untold    changesTold
-	occupants *occupants
-	overlaps  map[string]bool // texts of those that were told
-	refused   []plan.Range    // what the kernel refuses
-	detached  bool
 }
 
 // New returns a Controller that writes through backend. It starts nothing.
@@ -100,9 +86,6 @@ func New(options Options, backend Backend, log Logger) *Controller {
 		plans:   make(map[cluster.ServiceName]plan.Service),
 		dirty:   true,
 		works:   newWorks(),
-
-		occupants: newOccupants(options),
-		overlaps:  make(map[string]bool),
 	}
 }
 
@@ -111,8 +94,10 @@ func New(options Options, backend Backend, log Logger) *Controller {
 // again, later and later, until it succeeds; changes go on being taken up. The
 // rules stay when Run ends. A Controller runs once.
 func (c *Controller) Run(ctx context.Context, store *cluster.Store) error {
-	if err := c.awaitSynced(ctx, store); err != nil {
-		return err
+	select {
+	case <-store.Synced():
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 	defer store.Subscribe(c.enqueue)()
 	showCounters(c.options.Family)
@@ -229,7 +214,7 @@ func (c *Controller) sync(ctx context.Context, store *cluster.Store) error {
 	c.tellChanges(start)
 	changes, state, resync := c.takeChanges(store)
 	full := c.dirty || c.audit || resync || c.leftover && !state.Incomplete
-	if !full && len(changes) == 0 && slices.EqualFunc(state.Refused, c.refused, plan.Range.Equal) {
+	if !full && len(changes) == 0 {
 		c.settled()
 		return c.forget()
 	}
@@ -288,8 +273,8 @@ func (c *Controller) takeChanges(store *cluster.Store) (changes []Change, state 
 		}
 	}
 	wanted := make(map[cluster.ServiceName]plan.Service, len(t.services))
-	t.state.Refused, t.reranged = c.settleRanges(t, store)
-	if t.reranged {
+	if t.resync {
+		c.claims.ranges = t.state.ServiceCIDRs
 		for name, claim := range c.claims.wanted {
 			wanted[name] = claim.plan
 		}
@@ -343,11 +328,10 @@ func (c *Controller) survey(store *cluster.Store) (known map[cluster.ServiceName
 
 func (c *Controller) write(ctx context.Context, full bool, changes []Change, state State, others []netip.Addr) (written []string, err error) {
 	if c.options.DryRun {
-		c.refused = state.Refused
 		return nil, nil
 	}
 	if !full {
-		return nil, errors.Join(c.apply(ctx, changes), c.refuse(ctx, state.Refused))
+		return nil, c.apply(ctx, changes)
 	}
 	c.stale.Changed(changes)
 	state.Services = slices.SortedFunc(maps.Values(c.plans), func(a, b plan.Service) int { return a.Name.Compare(b.Name) })
@@ -355,8 +339,7 @@ func (c *Controller) write(ctx context.Context, full bool, changes []Change, sta
 		// Nobody has gone without our knowing, or we do not know who.
 		c.stale.All(state.Services, nil, nil)
 	} else {
-		c.stale.All(state.Services, state.Refused, others)
+		c.stale.All(state.Services, state.ServiceCIDRs, others)
 	}
-	c.refused = state.Refused
 	return c.syncAll(ctx, state)
 }

@@ -28,7 +28,6 @@ type memory struct {
 	known   bool         // the last write succeeded
 	touched bool         // somebody else has written since
 	unsure  map[cluster.ServiceName]bool
-	refused []plan.Range
 }
 
 // largeEndpoints is how many a Service has that memory changes in parts.
@@ -99,7 +98,7 @@ func (m *memory) Sync(_ context.Context, state State) ([]string, error) {
 	for _, s := range state.Services {
 		m.held[s.Name] = s
 	}
-	m.known, m.refused = true, state.Refused
+	m.known = true
 	return written, nil
 }
 
@@ -130,14 +129,6 @@ func (m *memory) Apply(_ context.Context, changes []Change) error {
 		}
 	}
 	m.known = true
-	return nil
-}
-
-func (m *memory) Refuse(_ context.Context, ranges []plan.Range) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.calls = append(m.calls, fmt.Sprintf("refuse %v", ranges))
-	m.refused = ranges
 	return nil
 }
 
@@ -198,17 +189,13 @@ func wantCalls(t *testing.T, m *memory, want ...string) {
 	}
 }
 
-// Nothing is written, but that what an earlier run refuses is not refused for long: it may
-// be what the source waits for.
 func TestNothingIsWrittenBeforeTheStoreHasSynced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, backend := cluster.NewStore(), newMemory()
 		run(t, Options{}, backend, store)
 		store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{service("a", "10.42.0.1")}})
-		time.Sleep(startPatience - time.Millisecond)
-		wantCalls(t, backend)
 		time.Sleep(time.Hour)
-		wantCalls(t, backend, "refuse []")
+		wantCalls(t, backend)
 		store.Apply(cluster.Update{Synced: true})
 		wantCalls(t, backend, "sync 1")
 	})

@@ -24,14 +24,10 @@ type queue struct {
 	triggers   map[cluster.ServiceName]time.Time        // when what led to that was done, if it is known
 	unsettled  []time.Time                              // likewise, of what was taken
 	node       plan.Node
-	nodes      map[string]*cluster.Node // changed; nil: gone
 	ranges     []netip.Prefix
-	occupied   []cluster.Occupied
-	detached   bool      // nobody can say whether the ranges still are right
 	incomplete bool      // not all Services are known
 	replan     bool      // the node is another: any plan may be
-	resync     bool      // the node is another
-	reranged   bool      // the ranges, or who is in them, are others
+	resync     bool      // the node or the ranges are others
 	waiting    time.Time // since when there is something; zero: there is nothing
 	updated    time.Time // when the kernel last held everything
 }
@@ -41,7 +37,6 @@ func newQueue(node string) *queue {
 		wake:     make(chan struct{}, 1),
 		services: make(map[cluster.ServiceName]*cluster.Service),
 		triggers: make(map[cluster.ServiceName]time.Time),
-		nodes:    make(map[string]*cluster.Node),
 		node:     plan.Node{Name: node},
 	}
 }
@@ -57,21 +52,14 @@ func (q *queue) add(u cluster.Update) bool {
 		}
 	}
 	if u.ServiceCIDRs != nil && !slices.Equal(u.ServiceCIDRs, q.ranges) {
-		q.ranges, q.reranged = u.ServiceCIDRs, true
-	}
-	if u.Occupied != nil && !slices.Equal(u.Occupied, q.occupied) {
-		q.occupied, q.reranged = u.Occupied, true
-	}
-	if u.Detached != q.detached {
-		q.detached, q.reranged = u.Detached, true
+		q.ranges, q.resync = u.ServiceCIDRs, true
 	}
 	for _, n := range u.Nodes {
-		q.nodes[n.Name], q.reranged = n.Node, true
 		if n.Name == q.node.Name {
 			q.setNode(n.Node)
 		}
 	}
-	something := len(u.Services) > 0 || q.resync || q.reranged || q.incomplete != u.Incomplete
+	something := len(u.Services) > 0 || q.resync || q.incomplete != u.Incomplete
 	q.incomplete = u.Incomplete
 	if !something {
 		return false
@@ -103,12 +91,6 @@ type taken struct {
 	services map[cluster.ServiceName]*cluster.Service // to be planned anew; nil: gone
 	state    State                                    // without its Services
 	resync   bool                                     // the rest of the state is another
-
-	nodes    map[string]*cluster.Node // that have changed; nil: gone
-	ranges   []netip.Prefix
-	occupied []cluster.Occupied
-	detached bool
-	reranged bool // one of these is another
 }
 
 // take empties the queue. If the node is another, all Services of the Store are in
@@ -119,12 +101,10 @@ func (q *queue) take(store *cluster.Store) taken {
 	defer q.mu.Unlock()
 	t := taken{
 		services: q.services,
-		state:    State{Incomplete: q.incomplete, Node: q.node},
+		state:    State{Incomplete: q.incomplete, Node: q.node, ServiceCIDRs: q.ranges},
 		resync:   q.resync,
-		nodes:    q.nodes, ranges: q.ranges, occupied: q.occupied, detached: q.detached, reranged: q.reranged,
 	}
-	q.services, q.nodes = make(map[cluster.ServiceName]*cluster.Service), make(map[string]*cluster.Node)
-	q.resync, q.reranged = false, false
+	q.services, q.resync = make(map[cluster.ServiceName]*cluster.Service), false
 	if len(q.unsettled) < maxUnsettled {
 		q.unsettled = slices.AppendSeq(q.unsettled, maps.Values(q.triggers))
 	}
@@ -157,7 +137,7 @@ func (q *queue) settled() (triggers []time.Time) {
 	defer q.mu.Unlock()
 	triggers, q.unsettled = q.unsettled, nil
 	q.updated = time.Now()
-	if q.waiting = (time.Time{}); len(q.services) > 0 || q.resync || q.reranged {
+	if q.waiting = (time.Time{}); len(q.services) > 0 || q.resync {
 		q.waiting = q.updated
 	}
 	return triggers

@@ -204,7 +204,7 @@ func (s *suite) noSuchService() {
 	s.families(func(s *suite, family cluster.Family) {
 		vip := clusterIP(family)
 		port := s.port(cluster.TCP, 80, family, s.pods...)
-		s.refused = []plan.Range{{Prefix: netip.PrefixFrom(vip, vip.BitLen()-8).Masked()}}
+		s.ranges = []netip.Prefix{netip.PrefixFrom(vip, vip.BitLen()-8).Masked()}
 		s.sync(named("echo", port))
 		for _, from := range []*nattest.Host{s.client, s.node.Host, s.node.Outside} {
 			s.answer(from, "tcp", port.Frontend)
@@ -216,47 +216,5 @@ func (s *suite) noSuchService() {
 				}
 			}
 		}
-	})
-}
-
-// rangeOverPods: where the range of ClusterIPs holds the pods too, connections to
-// endpoints of Services go on, and so do those to what is left out of the range. What
-// is left out can change at any time, and so can the range.
-func (s *suite) rangeOverPods() {
-	s.families(func(s *suite, family cluster.Family) {
-		port := s.port(cluster.TCP, 80, family, s.pods[0])
-		pods, spared := s.pods[1].Addr(family), s.pods[2].Addr(family)
-		whole := netip.PrefixFrom(pods, 13).Masked() // 10.40.0.0/13, fd00::/13
-		s.refused = []plan.Range{{Prefix: whole, But: []netip.Prefix{netip.PrefixFrom(spared, spared.BitLen())}}}
-		s.sync(named("echo", port))
-		direct := func(from *nattest.Host, to netip.Addr, reached bool) {
-			s.Helper()
-			_, err := s.ask(from, "tcp", netip.AddrPortFrom(to, targetPort))
-			if reached != (err == nil) || !reached && !refused(err) {
-				s.Errorf("%s asks %s: %v, to be reached: %t", from.Name, to, err, reached)
-			}
-		}
-		for _, from := range []*nattest.Host{s.node.Host, s.node.Outside} {
-			s.answer(from, "tcp", port.Frontend)
-			direct(from, spared, true)
-			direct(from, pods, false)
-		}
-		refuse := func(ranges ...plan.Range) {
-			s.must(s.node.Do(func() error { return s.backends[family].Refuse(s.Context(), ranges) }))
-		}
-		refuse(plan.Range{Prefix: whole, But: []netip.Prefix{netip.PrefixFrom(pods, pods.BitLen())}})
-		direct(s.node.Outside, spared, false)
-		direct(s.node.Outside, pods, true)
-		refuse()
-		direct(s.node.Outside, spared, true)
-
-		// A successor that knows nothing yet ends what this one refuses.
-		refuse(plan.Range{Prefix: whole})
-		direct(s.node.Outside, spared, false)
-		next, err := s.newBackends()
-		s.must(err)
-		s.must(s.node.Do(func() error { return next[family].Refuse(s.Context(), nil) }))
-		direct(s.node.Outside, spared, true)
-		s.answer(s.node.Outside, "tcp", port.Frontend)
 	})
 }

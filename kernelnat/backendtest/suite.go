@@ -47,7 +47,6 @@ func Run(t *testing.T, prepare func() error, newBackends func() (map[cluster.Fam
 		{"Affinity", (*suite).affinity},
 		{"Localhost", (*suite).localhost},
 		{"NoSuchService", (*suite).noSuchService},
-		{"RangeOverPods", (*suite).rangeOverPods},
 		{"TwoNodes", (*suite).twoNodes},
 		{"ConnectionsSurvive", (*suite).connectionsSurvive},
 		{"NeverInterrupted", (*suite).neverInterrupted},
@@ -68,7 +67,7 @@ type suite struct {
 	prepare     func() error
 	newBackends func() (map[cluster.Family]kernelnat.Backend, error)
 	backends    map[cluster.Family]kernelnat.Backend
-	refused     []plan.Range // of ClusterIPs; none unless a case sets them
+	ranges      []netip.Prefix // of ClusterIPs; none unless a case sets them
 }
 
 func newSuite(t *testing.T, prepare func() error, newBackends func() (map[cluster.Family]kernelnat.Backend, error)) *suite {
@@ -140,7 +139,7 @@ func (s *suite) must(err error) {
 func (s *suite) sync(services ...plan.Service) {
 	s.Helper()
 	for _, family := range cluster.Families {
-		state := kernelnat.State{Refused: s.refused}
+		state := kernelnat.State{ServiceCIDRs: s.ranges}
 		for _, service := range services {
 			state.Services = append(state.Services, Part(service, family))
 		}

@@ -27,7 +27,7 @@ import (
 // at, each with the endpoints, sorted, that flows may go on using. The zero value is empty.
 type Stale struct {
 	serving map[frontend][]netip.AddrPort
-	unknown []plan.Range        // any other frontend in these ranges has no endpoint
+	unknown []netip.Prefix      // any other frontend in these ranges has no endpoint
 	others  map[netip.Addr]bool // but for these, which are somebody else's
 }
 
@@ -66,7 +66,7 @@ func (s *Stale) Changed(changes []plan.Change) {
 // ranges of ClusterIPs, since a Service may have gone, but for the addresses of
 // others. It is for the start, when nobody knows what changed since the flows
 // began.
-func (s *Stale) All(services []plan.Service, ranges []plan.Range, others []netip.Addr) {
+func (s *Stale) All(services []plan.Service, ranges []netip.Prefix, others []netip.Addr) {
 	for _, service := range services {
 		for frontend, serving := range frontends(service) {
 			s.add(frontend, serving)
@@ -183,7 +183,7 @@ func (f filter) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
 		serving, ok = f.serving[frontend{protocol, anyNode(to.Addr(), to.Port())}]
 	}
 	if !ok {
-		return !f.others[to.Addr()] && slices.ContainsFunc(f.unknown, func(r plan.Range) bool { return r.Contains(to.Addr()) })
+		return !f.others[to.Addr()] && slices.ContainsFunc(f.unknown, func(r netip.Prefix) bool { return r.Contains(to.Addr()) })
 	}
 	replier := addrPort(flow.Reverse.SrcIP, flow.Reverse.SrcPort)
 	_, serves := slices.BinarySearchFunc(serving, replier, netip.AddrPort.Compare)

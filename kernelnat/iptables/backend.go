@@ -19,7 +19,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
@@ -143,7 +142,7 @@ func unknown(state kernelnat.State) func(service string) bool {
 func (b *Backend) dialect(state kernelnat.State) (dialect, error) {
 	d := dialect{
 		family: b.family, bit: b.options.MasqueradeBit, randomFully: b.tools.version.hasRandomFully(),
-		dropInvalid: !conntrackLiberal(), refused: state.Refused,
+		dropInvalid: !conntrackLiberal(), serviceCIDRs: state.ServiceCIDRs,
 	}
 	b.node = state.Node
 	var err error
@@ -220,44 +219,6 @@ func (b *Backend) Apply(ctx context.Context, changes []kernelnat.Change) error {
 		}
 	}
 	return nil
-}
-
-// Refuse implements kernelnat.Backend. It runs iptables-restore once.
-func (b *Backend) Refuse(ctx context.Context, ranges []plan.Range) error {
-	if b.arrangement == nil {
-		return b.endRefusal(ctx)
-	}
-	var s script
-	s.transaction(tableFilter, []chain{rangesChain(b.family, ranges)}, nil)
-	if err := b.send(ctx, s.buf.Bytes()); err != nil {
-		return fmt.Errorf("refuse ranges of ClusterIPs: %w", err)
-	}
-	return nil
-}
-
-// endRefusal takes the rules for ranges of ClusterIPs away that an earlier run has
-// left, those of versions that had them in KUBE-SERVICES too.
-func (b *Backend) endRefusal(ctx context.Context) error {
-	have, err := b.read(ctx)
-	if err != nil {
-		b.tools = nil
-		if absent(err) {
-			return nil
-		}
-		return err
-	}
-	filter := have.table(tableFilter)
-	s := b.session(ctx, have)
-	if digest, there := filter.chains[chainRanges]; there && digest != digestOf(nil) {
-		s.write(tableFilter, chain{name: chainRanges})
-	}
-	for _, rule := range filter.shared[chainServices] {
-		if strings.Contains(rule, comment("no such service")) && !strings.HasSuffix(rule, " -j "+chainRanges) {
-			s.open(tableFilter)
-			s.script.deleteRule(chainServices, rule)
-		}
-	}
-	return s.flush()
 }
 
 // send writes to tables of which it is known what they hold.

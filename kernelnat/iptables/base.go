@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/clusterip/clusterip/cluster"
-	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
 // jump is a rule of a built-in chain that leads to one of ours.
@@ -104,39 +103,25 @@ func nodePortRules(d dialect) []string {
 	return rules
 }
 
-// toRanges is the last rule of KUBE-SERVICES in filter.
-const toRanges = `-m comment --comment "no such service" -j ` + chainRanges
-
-// rangesChain refuses packets to the ranges of ClusterIPs that nobody has translated: they
-// would leave the node, and come back, or end at somebody who was never meant. A local
-// address in a range is somebody's deliberate doing (a DNS cache on the node), and so
-// is what others translate.
-func rangesChain(family cluster.Family, ranges []plan.Range) chain {
-	c := chain{name: chainRanges}
-	for _, r := range ranges {
-		if cluster.FamilyOf(r.Prefix.Addr()) != family {
+// rangeRules are the last of KUBE-SERVICES in filter: packets to the service range
+// that nobody has translated would leave the node, and come back, or end at
+// somebody who was never meant. A local address in the range is somebody's
+// deliberate doing (a DNS cache on the node).
+func rangeRules(d dialect) []string {
+	var rules []string
+	for _, cidr := range d.serviceCIDRs {
+		if cluster.FamilyOf(cidr.Addr()) != d.family {
 			continue
 		}
-		if len(c.rules) == 0 {
-			c.add("-m conntrack --ctstate DNAT " + comment("translated") + " -j RETURN")
-			c.add("-m addrtype --dst-type LOCAL " + comment("this node") + " -j RETURN")
+		rest := comment("no such service") + " -m addrtype ! --dst-type LOCAL -j REJECT --reject-with "
+		if d.family == cluster.IPv4 {
+			rules = append(rules, "-d "+cidr.String()+" "+rest+"icmp-port-unreachable")
+			continue
 		}
-		for _, but := range r.But {
-			c.add("-d " + but.String() + " " + comment("somebody else's") + " -j RETURN")
-		}
+		rules = append(rules, "-d "+cidr.String()+" -p tcp "+rest+"tcp-reset", // as for Services; see refusal
+			"-d "+cidr.String()+" "+rest+"icmp6-port-unreachable")
 	}
-	for _, r := range ranges {
-		to, rest := "-d "+r.Prefix.String(), comment("no such service")+" -j REJECT --reject-with "
-		switch {
-		case cluster.FamilyOf(r.Prefix.Addr()) != family:
-		case family == cluster.IPv4:
-			c.add(to + " " + rest + "icmp-port-unreachable")
-		default:
-			c.add(to + " -p tcp " + rest + "tcp-reset") // as for Services; see refusal
-			c.add(to + " " + rest + "icmp6-port-unreachable")
-		}
-	}
-	return c
+	return rules
 }
 
 const loopbackRule = `! -s 127.0.0.0/8 -d 127.0.0.0/8 -m comment --comment "block incoming localnet connections" -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP`

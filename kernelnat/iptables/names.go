@@ -32,9 +32,6 @@ const (
 	// Marks a packet, and replaces the source address of marked packets.
 	chainMarkMasq    = "KUBE-MARK-MASQ"
 	chainPostrouting = "KUBE-POSTROUTING"
-	// In filter, the last that KUBE-SERVICES leads to: refuses what is in the ranges of
-	// ClusterIPs and is nobody's.
-	chainRanges = "KUBE-SERVICE-RANGES"
 	// Lets translated packets pass where the policy of FORWARD is DROP.
 	chainForward = "KUBE-FORWARD"
 	// The kubelet's as well: keeps packets of others from reaching loopback.
@@ -103,7 +100,7 @@ var servicePrefixes = []string{prefixRange, prefixFirewall, prefixExternal, pref
 // KUBE-IPTABLES-HINT, KUBE-MARK-DROP) are not among them.
 var ownChains = map[string][]string{
 	tableNAT:    {chainServices, chainNodePorts, chainPostrouting, chainMarkMasq, chainCanary},
-	tableFilter: {chainServices, chainRanges, chainExternalServices, chainForward, chainNodePorts, chainProxyFirewall, chainCanary},
+	tableFilter: {chainServices, chainExternalServices, chainForward, chainNodePorts, chainProxyFirewall, chainCanary},
 	tableMangle: {chainCanary},
 }
 

@@ -127,11 +127,11 @@ func (d dual) Cleanup(ctx context.Context) error {
 	return d.each(func(_ cluster.Family, b *Backend) error { return b.Cleanup(ctx) })
 }
 
-// clusterIPs is where the test plans have their ClusterIPs.
-var clusterIPs = []plan.Range{{Prefix: netip.MustParsePrefix("10.43.0.0/16")}, {Prefix: netip.MustParsePrefix("fd00:10:43::/112")}}
+// serviceCIDRs is where the test plans have their ClusterIPs.
+var serviceCIDRs = []netip.Prefix{netip.MustParsePrefix("10.43.0.0/16"), netip.MustParsePrefix("fd00:10:43::/112")}
 
 func stateOf(all []plan.Service, family cluster.Family) kernelnat.State {
-	return kernelnat.State{Services: parts(all, family), Refused: clusterIPs}
+	return kernelnat.State{Services: parts(all, family), ServiceCIDRs: serviceCIDRs}
 }
 
 func parts(all []plan.Service, family cluster.Family) []plan.Service {

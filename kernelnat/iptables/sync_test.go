@@ -423,7 +423,7 @@ func TestIncompleteSync(t *testing.T) {
 		// nothing is known; most others have lost their endpoints, so that the
 		// dispatch chain is not split any more.
 		heir := plan.Service{Name: cluster.ServiceName{Namespace: "ns", Name: "heir"}, Ports: slices.Clone(old[0].Ports)}
-		state := kernelnat.State{Incomplete: true, Refused: clusterIPs, Services: []plan.Service{heir}}
+		state := kernelnat.State{Incomplete: true, ServiceCIDRs: serviceCIDRs, Services: []plan.Service{heir}}
 		for _, s := range old[2:] {
 			s.Ports = slices.Clone(s.Ports)
 			if len(state.Services) > 9 {
@@ -447,7 +447,7 @@ func TestIncompleteSync(t *testing.T) {
 		}
 		for text, want := range map[string]int{
 			`"ns/svc-0:p0 cluster IP" -m tcp --dport 8000 -j KUBE-SVC-`: 0, `"ns/heir:p0 cluster IP" -m tcp --dport 8000 -j KUBE-SVC-`: 1,
-			`"ns/svc-1:p0 cluster IP" -m tcp --dport 8000 -j KUBE-SVC-`: 1, `"no such service" -j REJECT`: 1,
+			`"ns/svc-1:p0 cluster IP" -m tcp --dport 8000 -j KUBE-SVC-`: 1, `"no such service"`: 1,
 		} {
 			if n := strings.Count(before, text); n != want {
 				t.Errorf("%d times %s, want %d", n, text, want)
