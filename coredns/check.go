@@ -76,6 +76,10 @@ func checkManifests(b block) (faults int) {
 		return faults
 	}
 	for _, family := range cluster.Families {
+		_, overlaps := kernelnat.Ranges(update, family, b.nat.Options)
+		for _, o := range overlaps {
+			fmt.Fprintln(os.Stderr, o)
+		}
 		for _, refusal := range kernelnat.Refusals(update, family, b.nat.Options) {
 			faults++
 			fmt.Println(refusal)

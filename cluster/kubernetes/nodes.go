@@ -113,10 +113,7 @@ func (s *Source) listNodes(ctx context.Context, ranges []netip.Prefix) (found ma
 // within returns what of a Node overlaps ranges; nil: nothing. What is wrong with it is
 // that node's to say.
 func within(given *corev1.Node, ranges []netip.Prefix) *cluster.Node {
-	all, err := convert.Node(given)
-	if all == nil || err != nil && all.Name == "" {
-		return nil
-	}
+	all, _ := convert.Node(given)
 	overlaps := func(p netip.Prefix) bool { return slices.ContainsFunc(ranges, p.Overlaps) }
 	out := &cluster.Node{Name: all.Name}
 	for _, a := range all.Addresses {

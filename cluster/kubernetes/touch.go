@@ -2,11 +2,11 @@ package kubernetes
 
 import (
 	"context"
-	"net"
+	"net/http"
+	"net/http/httptrace"
 	"net/netip"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	"k8s.io/client-go/rest"
@@ -26,7 +26,7 @@ func (s *Source) followTouch(ctx context.Context, q *queue) {
 	for {
 		if now := s.BrokenFor(touchLost); now != lost {
 			lost = now
-			q.push(change{apply: func(j *joiner) { j.setUnsure(func() { j.untouched = now }) }})
+			q.push(change{apply: func(j *joiner) { j.outOfTouch = now }})
 		}
 		if since := s.watches.brokenSince.Load(); since != nil && !lost {
 			timer.Reset(time.Until(since.Add(touchLost)))
@@ -59,14 +59,23 @@ func newOrigins() *origins { return &origins{changed: make(chan struct{}, 1)} }
 // watch has the addresses noted that a client connects to, before it does: what keeps
 // it from connecting may be that they are not known.
 func (o *origins) watch(config *rest.Config) {
-	dialer := net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second} // as client-go has it
-	dialer.Control = func(_, address string, _ syscall.RawConn) error {
+	trace := &httptrace.ClientTrace{ConnectStart: func(_, address string) {
 		if to, err := netip.ParseAddrPort(address); err == nil {
 			o.add(to.Addr().Unmap().WithZone(""))
 		}
-		return nil
-	}
-	config.Dial = dialer.DialContext
+	}}
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return &traced{next, trace} })
+}
+
+// traced makes requests whose connections are looked at.
+type traced struct {
+	next  http.RoundTripper
+	trace *httptrace.ClientTrace
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t *traced) RoundTrip(r *http.Request) (*http.Response, error) {
+	return t.next.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), t.trace)))
 }
 
 func (o *origins) add(a netip.Addr) {
@@ -102,4 +111,3 @@ func (s *Source) followOrigins(ctx context.Context, q *queue) {
 		}
 	}
 }
-

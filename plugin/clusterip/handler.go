@@ -29,11 +29,12 @@ type Handler struct {
 	outside      string   // the zone of k8s_external that PTR records lead to
 	upstream     upstreamer
 	versions     versions
-	// ready, stale, followNode and warn are those of the source.
+	// ready, stale, followNode, warn and warnRange are those of the source.
 	ready      func() bool
 	stale      func() bool
 	followNode func(name string) error
 	warn       func(service cluster.ServiceName, reason, text string)
+	warnRange  func(cidr netip.Prefix, reason, text string)
 
 	unsubscribe func() // stops following the Store
 }
@@ -68,6 +69,7 @@ func New(o Options, store *cluster.Store, own []netip.Addr) *Handler {
 		stale:        func() bool { return false },
 		followNode:   func(string) error { return nil },
 		warn:         func(cluster.ServiceName, string, string) {},
+		warnRange:    func(netip.Prefix, string, string) {},
 	}
 	h.unsubscribe = store.Subscribe(h.apply)
 	return h
@@ -85,6 +87,9 @@ func (h *Handler) FollowNode(name string) error { return h.followNode(name) }
 func (h *Handler) Warn(service cluster.ServiceName, reason, text string) {
 	h.warn(service, reason, text)
 }
+
+// WarnRange makes one about the ServiceCIDR that has a range.
+func (h *Handler) WarnRange(cidr netip.Prefix, reason, text string) { h.warnRange(cidr, reason, text) }
 
 // Name implements plugin.Handler.
 func (h *Handler) Name() string { return pluginName }

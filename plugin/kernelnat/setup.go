@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/clusterip/clusterip/kernelnat"
 	"github.com/clusterip/clusterip/kernelnat/healthcheck"
 	"github.com/clusterip/clusterip/kernelnat/iptables"
+	"github.com/clusterip/clusterip/kernelnat/plan"
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
@@ -68,6 +70,8 @@ type source interface {
 	FollowNode(name string) error
 	// Warn tells the owner of a Service what is wrong, where there is a way to.
 	Warn(service cluster.ServiceName, reason, text string)
+	// WarnRange tells likewise of a range of ClusterIPs.
+	WarnRange(cidr netip.Prefix, reason, text string)
 }
 
 // nat is the NAT half of one server.
@@ -227,6 +231,7 @@ func (n *nat) controllers() (map[cluster.Family]*kernelnat.Controller, error) {
 		options.Family = family
 		if !n.options.DryRun {
 			options.Refused = func(service cluster.ServiceName, why string) { n.source.Warn(service, "FrontendRefused", why) }
+			options.Overlaps = func(o plan.Overlap) { n.source.WarnRange(o.CIDR, "RangeOverlaps", o.String()) }
 		}
 		out[family] = kernelnat.New(options, backend, log)
 	}
