@@ -65,7 +65,7 @@ func (c *ControlPlane) kubeconfig(name, address, token string) string {
 		c.t.Fatal(err)
 	}
 	config := clientcmdapi.Config{
-		Clusters:       map[string]*clientcmdapi.Cluster{name: {
+		Clusters: map[string]*clientcmdapi.Cluster{name: {
 			Server: "https://" + address, CertificateAuthorityData: c.ca, TLSServerName: host, // whatever it is reached by
 		}},
 		AuthInfos:      map[string]*clientcmdapi.AuthInfo{"user": {Token: token}},
