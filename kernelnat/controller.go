@@ -66,22 +66,23 @@ type Controller struct {
 	queue *queue
 
 	// Used by Run alone.
-	claims    *claims
-	ranges    *ranges
-	look      bool // it is time to look at this node's routes
-	tidings   tidings
-	unplanned map[cluster.ServiceName]netip.Addr // ClusterIPs of Services that need no rules of ours
-	short     map[cluster.ServiceName]shortfall
-	plans     map[cluster.ServiceName]plan.Service // what the kernel is to hold
-	ports     int                                  // in plans
-	dirty     bool                                 // the kernel's state is unknown
-	leftover  bool                                 // it may hold Services that are not known
-	audit     bool                                 // it is time to look for what others changed
-	audited   time.Time                            // when everything was last looked at
-	nextAudit time.Time                            // when it is asked next whether somebody has touched it
-	stale     conntrack.Stale                      // UDP flows still to be forgotten
-	works     works
-	untold    changesTold
+	claims     *claims
+	ranges     *ranges
+	look       bool // it is time to look at this node's routes
+	tidings    tidings
+	toldUnsure bool
+	unplanned  map[cluster.ServiceName]netip.Addr // ClusterIPs of Services that need no rules of ours
+	short      map[cluster.ServiceName]shortfall
+	plans      map[cluster.ServiceName]plan.Service // what the kernel is to hold
+	ports      int                                  // in plans
+	dirty      bool                                 // the kernel's state is unknown
+	leftover   bool                                 // it may hold Services that are not known
+	audit      bool                                 // it is time to look for what others changed
+	audited    time.Time                            // when everything was last looked at
+	nextAudit  time.Time                            // when it is asked next whether somebody has touched it
+	stale      conntrack.Stale                      // UDP flows still to be forgotten
+	works      works
+	untold     changesTold
 }
 
 // New returns a Controller that writes through backend. It starts nothing.

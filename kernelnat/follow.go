@@ -153,12 +153,14 @@ func (c *Controller) reportOverlaps() {
 // refused any more, or is again.
 func (c *Controller) reportUnsure(unsure bool) {
 	switch {
-	case c.options.KeepUnknown || len(c.ranges.now) == 0:
+	case c.options.KeepUnknown || len(c.ranges.now) == 0 || unsure == c.toldUnsure:
+		return
 	case unsure:
 		c.log.Infof("%s: what is known of the ranges of ClusterIPs may be out of date: what is in them and no Service is not refused any more", c.options.Family)
 	default:
 		c.log.Infof("%s: the ranges of ClusterIPs are known again: what is in them and no Service is refused", c.options.Family)
 	}
+	c.toldUnsure = unsure
 }
 
 // rangesOf is what an Update says of ranges. What the node itself knows is left out, so

@@ -158,7 +158,9 @@ func (s *Source) Run(ctx context.Context, store *cluster.Store, takeOver func(pu
 			delete(unlisted, c.listed)
 		}
 		if _, waits := unlisted[serviceCIDRs.String()]; s.options.Node != "" && !waits {
-			j.neighboursKnown = !s.neighbours.in(j.serviceCIDRs()) && j.neighboursKnown
+			ranges := j.serviceCIDRs()
+			anew := s.neighbours.in(ranges)
+			j.neighboursKnown = len(ranges) == 0 || j.neighboursKnown && !anew
 		}
 		switch {
 		case len(unlisted) > 0:

@@ -13,6 +13,7 @@ import (
 
 	"github.com/clusterip/clusterip/kernelnat/nattest"
 	"github.com/clusterip/clusterip/test/kubetest"
+	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -52,6 +53,9 @@ func TestLockout(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.AddNode(kubetest.Node())
+	another := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "another"}}
+	another.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.0.55.55"}}
+	l.AddNode(another)
 	l.namespace("shop")
 	l.put(slice("web-1", "web", "10.42.0.10"))
 	l.serves("web", "10.43.0.7", func() { l.program = startNAT(t, n, l.kubeconfig) })
@@ -69,6 +73,9 @@ func TestLockout(t *testing.T) {
 	l.refuses("10.43.99.99")
 	l.program.logs("the range of ClusterIPs 192.0.0.0/16 overlaps the address of the API server, such as 192.0.2.2/32")
 	l.event()
+	if rules := l.rules(); !strings.Contains(rules, "-A KUBE-SERVICE-RANGES -d 192.0.55.55/32 -j RETURN") {
+		t.Errorf("another Node is refused:\n%s", rules)
+	}
 
 	t.Log("a restart")
 	l.program.Stop(syscall.SIGTERM)
