@@ -156,7 +156,7 @@ func (c *Controller) reportUnsure(unsure bool) {
 	case c.options.KeepUnknown || len(c.ranges.now) == 0 || unsure == c.toldUnsure:
 		return
 	case unsure:
-		c.log.Infof("%s: what is known of the ranges of ClusterIPs may be out of date: what is in them and no Service is not refused any more", c.options.Family)
+		c.log.Infof("%s: what is in the ranges of ClusterIPs, and whether they are still there, is not known for now: what is in them and no Service is not refused any more", c.options.Family)
 	default:
 		c.log.Infof("%s: the ranges of ClusterIPs are known again: what is in them and no Service is refused", c.options.Family)
 	}

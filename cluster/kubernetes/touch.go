@@ -59,23 +59,23 @@ func newOrigins() *origins { return &origins{changed: make(chan struct{}, 1)} }
 // watch has the addresses noted that a client connects to, before it does: what keeps
 // it from connecting may be that they are not known.
 func (o *origins) watch(config *rest.Config) {
-	trace := &httptrace.ClientTrace{ConnectStart: func(_, address string) {
-		if to, err := netip.ParseAddrPort(address); err == nil {
-			o.add(to.Addr().Unmap().WithZone(""))
-		}
-	}}
-	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return &traced{next, trace} })
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return &traced{next, o} })
 }
 
 // traced makes requests whose connections are looked at.
 type traced struct {
-	next  http.RoundTripper
-	trace *httptrace.ClientTrace
+	next    http.RoundTripper
+	origins *origins
 }
 
 // RoundTrip implements http.RoundTripper.
 func (t *traced) RoundTrip(r *http.Request) (*http.Response, error) {
-	return t.next.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), t.trace)))
+	trace := &httptrace.ClientTrace{ConnectStart: func(_, address string) { // each request changes its own
+		if to, err := netip.ParseAddrPort(address); err == nil {
+			t.origins.add(to.Addr().Unmap().WithZone(""))
+		}
+	}}
+	return t.next.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), trace)))
 }
 
 func (o *origins) add(a netip.Addr) {

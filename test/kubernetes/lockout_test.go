@@ -111,7 +111,7 @@ func TestLockout(t *testing.T) {
 	t.Log("out of touch")
 	l.KillAPIServer()
 	began := time.Now()
-	l.program.logs("may be out of date: what is in them and no Service is not refused any more")
+	l.program.logs("whether they are still there, is not known for now: what is in them and no Service is not refused any more")
 	t.Logf("nothing in ranges is refused after %v", time.Since(began))
 	l.program.eventually("an empty chain", func() error {
 		if rules := l.rules(); strings.Contains(rules, "-A KUBE-SERVICE-RANGES") {
