@@ -71,6 +71,7 @@ type Controller struct {
 	look       bool // it is time to look at this node's routes
 	tidings    tidings
 	toldUnsure bool
+	unswept    bool                               // flows of Services that are gone may be left
 	unplanned  map[cluster.ServiceName]netip.Addr // ClusterIPs of Services that need no rules of ours
 	short      map[cluster.ServiceName]shortfall
 	plans      map[cluster.ServiceName]plan.Service // what the kernel is to hold
@@ -98,6 +99,7 @@ func New(options Options, backend Backend, log Logger) *Controller {
 		short:     make(map[cluster.ServiceName]shortfall),
 		plans:     make(map[cluster.ServiceName]plan.Service),
 		dirty:     true,
+		unswept:   true,
 		works:     newWorks(),
 	}
 }
@@ -226,6 +228,7 @@ func (c *Controller) sync(ctx context.Context, store *cluster.Store) error {
 	c.tellChanges(start)
 	changes, state, resync := c.takeChanges(store)
 	full := c.dirty || c.audit || resync || c.leftover && !state.Incomplete
+	c.sweep(state)
 	if !full && len(changes) == 0 && !c.refusesOther(state) {
 		c.settled()
 		return c.forget()
@@ -244,7 +247,7 @@ func (c *Controller) sync(ctx context.Context, store *cluster.Store) error {
 		// same; but then again, when everything is.
 		stale := c.stale
 		err = errors.Join(fmt.Errorf("program NAT: %w", err), c.forget())
-		c.dirty, c.stale = true, stale
+		c.dirty, c.unswept, c.stale = true, true, stale
 		return err
 	}
 	if full {
@@ -347,12 +350,7 @@ func (c *Controller) write(ctx context.Context, full bool, changes []Change, sta
 		return nil, err
 	}
 	c.stale.Changed(changes)
-	state.Services = slices.SortedFunc(maps.Values(c.plans), func(a, b plan.Service) int { return a.Name.Compare(b.Name) })
-	if c.audit && !c.dirty || state.Incomplete || c.ranges.around.unsure {
-		// Nobody has gone without our knowing, or we do not know who.
-		c.stale.All(state.Services, nil)
-	} else {
-		c.stale.All(state.Services, c.ranges.now)
-	}
+	state.Services = c.planned()
+	c.stale.All(state.Services, nil)
 	return c.syncAll(ctx, state)
 }

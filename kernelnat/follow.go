@@ -2,6 +2,7 @@ package kernelnat
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -43,6 +44,21 @@ func (c *Controller) awaitListing(ctx context.Context, store *cluster.Store) err
 // does.
 func (c *Controller) refusesOther(state State) bool {
 	return !slices.EqualFunc(state.Ranges, c.ranges.written, plan.Range.Equal)
+}
+
+// planned returns all plans, by name.
+func (c *Controller) planned() []plan.Service {
+	return slices.SortedFunc(maps.Values(c.plans), func(a, b plan.Service) int { return a.Name.Compare(b.Name) })
+}
+
+// sweep has the flows of Services forgotten that have gone without our knowing, once it
+// is known which Services there are and what else is in the ranges.
+func (c *Controller) sweep(state State) {
+	if !c.unswept || c.options.DryRun || state.Incomplete || c.ranges.around.unsure {
+		return
+	}
+	c.unswept = false
+	c.stale.All(c.planned(), c.ranges.now)
 }
 
 // followRanges takes over what is known of ranges. It reports whether other ranges than

@@ -1,6 +1,7 @@
 package kernelnat
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"reflect"
@@ -232,4 +233,37 @@ func TestClusterIPsComeFirst(t *testing.T) {
 		store.Apply(cluster.Update{ServiceCIDRs: cidrs("0.0.0.0/0")})
 		granted(1)
 	})
+}
+
+// Flows of Services that have gone unseen are forgotten when it is known which Services
+// there are and what else is in the ranges, and not before.
+func TestSweepWaitsUntilItIsSure(t *testing.T) {
+	store, backend := cluster.NewStore(), newMemory()
+	c := New(Options{Family: cluster.IPv4}, backend, testLog{t})
+	defer store.Subscribe(c.enqueue)()
+	for _, step := range []struct {
+		update  cluster.Update
+		unswept bool
+	}{
+		{cluster.Update{Synced: true, Unsure: true, Incomplete: true, ServiceCIDRs: cidrs("198.18.0.0/16"), Services: []cluster.ServiceUpdate{service("a", "10.42.0.1")}}, true},
+		{cluster.Update{Incomplete: true}, true},
+		{cluster.Update{Unsure: true}, true},
+		{cluster.Update{}, false},
+		{cluster.Update{Unsure: true}, false},
+	} {
+		store.Apply(step.update)
+		changes, state, _ := c.takeChanges(store)
+		if _, err := c.write(t.Context(), true, changes, state); err != nil {
+			t.Fatal(err)
+		}
+		c.sweep(state)
+		if c.unswept != step.unswept {
+			t.Errorf("after %+v: unswept is %t", step.update, c.unswept)
+		}
+	}
+	backend.fail = func() error { return errors.New("no") }
+	c.dirty = true
+	if err := c.sync(t.Context(), store); err == nil || !c.unswept {
+		t.Errorf("after a failure (%v) unswept is %t", err, c.unswept)
+	}
 }

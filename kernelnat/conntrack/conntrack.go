@@ -62,15 +62,17 @@ func (s *Stale) Changed(changes []plan.Change) {
 }
 
 // All adds every frontend of all Services there are, and whatever else is in the
-// ranges of ClusterIPs and nobody's, since a Service may have gone. It is for the
-// start, when nobody knows what changed since the flows began.
+// ranges of ClusterIPs, if any are given, and nobody's, since a Service may have gone.
+// It is for the start, when nobody knows what changed since the flows began.
 func (s *Stale) All(services []plan.Service, ranges []plan.Range) {
 	for _, service := range services {
 		for frontend, serving := range frontends(service) {
 			s.add(frontend, serving)
 		}
 	}
-	s.unknown = ranges
+	if len(ranges) > 0 {
+		s.unknown = ranges
+	}
 }
 
 // Empty reports whether there is nothing to look at.

@@ -14,7 +14,7 @@ const noSuchService = "no such service"
 
 // rangesJump is the last rule of KUBE-SERVICES in filter. What it leads to is a chain
 // of its own, so that it is written anew without the frontends.
-var rangesJump = comment("addresses of the service ranges that are no service's") + " -j " + chainRanges
+var rangesJump = comment("the rest of the service ranges") + " -j " + chainRanges
 
 // rangesChain refuses packets to the ranges of ClusterIPs that nobody has translated:
 // they would leave the node, and come back, or end at somebody who was never meant. A
@@ -53,19 +53,18 @@ func rangesChain(family cluster.Family, ranges []plan.Range) chain {
 // iptables-save.
 func (b *Backend) Refuse(ctx context.Context, ranges []plan.Range) error {
 	var s script
-	switch {
-	case b.arrangement != nil:
+	if b.arrangement != nil {
 		s.transaction(tableFilter, []chain{rangesChain(b.family, ranges)}, nil)
-	case len(ranges) > 0:
-		return fmt.Errorf("change %s rules: nothing could be written at the start", b.family)
-	default:
+	} else {
 		have, err := b.read(ctx)
-		if absent(err) {
+		switch {
+		case absent(err): // as Sync finds it, which has nothing to write then
 			return nil
-		}
-		if err != nil {
+		case err != nil:
 			b.tools = nil
 			return fmt.Errorf("look for %s rules that refuse what is no Service: %w", b.family, err)
+		case len(ranges) > 0:
+			return fmt.Errorf("change %s rules: nothing could be written at the start", b.family)
 		}
 		s.refuseNothing(have.table(tableFilter))
 	}
