@@ -23,12 +23,18 @@ type Update struct {
 	// ServiceCIDRs, if not nil, are from now on the ranges that ClusterIPs come
 	// from; every address in them is the cluster's.
 	ServiceCIDRs []netip.Prefix
+	// Origins, if not nil, are from now on the addresses that the source is read
+	// from, as far as it has any.
+	Origins []netip.Addr
 	// Synced is set on the Update that completes the source's first listing.
 	Synced bool
 	// Incomplete is set as long as there was something that the source could
 	// not read even once. What is not known may then exist all the same, and is
 	// not to be taken for gone.
 	Incomplete bool
+	// Unsure is set as long as the source may not know that ServiceCIDRs are gone, or
+	// what else is in them: it is out of touch, or has not asked for all Nodes yet.
+	Unsure bool
 }
 
 // ServiceUpdate replaces a Service; a nil Service means it is gone.
@@ -72,7 +78,9 @@ type Store struct {
 	pods        map[PodName]*Pod
 	nodes       map[string]*Node
 	cidrs       []netip.Prefix
+	origins     []netip.Addr
 	incomplete  bool
+	unsure      bool
 	subscribers []*Subscriber
 
 	generation atomic.Uint64
@@ -123,7 +131,7 @@ func (s *Store) Apply(u Update) {
 func (s *Store) Renew() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.apply(Update{Incomplete: s.incomplete})
+	s.apply(Update{Incomplete: s.incomplete, Unsure: s.unsure})
 }
 
 func (s *Store) apply(u Update) {
@@ -149,7 +157,10 @@ func (s *Store) apply(u Update) {
 	if u.ServiceCIDRs != nil {
 		s.cidrs = u.ServiceCIDRs
 	}
-	s.incomplete = u.Incomplete
+	if u.Origins != nil {
+		s.origins = u.Origins
+	}
+	s.incomplete, s.unsure = u.Incomplete, u.Unsure
 	s.generation.Add(1)
 	for _, subscriber := range s.subscribers {
 		(*subscriber)(u)
@@ -190,7 +201,7 @@ func (s *Store) Snapshot() Update {
 }
 
 func (s *Store) snapshot() Update {
-	u := Update{ServiceCIDRs: s.cidrs, Synced: s.HasSynced(), Incomplete: s.incomplete}
+	u := Update{ServiceCIDRs: s.cidrs, Origins: s.origins, Synced: s.HasSynced(), Incomplete: s.incomplete, Unsure: s.unsure}
 	for _, name := range slices.SortedFunc(maps.Keys(s.services), ServiceName.Compare) {
 		u.Services = append(u.Services, ServiceUpdate{Name: name, Service: s.services[name]})
 	}

@@ -85,6 +85,10 @@ func checkManifests(corefile string, b block) (faults int) {
 		fmt.Fprintf(os.Stderr, "%s: kernelnat: %s\n", corefile, what)
 	}
 	for _, family := range cluster.Families {
+		_, overlaps := kernelnat.Ranges(update, family, b.nat.Options)
+		for _, o := range overlaps {
+			fmt.Fprintf(os.Stderr, "%s: kernelnat: %s\n", corefile, o)
+		}
 		for _, refusal := range kernelnat.Refusals(update, family, b.nat.Options) {
 			faults++
 			fmt.Println(refusal)

@@ -84,7 +84,8 @@ func printRules(b block, family cluster.Family) error {
 			node = plan.NodeOf(u.Node)
 		}
 	}
-	state := kernelnat.State{Node: node, ServiceCIDRs: update.ServiceCIDRs}
+	state := kernelnat.State{Node: node}
+	state.Ranges, _ = kernelnat.Ranges(update, family, b.nat.Options)
 	for _, u := range update.Services {
 		if s := plan.Compute(u.Service, family, node, b.nat.Plan); len(s.Ports) > 0 {
 			state.Services = append(state.Services, s)

@@ -9,7 +9,6 @@ package kernelnat
 import (
 	"context"
 	"errors"
-	"net/netip"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat/plan"
@@ -28,9 +27,9 @@ type State struct {
 	Known map[cluster.ServiceName]bool
 	// Node is this node, as far as it is known.
 	Node plan.Node
-	// ServiceCIDRs are the ranges of ClusterIPs, of both families. Whatever in
-	// them is no frontend of a Service is refused.
-	ServiceCIDRs []netip.Prefix
+	// Ranges are the ranges of ClusterIPs, of the family, in which whatever is
+	// nobody's and no frontend of a Service is refused.
+	Ranges []plan.Range
 }
 
 // ErrPartial is wrapped by errors of Sync after which everything is as it was asked
@@ -69,6 +68,9 @@ type Backend interface {
 	// the same reason. It writes nothing. Of one Service there is one Work at a
 	// time: with another, and with Sync, it is over.
 	Large(changes []Change) (rest []Change, works []Work)
+	// Refuse makes these the Ranges of the State, with one small write. With none it
+	// may come before Sync, and then takes nothing else away.
+	Refuse(ctx context.Context, ranges []plan.Range) error
 	// Untouched reports, at little cost, whether nobody else has written where
 	// the backend writes since it last looked at everything. It says false if it
 	// cannot tell.

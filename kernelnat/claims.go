@@ -18,10 +18,12 @@ import (
 // are not known, as in manifests written by hand, the one that had it first keeps
 // it, and at a start the one whose name sorts first.
 type claims struct {
-	ranges []netip.Prefix // of ClusterIPs, in which no other address is taken
-	shared []netip.Addr   // of all hosts of a network; see broadcasts
+	ranges []netip.Prefix     // of ClusterIPs, in which no other address is taken
+	shared []netip.Addr       // of all hosts of a network; see broadcasts
+	owned  map[netip.Addr]int // ClusterIPs that Services have, likewise
 	wanted map[cluster.ServiceName]claim
-	asked  map[frontend][]cluster.ServiceName // in the order of precedence
+	asked  map[frontend][]cluster.ServiceName   // in the order of precedence
+	askers map[netip.Addr][]cluster.ServiceName // of any port of an address
 }
 
 // claim is what one Service asks for.
@@ -46,7 +48,39 @@ func (f frontend) String() string {
 }
 
 func newClaims() *claims {
-	return &claims{wanted: make(map[cluster.ServiceName]claim), asked: make(map[frontend][]cluster.ServiceName)}
+	return &claims{
+		owned: make(map[netip.Addr]int), wanted: make(map[cluster.ServiceName]claim),
+		asked: make(map[frontend][]cluster.ServiceName), askers: make(map[netip.Addr][]cluster.ServiceName),
+	}
+}
+
+// own notes that one Service more, or less, has a ClusterIP. It returns the Services to
+// which that makes a difference: those that ask for the same address.
+func (c *claims) own(ip netip.Addr, more int) (others []cluster.ServiceName) {
+	before := c.owned[ip]
+	if c.owned[ip] += more; c.owned[ip] == 0 {
+		delete(c.owned, ip)
+	}
+	if (before == 0) == (c.owned[ip] == 0) {
+		return nil
+	}
+	return c.askers[ip]
+}
+
+// setAskers notes who asks for an address, whatever the port.
+func (c *claims) setAskers(name cluster.ServiceName, old, now map[frontend]bool) {
+	for f := range old {
+		at := f.at.Addr()
+		c.askers[at] = slices.DeleteFunc(slices.Clone(c.askers[at]), func(n cluster.ServiceName) bool { return n == name })
+		if len(c.askers[at]) == 0 {
+			delete(c.askers, at)
+		}
+	}
+	for f := range now {
+		if at := f.at.Addr(); !at.IsUnspecified() && !slices.Contains(c.askers[at], name) {
+			c.askers[at] = append(c.askers[at], name)
+		}
+	}
 }
 
 // set replaces what a Service asks for and returns the other Services to which
@@ -60,6 +94,7 @@ func (c *claims) set(name cluster.ServiceName, created time.Time, p plan.Service
 		had[f] = known && old.created.Equal(created) && holders[f] == name
 	}
 	wanted := frontendsOf(p)
+	c.setAskers(name, frontendsOf(old.plan), wanted)
 	for f := range wanted {
 		if asked := c.asked[f]; len(asked) > 0 {
 			holders[f] = asked[0]
@@ -139,7 +174,7 @@ func nodePort(like netip.Addr, protocol cluster.Protocol, port uint16) frontend 
 // refusal is a frontend that a Service does not get.
 type refusal struct {
 	frontend frontend
-	holder   cluster.ServiceName // whose it is; zero: it is in the range of ClusterIPs
+	holder   cluster.ServiceName // whose it is; zero: it is a ClusterIP or in the range of them
 	shared   bool                // it is every host's
 }
 
@@ -149,7 +184,7 @@ func (r refusal) String() string {
 		return fmt.Sprintf("%s is the broadcast address of a network of this node: choose an address of its own", r.frontend)
 	}
 	if r.holder == (cluster.ServiceName{}) {
-		return fmt.Sprintf("%s is in the range of ClusterIPs: choose an address outside it", r.frontend)
+		return fmt.Sprintf("%s is a ClusterIP, or in the range of them: choose an address outside it", r.frontend)
 	}
 	return fmt.Sprintf("%s belongs to Service %s, which is older or had it first: choose another", r.frontend, r.holder)
 }
@@ -166,7 +201,7 @@ func (c *claims) grant(p plan.Service) (plan.Service, []refusal) {
 			refused = append(refused, r)
 			return true
 		}
-		taken := slices.ContainsFunc(c.ranges, func(r netip.Prefix) bool { return r.Contains(f.at.Addr()) })
+		taken := c.owned[f.at.Addr()] > 0 || slices.ContainsFunc(c.ranges, func(r netip.Prefix) bool { return r.Contains(f.at.Addr()) })
 		if holder := c.asked[f][0]; !taken && holder != p.Name {
 			r.holder, taken = holder, true
 		}
@@ -223,9 +258,13 @@ func shortfallOf(p plan.Service, refused []refusal) shortfall {
 // Refusals says what Services would not get at a start, in words.
 func Refusals(u cluster.Update, family cluster.Family, options Options) []string {
 	c := newClaims()
-	c.ranges = u.ServiceCIDRs
+	options.Family = family
+	c.ranges = rangesOf(u, &options).undisputed()
 	var plans []plan.Service
 	for _, s := range u.Services {
+		if ip := clusterIP(s.Service, family); ip.IsValid() {
+			c.own(ip, 1)
+		}
 		p := plan.Compute(s.Service, family, plan.Node{Name: options.NodeName}, options.Plan)
 		c.set(p.Name, s.Service.Created, p)
 		plans = append(plans, p)

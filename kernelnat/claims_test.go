@@ -124,7 +124,7 @@ func TestClaimsInTheRangeOfClusterIPs(t *testing.T) {
 	if ips := got.Ports[0].External.IPs; len(ips) != 1 || ips[0].String() != "203.0.113.7" {
 		t.Errorf("granted %v", ips)
 	}
-	if len(refused) != 1 || !strings.Contains(refused[0].String(), "10.43.0.9:80/TCP is in the range of ClusterIPs") {
+	if len(refused) != 1 || !strings.Contains(refused[0].String(), "10.43.0.9:80/TCP is a ClusterIP, or in the range of them") {
 		t.Errorf("refused %v", refused)
 	}
 }

@@ -38,11 +38,17 @@ type Options struct {
 	// SyncPeriod is how often it is looked at whether somebody else has changed
 	// the rules, to repair them; 0 never.
 	SyncPeriod time.Duration
+	// KeepUnknown has packets pass to what is in the ranges of ClusterIPs and no
+	// frontend; otherwise they are refused, where nobody else is there.
+	KeepUnknown bool
 	// DryRun plans and reports but writes nothing.
 	DryRun bool
 	// Refused, if not nil, is told what the log is told of what a Service asks for
 	// and does not get. It must not block.
 	Refused func(service cluster.ServiceName, why string)
+	// Overlaps, if not nil, is told what the log is told of ranges of ClusterIPs that
+	// hold what is somebody's. It must not block.
+	Overlaps func(plan.Overlap)
 }
 
 // Logger takes the one line that each sync writes.
@@ -60,32 +66,41 @@ type Controller struct {
 	queue *queue
 
 	// Used by Run alone.
-	claims    *claims
-	short     map[cluster.ServiceName]shortfall
-	plans     map[cluster.ServiceName]plan.Service // what the kernel is to hold
-	ports     int                                  // in plans
-	dirty     bool                                 // the kernel's state is unknown
-	leftover  bool                                 // it may hold Services that are not known
-	audit     bool                                 // it is time to look for what others changed
-	audited   time.Time                            // when everything was last looked at
-	nextAudit time.Time                            // when it is asked next whether somebody has touched it
-	stale     conntrack.Stale                      // UDP flows still to be forgotten
-	works     works
-	untold    changesTold
+	claims     *claims
+	ranges     *ranges
+	look       bool // it is time to look at this node's routes
+	tidings    tidings
+	toldUnsure bool
+	unswept    bool                               // flows of Services that are gone may be left
+	unplanned  map[cluster.ServiceName]netip.Addr // ClusterIPs of Services that need no rules of ours
+	short      map[cluster.ServiceName]shortfall
+	plans      map[cluster.ServiceName]plan.Service // what the kernel is to hold
+	ports      int                                  // in plans
+	dirty      bool                                 // the kernel's state is unknown
+	leftover   bool                                 // it may hold Services that are not known
+	audit      bool                                 // it is time to look for what others changed
+	audited    time.Time                            // when everything was last looked at
+	nextAudit  time.Time                            // when it is asked next whether somebody has touched it
+	stale      conntrack.Stale                      // UDP flows still to be forgotten
+	works      works
+	untold     changesTold
 }
 
 // New returns a Controller that writes through backend. It starts nothing.
 func New(options Options, backend Backend, log Logger) *Controller {
 	return &Controller{
-		options: options,
-		backend: backend,
-		log:     log,
-		queue:   newQueue(options.NodeName),
-		claims:  newClaims(),
-		short:   make(map[cluster.ServiceName]shortfall),
-		plans:   make(map[cluster.ServiceName]plan.Service),
-		dirty:   true,
-		works:   newWorks(),
+		ranges:    newRanges(&options),
+		unplanned: make(map[cluster.ServiceName]netip.Addr),
+		options:   options,
+		backend:   backend,
+		log:       log,
+		queue:     newQueue(options.NodeName),
+		claims:    newClaims(),
+		short:     make(map[cluster.ServiceName]shortfall),
+		plans:     make(map[cluster.ServiceName]plan.Service),
+		dirty:     true,
+		unswept:   true,
+		works:     newWorks(),
 	}
 }
 
@@ -94,10 +109,8 @@ func New(options Options, backend Backend, log Logger) *Controller {
 // again, later and later, until it succeeds; changes go on being taken up. The
 // rules stay when Run ends. A Controller runs once.
 func (c *Controller) Run(ctx context.Context, store *cluster.Store) error {
-	select {
-	case <-store.Synced():
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := c.awaitListing(ctx, store); err != nil {
+		return err
 	}
 	defer store.Subscribe(c.enqueue)()
 	showCounters(c.options.Family)
@@ -163,6 +176,7 @@ func (c *Controller) wait(ctx context.Context) error {
 		}
 	}
 	c.nextAudit = time.Now().Add(c.options.SyncPeriod)
+	c.look = true
 	c.audit = time.Since(c.audited) >= wholeAudit || !c.backend.Untouched()
 	return nil
 }
@@ -214,16 +228,16 @@ func (c *Controller) sync(ctx context.Context, store *cluster.Store) error {
 	c.tellChanges(start)
 	changes, state, resync := c.takeChanges(store)
 	full := c.dirty || c.audit || resync || c.leftover && !state.Incomplete
-	if !full && len(changes) == 0 {
+	c.sweep(state)
+	if !full && len(changes) == 0 && !c.refusesOther(state) {
 		c.settled()
 		return c.forget()
 	}
-	repair := c.audit && !c.works.tidying && !c.dirty && !resync && len(changes) == 0
-	var others []netip.Addr
+	repair := c.audit && !c.works.tidying && !c.dirty && !resync && len(changes) == 0 && !c.refusesOther(state)
 	if full {
-		state.Known, others = c.survey(store)
+		state.Known = known(store)
 	}
-	written, err := c.write(ctx, full, changes, state, others)
+	written, err := c.write(ctx, full, changes, state)
 	observeSync(c.options.Family, full, time.Since(start), err)
 	if errors.Is(err, ErrPartial) {
 		c.settled()
@@ -233,18 +247,22 @@ func (c *Controller) sync(ctx context.Context, store *cluster.Store) error {
 		// same; but then again, when everything is.
 		stale := c.stale
 		err = errors.Join(fmt.Errorf("program NAT: %w", err), c.forget())
-		c.dirty, c.stale = true, stale
+		c.dirty, c.unswept, c.stale = true, true, stale
 		return err
 	}
 	if full {
 		c.dirty, c.audit, c.leftover, c.audited = false, false, state.Incomplete, start
 	}
 	c.settled()
+	c.ranges.written = state.Ranges
 	if repair {
 		c.reportRepair(written)
 		return c.forget()
 	}
 	servicesPlanned.WithLabelValues(c.options.Family.String()).Set(float64(len(c.plans)))
+	if !full && len(changes) == 0 {
+		return nil // the ranges alone, which tell of themselves
+	}
 	c.report(full, len(changes), time.Since(start))
 	return c.forget()
 }
@@ -267,14 +285,14 @@ func (c *Controller) forget() error {
 // rest of it is another than before.
 func (c *Controller) takeChanges(store *cluster.Store) (changes []Change, state State, resync bool) {
 	t := c.queue.take(store)
+	reclaim := c.followRanges(store, &t)
 	if c.dirty || c.audit {
 		if shared := broadcasts(); !slices.Equal(shared, c.claims.shared) {
-			c.claims.shared, t.resync = shared, true
+			c.claims.shared, reclaim = shared, true
 		}
 	}
 	wanted := make(map[cluster.ServiceName]plan.Service, len(t.services))
-	if t.resync {
-		c.claims.ranges = t.state.ServiceCIDRs
+	if reclaim {
 		for name, claim := range c.claims.wanted {
 			wanted[name] = claim.plan
 		}
@@ -286,7 +304,7 @@ func (c *Controller) takeChanges(store *cluster.Store) (changes []Change, state 
 			p, created = plan.Compute(service, c.options.Family, t.state.Node, c.options.Plan), service.Created
 		}
 		wanted[name] = p
-		for _, other := range c.claims.set(name, created, p) {
+		for _, other := range append(c.claims.set(name, created, p), c.own(service, p)...) {
 			if _, changed := t.services[other]; !changed {
 				wanted[other] = c.claims.wanted[other].plan
 			}
@@ -310,36 +328,35 @@ func (c *Controller) takeChanges(store *cluster.Store) (changes []Change, state 
 			c.plans[name] = next
 		}
 	}
+	t.state.Ranges = c.ranges.refused(&c.options)
 	return changes, t.state, t.resync
 }
 
-// survey returns the names of all Services that are known, whether they need rules
-// or not, and the ClusterIPs of those that another proxy serves.
-func (c *Controller) survey(store *cluster.Store) (known map[cluster.ServiceName]bool, others []netip.Addr) {
-	known = make(map[cluster.ServiceName]bool)
+// known returns the names of all Services that are known, whether they need rules or
+// not.
+func known(store *cluster.Store) map[cluster.ServiceName]bool {
+	known := make(map[cluster.ServiceName]bool)
 	for _, u := range store.Snapshot().Services {
 		known[u.Name] = !u.Service.Remembered
-		if u.Service.Proxy != c.options.Plan.Proxy {
-			others = append(others, u.Service.ClusterIPs...)
-		}
 	}
-	return known, others
+	return known
 }
 
-func (c *Controller) write(ctx context.Context, full bool, changes []Change, state State, others []netip.Addr) (written []string, err error) {
+func (c *Controller) write(ctx context.Context, full bool, changes []Change, state State) (written []string, err error) {
 	if c.options.DryRun {
 		return nil, nil
 	}
 	if !full {
-		return nil, c.apply(ctx, changes)
+		if len(changes) > 0 {
+			err = c.apply(ctx, changes)
+		}
+		if err == nil && c.refusesOther(state) {
+			err = c.backend.Refuse(ctx, state.Ranges)
+		}
+		return nil, err
 	}
 	c.stale.Changed(changes)
-	state.Services = slices.SortedFunc(maps.Values(c.plans), func(a, b plan.Service) int { return a.Name.Compare(b.Name) })
-	if c.audit && !c.dirty || state.Incomplete {
-		// Nobody has gone without our knowing, or we do not know who.
-		c.stale.All(state.Services, nil, nil)
-	} else {
-		c.stale.All(state.Services, state.ServiceCIDRs, others)
-	}
+	state.Services = c.planned()
+	c.stale.All(state.Services, nil)
 	return c.syncAll(ctx, state)
 }

@@ -28,6 +28,7 @@ type memory struct {
 	known   bool         // the last write succeeded
 	touched bool         // somebody else has written since
 	unsure  map[cluster.ServiceName]bool
+	ranges  []plan.Range
 }
 
 // largeEndpoints is how many a Service has that memory changes in parts.
@@ -98,8 +99,23 @@ func (m *memory) Sync(_ context.Context, state State) ([]string, error) {
 	for _, s := range state.Services {
 		m.held[s.Name] = s
 	}
-	m.known = true
+	m.known, m.ranges = true, state.Ranges
 	return written, nil
+}
+
+func (m *memory) Refuse(_ context.Context, ranges []plan.Range) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.calls = append(m.calls, fmt.Sprintf("refuse %d", len(ranges)))
+	if !m.known && len(ranges) > 0 {
+		m.misuse = errors.New("Refuse while the kernel's state is unknown")
+	}
+	if err := m.fail(); err != nil {
+		m.known = false
+		return err
+	}
+	m.ranges = ranges
+	return nil
 }
 
 func (m *memory) Untouched() bool {
@@ -194,8 +210,10 @@ func TestNothingIsWrittenBeforeTheStoreHasSynced(t *testing.T) {
 		store, backend := cluster.NewStore(), newMemory()
 		run(t, Options{}, backend, store)
 		store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{service("a", "10.42.0.1")}})
-		time.Sleep(time.Hour)
+		time.Sleep(listingPatience - time.Second)
 		wantCalls(t, backend)
+		time.Sleep(time.Hour)
+		wantCalls(t, backend, "refuse 0") // what is left may keep the source away
 		store.Apply(cluster.Update{Synced: true})
 		wantCalls(t, backend, "sync 1")
 	})

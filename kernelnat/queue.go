@@ -2,7 +2,6 @@ package kernelnat
 
 import (
 	"maps"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -24,10 +23,10 @@ type queue struct {
 	triggers   map[cluster.ServiceName]time.Time        // when what led to that was done, if it is known
 	unsettled  []time.Time                              // likewise, of what was taken
 	node       plan.Node
-	ranges     []netip.Prefix
+	around     around
 	incomplete bool      // not all Services are known
 	replan     bool      // the node is another: any plan may be
-	resync     bool      // the node or the ranges are others
+	resync     bool      // the node is another
 	waiting    time.Time // since when there is something; zero: there is nothing
 	updated    time.Time // when the kernel last held everything
 }
@@ -51,15 +50,13 @@ func (q *queue) add(u cluster.Update) bool {
 			q.triggers[s.Name] = s.Triggered
 		}
 	}
-	if u.ServiceCIDRs != nil && !slices.Equal(u.ServiceCIDRs, q.ranges) {
-		q.ranges, q.resync = u.ServiceCIDRs, true
-	}
+	q.around.add(u)
 	for _, n := range u.Nodes {
 		if n.Name == q.node.Name {
 			q.setNode(n.Node)
 		}
 	}
-	something := len(u.Services) > 0 || q.resync || q.incomplete != u.Incomplete
+	something := len(u.Services) > 0 || q.resync || q.around.changed || q.incomplete != u.Incomplete
 	q.incomplete = u.Incomplete
 	if !something {
 		return false
@@ -91,6 +88,7 @@ type taken struct {
 	services map[cluster.ServiceName]*cluster.Service // to be planned anew; nil: gone
 	state    State                                    // without its Services
 	resync   bool                                     // the rest of the state is another
+	around   around                                   // what ranges depend on, if that has changed
 }
 
 // take empties the queue. If the node is another, all Services of the Store are in
@@ -101,8 +99,9 @@ func (q *queue) take(store *cluster.Store) taken {
 	defer q.mu.Unlock()
 	t := taken{
 		services: q.services,
-		state:    State{Incomplete: q.incomplete, Node: q.node, ServiceCIDRs: q.ranges},
+		state:    State{Incomplete: q.incomplete, Node: q.node},
 		resync:   q.resync,
+		around:   q.around.take(),
 	}
 	q.services, q.resync = make(map[cluster.ServiceName]*cluster.Service), false
 	if len(q.unsettled) < maxUnsettled {

@@ -10,6 +10,7 @@ import (
 	clientset "k8s.io/client-go/kubernetes"
 	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
 	eventsclient "k8s.io/client-go/kubernetes/typed/events/v1"
+	networkingclient "k8s.io/client-go/kubernetes/typed/networking/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
@@ -49,14 +50,17 @@ type clients struct {
 	core, discovery, networking, multicluster cache.Getter
 
 	services coreclient.ServicesGetter
+	nodes    coreclient.NodesGetter
+	cidrs    networkingclient.ServiceCIDRsGetter
 	events   eventsclient.EventsGetter
 }
 
-func (o Options) clients() (clients, error) {
+func (o Options) clients(to *origins) (clients, error) {
 	config, err := o.config()
 	if err != nil {
 		return clients{}, err
 	}
+	to.watch(config)
 	set, err := clientset.NewForConfig(config)
 	if err != nil {
 		return clients{}, fmt.Errorf("make a client for the API server %s: %w", config.Host, err)
@@ -71,7 +75,7 @@ func (o Options) clients() (clients, error) {
 	return clients{
 		core: set.CoreV1().RESTClient(), discovery: set.DiscoveryV1().RESTClient(), networking: set.NetworkingV1().RESTClient(),
 		multicluster: multicluster.RESTClient(),
-		services:     set.CoreV1(), events: set.EventsV1(),
+		services:     set.CoreV1(), nodes: set.CoreV1(), cidrs: set.NetworkingV1(), events: set.EventsV1(),
 	}, nil
 }
 

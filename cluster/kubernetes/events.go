@@ -5,7 +5,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/clusterip/clusterip/cluster"
@@ -21,9 +23,10 @@ const maxWarnings = 64
 // eventTime bounds what one Event may take.
 const eventTime = 10 * time.Second
 
-// warning is something that the owner of a Service is to know.
+// warning is something that the owner of a Service, or of a ServiceCIDR, is to know.
 type warning struct {
 	service      cluster.ServiceName
+	cidr         netip.Prefix // of the ServiceCIDR, if it is about one
 	reason, text string
 }
 
@@ -31,8 +34,17 @@ type warning struct {
 // cannot be told the API server is dropped: Events are for people, and who warns
 // logs as well.
 func (s *Source) Warn(service cluster.ServiceName, reason, text string) {
+	s.warn(warning{service: service, reason: reason, text: text})
+}
+
+// WarnRange is Warn about the ServiceCIDR that has a range, if there is one.
+func (s *Source) WarnRange(cidr netip.Prefix, reason, text string) {
+	s.warn(warning{cidr: cidr, reason: reason, text: text})
+}
+
+func (s *Source) warn(w warning) {
 	select {
-	case s.warnings <- warning{service, reason, text}:
+	case s.warnings <- w:
 	default:
 	}
 }
@@ -56,17 +68,18 @@ func (s *Source) recordEvents(ctx context.Context) {
 func (s *Source) record(ctx context.Context, w warning) error {
 	ctx, cancel := context.WithTimeout(ctx, eventTime)
 	defer cancel()
-	service, err := s.clients.services.Services(w.service.Namespace).Get(ctx, w.service.Name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return nil
+	about, err := s.regarding(ctx, w)
+	if about == nil || err != nil {
+		return err
 	}
-	if err != nil {
-		return explainEvent("get services", err)
+	namespace := about.Namespace
+	if namespace == "" {
+		namespace = metav1.NamespaceDefault // as Events about what has none are
 	}
 	host, _ := os.Hostname()
-	sum := sha256.Sum256([]byte(string(service.UID) + w.reason + w.text))
+	sum := sha256.Sum256([]byte(string(about.UID) + w.reason + w.text))
 	event := &eventsv1.Event{
-		ObjectMeta:          metav1.ObjectMeta{Namespace: service.Namespace, Name: service.Name + "." + hex.EncodeToString(sum[:8])},
+		ObjectMeta:          metav1.ObjectMeta{Namespace: namespace, Name: about.Name + "." + hex.EncodeToString(sum[:8])},
 		EventTime:           metav1.NowMicro(),
 		ReportingController: "clusterip",
 		ReportingInstance:   "clusterip-" + host,
@@ -74,15 +87,47 @@ func (s *Source) record(ctx context.Context, w warning) error {
 		Reason:              w.reason,
 		Type:                corev1.EventTypeWarning,
 		Note:                w.text[:min(len(w.text), 1024)],
-		Regarding: corev1.ObjectReference{
-			APIVersion: "v1", Kind: "Service", Namespace: service.Namespace, Name: service.Name, UID: service.UID, ResourceVersion: service.ResourceVersion,
-		},
+		Regarding:           *about,
 	}
-	_, err = s.clients.events.Events(service.Namespace).Create(ctx, event, metav1.CreateOptions{})
+	_, err = s.clients.events.Events(namespace).Create(ctx, event, metav1.CreateOptions{})
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		return explainEvent("create events.events.k8s.io", err)
 	}
 	return nil
+}
+
+// regarding returns the object that a warning is about; nil: it is gone.
+func (s *Source) regarding(ctx context.Context, w warning) (*corev1.ObjectReference, error) {
+	if w.cidr.IsValid() {
+		return s.serviceCIDR(ctx, w.cidr)
+	}
+	service, err := s.clients.services.Services(w.service.Namespace).Get(ctx, w.service.Name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, explainEvent("get services", err)
+	}
+	return &corev1.ObjectReference{
+		APIVersion: "v1", Kind: "Service", Namespace: service.Namespace, Name: service.Name, UID: service.UID, ResourceVersion: service.ResourceVersion,
+	}, nil
+}
+
+// serviceCIDR returns the ServiceCIDR that has a range.
+func (s *Source) serviceCIDR(ctx context.Context, cidr netip.Prefix) (*corev1.ObjectReference, error) {
+	all, err := s.clients.cidrs.ServiceCIDRs().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, explainEvent("list servicecidrs", err)
+	}
+	for i := range all.Items {
+		c := &all.Items[i]
+		if ranges, _ := readServiceCIDR(c); slices.Contains(*ranges, cidr) {
+			return &corev1.ObjectReference{
+				APIVersion: "networking.k8s.io/v1", Kind: "ServiceCIDR", Name: c.Name, UID: c.UID, ResourceVersion: c.ResourceVersion,
+			}, nil
+		}
+	}
+	return nil, nil
 }
 
 func explainEvent(what string, err error) error {

@@ -23,6 +23,11 @@ type joiner struct {
 	nodes      table[string, cluster.Node]
 	ranges     table[string, []netip.Prefix]
 
+	neighbours      map[string]*cluster.Node // what of other Nodes is in ranges
+	neighboursKnown bool                     // for the ranges there are
+	outOfTouch      bool                     // with the API server
+	origins         []netip.Addr
+
 	// selective says that Services and imports count only where their namespace
 	// does. Pods count everywhere: they ask, too.
 	selective bool
@@ -44,6 +49,7 @@ type dirty struct {
 	pods       map[cluster.PodName]struct{}
 	nodes      map[string]struct{}
 	ranges     bool
+	origins    bool
 }
 
 func newDirty() dirty {
@@ -62,6 +68,8 @@ func newJoiner(held cluster.Update, selective bool, judged func(place string, er
 		imports:   newJoin("ServiceImport", judged),
 		selective: selective,
 		dirty:     newDirty(),
+
+		neighboursKnown: true, // there are no ranges
 	}
 	j.namespaces = newTable("Namespace", judged, func(key string, _, _ *namespace) { j.namespaceChanged(key) })
 	j.slices = newTable("EndpointSlice", judged, func(_ sliceName, old, now *slice) { j.sliceChanged(old, now) })
@@ -135,7 +143,10 @@ func (j *joiner) podChanged(key cluster.PodName, old, now *cluster.Pod) {
 
 // take returns what is different from what was taken before. The order is by name.
 func (j *joiner) take() cluster.Update {
-	u := cluster.Update{Services: j.services.take(j.exposed), Imports: j.imports.take(j.exposed)}
+	u := cluster.Update{
+		Services: j.services.take(j.exposed), Imports: j.imports.take(j.exposed),
+		Unsure: j.outOfTouch || !j.neighboursKnown,
+	}
 	for _, name := range slices.Sorted(maps.Keys(j.dirty.namespaces)) {
 		u.Namespaces = append(u.Namespaces, cluster.NamespaceUpdate{Name: name, Exists: j.namespaces.rows[name].model != nil})
 	}
@@ -143,13 +154,42 @@ func (j *joiner) take() cluster.Update {
 		u.Pods = append(u.Pods, cluster.PodUpdate{Name: name, Pod: j.pods.rows[name].model})
 	}
 	for _, name := range slices.Sorted(maps.Keys(j.dirty.nodes)) {
-		u.Nodes = append(u.Nodes, cluster.NodeUpdate{Name: name, Node: j.nodes.rows[name].model})
+		u.Nodes = append(u.Nodes, cluster.NodeUpdate{Name: name, Node: j.node(name)})
 	}
 	if j.dirty.ranges {
 		u.ServiceCIDRs = j.serviceCIDRs()
 	}
+	if j.dirty.origins {
+		u.Origins = j.origins
+	}
 	j.dirty = newDirty()
 	return u
+}
+
+func (j *joiner) node(name string) *cluster.Node {
+	if own := j.nodes.rows[name].model; own != nil {
+		return own
+	}
+	return j.neighbours[name]
+}
+
+// setNeighbours takes over what of other Nodes is in ranges; nil leaves it as it is.
+func (j *joiner) setNeighbours(now map[string]*cluster.Node, ranges []netip.Prefix) {
+	j.neighboursKnown = slices.Equal(ranges, j.serviceCIDRs())
+	if now == nil {
+		return
+	}
+	for name, n := range now {
+		if !reflect.DeepEqual(n, j.neighbours[name]) {
+			j.dirty.nodes[name] = struct{}{}
+		}
+	}
+	for name := range j.neighbours {
+		if now[name] == nil {
+			j.dirty.nodes[name] = struct{}{}
+		}
+	}
+	j.neighbours = now
 }
 
 func comparePods(a, b cluster.PodName) int {
@@ -174,5 +214,5 @@ func (j *joiner) serviceCIDRs() []netip.Prefix {
 }
 
 func isEmpty(u cluster.Update) bool {
-	return len(u.Services)+len(u.Imports)+len(u.Namespaces)+len(u.Pods)+len(u.Nodes) == 0 && u.ServiceCIDRs == nil
+	return len(u.Services)+len(u.Imports)+len(u.Namespaces)+len(u.Pods)+len(u.Nodes) == 0 && u.ServiceCIDRs == nil && u.Origins == nil
 }

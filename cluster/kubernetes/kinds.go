@@ -104,6 +104,8 @@ func (s *Source) importFollower(q *queue) follower {
 	})
 }
 
+var serviceCIDRs = networkingv1.Resource("servicecidrs")
+
 // natFollowers are for what NAT alone needs.
 func (s *Source) natFollowers(q *queue) []follower {
 	return []follower{
@@ -117,7 +119,7 @@ func (s *Source) natFollowers(q *queue) []follower {
 			table: func(j *joiner) *table[string, cluster.Node] { return &j.nodes },
 		}),
 		followKind(s, q, kind[string, []netip.Prefix]{
-			resource: networkingv1.Resource("servicecidrs"), client: s.clients.networking, example: &networkingv1.ServiceCIDR{},
+			resource: serviceCIDRs, client: s.clients.networking, example: &networkingv1.ServiceCIDR{},
 			selects:  func(*metav1.ListOptions) {},
 			optional: true,
 			key:      byName,

@@ -7,6 +7,9 @@
 // costs. Nothing is published before every kind has been listed; then all that has
 // come meanwhile is published at once.
 //
+// Of the other Nodes it lists now and then which are in ServiceCIDRs, if they are
+// watched.
+//
 // It needs the verbs list and watch for what it watches, and an API server of
 // Kubernetes 1.21 or later. It writes nothing to the cluster but Events.
 //
@@ -28,11 +31,13 @@ import (
 
 // Source publishes the Services of an API server. Make one with New.
 type Source struct {
-	options  Options
-	clients  clients
-	troubles troubles
-	watches  *watches
-	warnings chan warning
+	options    Options
+	clients    clients
+	troubles   troubles
+	watches    *watches
+	origins    *origins
+	neighbours *neighbours
+	warnings   chan warning
 }
 
 // New prepares a Source. It starts nothing and asks the API server nothing; it
@@ -44,16 +49,19 @@ type Source struct {
 // objects, such as "services", or an object, such as "Service shop/web". ErrGoingOn
 // tells what need not be mended from what must.
 func New(options Options, report func(place string, err error)) (*Source, error) {
-	clients, err := options.clients()
+	origins := newOrigins()
+	clients, err := options.clients(origins)
 	if err != nil {
 		return nil, err
 	}
 	return &Source{
-		options:  options,
-		clients:  clients,
-		troubles: troubles{report: report, present: make(map[string]string)},
-		watches:  &watches{all: make(map[string]Watch)},
-		warnings: make(chan warning, maxWarnings),
+		options:    options,
+		clients:    clients,
+		troubles:   troubles{report: report, present: make(map[string]string)},
+		watches:    newWatches(),
+		origins:    origins,
+		neighbours: newNeighbours(),
+		warnings:   make(chan warning, maxWarnings),
 	}, nil
 }
 
@@ -78,8 +86,19 @@ func Load(ctx context.Context, options Options) (cluster.Update, error) {
 	defer running.Wait()
 	defer stop()
 	running.Go(func() { s.Run(ctx, store, func(publish func()) { publish() }) })
+	whole := make(chan struct{})
+	once := sync.OnceFunc(func() { close(whole) })
+	defer store.Subscribe(func(u cluster.Update) {
+		if store.HasSynced() && !u.Unsure {
+			once()
+		}
+	})()
 	select {
 	case <-store.Synced():
+		select {
+		case <-whole:
+		case <-ctx.Done(): // of other Nodes it is not known what they have
+		}
 		return store.Snapshot(), nil
 	case <-ctx.Done():
 		mu.Lock()
@@ -122,6 +141,12 @@ func (s *Source) Run(ctx context.Context, store *cluster.Store, takeOver func(pu
 	}
 
 	followers.Go(func() { s.recordEvents(ctx) })
+	if s.options.Node != "" {
+		followers.Go(func() { s.followTouch(ctx, q) })
+		followers.Go(func() { s.followOrigins(ctx, q) })
+		followers.Go(func() { s.followNeighbours(ctx, q) })
+	}
+	unsure := false
 	for first := true; ; {
 		select {
 		case <-ctx.Done():
@@ -132,6 +157,11 @@ func (s *Source) Run(ctx context.Context, store *cluster.Store, takeOver func(pu
 			c.apply(j)
 			delete(unlisted, c.listed)
 		}
+		if _, waits := unlisted[serviceCIDRs.String()]; s.options.Node != "" && !waits {
+			ranges := j.serviceCIDRs()
+			anew := s.neighbours.in(ranges)
+			j.neighboursKnown = len(ranges) == 0 || j.neighboursKnown && !anew
+		}
 		switch {
 		case len(unlisted) > 0:
 		case first:
@@ -139,6 +169,7 @@ func (s *Source) Run(ctx context.Context, store *cluster.Store, takeOver func(pu
 				j.hold(store.Snapshot())
 				update := j.take()
 				update.Synced = true
+				unsure = update.Unsure
 				store.Apply(update)
 			})
 			loaded()
@@ -147,7 +178,8 @@ func (s *Source) Run(ctx context.Context, store *cluster.Store, takeOver func(pu
 			followers.Go(debug.FreeOSMemory)
 			first = false
 		default:
-			if update := j.take(); !isEmpty(update) {
+			if update := j.take(); !isEmpty(update) || update.Unsure != unsure {
+				unsure = update.Unsure
 				store.Apply(update)
 			}
 		}

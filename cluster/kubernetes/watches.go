@@ -25,6 +25,11 @@ type watches struct {
 	all map[string]Watch
 	// brokenSince is the oldest of theirs; nil for none.
 	brokenSince atomic.Pointer[time.Time]
+	changed     chan struct{} // has an element when that is another
+}
+
+func newWatches() *watches {
+	return &watches{all: make(map[string]Watch), changed: make(chan struct{}, 1)}
 }
 
 func (w *watches) sign(kind string) {
@@ -66,6 +71,10 @@ func (w *watches) findOldest() {
 		}
 	}
 	w.brokenSince.Store(oldest)
+	select {
+	case w.changed <- struct{}{}:
+	default:
+	}
 }
 
 // list returns them by kind.

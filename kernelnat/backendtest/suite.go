@@ -47,6 +47,8 @@ func Run(t *testing.T, prepare func() error, newBackends func() (map[cluster.Fam
 		{"Affinity", (*suite).affinity},
 		{"Localhost", (*suite).localhost},
 		{"NoSuchService", (*suite).noSuchService},
+		{"RangesOverlap", (*suite).rangesOverlap},
+		{"LeftRefusals", (*suite).leftRefusals},
 		{"TwoNodes", (*suite).twoNodes},
 		{"ConnectionsSurvive", (*suite).connectionsSurvive},
 		{"NeverInterrupted", (*suite).neverInterrupted},
@@ -68,6 +70,7 @@ type suite struct {
 	newBackends func() (map[cluster.Family]kernelnat.Backend, error)
 	backends    map[cluster.Family]kernelnat.Backend
 	ranges      []netip.Prefix // of ClusterIPs; none unless a case sets them
+	known       []plan.Known   // what else is in them
 }
 
 func newSuite(t *testing.T, prepare func() error, newBackends func() (map[cluster.Family]kernelnat.Backend, error)) *suite {
@@ -139,7 +142,7 @@ func (s *suite) must(err error) {
 func (s *suite) sync(services ...plan.Service) {
 	s.Helper()
 	for _, family := range cluster.Families {
-		state := kernelnat.State{ServiceCIDRs: s.ranges}
+		state := kernelnat.State{Ranges: s.refused(family)}
 		for _, service := range services {
 			state.Services = append(state.Services, Part(service, family))
 		}
@@ -148,6 +151,11 @@ func (s *suite) sync(services ...plan.Service) {
 			return err
 		}))
 	}
+}
+
+func (s *suite) refused(family cluster.Family) []plan.Range {
+	ranges, _ := plan.Ranges(s.ranges, family, s.known)
+	return ranges
 }
 
 func (s *suite) apply(changes ...kernelnat.Change) {

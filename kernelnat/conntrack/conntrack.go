@@ -27,8 +27,7 @@ import (
 // at, each with the endpoints, sorted, that flows may go on using. The zero value is empty.
 type Stale struct {
 	serving map[frontend][]netip.AddrPort
-	unknown []netip.Prefix      // any other frontend in these ranges has no endpoint
-	others  map[netip.Addr]bool // but for these, which are somebody else's
+	unknown []plan.Range // any other frontend in these ranges that is nobody's has no endpoint
 }
 
 // frontend is where clients send to. A NodePort is at the unspecified address,
@@ -63,18 +62,16 @@ func (s *Stale) Changed(changes []plan.Change) {
 }
 
 // All adds every frontend of all Services there are, and whatever else is in the
-// ranges of ClusterIPs, since a Service may have gone, but for the addresses of
-// others. It is for the start, when nobody knows what changed since the flows
-// began.
-func (s *Stale) All(services []plan.Service, ranges []netip.Prefix, others []netip.Addr) {
+// ranges of ClusterIPs, if any are given, and nobody's, since a Service may have gone.
+// It is for the start, when nobody knows what changed since the flows began.
+func (s *Stale) All(services []plan.Service, ranges []plan.Range) {
 	for _, service := range services {
 		for frontend, serving := range frontends(service) {
 			s.add(frontend, serving)
 		}
 	}
-	s.unknown, s.others = ranges, make(map[netip.Addr]bool, len(others))
-	for _, addr := range others {
-		s.others[addr] = true
+	if len(ranges) > 0 {
+		s.unknown = ranges
 	}
 }
 
@@ -183,7 +180,7 @@ func (f filter) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
 		serving, ok = f.serving[frontend{protocol, anyNode(to.Addr(), to.Port())}]
 	}
 	if !ok {
-		return !f.others[to.Addr()] && slices.ContainsFunc(f.unknown, func(r netip.Prefix) bool { return r.Contains(to.Addr()) })
+		return slices.ContainsFunc(f.unknown, func(r plan.Range) bool { return r.Nobodys(to.Addr()) })
 	}
 	replier := addrPort(flow.Reverse.SrcIP, flow.Reverse.SrcPort)
 	_, serves := slices.BinarySearchFunc(serving, replier, netip.AddrPort.Compare)

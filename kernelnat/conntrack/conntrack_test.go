@@ -101,10 +101,13 @@ func TestChangedAddsToWhatIsPending(t *testing.T) {
 
 func TestMatchConntrackFlow(t *testing.T) {
 	var s Stale
-	s.All([]plan.Service{draining(dns("10.42.0.1:53"), "10.42.0.2:53")}, nil, nil)
+	s.All([]plan.Service{draining(dns("10.42.0.1:53"), "10.42.0.2:53")}, nil)
 	var all Stale
-	all.All([]plan.Service{dns("10.42.0.1:53")}, []netip.Prefix{netip.MustParsePrefix("10.43.0.0/24")}, []netip.Addr{netip.MustParseAddr("10.43.0.8")})
-	for to, want := range map[string]bool{"10.43.0.9:53": true, "10.43.1.9:53": false, "10.43.0.8:53": false} {
+	all.All([]plan.Service{dns("10.42.0.1:53")}, []plan.Range{
+		{CIDR: netip.MustParsePrefix("10.43.0.0/24"), Exempt: []netip.Prefix{netip.MustParsePrefix("10.43.0.8/32")}},
+		{CIDR: netip.MustParsePrefix("10.42.0.0/16"), Open: true},
+	})
+	for to, want := range map[string]bool{"10.43.0.9:53": true, "10.43.1.9:53": false, "10.43.0.8:53": false, "10.42.7.7:53": false} {
 		if (filter{&all, nil}).MatchConntrackFlow(flow(17, to, "10.42.0.1:53")) != want {
 			t.Errorf("a flow to %s, which belongs to no Service, is stale: %t, want %[2]t", to, !want)
 		}

@@ -6,7 +6,7 @@ type arrangement [places]*trie
 
 // arrange lays rules out; all chains count as changed.
 func arrange(rules [places][]string, d dialect) *arrangement {
-	tails := [places][]string{natServices: nodePortRules(d), filterServices: rangeRules(d)}
+	tails := [places][]string{natServices: nodePortRules(d), filterServices: {rangesJump}}
 	var a arrangement
 	for p := range places {
 		a[p] = newTrie(p, rules[p], tails[p], anyAddress(d.family))

@@ -142,7 +142,7 @@ func unknown(state kernelnat.State) func(service string) bool {
 func (b *Backend) dialect(state kernelnat.State) (dialect, error) {
 	d := dialect{
 		family: b.family, bit: b.options.MasqueradeBit, randomFully: b.tools.version.hasRandomFully(),
-		dropInvalid: !conntrackLiberal(), serviceCIDRs: state.ServiceCIDRs,
+		dropInvalid: !conntrackLiberal(), ranges: state.Ranges,
 	}
 	b.node = state.Node
 	var err error

@@ -103,25 +103,4 @@ func nodePortRules(d dialect) []string {
 	return rules
 }
 
-// rangeRules are the last of KUBE-SERVICES in filter: packets to the service range
-// that nobody has translated would leave the node, and come back, or end at
-// somebody who was never meant. A local address in the range is somebody's
-// deliberate doing (a DNS cache on the node).
-func rangeRules(d dialect) []string {
-	var rules []string
-	for _, cidr := range d.serviceCIDRs {
-		if cluster.FamilyOf(cidr.Addr()) != d.family {
-			continue
-		}
-		rest := comment("no such service") + " -m addrtype ! --dst-type LOCAL -j REJECT --reject-with "
-		if d.family == cluster.IPv4 {
-			rules = append(rules, "-d "+cidr.String()+" "+rest+"icmp-port-unreachable")
-			continue
-		}
-		rules = append(rules, "-d "+cidr.String()+" -p tcp "+rest+"tcp-reset", // as for Services; see refusal
-			"-d "+cidr.String()+" "+rest+"icmp6-port-unreachable")
-	}
-	return rules
-}
-
 const loopbackRule = `! -s 127.0.0.0/8 -d 127.0.0.0/8 -m comment --comment "block incoming localnet connections" -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP`

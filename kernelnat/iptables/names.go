@@ -24,6 +24,9 @@ const (
 	// Ports of the node itself. In nat the last rules of KUBE-SERVICES jump
 	// there; in filter it lets health checks in.
 	chainNodePorts = "KUBE-NODEPORTS"
+	// In filter, what is in a range of ClusterIPs and no frontend. kube-proxy has no
+	// such chain and, when it takes over again, leaves it without a rule that leads to it.
+	chainRanges = "KUBE-SERVICE-RANGES"
 	// In filter, addresses and ports outside the cluster's that must not be
 	// reached.
 	chainExternalServices = "KUBE-EXTERNAL-SERVICES"
@@ -100,7 +103,7 @@ var servicePrefixes = []string{prefixRange, prefixFirewall, prefixExternal, pref
 // KUBE-IPTABLES-HINT, KUBE-MARK-DROP) are not among them.
 var ownChains = map[string][]string{
 	tableNAT:    {chainServices, chainNodePorts, chainPostrouting, chainMarkMasq, chainCanary},
-	tableFilter: {chainServices, chainExternalServices, chainForward, chainNodePorts, chainProxyFirewall, chainCanary},
+	tableFilter: {chainServices, chainRanges, chainExternalServices, chainForward, chainNodePorts, chainProxyFirewall, chainCanary},
 	tableMangle: {chainCanary},
 }
 

@@ -127,11 +127,16 @@ func (d dual) Cleanup(ctx context.Context) error {
 	return d.each(func(_ cluster.Family, b *Backend) error { return b.Cleanup(ctx) })
 }
 
+func rangesOf(family cluster.Family) []plan.Range {
+	ranges, _ := plan.Ranges(serviceCIDRs, family, nil)
+	return ranges
+}
+
 // serviceCIDRs is where the test plans have their ClusterIPs.
 var serviceCIDRs = []netip.Prefix{netip.MustParsePrefix("10.43.0.0/16"), netip.MustParsePrefix("fd00:10:43::/112")}
 
 func stateOf(all []plan.Service, family cluster.Family) kernelnat.State {
-	return kernelnat.State{Services: parts(all, family), ServiceCIDRs: serviceCIDRs}
+	return kernelnat.State{Services: parts(all, family), Ranges: rangesOf(family)}
 }
 
 func parts(all []plan.Service, family cluster.Family) []plan.Service {

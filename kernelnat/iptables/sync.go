@@ -13,13 +13,13 @@ import (
 
 // dialect is what the rules depend on besides the plans.
 type dialect struct {
-	family       cluster.Family
-	bit          uint8 // of the mark of packets to be masqueraded
-	randomFully  bool
-	nodePorts    *addresses     // where NodePorts are
-	localhost    bool           // whether they may be at 127.0.0.0/8
-	dropInvalid  bool           // packets that conntrack cannot place
-	serviceCIDRs []netip.Prefix // in which everything else is refused
+	family      cluster.Family
+	bit         uint8 // of the mark of packets to be masqueraded
+	randomFully bool
+	nodePorts   *addresses   // where NodePorts are
+	localhost   bool         // whether they may be at 127.0.0.0/8
+	dropInvalid bool         // packets that conntrack cannot place
+	ranges      []plan.Range // in which everything else is refused
 }
 
 // Rules writes what Sync sends for one family to a kernel without any rules, for
@@ -32,7 +32,7 @@ func Rules(w io.Writer, family cluster.Family, to kernelnat.State, options Optio
 	}}
 	a, err := s.sync(context.Background(), to, dialect{
 		family: family, bit: options.MasqueradeBit, randomFully: true,
-		nodePorts: &addresses{all: true}, localhost: family == cluster.IPv4, dropInvalid: true, serviceCIDRs: to.ServiceCIDRs,
+		nodePorts: &addresses{all: true}, localhost: family == cluster.IPv4, dropInvalid: true, ranges: to.Ranges,
 	}, nil)
 	for _, h := range s.left {
 		l := h.change(h.plans[0], nil, a, s.chains)
@@ -191,6 +191,7 @@ func anyAddress(f cluster.Family) netip.Prefix {
 
 func (s *session) filter(a *arrangement, d dialect, inUse map[string]bool) {
 	s.guardLoopback(d)
+	s.write(tableFilter, rangesChain(d.family, d.ranges))
 	for _, p := range []place{filterServices, filterExternal, filterNodePorts, filterFirewall} {
 		s.arranged(a, inUse, p)
 	}

@@ -423,7 +423,7 @@ func TestIncompleteSync(t *testing.T) {
 		// nothing is known; most others have lost their endpoints, so that the
 		// dispatch chain is not split any more.
 		heir := plan.Service{Name: cluster.ServiceName{Namespace: "ns", Name: "heir"}, Ports: slices.Clone(old[0].Ports)}
-		state := kernelnat.State{Incomplete: true, ServiceCIDRs: serviceCIDRs, Services: []plan.Service{heir}}
+		state := kernelnat.State{Incomplete: true, Ranges: rangesOf(cluster.IPv4), Services: []plan.Service{heir}}
 		for _, s := range old[2:] {
 			s.Ports = slices.Clone(s.Ports)
 			if len(state.Services) > 9 {

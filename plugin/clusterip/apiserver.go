@@ -2,6 +2,7 @@ package clusterip
 
 import (
 	"errors"
+	"net/netip"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/cluster/kubernetes"
@@ -85,13 +86,22 @@ func reportTrouble(place string, err error) {
 
 // warn makes an Event, if there is an API server to take it.
 func (f *feed) warn(service cluster.ServiceName, reason, text string) {
+	f.tell(func(api *kubernetes.Source) { api.Warn(service, reason, text) })
+}
+
+// warnRange is warn about a range of ClusterIPs.
+func (f *feed) warnRange(cidr netip.Prefix, reason, text string) {
+	f.tell(func(api *kubernetes.Source) { api.WarnRange(cidr, reason, text) })
+}
+
+func (f *feed) tell(to func(*kubernetes.Source)) {
 	feeds.Lock()
 	defer feeds.Unlock()
 	if f.newest() == nil {
 		return
 	}
 	if api, ok := f.newest().source.(*kubernetes.Source); ok {
-		api.Warn(service, reason, text)
+		to(api)
 	}
 }
 

@@ -158,7 +158,7 @@ func serve(own *server, o Options, hosts []string) (*Handler, *feed, error) {
 		h.stale = func() bool { return f.stale(o.StaleAfter) }
 	}
 	h.followNode = func(name string) error { return f.followNode(own, name) }
-	h.warn = f.warn
+	h.warn, h.warnRange = f.warn, f.warnRange
 	f.users[own].handlers = append(f.users[own].handlers, h)
 	return h, f, nil
 }

@@ -30,11 +30,12 @@ type Handler struct {
 	upstream     upstreamer
 	hasNodes     bool
 	versions     versions
-	// ready, stale, followNode and warn are those of the source.
+	// ready, stale, followNode, warn and warnRange are those of the source.
 	ready      func() bool
 	stale      func() bool
 	followNode func(name string) error
 	warn       func(service cluster.ServiceName, reason, text string)
+	warnRange  func(cidr netip.Prefix, reason, text string)
 
 	unsubscribe func() // stops following the Store
 }
@@ -71,6 +72,7 @@ func New(o Options, store *cluster.Store, own []netip.Addr) *Handler {
 		stale:        func() bool { return false },
 		followNode:   func(string) error { return nil },
 		warn:         func(cluster.ServiceName, string, string) {},
+		warnRange:    func(netip.Prefix, string, string) {},
 	}
 	h.unsubscribe = store.Subscribe(h.apply)
 	return h
@@ -92,6 +94,9 @@ func (h *Handler) HasNodes() bool { return h.hasNodes }
 func (h *Handler) Warn(service cluster.ServiceName, reason, text string) {
 	h.warn(service, reason, text)
 }
+
+// WarnRange makes one about the ServiceCIDR that has a range.
+func (h *Handler) WarnRange(cidr netip.Prefix, reason, text string) { h.warnRange(cidr, reason, text) }
 
 // Name implements plugin.Handler.
 func (h *Handler) Name() string { return pluginName }

@@ -63,6 +63,7 @@ var options = slices.Concat([]option{
 		o.Plan.NoExternalIPs = true
 		return noArguments(args)
 	}},
+	{"no_such_service", parseNoSuchService},
 	{"healthz", parseHealthz},
 	{"dry_run", func(o *Options, args []string) error {
 		o.DryRun = true
@@ -84,6 +85,7 @@ var options = slices.Concat([]option{
 //	    service_proxy_name NAME
 //	    nodeport_addresses all|primary|CIDR...
 //	    no_external_ips
+//	    no_such_service reject|off
 //	    healthz ADDRESS|off
 //	    conntrack_max_per_core N
 //	    conntrack_min N
@@ -291,6 +293,18 @@ func parseNodePortAddresses(o *Options, args []string) error {
 	if slices.ContainsFunc(o.NodePorts.Ranges, func(r netip.Prefix) bool { return r.Bits() == 0 }) {
 		o.NodePorts = iptables.NodePorts{} // one that holds every address is as good as all
 	}
+	return nil
+}
+
+func parseNoSuchService(o *Options, args []string) error {
+	what, err := oneArgument(args, "reject or off")
+	if err != nil {
+		return err
+	}
+	if what != "reject" && what != "off" {
+		return fmt.Errorf("%q is neither reject nor off", what)
+	}
+	o.KeepUnknown = what == "off"
 	return nil
 }
 

@@ -43,6 +43,7 @@ func TestParseOptions(t *testing.T) {
 			service_proxy_name ours
 			nodeport_addresses 192.0.2.9/24 2001:db8::/64
 			no_external_ips
+			no_such_service off
 			healthz off
 			conntrack_max_per_core 0
 			conntrack_min 1000
@@ -58,7 +59,8 @@ func TestParseOptions(t *testing.T) {
 					ClusterCIDRs:  []netip.Prefix{netip.MustParsePrefix("10.42.0.0/16"), netip.MustParsePrefix("fd42::/48")},
 					MasqueradeAll: true, Proxy: cluster.NamedProxy("ours"), NoExternalIPs: true,
 				},
-				NodeName: "worker", MinSyncPeriod: 100 * time.Millisecond, SyncPeriod: time.Minute, DryRun: true,
+				KeepUnknown: true,
+				NodeName:    "worker", MinSyncPeriod: 100 * time.Millisecond, SyncPeriod: time.Minute, DryRun: true,
 			},
 			MasqueradeBit: 15,
 			Sysctls:       conntrack.Sysctls{Min: 1000, TCPEstablished: 2 * time.Hour, UDP: time.Minute, UDPStream: 3 * time.Minute, TCPLiberal: true},
@@ -99,6 +101,8 @@ func TestParseOptionsErrors(t *testing.T) {
 		{"kernelnat {\n dry_run on\n}", "takes no argument"},
 		{"kernelnat {\n backend\n}", "needs one argument"},
 		{"kernelnat {\n backend ipvs\n}", "use iptables"},
+		{"kernelnat {\n no_such_service drop\n}", "neither reject nor off"},
+		{"kernelnat {\n no_such_service\n}", "needs one argument"},
 		{"kernelnat {\n node_name\n}", "needs one argument"},
 		{"kernelnat {\n cluster_cidr\n}", "got 0"},
 		{"kernelnat {\n cluster_cidr 10.42.0.0\n}", "not a CIDR"},

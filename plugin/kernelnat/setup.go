@@ -72,6 +72,8 @@ type source interface {
 	HasNodes() bool
 	// Warn tells the owner of a Service what is wrong, where there is a way to.
 	Warn(service cluster.ServiceName, reason, text string)
+	// WarnRange tells likewise of a range of ClusterIPs.
+	WarnRange(cidr netip.Prefix, reason, text string)
 }
 
 // nat is the NAT half of one server.
@@ -249,6 +251,7 @@ func (n *nat) controllers() (map[cluster.Family]*kernelnat.Controller, error) {
 		options.Family = family
 		if !n.options.DryRun {
 			options.Refused = func(service cluster.ServiceName, why string) { n.source.Warn(service, "FrontendRefused", why) }
+			options.Overlaps = func(o plan.Overlap) { n.source.WarnRange(o.CIDR, "RangeOverlaps", o.String()) }
 		}
 		out[family] = kernelnat.New(options, backend, log)
 	}

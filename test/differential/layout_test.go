@@ -25,16 +25,21 @@ type difference struct {
 
 const (
 	byRange    = "More than 32 frontends are in chains `KUBE-SVC-0…` by range of addresses."
+	refused    = "What is in the range of ClusterIPs, is no frontend and nobody else's is refused, at the end of `KUBE-SERVICES` in `filter`, in the chain `KUBE-SERVICE-RANGES`:"
 	notCounted = "Packets are not counted with nfacct."
 )
+
+// rangesChain is a chain of ours that kube-proxy does not know.
+var rangesChain = regexp.MustCompile(`^ip6?tables -t filter (:KUBE-SERVICE-RANGES -|-A KUBE-SERVICE-RANGES .*)$`)
 
 var differences = []difference{
 	{reason: byRange, ours: true, line: regexp.MustCompile(`^ip6?tables -t nat (:KUBE-SVC-0\S+ -|-A KUBE-\S+ .* "services in \S+" -j KUBE-SVC-0\S+)$`)},
 	{reason: byRange, ours: true, line: regexp.MustCompile(`^(ip6?tables -t nat -A )KUBE-SVC-0\S+ (.*)$`), becomes: "${1}KUBE-SERVICES ${2}"},
 	{
-		reason: "What is in the range of ClusterIPs and is no frontend is refused, at the end of `KUBE-SERVICES` in `filter`:",
-		ours:   true, line: regexp.MustCompile(`^ip6?tables -t filter -A KUBE-SERVICES .* "no such service" .* -j REJECT .*$`),
+		reason: refused,
+		ours:   true, line: regexp.MustCompile(`^ip6?tables -t filter -A KUBE-SERVICES -m comment .* -j KUBE-SERVICE-RANGES$`),
 	},
+	{reason: refused, ours: true, line: rangesChain},
 	{
 		reason:  "A TCP client that is refused over IPv6 is reset.",
 		line:    regexp.MustCompile(`^(ip6tables -t filter -A KUBE-(?:EXTERNAL-)?SERVICES .*-p tcp .* -j REJECT --reject-with )icmp6-port-unreachable$`),

@@ -97,7 +97,8 @@ func TestTakenBack(t *testing.T) {
 	fresh := newNode(t)
 	c.StartProxy(fresh.Node, "iptables", patience)
 	eventually(t, "the rules of a kube-proxy on a node of its own", func() error {
-		if diff := cmp.Diff(fresh.rules(), n.rules()); diff != "" {
+		got := slices.DeleteFunc(n.rules(), rangesChain.MatchString)
+		if diff := cmp.Diff(fresh.rules(), got); diff != "" {
 			return errors.New(diff)
 		}
 		return nil

@@ -46,10 +46,28 @@ func (c *ControlPlane) KubeconfigOn(host *nattest.Host) string {
 	return c.kubeconfig(host.Name, l.Addr().String(), c.admin)
 }
 
+// KubeconfigIn is KubeconfigOn by way of an address of the host, for processes that
+// reach it from elsewhere. It returns also where that is.
+func (c *ControlPlane) KubeconfigIn(host *nattest.Host, at netip.Addr) (path string, server netip.AddrPort) {
+	c.t.Helper()
+	l, err := host.Listen("tcp", netip.AddrPortFrom(at, 0))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	host.Serve(l, c.relay)
+	return c.kubeconfig(host.Name, l.Addr().String(), c.admin), netip.MustParseAddrPort(l.Addr().String())
+}
+
 func (c *ControlPlane) kubeconfig(name, address, token string) string {
 	c.t.Helper()
+	host, _, err := net.SplitHostPort(c.address)
+	if err != nil {
+		c.t.Fatal(err)
+	}
 	config := clientcmdapi.Config{
-		Clusters:       map[string]*clientcmdapi.Cluster{name: {Server: "https://" + address, CertificateAuthorityData: c.ca}},
+		Clusters: map[string]*clientcmdapi.Cluster{name: {
+			Server: "https://" + address, CertificateAuthorityData: c.ca, TLSServerName: host, // whatever it is reached by
+		}},
 		AuthInfos:      map[string]*clientcmdapi.AuthInfo{"user": {Token: token}},
 		Contexts:       map[string]*clientcmdapi.Context{name: {Cluster: name, AuthInfo: "user"}},
 		CurrentContext: name,
