@@ -66,24 +66,22 @@ type Controller struct {
 	queue *queue
 
 	// Used by Run alone.
-	claims     *claims
-	ranges     *ranges
-	look       bool // it is time to look at this node's routes
-	tidings    tidings
-	toldUnsure bool
-	unswept    bool                               // flows of Services that are gone may be left
-	unplanned  map[cluster.ServiceName]netip.Addr // ClusterIPs of Services that need no rules of ours
-	short      map[cluster.ServiceName]shortfall
-	plans      map[cluster.ServiceName]plan.Service // what the kernel is to hold
-	ports      int                                  // in plans
-	dirty      bool                                 // the kernel's state is unknown
-	leftover   bool                                 // it may hold Services that are not known
-	audit      bool                                 // it is time to look for what others changed
-	audited    time.Time                            // when everything was last looked at
-	nextAudit  time.Time                            // when it is asked next whether somebody has touched it
-	stale      conntrack.Stale                      // UDP flows still to be forgotten
-	works      works
-	untold     changesTold
+	claims    *claims
+	ranges    *ranges
+	look      bool                               // it is time to look at this node's routes
+	unswept   bool                               // flows of Services that are gone may be left
+	unplanned map[cluster.ServiceName]netip.Addr // ClusterIPs of Services that need no rules of ours
+	short     map[cluster.ServiceName]shortfall
+	plans     map[cluster.ServiceName]plan.Service // what the kernel is to hold
+	ports     int                                  // in plans
+	dirty     bool                                 // the kernel's state is unknown
+	leftover  bool                                 // it may hold Services that are not known
+	audit     bool                                 // it is time to look for what others changed
+	audited   time.Time                            // when everything was last looked at
+	nextAudit time.Time                            // when it is asked next whether somebody has touched it
+	stale     conntrack.Stale                      // UDP flows still to be forgotten
+	works     works
+	untold    changesTold
 }
 
 // New returns a Controller that writes through backend. It starts nothing.
@@ -104,9 +102,9 @@ func New(options Options, backend Backend, log Logger) *Controller {
 	}
 }
 
-// Run follows the Store until the context ends. It writes nothing before the
-// Store has synced. A sync that fails is logged, and the whole state is written
-// again, later and later, until it succeeds; changes go on being taken up. The
+// Run follows the Store until the context ends. It writes nothing before the Store has
+// synced, but see awaitListing. A sync that fails is logged, and the whole state is
+// written again, later and later, until it succeeds; changes go on being taken up. The
 // rules stay when Run ends. A Controller runs once.
 func (c *Controller) Run(ctx context.Context, store *cluster.Store) error {
 	if err := c.awaitListing(ctx, store); err != nil {

@@ -2,6 +2,7 @@ package kernelnat
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"net/netip"
 	"slices"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat/plan"
+	"github.com/vishvananda/netlink"
 )
 
 // listingPatience is how long the rules that an earlier process has left are trusted
@@ -98,13 +100,26 @@ func (c *Controller) fixed(t *taken) []plan.Known {
 		return nil
 	}
 	all := t.around.known(&c.options)
-	here, err := nodeKnows(c.options.Family, t.around.cidrs)
-	if err != nil {
-		c.log.Errorf("%s: %v: of networks that it is in it is not known whether ranges of ClusterIPs overlap them", c.options.Family, err)
-	}
+	here := c.here(t.around.cidrs)
 	return slices.DeleteFunc(append(all, here...), func(k plan.Known) bool {
 		return k.At.IsSingleIP() && c.isClusterIP(k.At.Addr(), t)
 	})
+}
+
+// here is what the node itself says of ranges. What it has said before counts until it
+// could be asked again.
+func (c *Controller) here(cidrs []netip.Prefix) []plan.Known {
+	now, err := nodeKnows(c.options.Family, cidrs)
+	if err == nil {
+		c.ranges.here, c.ranges.hereTrouble = now, ""
+		return now
+	}
+	// One that routes have changed during is repeated soon enough.
+	if text := err.Error(); text != c.ranges.hereTrouble && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		c.ranges.hereTrouble = text
+		c.log.Errorf("%s: %v: it is not known whether ranges of ClusterIPs overlap new networks of this node", c.options.Family, err)
+	}
+	return append(now, c.ranges.here...)
 }
 
 func (c *Controller) isClusterIP(a netip.Addr, t *taken) bool {
@@ -157,7 +172,7 @@ func clusterIP(s *cluster.Service, family cluster.Family) netip.Addr {
 
 // reportOverlaps tells of overlaps that are new.
 func (c *Controller) reportOverlaps() {
-	for _, o := range c.tidings.new(c.ranges.overlaps, time.Now()) {
+	for _, o := range c.ranges.tidings.new(c.ranges.overlaps, time.Now()) {
 		c.log.Errorf("%s: %s", c.options.Family, o)
 		if c.options.Overlaps != nil {
 			c.options.Overlaps(o)
@@ -169,14 +184,14 @@ func (c *Controller) reportOverlaps() {
 // refused any more, or is again.
 func (c *Controller) reportUnsure(unsure bool) {
 	switch {
-	case c.options.KeepUnknown || len(c.ranges.now) == 0 || unsure == c.toldUnsure:
+	case c.options.KeepUnknown || len(c.ranges.now) == 0 || unsure == c.ranges.toldUnsure:
 		return
 	case unsure:
 		c.log.Infof("%s: what is in the ranges of ClusterIPs, and whether they are still there, is not known for now: what is in them and no Service is not refused any more", c.options.Family)
 	default:
 		c.log.Infof("%s: the ranges of ClusterIPs are known again: what is in them and no Service is refused", c.options.Family)
 	}
-	c.toldUnsure = unsure
+	c.ranges.toldUnsure = unsure
 }
 
 // rangesOf is what an Update says of ranges. What the node itself knows is left out, so

@@ -28,6 +28,11 @@ type ranges struct {
 	now      []plan.Range // with all that is known
 	overlaps []plan.Overlap
 	written  []plan.Range // what the Backend was last asked to refuse
+
+	here        []plan.Known // what the node itself last said
+	hereTrouble string       // why it does not now
+	tidings     tidings
+	toldUnsure  bool
 }
 
 func newRanges(o *Options) *ranges {

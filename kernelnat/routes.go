@@ -81,8 +81,9 @@ func gateways(r *netlink.Route) []plan.Known {
 // maxNameServers is how many the resolver uses (MAXNS in resolv.h).
 const maxNameServers = 3
 
-// nameServers are those of a resolv.conf. Nobody is told of them: mostly one in a range
-// is the cluster's own, which is a Service.
+const nameServer = "a name server of this node"
+
+// nameServers are those of a resolv.conf.
 func nameServers(path string) []plan.Known {
 	file, err := os.Open(path)
 	if err != nil {
@@ -96,7 +97,7 @@ func nameServers(path string) []plan.Known {
 			continue
 		}
 		if addr, err := netip.ParseAddr(words[1]); err == nil {
-			all = append(all, plan.KnownAt(addr, ""))
+			all = append(all, plan.KnownAt(addr, nameServer))
 		}
 	}
 	return all

@@ -3,6 +3,7 @@ package kubernetes
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"time"
@@ -19,7 +20,8 @@ import (
 // costs all of them together the same however many there are.
 const (
 	nodesInPage  = 500
-	nodesListed  = 2 * time.Second // for each Node, between two lists
+	nodesListed  = 2 * time.Second       // for each Node, between two lists
+	nodesSpread  = 20 * time.Millisecond // for each Node, before a list when ranges change
 	nodesAtLeast = time.Minute
 	nodesRetry   = 10 * time.Second
 	nodesTime    = time.Minute // for one list
@@ -51,9 +53,20 @@ func (n *neighbours) in(ranges []netip.Prefix) bool {
 	return true
 }
 
+// lookForNeighbours has the other Nodes listed if the ranges are others than before.
+func (s *Source) lookForNeighbours(j *joiner) {
+	if s.options.Node == "" {
+		return
+	}
+	ranges := j.serviceCIDRs()
+	anew := s.neighbours.in(ranges)
+	j.neighboursKnown = len(ranges) == 0 || j.neighboursKnown && !anew
+}
+
 // followNeighbours lists them until the context is done.
 func (s *Source) followNeighbours(ctx context.Context, q *queue) {
 	var ranges []netip.Prefix
+	total := 0
 	again := time.NewTimer(nodesAtLeast)
 	defer again.Stop()
 	for {
@@ -61,13 +74,15 @@ func (s *Source) followNeighbours(ctx context.Context, q *queue) {
 		case <-ctx.Done():
 			return
 		case ranges = <-s.neighbours.ranges:
+			// All nodes hear of them at once, and are not to ask at once.
+			again.Reset(rand.N(time.Duration(total)*nodesSpread + 1))
+			continue
 		case <-again.C:
 		}
-		nodes, total, err := s.listNodes(ctx, ranges)
+		nodes, n, err := s.listNodes(ctx, ranges)
 		if ctx.Err() != nil {
 			return
 		}
-		wait := max(nodesAtLeast, time.Duration(total)*nodesListed)
 		switch {
 		case apierrors.IsForbidden(err):
 			s.troubles.set(otherNodes, fmt.Errorf("list forbidden: give the ServiceAccount the verb list for nodes; addresses of other Nodes that are in ServiceCIDRs are not known: %w; %w", err, ErrGoingOn))
@@ -76,9 +91,11 @@ func (s *Source) followNeighbours(ctx context.Context, q *queue) {
 			again.Reset(nodesRetry)
 			continue
 		default:
+			total = n
 			s.troubles.set(otherNodes, nil)
 		}
-		again.Reset(wait)
+		wait := max(nodesAtLeast, time.Duration(total)*nodesListed)
+		again.Reset(wait*3/4 + rand.N(wait/2))
 		in := ranges
 		q.push(change{apply: func(j *joiner) { j.setNeighbours(nodes, in) }})
 	}

@@ -157,10 +157,8 @@ func (s *Source) Run(ctx context.Context, store *cluster.Store, takeOver func(pu
 			c.apply(j)
 			delete(unlisted, c.listed)
 		}
-		if _, waits := unlisted[serviceCIDRs.String()]; s.options.Node != "" && !waits {
-			ranges := j.serviceCIDRs()
-			anew := s.neighbours.in(ranges)
-			j.neighboursKnown = len(ranges) == 0 || j.neighboursKnown && !anew
+		if _, waits := unlisted[serviceCIDRs.String()]; !waits {
+			s.lookForNeighbours(j)
 		}
 		switch {
 		case len(unlisted) > 0:

@@ -97,34 +97,47 @@ func (p *pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	json.NewEncoder(w).Encode(list)
 }
 
-// Of all other Nodes, listed in pages, those are kept that have something in a range,
-// and of them no more than that. Where listing is forbidden it is gone on without them.
-func TestNeighbours(t *testing.T) {
-	api := &pages{nodes: 2*nodesInPage + 1}
-	server := httptest.NewServer(api)
-	defer server.Close()
-	var told []error
-	s, err := New(Options{Endpoint: server.URL, Node: "node-5"}, func(_ string, err error) { told = append(told, err) })
+// lookFor is the joiner of a Source that asks for other Nodes in ranges.
+type lookFor struct {
+	*joiner
+	s *Source
+	q *queue
+}
+
+func lookingFor(t *testing.T, url string, report func(string, error), ranges ...netip.Prefix) *lookFor {
+	t.Helper()
+	s, err := New(Options{Endpoint: url, Node: "node-5"}, report)
 	if err != nil {
 		t.Fatal(err)
 	}
-	q, j := newQueue(), newJoiner(cluster.Update{}, false, func(string, error) {})
-	j.ranges.set(object[string, []netip.Prefix]{key: "a", model: &[]netip.Prefix{netip.MustParsePrefix("10.9.0.4/31"), netip.MustParsePrefix("10.42.7.128/25")}})
-	j.take()
-	ctx, cancel := context.WithCancel(t.Context())
+	l := &lookFor{newJoiner(cluster.Update{}, false, quiet), s, newQueue()}
+	l.ranges.set(object[string, []netip.Prefix]{key: "a", model: &ranges})
+	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
-	running.Go(func() { s.followNeighbours(ctx, q) })
-	look := func() cluster.Update {
-		j.neighboursKnown = false
-		s.neighbours.begun = false
-		s.neighbours.in(j.serviceCIDRs())
-		<-q.filled
-		for _, c := range q.take() {
-			c.apply(j)
-		}
-		return j.take()
+	running.Go(func() { s.followNeighbours(ctx, l.q) })
+	t.Cleanup(func() { cancel(); running.Wait() })
+	return l
+}
+
+// look returns what is found out.
+func (l *lookFor) look() cluster.Update {
+	l.s.neighbours.begun = false
+	l.s.lookForNeighbours(l.joiner)
+	<-l.q.filled
+	for _, c := range l.q.take() {
+		c.apply(l.joiner)
 	}
-	got := look()
+	return l.take()
+}
+
+// Of all other Nodes, listed in pages, those are kept that have something in a range,
+// and of them no more than that.
+func TestNeighbours(t *testing.T) {
+	api := &pages{nodes: 2*nodesInPage + 1}
+	server := httptest.NewServer(api)
+	t.Cleanup(server.Close)
+	l := lookingFor(t, server.URL, quiet, netip.MustParsePrefix("10.9.0.4/31"), netip.MustParsePrefix("10.42.7.128/25"))
+	got := l.look()
 	want := map[string]*cluster.Node{
 		"node-4": {Name: "node-4", Addresses: []netip.Addr{netip.MustParseAddr("10.9.0.4")}},
 	}
@@ -142,18 +155,22 @@ func TestNeighbours(t *testing.T) {
 	if n := len(api.requests); n != 3 {
 		t.Errorf("requests %q", api.requests)
 	}
-	if addr := netip.MustParseAddrPort(server.Listener.Addr().String()).Addr(); !reflect.DeepEqual(s.origins.list(), []netip.Addr{addr}) {
-		t.Errorf("the API server is at %v, not at %v", s.origins.list(), addr)
+	if addr := netip.MustParseAddrPort(server.Listener.Addr().String()).Addr(); !reflect.DeepEqual(l.s.origins.list(), []netip.Addr{addr}) {
+		t.Errorf("the API server is at %v, not at %v", l.s.origins.list(), addr)
 	}
-	api.mu.Lock()
-	api.forbid = true
-	api.mu.Unlock()
-	if again := look(); len(again.Nodes) != 0 || again.Unsure {
-		t.Errorf("without the right: %+v", again)
+}
+
+// Where listing is forbidden it is gone on without, which is told once.
+func TestNeighboursForbidden(t *testing.T) {
+	server := httptest.NewServer(&pages{forbid: true})
+	t.Cleanup(server.Close)
+	var told []error
+	l := lookingFor(t, server.URL, func(_ string, err error) { told = append(told, err) }, netip.MustParsePrefix("10.9.0.0/16"))
+	for range 2 {
+		if u := l.look(); len(u.Nodes) != 0 || u.Unsure {
+			t.Errorf("got %+v", u)
+		}
 	}
-	look()
-	cancel()
-	running.Wait()
 	if len(told) != 1 || !errors.Is(told[0], ErrGoingOn) {
 		t.Errorf("told %v", told)
 	}

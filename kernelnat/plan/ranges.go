@@ -53,7 +53,7 @@ func KnownAt(a netip.Addr, what string) Known {
 type Overlap struct {
 	CIDR netip.Prefix
 	What string
-	// Example is where, Whole that this is all of the range.
+	// Example is where, which may be left out; Whole, that this is all of the range.
 	Example netip.Prefix
 	Whole   bool
 }
@@ -64,8 +64,12 @@ func (o Overlap) String() string {
 		return fmt.Sprintf("the range of ClusterIPs %s overlaps %s: nothing in it is refused, and what is no Service goes where routes lead. "+
 			"Choose a range that is used for nothing else", o.CIDR, o.What)
 	}
-	return fmt.Sprintf("the range of ClusterIPs %s overlaps %s, such as %s: that is not refused, and a Service that gets an address there takes it away. "+
-		"Choose a range that is used for nothing else", o.CIDR, o.What, o.Example)
+	example := ""
+	if o.Example.IsValid() {
+		example = fmt.Sprintf(", such as %s", o.Example)
+	}
+	return fmt.Sprintf("the range of ClusterIPs %s overlaps %s%s: that is not refused, and a Service that gets an address there takes it away. "+
+		"Choose a range that is used for nothing else", o.CIDR, o.What, example)
 }
 
 // special are blocks of addresses (RFC 6890) that no range of ClusterIPs can hold
@@ -144,7 +148,7 @@ func impossible(cidr netip.Prefix) string {
 		shortest = shortestIPv6
 	}
 	if cidr.Bits() < shortest {
-		return fmt.Sprintf("what it cannot but overlap, since it is larger than a /%d", shortest)
+		return fmt.Sprintf("what others have, being larger than a /%d", shortest)
 	}
 	for _, s := range special {
 		if s.At.Overlaps(cidr) {

@@ -11,40 +11,41 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 )
 
+var rangesTests = []struct {
+	name, cidrs, known string
+	want               string // each range with what is exempt; "open" if all is
+	told               string // what overlaps, and "all of" which range
+}{
+	{"nothing else", "10.43.0.0/16", "10.42.0.0/16 192.0.2.7", "10.43.0.0/16", ""},
+	{"one address", "10.43.0.0/16", "10.43.0.5", "10.43.0.0/16 10.43.0.5/32", "10.43.0.5"},
+	{"a network", "10.0.0.0/8", "10.42.0.0/16", "10.0.0.0/8 10.42.0.0/16", "10.42.0.0/16"},
+	{"one in another", "10.0.0.0/8", "10.42.1.0/24 10.42.0.0/16 10.42.1.7", "10.0.0.0/8 10.42.0.0/16", "10.42.1.0/24 10.42.0.0/16 10.42.1.7"},
+	{"halves", "10.0.0.0/8", "10.42.1.0/24 10.42.0.0/24 10.42.2.0/23", "10.0.0.0/8 10.42.0.0/22", "10.42.1.0/24 10.42.0.0/24 10.42.2.0/23"},
+	{"neighbours that are no halves", "10.0.0.0/8", "10.42.1.0/24 10.42.2.0/24", "10.0.0.0/8 10.42.1.0/24 10.42.2.0/24", "10.42.1.0/24 10.42.2.0/24"},
+	{"halves of all", "10.43.0.0/16", "10.43.0.0/17 10.43.128.0/17", "10.43.0.0/16 open", "10.43.0.0/17 10.43.128.0/17"},
+	{"the range itself", "10.43.0.0/16", "10.43.0.0/16", "10.43.0.0/16 open", "all of 10.43.0.0/16"},
+	{"around it", "10.43.0.0/16", "10.0.0.0/8", "10.43.0.0/16 open", "all of 10.0.0.0/8"},
+	{"two ranges", "10.43.0.0/16 10.44.0.0/16", "10.43.0.0/16 10.44.0.1", "10.43.0.0/16 open, 10.44.0.0/16 10.44.0.1/32", "all of 10.43.0.0/16 10.44.0.1"},
+	{"another family", "fd00:10:43::/112 10.43.0.0/16", "fd00:10:43::7 10.43.0.7", "10.43.0.0/16 10.43.0.7/32", "10.43.0.7"},
+	{"everything", "0.0.0.0/0", "", "0.0.0.0/0 open", "all of too large"},
+	{"larger than a private network", "32.0.0.0/7", "", "32.0.0.0/7 open", "all of too large"},
+	{"a private network", "10.0.0.0/8", "", "10.0.0.0/8", ""},
+	{"loopback", "127.0.0.0/8", "", "127.0.0.0/8 open", "all of loopback addresses"},
+	{"link-local", "169.254.0.0/16", "", "169.254.0.0/16 open", "all of link-local addresses"},
+	{"metadata", "169.254.169.254/32", "", "169.254.169.254/32 open", "all of link-local addresses"},
+	{"multicast", "224.0.0.0/24", "", "224.0.0.0/24 open", "all of multicast and reserved addresses"},
+	{"broadcast", "255.255.255.0/24", "", "255.255.255.0/24 open", "all of multicast and reserved addresses"},
+	{"this host", "0.0.0.0/24", "", "0.0.0.0/24 open", "all of addresses of this host (0.0.0.0/8)"},
+	{"everything IPv6", "::/0", "", "::/0 open", "all of too large"},
+	{"loopback IPv6", "::1/128", "", "::1/128 open", "all of loopback and mapped addresses"},
+	{"link-local IPv6", "fe80::/64", "", "fe80::/64 open", "all of link-local addresses"},
+	{"multicast IPv6", "ff02::/112", "", "ff02::/112 open", "all of multicast addresses"},
+	{"mapped", "::ffff:10.43.0.0/112", "", "::ffff:10.43.0.0/112 open", "all of loopback and mapped addresses"},
+	{"the pods IPv6", "fd00:10::/32", "fd00:10:42::/64", "fd00:10::/32 fd00:10:42::/64", "fd00:10:42::/64"},
+}
+
 func TestRanges(t *testing.T) {
-	tests := []struct {
-		name, cidrs, known string
-		want               string // each range with what is exempt; "open" if all is
-		told               string // what overlaps, and "all of" which range
-	}{
-		{"nothing else", "10.43.0.0/16", "10.42.0.0/16 192.0.2.7", "10.43.0.0/16", ""},
-		{"one address", "10.43.0.0/16", "10.43.0.5", "10.43.0.0/16 10.43.0.5/32", "10.43.0.5"},
-		{"a network", "10.0.0.0/8", "10.42.0.0/16", "10.0.0.0/8 10.42.0.0/16", "10.42.0.0/16"},
-		{"one in another", "10.0.0.0/8", "10.42.1.0/24 10.42.0.0/16 10.42.1.7", "10.0.0.0/8 10.42.0.0/16", "10.42.1.0/24 10.42.0.0/16 10.42.1.7"},
-		{"halves", "10.0.0.0/8", "10.42.1.0/24 10.42.0.0/24 10.42.2.0/23", "10.0.0.0/8 10.42.0.0/22", "10.42.1.0/24 10.42.0.0/24 10.42.2.0/23"},
-		{"neighbours that are no halves", "10.0.0.0/8", "10.42.1.0/24 10.42.2.0/24", "10.0.0.0/8 10.42.1.0/24 10.42.2.0/24", "10.42.1.0/24 10.42.2.0/24"},
-		{"halves of all", "10.43.0.0/16", "10.43.0.0/17 10.43.128.0/17", "10.43.0.0/16 open", "10.43.0.0/17 10.43.128.0/17"},
-		{"the range itself", "10.43.0.0/16", "10.43.0.0/16", "10.43.0.0/16 open", "all of 10.43.0.0/16"},
-		{"around it", "10.43.0.0/16", "10.0.0.0/8", "10.43.0.0/16 open", "all of 10.0.0.0/8"},
-		{"two ranges", "10.43.0.0/16 10.44.0.0/16", "10.43.0.0/16 10.44.0.1", "10.43.0.0/16 open, 10.44.0.0/16 10.44.0.1/32", "all of 10.43.0.0/16 10.44.0.1"},
-		{"another family", "fd00:10:43::/112 10.43.0.0/16", "fd00:10:43::7 10.43.0.7", "10.43.0.0/16 10.43.0.7/32", "10.43.0.7"},
-		{"everything", "0.0.0.0/0", "", "0.0.0.0/0 open", "all of too large"},
-		{"larger than a private network", "32.0.0.0/7", "", "32.0.0.0/7 open", "all of too large"},
-		{"a private network", "10.0.0.0/8", "", "10.0.0.0/8", ""},
-		{"loopback", "127.0.0.0/8", "", "127.0.0.0/8 open", "all of loopback addresses"},
-		{"link-local", "169.254.0.0/16", "", "169.254.0.0/16 open", "all of link-local addresses"},
-		{"metadata", "169.254.169.254/32", "", "169.254.169.254/32 open", "all of link-local addresses"},
-		{"multicast", "224.0.0.0/24", "", "224.0.0.0/24 open", "all of multicast and reserved addresses"},
-		{"broadcast", "255.255.255.0/24", "", "255.255.255.0/24 open", "all of multicast and reserved addresses"},
-		{"this host", "0.0.0.0/24", "", "0.0.0.0/24 open", "all of addresses of this host (0.0.0.0/8)"},
-		{"everything IPv6", "::/0", "", "::/0 open", "all of too large"},
-		{"loopback IPv6", "::1/128", "", "::1/128 open", "all of loopback and mapped addresses"},
-		{"link-local IPv6", "fe80::/64", "", "fe80::/64 open", "all of link-local addresses"},
-		{"multicast IPv6", "ff02::/112", "", "ff02::/112 open", "all of multicast addresses"},
-		{"mapped", "::ffff:10.43.0.0/112", "", "::ffff:10.43.0.0/112 open", "all of loopback and mapped addresses"},
-		{"the pods IPv6", "fd00:10::/32", "fd00:10:42::/64", "fd00:10::/32 fd00:10:42::/64", "fd00:10:42::/64"},
-	}
-	for _, tt := range tests {
+	for _, tt := range rangesTests {
 		t.Run(tt.name, func(t *testing.T) {
 			var cidrs []netip.Prefix
 			for _, text := range strings.Fields(tt.cidrs) {

@@ -251,7 +251,10 @@ func (n *nat) controllers() (map[cluster.Family]*kernelnat.Controller, error) {
 		options.Family = family
 		if !n.options.DryRun {
 			options.Refused = func(service cluster.ServiceName, why string) { n.source.Warn(service, "FrontendRefused", why) }
-			options.Overlaps = func(o plan.Overlap) { n.source.WarnRange(o.CIDR, "RangeOverlaps", o.String()) }
+			options.Overlaps = func(o plan.Overlap) {
+				o.Example = netip.Prefix{} // another on each node, and they are to make one Event
+				n.source.WarnRange(o.CIDR, "RangeOverlaps", o.String())
+			}
 		}
 		out[family] = kernelnat.New(options, backend, log)
 	}

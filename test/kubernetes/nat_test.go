@@ -80,9 +80,12 @@ func TestNAT(t *testing.T) {
 	answeredBy("in-zone-0")
 
 	t.Log("an address of the ServiceCIDR that nobody has is refused, not routed elsewhere")
-	if _, err := asks(netip.MustParseAddrPort("10.43.99.99:80")); err == nil || !strings.Contains(err.Error(), "refused") {
-		t.Errorf("got %v", err)
-	}
+	p.eventually("a refusal", func() error { // when the other Nodes are known
+		if _, err := asks(netip.MustParseAddrPort("10.43.99.99:80")); err == nil || !strings.Contains(err.Error(), "refused") {
+			return fmt.Errorf("got %v", err)
+		}
+		return nil
+	})
 
 	t.Log("the Node moves to another zone")
 	a.do(func(ctx context.Context, c *kubernetes.Clientset) error {
