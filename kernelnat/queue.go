@@ -31,6 +31,7 @@ type queue struct {
 	resync     bool      // the node or the ranges are others
 	waiting    time.Time // since when there is something; zero: there is nothing
 	updated    time.Time // when the kernel last held everything
+	abandoned  []*abandoned
 }
 
 func newQueue(node string) *queue {

@@ -36,6 +36,8 @@ type Handler struct {
 	warn       func(service cluster.ServiceName, reason, text string)
 
 	unsubscribe func() // stops following the Store
+
+	ending ending
 }
 
 // upstreamer looks up names that are not ours.
@@ -85,6 +87,10 @@ func (h *Handler) FollowNode(name string) error { return h.followNode(name) }
 func (h *Handler) Warn(service cluster.ServiceName, reason, text string) {
 	h.warn(service, reason, text)
 }
+
+// BeforeEnd has a function called when the process is to end: after a lameduck, and
+// while the server still answers. It is for the server's start.
+func (h *Handler) BeforeEnd(f func()) { h.ending.first = append(h.ending.first, f) }
 
 // Name implements plugin.Handler.
 func (h *Handler) Name() string { return pluginName }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/clusterip/clusterip/cluster"
@@ -48,6 +49,7 @@ func setup(c *caddy.Controller) error {
 		if n.source, ok = config.Handler("clusterip").(source); !ok {
 			return plugin.Error(name, n.refuse("there is no clusterip in this server block: add it, kernelnat takes its Services from there"))
 		}
+		n.source.BeforeEnd(func() { n.abandon(listening(config)) })
 		return n.start()
 	})
 	// On a reload the new instance starts before the old one is shut down. Two
@@ -55,8 +57,9 @@ func setup(c *caddy.Controller) error {
 	c.OnRestart(n.stop)
 	c.OnRestartFailed(n.start)
 	// At the end of the process connections still come while health is a lameduck,
-	// which sleeps in a callback of this kind. CoreDNS calls them in the order of
-	// its directives, where health is before us.
+	// which sleeps in a callback of this kind, and queries a little longer. CoreDNS
+	// calls them in the order of its directives, where health and clusterip are
+	// before us.
 	c.OnFinalShutdown(n.stop)
 	return nil
 }
@@ -68,6 +71,8 @@ type source interface {
 	FollowNode(name string) error
 	// Warn tells the owner of a Service what is wrong, where there is a way to.
 	Warn(service cluster.ServiceName, reason, text string)
+	// BeforeEnd has a function called when the process is to end and still answers.
+	BeforeEnd(func())
 }
 
 // nat is the NAT half of one server.
@@ -78,6 +83,7 @@ type nat struct {
 	lock    io.Closer // of the one writer; nil in a dry run, and while another has it
 	cancel  context.CancelFunc
 	done    sync.WaitGroup
+	writing atomic.Pointer[map[cluster.Family]*kernelnat.Controller] // nil: none runs
 }
 
 // running is the one nat of this process that runs. CoreDNS discards the server
@@ -142,6 +148,7 @@ func (n *nat) beginLater(ctx context.Context, controllers map[cluster.Family]*ke
 // begin starts all that writes, and what tells how that goes.
 func (n *nat) begin(ctx context.Context, controllers map[cluster.Family]*kernelnat.Controller) {
 	n.setSysctls()
+	n.writing.Store(&controllers)
 	for _, controller := range controllers {
 		n.run(ctx, "NAT stopped", func() error { return controller.Run(ctx, n.source.Store()) })
 	}
@@ -245,6 +252,7 @@ func (n *nat) stop() error {
 }
 
 func (n *nat) end() {
+	n.writing.Store(nil)
 	n.cancel()
 	n.done.Wait()
 	if n.lock != nil {
