@@ -80,6 +80,7 @@ type Controller struct {
 	audited   time.Time                            // when everything was last looked at
 	nextAudit time.Time                            // when it is asked next whether somebody has touched it
 	stale     conntrack.Stale                      // UDP flows still to be forgotten
+	draining  conntrack.Draining                   // those to be forgotten when they are idle
 	works     works
 	untold    changesTold
 }
@@ -114,7 +115,14 @@ func (c *Controller) Run(ctx context.Context, store *cluster.Store) error {
 	showCounters(c.options.Family)
 	retry := firstRetry
 	for {
+		abandoned := c.queue.takeAbandoned()
+		for _, a := range abandoned {
+			c.draining.Abandon(a.endpoints)
+		}
 		err := c.sync(ctx, store)
+		for _, a := range abandoned {
+			close(a.done)
+		}
 		if err == nil {
 			err = c.work(ctx)
 		}
@@ -188,6 +196,9 @@ func (c *Controller) nextDeadline() time.Duration {
 		left = max(0, time.Until(at))
 	}
 	if at, ok := c.untold.next(); ok {
+		left = min(left, max(0, time.Until(at)))
+	}
+	if at, ok := c.draining.Next(); ok {
 		left = min(left, max(0, time.Until(at)))
 	}
 	return left
@@ -265,12 +276,19 @@ func (c *Controller) sync(ctx context.Context, store *cluster.Store) error {
 	return c.forget()
 }
 
-// forget deletes the flows that are stale.
+// noteFlows notes what flows are to be looked at when changes are written.
+func (c *Controller) noteFlows(changes []Change) {
+	c.stale.Changed(changes)
+	c.draining.Changed(changes)
+}
+
+// forget deletes the flows that are stale, and looks after those to draining endpoints
+// when it is time to.
 func (c *Controller) forget() error {
-	if c.stale.Empty() {
+	if at, ok := c.draining.Next(); c.stale.Empty() && (!ok || time.Now().Before(at)) {
 		return nil
 	}
-	deleted, err := c.stale.Delete(c.options.Family)
+	deleted, err := conntrack.Forget(c.options.Family, &c.stale, &c.draining)
 	staleFlowsDeleted.WithLabelValues(c.options.Family.String()).Add(float64(deleted))
 	if err == nil {
 		c.stale = conntrack.Stale{}
@@ -353,7 +371,7 @@ func (c *Controller) write(ctx context.Context, full bool, changes []Change, sta
 		}
 		return nil, err
 	}
-	c.stale.Changed(changes)
+	c.noteFlows(changes)
 	state.Services = c.planned()
 	c.stale.All(state.Services, nil)
 	return c.syncAll(ctx, state)

@@ -29,6 +29,7 @@ type queue struct {
 	resync     bool      // the node is another
 	waiting    time.Time // since when there is something; zero: there is nothing
 	updated    time.Time // when the kernel last held everything
+	abandoned  []*abandoned
 }
 
 func newQueue(node string) *queue {

@@ -93,7 +93,7 @@ func (c *Controller) begin(ctx context.Context, changes []Change) error {
 		}
 		c.works.queue = append(c.works.queue, o)
 	}
-	c.stale.Changed(rest)
+	c.noteFlows(rest)
 	if len(rest) == 0 {
 		return nil
 	}
@@ -159,7 +159,7 @@ func (c *Controller) workOnce(ctx context.Context) error {
 	c.works.queue = c.works.queue[1:]
 	delete(c.works.setAside, o.Service())
 	c.log.Infof("%s: Service %s, which is large, is written after %v", c.options.Family, o.Service(), time.Since(o.began).Round(time.Millisecond))
-	c.stale.Changed([]Change{{Old: o.from, New: o.to}})
+	c.noteFlows([]Change{{Old: o.from, New: o.to}})
 	if now := c.wanted(o.Service()); !now.Equal(o.to) {
 		if err := c.apply(ctx, []Change{{Old: o.to, New: now}}); err != nil {
 			return err

@@ -6,13 +6,16 @@
 // another port; a UDP client goes on sending into the void, one that sent before
 // the Service had endpoints keeps going past the NAT, and SCTP clients mostly keep
 // their port too. Such flows are deleted, so that their next packet is translated
-// afresh. TCP flows are never touched.
+// afresh. Of the UDP flows to an endpoint that terminates, those go that are idle, so
+// that a client which comes again from the same port is not led to where nobody will be
+// any more. TCP flows are never touched.
 //
 // It needs CAP_NET_ADMIN and the nf_conntrack netlink interface.
 package conntrack
 
 import (
 	"fmt"
+	"iter"
 	"net"
 	"net/netip"
 	"slices"
@@ -89,21 +92,35 @@ func (s *Stale) add(f frontend, serving []netip.AddrPort) {
 // may serve existing flows, sorted.
 func frontends(service plan.Service) map[frontend][]netip.AddrPort {
 	out := make(map[frontend][]netip.AddrPort)
-	for _, p := range service.Ports {
+	for i := range service.Ports {
+		p := &service.Ports[i]
 		if p.Protocol == cluster.TCP {
 			continue
 		}
 		serving := slices.Concat(p.Endpoints, p.LocalEndpoints, p.Draining)
 		slices.SortFunc(serving, netip.AddrPort.Compare)
-		out[frontend{p.Protocol, p.Frontend}] = serving
-		for _, ip := range slices.Concat(p.External.IPs, p.External.LoadBalancers) {
-			out[frontend{p.Protocol, netip.AddrPortFrom(ip, p.Frontend.Port())}] = serving
-		}
-		if p.External.NodePort != 0 {
-			out[frontend{p.Protocol, anyNode(p.Frontend.Addr(), p.External.NodePort)}] = serving
+		for f := range frontendsOf(p) {
+			out[f] = serving
 		}
 	}
 	return out
+}
+
+// frontendsOf yields all frontends of a port.
+func frontendsOf(p *plan.Port) iter.Seq[frontend] {
+	return func(yield func(frontend) bool) {
+		if !yield(frontend{p.Protocol, p.Frontend}) {
+			return
+		}
+		for _, ip := range slices.Concat(p.External.IPs, p.External.LoadBalancers) {
+			if !yield(frontend{p.Protocol, netip.AddrPortFrom(ip, p.Frontend.Port())}) {
+				return
+			}
+		}
+		if p.External.NodePort != 0 {
+			yield(frontend{p.Protocol, anyNode(p.Frontend.Addr(), p.External.NodePort)})
+		}
+	}
 }
 
 func anyNode(like netip.Addr, port uint16) netip.AddrPort {
@@ -126,10 +143,10 @@ func lost(before, after []netip.AddrPort) bool {
 	return false
 }
 
-// Delete removes the stale flows of the family from the kernel and returns how
-// many there were. It reads the flow table once. After an error some flows may be
-// left; Delete may be repeated.
-func (s *Stale) Delete(family cluster.Family) (deleted uint, err error) {
+// Forget removes the stale flows of the family from the kernel, returns how many
+// there were, and has those to draining endpoints expire. It reads the flow table
+// once. After an error some flows may be left; Forget may be repeated.
+func Forget(family cluster.Family, stale *Stale, draining *Draining) (deleted uint, err error) {
 	inet := netlink.InetFamily(unix.AF_INET)
 	if family == cluster.IPv6 {
 		inet = unix.AF_INET6
@@ -138,10 +155,15 @@ func (s *Stale) Delete(family cluster.Family) (deleted uint, err error) {
 	if err != nil {
 		return 0, err
 	}
-	deleted, err = netlink.ConntrackDeleteFilters(netlink.ConntrackTable, inet, filter{s, own})
+	f := filter{stale, own, draining, nil}
+	deleted, err = netlink.ConntrackDeleteFilters(netlink.ConntrackTable, inet, &f)
 	if err != nil {
 		return deleted, fmt.Errorf("delete stale %s conntrack entries: %w", family, err)
 	}
+	if err := expire(f.waning, inet); err != nil {
+		return deleted, fmt.Errorf("shorten the timeout of %s conntrack entries: %w", family, err)
+	}
+	draining.looked(len(f.waning) > 0)
 	return deleted, nil
 }
 
@@ -164,27 +186,51 @@ func ownAddresses() (map[netip.Addr]bool, error) {
 // filter implements netlink.CustomConntrackFilter.
 type filter struct {
 	*Stale
-	own map[netip.Addr]bool
+	own      map[netip.Addr]bool
+	draining *Draining
+	waning   []*netlink.ConntrackFlow // those to draining endpoints that are not stale
 }
 
 // MatchConntrackFlow reports whether a flow is stale: it is for one of the
 // frontends, and the address its replies come from is none that serves it.
-func (f filter) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
+func (f *filter) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
 	protocol := cluster.Protocol(flow.Forward.Protocol)
 	if protocol != cluster.UDP && protocol != cluster.SCTP {
 		return false
 	}
 	to := addrPort(flow.Forward.DstIP, flow.Forward.DstPort)
-	serving, ok := f.serving[frontend{protocol, to}]
-	if !ok && f.own[to.Addr()] {
-		serving, ok = f.serving[frontend{protocol, anyNode(to.Addr(), to.Port())}]
-	}
-	if !ok {
-		return slices.ContainsFunc(f.unknown, func(r plan.Range) bool { return r.Nobodys(to.Addr()) })
-	}
 	replier := addrPort(flow.Reverse.SrcIP, flow.Reverse.SrcPort)
-	_, serves := slices.BinarySearchFunc(serving, replier, netip.AddrPort.Compare)
-	return !serves
+	serving, ok := at(f.serving, f.own, protocol, to)
+	switch {
+	case ok && !contains(serving, replier):
+		return true
+	case !ok && slices.ContainsFunc(f.unknown, func(r plan.Range) bool { return r.Nobodys(to.Addr()) }):
+		return true
+	}
+	leaving, ok := at(f.draining.endpoints, f.own, protocol, to)
+	if !ok || !contains(leaving, replier) {
+		return false
+	}
+	if f.draining.abandoned[replier] {
+		return true
+	}
+	f.waning = append(f.waning, flow)
+	return false
+}
+
+// at returns the endpoints of the frontend that an address belongs to.
+func at(all map[frontend][]netip.AddrPort, own map[netip.Addr]bool, protocol cluster.Protocol, to netip.AddrPort) ([]netip.AddrPort, bool) {
+	endpoints, ok := all[frontend{protocol, to}]
+	if !ok && own[to.Addr()] {
+		endpoints, ok = all[frontend{protocol, anyNode(to.Addr(), to.Port())}]
+	}
+	return endpoints, ok
+}
+
+// contains searches sorted endpoints.
+func contains(sorted []netip.AddrPort, e netip.AddrPort) bool {
+	_, found := slices.BinarySearchFunc(sorted, e, netip.AddrPort.Compare)
+	return found
 }
 
 func addrPort(ip net.IP, port uint16) netip.AddrPort {

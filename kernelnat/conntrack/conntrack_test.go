@@ -91,10 +91,10 @@ func TestChangedAddsToWhatIsPending(t *testing.T) {
 	var s Stale
 	s.Changed([]plan.Change{{Old: dns("10.42.0.1:53", "10.42.0.2:53"), New: dns("10.42.0.2:53")}})
 	s.Changed([]plan.Change{{Old: dns("10.42.0.2:53"), New: dns("10.42.0.2:53", "10.42.0.3:53")}})
-	if !(filter{&s, nil}).MatchConntrackFlow(flow(17, dnsIP, "10.42.0.1:53")) {
+	if !(&filter{&s, nil, new(Draining), nil}).MatchConntrackFlow(flow(17, dnsIP, "10.42.0.1:53")) {
 		t.Error("the flow to the endpoint that went is no longer stale")
 	}
-	if (filter{&s, nil}).MatchConntrackFlow(flow(17, dnsIP, "10.42.0.3:53")) {
+	if (&filter{&s, nil, new(Draining), nil}).MatchConntrackFlow(flow(17, dnsIP, "10.42.0.3:53")) {
 		t.Error("a flow to the new endpoint counts as stale")
 	}
 }
@@ -108,7 +108,7 @@ func TestMatchConntrackFlow(t *testing.T) {
 		{CIDR: netip.MustParsePrefix("10.42.0.0/16"), Open: true},
 	})
 	for to, want := range map[string]bool{"10.43.0.9:53": true, "10.43.1.9:53": false, "10.43.0.8:53": false, "10.42.7.7:53": false} {
-		if (filter{&all, nil}).MatchConntrackFlow(flow(17, to, "10.42.0.1:53")) != want {
+		if (&filter{&all, nil, new(Draining), nil}).MatchConntrackFlow(flow(17, to, "10.42.0.1:53")) != want {
 			t.Errorf("a flow to %s, which belongs to no Service, is stale: %t, want %[2]t", to, !want)
 		}
 	}
@@ -129,7 +129,7 @@ func TestMatchConntrackFlow(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := (filter{&s, nil}).MatchConntrackFlow(tt.flow); got != tt.want {
+			if got := (&filter{&s, nil, new(Draining), nil}).MatchConntrackFlow(tt.flow); got != tt.want {
 				t.Errorf("stale = %v, want %v", got, tt.want)
 			}
 		})
@@ -149,7 +149,7 @@ func TestExternalFrontends(t *testing.T) {
 		dnsIP: true, "198.51.100.1:53": true, "203.0.113.7:53": true,
 		"192.0.2.1:30053": true, "192.0.2.9:30053": false, "198.51.100.1:30053": false, "192.0.2.1:53": false,
 	} {
-		if got := (filter{&s, own}).MatchConntrackFlow(flow(17, to, "10.42.0.1:53")); got != want {
+		if got := (&filter{&s, own, new(Draining), nil}).MatchConntrackFlow(flow(17, to, "10.42.0.1:53")); got != want {
 			t.Errorf("a flow to %s is stale: %t, want %t", to, got, want)
 		}
 	}

@@ -223,13 +223,16 @@ func (p *Port) route(port cluster.Port, behind *backing, node Node, most int) (f
 	if len(cluster.Usable(all)) == 0 {
 		return 0
 	}
-	var local, serving []cluster.Endpoint
+	var local, staying, terminating []cluster.Endpoint
 	for i := range all {
 		if node.isOf(&all[i]) {
 			local = append(local, all[i])
 		}
-		if all[i].Serving {
-			serving = append(serving, all[i])
+		switch {
+		case all[i].Serving && all[i].Terminating:
+			terminating = append(terminating, all[i])
+		case all[i].Serving:
+			staying = append(staying, all[i])
 		}
 	}
 	here := behind.targets(cluster.Usable(local), port)
@@ -248,10 +251,17 @@ func (p *Port) route(port cluster.Port, behind *backing, node Node, most int) (f
 		everywhere := behind.targets(cluster.Usable(near(all, node)), port)
 		found, p.Endpoints = max(found, len(everywhere)), choose(everywhere, most, node)
 	}
-	p.Draining = slices.DeleteFunc(behind.targets(serving, port), func(t netip.AddrPort) bool {
-		return contains(p.Endpoints, t) || contains(p.LocalEndpoints, t)
-	})
+	p.drain(behind.targets(staying, port), behind.targets(terminating, port))
 	return found
+}
+
+// drain notes the endpoints that serve and get no new connections. A pod in the host's
+// network may have the address and port of the one before it, which terminates.
+func (p *Port) drain(staying, terminating []netip.AddrPort) {
+	used := func(t netip.AddrPort) bool { return contains(p.Endpoints, t) || contains(p.LocalEndpoints, t) }
+	p.Terminating = slices.DeleteFunc(terminating, func(t netip.AddrPort) bool { return used(t) || contains(staying, t) })
+	p.Draining = append(slices.DeleteFunc(staying, used), p.Terminating...)
+	slices.SortFunc(p.Draining, netip.AddrPort.Compare)
 }
 
 // contains searches sorted endpoints.

@@ -54,6 +54,8 @@ type Port struct {
 	// Draining endpoints are all others that serve: they get no new
 	// connections and keep those they have.
 	Draining []netip.AddrPort
+	// Terminating are those of Draining that are about to go.
+	Terminating []netip.AddrPort
 }
 
 // External are the frontends that clients outside the cluster use. The zero
@@ -99,7 +101,7 @@ func (p Port) equal(o Port) bool {
 		p.Verdict == o.Verdict && p.Local == o.Local && p.Masquerade == o.Masquerade &&
 		p.External.equal(&o.External) && p.AffinitySeconds == o.AffinitySeconds &&
 		slices.Equal(p.Endpoints, o.Endpoints) && slices.Equal(p.LocalEndpoints, o.LocalEndpoints) &&
-		slices.Equal(p.Draining, o.Draining)
+		slices.Equal(p.Draining, o.Draining) && slices.Equal(p.Terminating, o.Terminating)
 }
 
 func (e *External) equal(o *External) bool {

@@ -137,6 +137,30 @@ func TestEndpoints(t *testing.T) {
 	}
 }
 
+// Terminating are the endpoints whose flows are to go elsewhere: not those that still get
+// new ones, nor an address that the next pod serves at already.
+func TestTerminating(t *testing.T) {
+	here, there := node, "node-2"
+	for _, c := range []struct {
+		name      string
+		local     bool
+		endpoints []cluster.Endpoint
+		want      []netip.AddrPort
+	}{
+		{"beside a ready one", false, []cluster.Endpoint{endpoint("10.42.0.1", ready, here), endpoint("10.42.0.2", terminating, here)}, addrPorts("10.42.0.2:5678")},
+		{"none is ready", false, []cluster.Endpoint{endpoint("10.42.0.2", terminating, here), endpoint("10.42.0.3", notReady, here)}, nil},
+		{"ready elsewhere", true, []cluster.Endpoint{endpoint("10.42.0.1", ready, here), endpoint("10.42.1.1", ready, there), endpoint("10.42.1.2", terminating, there)}, addrPorts("10.42.1.2:5678")},
+		{"the next pod is there", true, []cluster.Endpoint{endpoint("10.42.0.1", ready, here), endpoint("10.42.1.1", ready, there), endpoint("10.42.1.1", terminating, there)}, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := plan.Compute(service(c.local, c.endpoints...), cluster.IPv4, self, plan.Options{}).Ports[0]
+			if !slices.Equal(p.Terminating, c.want) {
+				t.Errorf("terminating %v, want %v", p.Terminating, c.want)
+			}
+		})
+	}
+}
+
 // Ports are matched by name and protocol, in whichever slice they are, and may
 // have another number at each endpoint.
 func TestNamedPorts(t *testing.T) {
@@ -298,6 +322,7 @@ func TestEqual(t *testing.T) {
 		"masquerade": func(s *plan.Service) { s.Ports[0].Masquerade.All = true },
 		"endpoints":  func(s *plan.Service) { s.Ports[0].Endpoints = addrPorts("10.42.0.9:5678") },
 		"draining":   func(s *plan.Service) { s.Ports[0].Draining = nil },
+		"terminates": func(s *plan.Service) { s.Ports[0].Terminating = nil },
 	} {
 		s := base()
 		change(&s)

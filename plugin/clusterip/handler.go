@@ -38,6 +38,8 @@ type Handler struct {
 	warnRange  func(cidr netip.Prefix, reason, text string)
 
 	unsubscribe func() // stops following the Store
+
+	ending ending
 }
 
 // upstreamer looks up names that are not ours.
@@ -97,6 +99,10 @@ func (h *Handler) Warn(service cluster.ServiceName, reason, text string) {
 
 // WarnRange makes one about the ServiceCIDR that has a range.
 func (h *Handler) WarnRange(cidr netip.Prefix, reason, text string) { h.warnRange(cidr, reason, text) }
+
+// BeforeEnd has a function called when the process is to end: after a lameduck, and
+// while the server still answers. It is for the server's start.
+func (h *Handler) BeforeEnd(f func()) { h.ending.first = append(h.ending.first, f) }
 
 // Name implements plugin.Handler.
 func (h *Handler) Name() string { return pluginName }

@@ -9,6 +9,7 @@ package clusterip
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 
 	"github.com/coredns/caddy"
@@ -42,6 +43,7 @@ func setup(c *caddy.Controller) error {
 	if err != nil {
 		return plugin.Error(pluginName, c.Err(err.Error()))
 	}
+	h.ready = onceListening(h.ready)
 	started := false
 	config.AddPlugin(func(next plugin.Handler) plugin.Handler {
 		// This comes after all plugins are set up, once for each address. So the
@@ -68,6 +70,9 @@ func setup(c *caddy.Controller) error {
 		}
 		return nil
 	})
+	config.Plugin = slices.Insert(config.Plugin, 0, h.ending.see)
+	c.OnShutdown(h.ending.begin)
+	c.OnFinalShutdown(h.ending.finish)
 	endWithServer(c, own)
 	return nil
 }

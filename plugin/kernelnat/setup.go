@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/clusterip/clusterip/cluster"
@@ -50,6 +51,7 @@ func setup(c *caddy.Controller) error {
 		if n.source, ok = config.Handler("clusterip").(source); !ok {
 			return plugin.Error(name, n.refuse("there is no clusterip in this server block: add it, kernelnat takes its Services from there"))
 		}
+		n.source.BeforeEnd(func() { n.abandon(listening(config)) })
 		return n.start()
 	})
 	// On a reload the new instance starts before the old one is shut down. Two
@@ -57,8 +59,9 @@ func setup(c *caddy.Controller) error {
 	c.OnRestart(n.stop)
 	c.OnRestartFailed(n.start)
 	// At the end of the process connections still come while health is a lameduck,
-	// which sleeps in a callback of this kind. CoreDNS calls them in the order of
-	// its directives, where health is before us.
+	// which sleeps in a callback of this kind, and queries a little longer. CoreDNS
+	// calls them in the order of its directives, where health and clusterip are
+	// before us.
 	c.OnFinalShutdown(n.stop)
 	return nil
 }
@@ -74,6 +77,8 @@ type source interface {
 	Warn(service cluster.ServiceName, reason, text string)
 	// WarnRange tells likewise of a range of ClusterIPs.
 	WarnRange(cidr netip.Prefix, reason, text string)
+	// BeforeEnd has a function called when the process is to end and still answers.
+	BeforeEnd(func())
 }
 
 // nat is the NAT half of one server.
@@ -84,6 +89,7 @@ type nat struct {
 	lock    io.Closer // of the one writer; nil in a dry run, and while another has it
 	cancel  context.CancelFunc
 	done    sync.WaitGroup
+	writing atomic.Pointer[map[cluster.Family]*kernelnat.Controller] // nil: none runs
 }
 
 // running is the one nat of this process that runs. CoreDNS discards the server
@@ -156,6 +162,7 @@ func (n *nat) begin(ctx context.Context, controllers map[cluster.Family]*kerneln
 // write starts all that writes, and what tells how that goes.
 func (n *nat) write(ctx context.Context, node *kernelnat.Node, controllers map[cluster.Family]*kernelnat.Controller) {
 	n.setSysctls()
+	n.writing.Store(&controllers)
 	for _, controller := range controllers {
 		n.run(ctx, "NAT stopped", func() error { return controller.Run(ctx, n.source.Store()) })
 	}
@@ -273,6 +280,7 @@ func (n *nat) stop() error {
 }
 
 func (n *nat) end() {
+	n.writing.Store(nil)
 	n.cancel()
 	n.done.Wait()
 	if n.lock != nil {

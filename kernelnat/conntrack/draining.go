@@ -1,0 +1,123 @@
+package conntrack
+
+import (
+	"errors"
+	"io/fs"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat/plan"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// idle is how long there is no packet of a UDP flow to an endpoint that terminates
+// before the flow is forgotten. A reply that takes longer is lost; but whoever looks
+// up names waits for 5 seconds, and 5 seconds is the usual lameduck of name servers.
+const idle = 2 * time.Second
+
+// firstLook is the least time between two looks at the flows that are left. The longer
+// an endpoint drains, the longer it is: a look reads the whole flow table.
+const firstLook = time.Second
+
+// Draining collects the UDP frontends of one IP family with endpoints that terminate.
+// Flows to those are forgotten once they are idle, and go on while they are busy.
+//
+// No flow is deleted for that: its timeout is cut to what an idle one may have left.
+// Each packet in either direction sets it back, so a query that is on its way keeps
+// its flow and gets its reply; and another look cuts it again. The zero value is empty.
+type Draining struct {
+	endpoints map[frontend][]netip.AddrPort // sorted
+	abandoned map[netip.AddrPort]bool
+	began     time.Time // when the last of them began to terminate
+	next      time.Time // when to look; zero: there is nothing to look for
+}
+
+// Changed takes over what terminates when the old plans give way to the new.
+func (d *Draining) Changed(changes []plan.Change) {
+	before := make(map[frontend][]netip.AddrPort)
+	for _, change := range changes {
+		for f := range terminating(change.Old) {
+			before[f] = d.endpoints[f]
+			delete(d.endpoints, f)
+		}
+	}
+	// Second, since a Service may take over a frontend that another gave up.
+	for _, change := range changes {
+		for f, endpoints := range terminating(change.New) {
+			if d.endpoints == nil {
+				d.endpoints = make(map[frontend][]netip.AddrPort)
+			}
+			d.endpoints[f] = endpoints
+			if lost(endpoints, before[f]) {
+				d.began = time.Now()
+				d.next = d.began
+			}
+		}
+	}
+	if len(d.endpoints) == 0 {
+		d.next = time.Time{}
+	}
+}
+
+// terminating returns the UDP frontends of a plan that have endpoints which terminate.
+func terminating(service plan.Service) map[frontend][]netip.AddrPort {
+	out := make(map[frontend][]netip.AddrPort)
+	for i := range service.Ports {
+		if p := &service.Ports[i]; p.Protocol == cluster.UDP && len(p.Terminating) > 0 {
+			for f := range frontendsOf(p) {
+				out[f] = p.Terminating
+			}
+		}
+	}
+	return out
+}
+
+// Abandon has flows to these endpoints, as far as they terminate, deleted with the next
+// look, busy or not, and that look be due: who serves them is about to end.
+func (d *Draining) Abandon(endpoints []netip.AddrPort) {
+	d.abandoned = make(map[netip.AddrPort]bool, len(endpoints))
+	for _, e := range endpoints {
+		d.abandoned[e] = true
+	}
+	if len(d.endpoints) > 0 {
+		d.next = time.Now()
+	}
+}
+
+// Next returns when to look at the flows; ok is false while nothing is to be seen.
+func (d *Draining) Next() (at time.Time, ok bool) { return d.next, !d.next.IsZero() }
+
+// looked notes that the flows have been looked at, and whether some were left. New ones
+// do not begin: where none is, none will be.
+func (d *Draining) looked(left bool) {
+	if d.next = (time.Time{}); left {
+		now := time.Now()
+		d.next = now.Add(max(firstLook, now.Sub(d.began)/2))
+	}
+}
+
+// expire cuts the timeouts of flows.
+func expire(flows []*netlink.ConntrackFlow, inet netlink.InetFamily) error {
+	flows = slices.DeleteFunc(flows, func(f *netlink.ConntrackFlow) bool {
+		return f.TimeOut <= uint32(idle/time.Second) || f.Zone != 0
+	})
+	if len(flows) == 0 {
+		return nil
+	}
+	kernel, err := netlink.NewHandle(unix.NETLINK_NETFILTER)
+	if err != nil {
+		return err
+	}
+	defer kernel.Close()
+	var errs []error
+	for _, f := range flows {
+		f.TimeOut = uint32(idle / time.Second)
+		if err := kernel.ConntrackUpdate(netlink.ConntrackTable, inet, f); !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
