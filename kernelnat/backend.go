@@ -33,7 +33,8 @@ type State struct {
 }
 
 // ErrPartial is wrapped by errors of Sync after which everything is as it was asked
-// for but for some Services, which have what they had before.
+// for but for some Services, which have what they had before, and for which Large has
+// a Work.
 var ErrPartial = errors.New("all others have their rules")
 
 // ErrSetAside is wrapped by errors of Step after which the Service may have its old rules,
@@ -64,8 +65,8 @@ type Backend interface {
 	// no other rules send nothing.
 	Apply(ctx context.Context, changes []Change) error
 	// Large takes the changes out that are too large for one Apply and returns a
-	// Work for each, and for each Service that the last Sync has left as it was for
-	// the same reason. It writes nothing. Of one Service there is one Work at a
+	// Work for each, and for each Service that the last Sync has left as it was, for
+	// the same reason or since its rules are rejected. It writes nothing. Of one Service there is one Work at a
 	// time: with another, and with Sync, it is over.
 	Large(changes []Change) (rest []Change, works []Work)
 	// Refuse makes these the Ranges of the State, with one small write. With none it

@@ -249,7 +249,8 @@ func (c *Controller) sync(ctx context.Context, store *cluster.Store) error {
 	written, err := c.write(ctx, full, changes, state)
 	observeSync(c.options.Family, full, time.Since(start), err)
 	if errors.Is(err, ErrPartial) {
-		c.settled()
+		c.log.Errorf("%s: program NAT: %v", c.options.Family, err)
+		err = nil // those that are left have a Work, which is set aside
 	}
 	if err != nil {
 		// Most of it may have been written, so flows are forgotten all the

@@ -28,6 +28,8 @@ type memory struct {
 	known   bool         // the last write succeeded
 	touched bool         // somebody else has written since
 	unsure  map[cluster.ServiceName]bool
+	partial cluster.ServiceName // whose rules Sync finds rejected
+	left    []Work
 	ranges  []plan.Range
 }
 
@@ -63,6 +65,7 @@ func (w *memoryWork) Step(ctx context.Context) (bool, error) {
 func (m *memory) Large(changes []Change) (rest []Change, works []Work) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	works, m.left = m.left, nil
 	large := func(p plan.Service) bool { return len(p.Ports) > 0 && len(p.Ports[0].Endpoints) >= largeEndpoints }
 	for _, c := range changes {
 		if m.unsure[c.New.Name] || large(c.Old) || large(c.New) {
@@ -100,6 +103,12 @@ func (m *memory) Sync(_ context.Context, state State) ([]string, error) {
 		m.held[s.Name] = s
 	}
 	m.known, m.ranges = true, state.Ranges
+	if p, there := m.held[m.partial]; there {
+		delete(m.held, m.partial)
+		m.unsure[m.partial] = true
+		m.left = []Work{&memoryWork{m: m, to: p}}
+		return written, ErrPartial
+	}
 	return written, nil
 }
 

@@ -112,10 +112,12 @@ func (c *Controller) wanted(name cluster.ServiceName) plan.Service {
 func (c *Controller) syncAll(ctx context.Context, state State) (written []string, err error) {
 	tidying := c.works.tidying
 	c.works = newWorks() // those under way are over
-	if written, err = c.backend.Sync(ctx, state); err != nil {
+	if written, err = c.backend.Sync(ctx, state); err != nil && !errors.Is(err, ErrPartial) {
 		return written, err
 	}
-	err = c.apply(ctx, nil)
+	if err := c.apply(ctx, nil); err != nil {
+		return written, err
+	}
 	// Once is enough, whatever it finds.
 	c.works.untidy = len(c.works.queue) > 0 && !tidying
 	return written, err

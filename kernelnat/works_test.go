@@ -2,6 +2,7 @@ package kernelnat
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -112,6 +113,30 @@ func TestLargeServiceIsSetAside(t *testing.T) {
 		if len(backend.held) != 2 {
 			t.Errorf("%d Services are held", len(backend.held))
 		}
+	})
+}
+
+// A Service whose rules are rejected has nobody else looked at again.
+func TestRejectedServiceHoldsNobodyUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, backend := cluster.NewStore(), newMemory()
+		backend.partial = largeEcho.Name
+		store.Apply(cluster.Update{Synced: true, Services: []cluster.ServiceUpdate{largeEcho}})
+		backend.fail = func() error {
+			if strings.HasSuffix(strings.Join(backend.calls, " "), "part") {
+				return errors.New("iptables-restore: line 7 failed")
+			}
+			return nil
+		}
+		run(t, Options{}, backend, store)
+		// Once more, to remove what may be left of it.
+		wantCalls(t, backend, "sync 1", "part", "sync 1", "part")
+		for i := range 3 {
+			store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{service("a", fmt.Sprint("10.42.0.", i+1))}})
+			wantCalls(t, backend, "apply 1")
+		}
+		time.Sleep(firstSetAside)
+		wantCalls(t, backend, "part")
 	})
 }
 

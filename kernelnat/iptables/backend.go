@@ -17,6 +17,7 @@ package iptables
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -105,8 +106,11 @@ func (b *Backend) sync(ctx context.Context, state kernelnat.State) ([]string, er
 	s := b.session(ctx, have)
 	b.arrangement, b.held, b.left = nil, nil, nil
 	a, err := s.sync(ctx, state, d, unknown(state))
+	var rejected error
 	if err != nil {
-		return s.written, b.quarantine(ctx, state, d, err)
+		if s, a, rejected = b.quarantine(ctx, state, d, err); !errors.Is(rejected, kernelnat.ErrPartial) {
+			return s.written, rejected
+		}
 	}
 	if b.arrangement, b.held = a, s.left; len(s.left) > 0 {
 		b.left = slices.DeleteFunc(slices.Clone(state.Services), func(p plan.Service) bool { return s.left[p.Name] == nil })
@@ -122,7 +126,7 @@ func (b *Backend) sync(ctx context.Context, state kernelnat.State) ([]string, er
 		b.tables, _ = legacyTables(b.family)
 	}
 	b.nodePorts = d.nodePorts
-	return s.written, nil
+	return s.written, rejected
 }
 
 // unknown says which Services keep what the kernel holds for them since nothing is

@@ -239,8 +239,8 @@ func TestRejectedServiceIsQuarantined(t *testing.T) {
 		before := h.run(t, "iptables", "-t", "nat", "-S", prefixService+hash("testing/sticky", "tcp"))
 
 		// As on a kernel without xt_recent.
-		h.replaceRestore(t, `cat > $DIR/in; line=$(grep -n -m 1 -e '-m recent' $DIR/in | cut -d: -f1)
-[ -z "$line" ] || { echo "iptables-restore: line $line failed" >&2; exit 1; }; $REAL "$@" < $DIR/in`)
+		dir := h.replaceRestore(t, `cat > $DIR/in; line=$(grep -n -m 1 -e '-m recent' $DIR/in | cut -d: -f1)
+[ -e $DIR/loaded ] || [ -z "$line" ] || { echo "iptables-restore: line $line failed" >&2; exit 1; }; $REAL "$@" < $DIR/in`)
 		sticky.Ports[0].AffinitySeconds = 10
 		page.Ports[0].Endpoints = page.Ports[0].Endpoints[1:]
 		err := h.Do(func() error { return newBackend(t).Sync(ctx, []plan.Service{page, sticky, other}) })
@@ -255,6 +255,41 @@ func TestRejectedServiceIsQuarantined(t *testing.T) {
 			t.Errorf("it is not dispatched to any more:\n%s", saved)
 		}
 		diff(t, before, h.run(t, "iptables", "-t", "nat", "-S", prefixService+hash("testing/sticky", "tcp")))
+
+		// Others change as ever, and it is set aside until the kernel takes its rules.
+		b := newBackend(t)[cluster.IPv4]
+		h.do(t, func() error {
+			if _, err := b.Sync(ctx, stateOf([]plan.Service{page, sticky, other}, cluster.IPv4)); !errors.Is(err, kernelnat.ErrPartial) {
+				return fmt.Errorf("Sync: %v", err)
+			}
+			if !b.Untouched() {
+				return errors.New("everything is to be looked at again for it")
+			}
+			next := pageService()
+			err := b.Apply(ctx, []kernelnat.Change{{Old: page, New: next}})
+			page = next
+			return err
+		})
+		_, works := b.Large(nil)
+		if len(works) != 1 || works[0].Service() != sticky.Name {
+			t.Fatalf("%d Works", len(works))
+		}
+		if err := h.Do(func() error { _, err := works[0].Step(ctx); return err }); !errors.Is(err, kernelnat.ErrSetAside) {
+			t.Errorf("its Work: %v", err)
+		}
+		loaded := filepath.Join(dir, "loaded")
+		if err := os.WriteFile(loaded, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		rest, works := b.Large([]kernelnat.Change{{Old: sticky, New: sticky}})
+		if len(rest) != 0 || len(works) != 1 {
+			t.Fatalf("it is tried again as %d changes and %d Works", len(rest), len(works))
+		}
+		h.finish(t, works[0], nil)
+		diff(t, freshly(t, h.variant, []plan.Service{page, sticky, other}), counters.ReplaceAllString(h.run(t, "iptables-save"), ""))
+		if err := os.Remove(loaded); err != nil {
+			t.Fatal(err)
+		}
 
 		// Meanwhile others go, and more of its kind come.
 		all := []plan.Service{page, sticky}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/clusterip/clusterip/cluster"
@@ -16,33 +17,37 @@ const maxRejections = 10
 
 // quarantine writes the state without the Services whose rules are rejected, such
 // as those that need a match which the kernel lacks, so that the others do not wait
-// for their mend. What the kernel holds for those left out stays. It returns what
-// was wrong in any case; kernelnat.ErrPartial is in it if that is all.
-func (b *Backend) quarantine(ctx context.Context, state kernelnat.State, d dialect, rejected error) error {
+// for their mend. What the kernel holds for those left out stays, and they are among
+// those that the session has left. It returns what was wrong in any case;
+// kernelnat.ErrPartial is in it if that is all.
+func (b *Backend) quarantine(ctx context.Context, state kernelnat.State, d dialect, rejected error) (session, *arrangement, error) {
 	var errs []error
-	left := make(map[string]bool)
-	others := unknown(state)
-	keep := func(service string) bool { return left[service] || others != nil && others(service) }
+	out := make(map[cluster.ServiceName]*held)
 	for range maxRejections {
 		names := atFault(rejected, state.Services)
 		if len(names) == 0 {
 			break
 		}
-		for _, name := range names {
-			left[name.String()] = true
-		}
 		errs = append(errs, fmt.Errorf("new rules of Services %v are rejected, so they keep those that they had: %w", names, rejected))
-		state.Services = slices.DeleteFunc(slices.Clone(state.Services), func(s plan.Service) bool { return left[s.Name.String()] })
+		state.Services = slices.DeleteFunc(slices.Clone(state.Services), func(s plan.Service) bool {
+			fault := slices.Contains(names, s.Name)
+			if fault {
+				out[s.Name] = &held{plans: []plan.Service{s}}
+			}
+			return fault
+		})
 		have, err := b.read(ctx)
 		if err != nil {
-			return errors.Join(append(errs, err)...)
+			return session{}, nil, errors.Join(append(errs, err)...)
 		}
 		s := b.session(ctx, have)
-		if _, rejected = s.sync(ctx, state, d, keep); rejected == nil {
-			return errors.Join(append(errs, kernelnat.ErrPartial)...)
+		s.left = maps.Clone(out)
+		var a *arrangement
+		if a, rejected = s.sync(ctx, state, d, unknown(state)); rejected == nil {
+			return s, a, errors.Join(append(errs, kernelnat.ErrPartial)...)
 		}
 	}
-	return errors.Join(append(errs, rejected)...)
+	return session{}, nil, errors.Join(append(errs, rejected)...)
 }
 
 // atFault finds the Services to blame for a rejection: the one whose rule it is

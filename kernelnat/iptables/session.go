@@ -20,7 +20,7 @@ type session struct {
 	send   func(input []byte) error
 
 	written []string                      // in words, for a log
-	left    map[cluster.ServiceName]*held // large Services that are not written
+	left    map[cluster.ServiceName]*held // Services that are not written: large ones, and those whose rules are rejected
 
 	script script
 	table  string // of the open transaction; "" if there is none

@@ -84,7 +84,10 @@ func (s *session) sync(ctx context.Context, to kernelnat.State, d dialect, keep 
 // services writes the chains of Services, of large ones only if they are there. It
 // returns which chains those are, and the rules in shared chains that lead to them.
 func (s *session) services(ctx context.Context, all []plan.Service) (inUse map[string]bool, rules [places][]string, err error) {
-	inUse, s.left = make(map[string]bool), make(map[cluster.ServiceName]*held)
+	inUse = make(map[string]bool)
+	if s.left == nil {
+		s.left = make(map[cluster.ServiceName]*held)
+	}
 	add := func(r rendering) {
 		for p := range places {
 			rules[p] = append(rules[p], r.shared[p]...)
@@ -134,7 +137,7 @@ func (s *session) holds(service plan.Service, inUse map[string]bool) *held {
 	return &held{plans: []plan.Service{service}, nothing: none}
 }
 
-// keeping adds the large Services that are left to those that keep what they have.
+// keeping adds the Services that are left to those that keep what they have.
 func (s *session) keeping(keep func(service string) bool) func(service string) bool {
 	if len(s.left) == 0 {
 		return keep
