@@ -118,9 +118,10 @@ func (r *Records) portAddresses(p PortPattern) []netip.Addr {
 	if r.service.Kind == cluster.KindClusterIP {
 		return r.clusterAddresses()
 	}
-	var ips []netip.Addr
-	for _, e := range r.endpointsWith(p) {
-		ips = append(ips, e.Addr)
+	found := r.endpointsWith(p)
+	ips := make([]netip.Addr, len(found))
+	for i := range found {
+		ips[i] = found[i].Addr
 	}
 	return slices.Compact(ips)
 }
