@@ -107,13 +107,15 @@ func (c *Controller) fixed(t *taken) []plan.Known {
 }
 
 // here is what the node itself says of ranges. What it has said before counts until it
-// could be asked again.
+// could be asked again; as long as it never could, nothing is refused.
 func (c *Controller) here(cidrs []netip.Prefix) []plan.Known {
 	now, err := nodeKnows(c.options.Family, cidrs)
 	if err == nil {
 		c.ranges.here, c.ranges.hereTrouble = now, ""
+		c.ranges.heard, c.ranges.unheard = true, false
 		return now
 	}
+	c.ranges.unheard = !c.ranges.heard
 	// One that routes have changed during is repeated soon enough.
 	if text := err.Error(); text != c.ranges.hereTrouble && !errors.Is(err, netlink.ErrDumpInterrupted) {
 		c.ranges.hereTrouble = text

@@ -31,6 +31,8 @@ type ranges struct {
 
 	here        []plan.Known // what the node itself last said
 	hereTrouble string       // why it does not now
+	heard       bool         // it could be asked once
+	unheard     bool         // it was asked, and never could say
 	tidings     tidings
 	toldUnsure  bool
 }
@@ -117,7 +119,7 @@ func (r *ranges) update() {
 
 // refused is what the kernel is to refuse.
 func (r *ranges) refused(o *Options) []plan.Range {
-	if o.KeepUnknown || r.around.unsure {
+	if o.KeepUnknown || r.around.unsure || r.unheard {
 		return nil
 	}
 	return r.now
