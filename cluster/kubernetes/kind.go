@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"sync/atomic"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -31,6 +32,9 @@ type kind[K comparable, M any] struct {
 	// mayCome says that an optional kind that is missing is asked for again, as
 	// after any failure.
 	mayCome bool
+	// mustSee says that what was there of an optional kind does not count while it is
+	// missing or kept from us: nobody would tell if it went.
+	mustSee bool
 	key     func(namespace, name string) K
 	read    func(any) (*M, error)
 	table   func(*joiner) *table[K, M]
@@ -46,6 +50,7 @@ var retry = wait.Backoff{Duration: 800 * time.Millisecond, Factor: 2, Jitter: 1,
 // followed is a kind on its way into a queue.
 type followed[K comparable, M any] struct {
 	*kind[K, M]
+	came     *atomic.Bool // the API server has told of it
 	queue    *queue
 	troubles *troubles
 	watches  *watches
@@ -141,6 +146,7 @@ var errNoWatch = errors.New("the connection to the API server ended, or timed ou
 
 // well notes that the API server says something.
 func (f followed[K, M]) well() {
+	f.came.Store(true)
 	f.watches.sign(f.place())
 	f.troubles.set(f.place(), nil)
 }
@@ -156,13 +162,13 @@ func (f followed[K, M]) judge(ctx context.Context, verb string, err error, giveU
 		f.watches.forget(f.place())
 		f.troubles.set(f.place(), fmt.Errorf("%w; %w", explain(verb, f.resource, err), ErrGoingOn))
 		f.queue.push(change{listed: f.place(), apply: func(j *joiner) {
-			// There is none of it either. What is not asked for again stays: it
-			// might be a proxy that has nothing at the moment.
-			if f.mayCome && apierrors.IsNotFound(err) {
+			if f.mustSee || f.mayCome && apierrors.IsNotFound(err) {
 				f.table(j).replace(nil)
 			}
 		}})
-		if !f.mayCome {
+		// What was there once may be back: it might be a proxy that has nothing at
+		// the moment.
+		if !f.mayCome && !f.came.Load() {
 			giveUp()
 		}
 	default:

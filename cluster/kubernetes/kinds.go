@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/cluster/convert"
@@ -122,6 +123,7 @@ func (s *Source) natFollowers(q *queue) []follower {
 			resource: serviceCIDRs, client: s.clients.networking, example: &networkingv1.ServiceCIDR{},
 			selects:  func(*metav1.ListOptions) {},
 			optional: true,
+			mustSee:  true,
 			key:      byName,
 			read:     readServiceCIDR,
 			table:    func(j *joiner) *table[string, []netip.Prefix] { return &j.ranges },
@@ -130,7 +132,7 @@ func (s *Source) natFollowers(q *queue) []follower {
 }
 
 func followKind[K comparable, M any](s *Source, q *queue, k kind[K, M]) follower {
-	return followed[K, M]{&k, q, &s.troubles, s.watches}
+	return followed[K, M]{&k, new(atomic.Bool), q, &s.troubles, s.watches}
 }
 
 // byName is the key of objects that are in no namespace.
