@@ -84,6 +84,9 @@ func checkManifests(corefile string, b block) (faults int) {
 	for _, what := range odd {
 		fmt.Fprintf(os.Stderr, "%s: kernelnat: %s\n", corefile, what)
 	}
+	if n := leftToOthers(update, b); n > 0 {
+		fmt.Fprintf(os.Stderr, "%s: kernelnat: %d Services with ClusterIPs are left to another proxy (label service.kubernetes.io/service-proxy-name, option service_proxy_name)\n", corefile, n)
+	}
 	for _, family := range cluster.Families {
 		_, overlaps := kernelnat.Ranges(update, family, b.nat.Options)
 		for _, o := range overlaps {
@@ -95,4 +98,15 @@ func checkManifests(corefile string, b block) (faults int) {
 		}
 	}
 	return faults
+}
+
+// leftToOthers is how many Services another proxy is to serve. Those that no proxy is to
+// serve have a notice of their own.
+func leftToOthers(u cluster.Update, b block) (n int) {
+	for _, s := range u.Services {
+		if p := s.Service.Proxy; s.Service.Kind == cluster.KindClusterIP && p != b.nat.Plan.Proxy && p != cluster.NoProxy() {
+			n++
+		}
+	}
+	return n
 }

@@ -85,7 +85,14 @@ func printRules(b block, family cluster.Family) error {
 		}
 	}
 	state := kernelnat.State{Node: node}
-	state.Ranges, _ = kernelnat.Ranges(update, family, b.nat.Options)
+	var overlaps []plan.Overlap
+	state.Ranges, overlaps = kernelnat.Ranges(update, family, b.nat.Options)
+	for _, o := range overlaps {
+		fmt.Fprintln(os.Stderr, "kernelnat:", o)
+	}
+	for _, refusal := range kernelnat.Refusals(update, family, b.nat.Options) {
+		fmt.Fprintln(os.Stderr, "kernelnat:", refusal)
+	}
 	for _, u := range update.Services {
 		if s := plan.Compute(u.Service, family, node, b.nat.Plan); len(s.Ports) > 0 {
 			state.Services = append(state.Services, s)

@@ -160,7 +160,11 @@ func (c *Controller) workOnce(ctx context.Context) error {
 	}
 	c.works.queue = c.works.queue[1:]
 	delete(c.works.setAside, o.Service())
-	c.log.Infof("%s: Service %s, which is large, is written after %v", c.options.Family, o.Service(), time.Since(o.began).Round(time.Millisecond))
+	what := "written"
+	if len(o.to.Ports) == 0 {
+		what = "removed"
+	}
+	c.log.Infof("%s: Service %s, which is large, is %s after %v", c.options.Family, o.Service(), what, time.Since(o.began).Round(time.Millisecond))
 	c.noteFlows([]Change{{Old: o.from, New: o.to}})
 	if now := c.wanted(o.Service()); !now.Equal(o.to) {
 		if err := c.apply(ctx, []Change{{Old: o.to, New: now}}); err != nil {

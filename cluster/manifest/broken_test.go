@@ -140,3 +140,14 @@ func TestMovedOutOfUnreadableFile(t *testing.T) {
 	l.awaitProblem("error: DIR/a.yaml:1: Service default/web: this object is also in DIR/b.yaml:1, which counts")
 	l.await("tcp/2")
 }
+
+// That nothing is wrong is something to report; nil is for when nobody looks any more.
+func TestNothingIsWrong(t *testing.T) {
+	s, err := New(folderWith(t, map[string]string{"a.yaml": serviceText("one", 1)}), func([]Problem) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if all := s.allProblems(); all == nil || len(all) > 0 {
+		t.Errorf("problems %v, nil: %t", all, all == nil)
+	}
+}

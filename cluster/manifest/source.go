@@ -241,7 +241,7 @@ func (s *Source) present() allocator.State {
 
 // allProblems returns what is known to be wrong, and more, in order.
 func (s *Source) allProblems(more ...Problem) []Problem {
-	all := slices.Concat(s.problems, s.state.problems(), more)
+	all := append([]Problem{}, slices.Concat(s.problems, s.state.problems(), more)...) // nil would mean that nobody looks any more
 	sortProblems(all)
 	return all
 }

@@ -55,8 +55,8 @@ func TestBounds(t *testing.T) {
 	}{
 		{ports: 2, endpoints: 3, ips: 2, frontends: 6, endpointsFor: 3},
 		{ports: 10, endpoints: 5000, frontends: 10, endpointsFor: 5000},
-		{ports: 10, endpoints: 10_000, frontends: 10, endpointsFor: 5000, told: "10000 endpoints behind its frontends, and there may be 5000"},
-		{ports: 100, endpoints: 2000, frontends: 100, endpointsFor: 666, told: "2000 endpoints behind its frontends, and there may be 666"},
+		{ports: 10, endpoints: 10_000, frontends: 10, endpointsFor: 5000, told: "a port has 10000 endpoints, and may have 5000: each"},
+		{ports: 100, endpoints: 2000, frontends: 100, endpointsFor: 666, told: "a port has 2000 endpoints, and may have 666 with so many ports"},
 		{ports: 250, endpoints: 1, ips: 4000, frontends: 250, endpointsFor: 1, told: "are 1000250 frontends, and a Service may have 32768"},
 		{ports: 20_000, endpoints: 3, frontends: 20_000, endpointsFor: 3},
 		{ports: 65_535, endpoints: 1, frontends: 32_768, endpointsFor: 1, told: "65535 ports, of which the first 32768 are served"},

@@ -84,8 +84,12 @@ func (s *Service) route(ports []cluster.Port, behind *backing, node Node, most i
 	for i := range s.Ports {
 		found = max(found, s.Ports[i].route(ports[i], behind, node, most))
 	}
-	if found > most {
-		over.add("%d endpoints behind its frontends, and there may be %d behind so many: this node uses that many of them, others use others; spread the ports or the addresses over several Services", found, most)
+	switch {
+	case found <= most:
+	case most == MaxEndpoints:
+		over.add("a port has %d endpoints, and may have %d: each node uses that many of them, and not all the same; divide the pods between several Services", found, most)
+	default:
+		over.add("a port has %d endpoints, and may have %d with so many ports and addresses: each node uses that many of them, and not all the same; spread the ports or the addresses over several Services", found, most)
 	}
 }
 

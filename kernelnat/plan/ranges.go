@@ -61,7 +61,7 @@ type Overlap struct {
 // String says what that means, for a log.
 func (o Overlap) String() string {
 	if o.Whole {
-		return fmt.Sprintf("the range of ClusterIPs %s overlaps %s: nothing in it is refused, and what is no Service goes where routes lead. "+
+		return fmt.Sprintf("the range of ClusterIPs %s overlaps %s: nothing in it is refused, and a Service that gets an address of somebody there takes it away. "+
 			"Choose a range that is used for nothing else", o.CIDR, o.What)
 	}
 	example := ""
@@ -148,7 +148,7 @@ func impossible(cidr netip.Prefix) string {
 		shortest = shortestIPv6
 	}
 	if cidr.Bits() < shortest {
-		return fmt.Sprintf("what others have, being larger than a /%d", shortest)
+		return fmt.Sprintf("addresses of others, since it is larger than a /%d", shortest)
 	}
 	for _, s := range special {
 		if s.At.Overlaps(cidr) {

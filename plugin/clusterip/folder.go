@@ -2,7 +2,9 @@ package clusterip
 
 import (
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/clusterip/clusterip/cluster/manifest"
@@ -100,8 +102,8 @@ func (p *problems) report(all []manifest.Problem) {
 			log.Error(message)
 		}
 	}
-	for message, severity := range p.present {
-		manifestProblems.WithLabelValues(severity.String()).Dec()
+	for _, message := range slices.Sorted(maps.Keys(p.present)) {
+		manifestProblems.WithLabelValues(p.present[message].String()).Dec()
 		if _, persists := present[message]; !persists && all != nil {
 			log.Info("no longer so: " + message)
 		}

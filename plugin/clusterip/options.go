@@ -244,6 +244,9 @@ func parseState(o *Options, args []string) error {
 	return nil
 }
 
+// reserved is for future use (RFC 1112 section 4).
+var reserved = netip.MustParsePrefix("240.0.0.0/4")
+
 func parseServiceCIDR(o *Options, args []string) error {
 	if len(args) < 1 || len(args) > 2 {
 		return fmt.Errorf("service_cidr takes one CIDR, or two of different IP versions")
@@ -255,6 +258,9 @@ func parseServiceCIDR(o *Options, args []string) error {
 		}
 		if prefix != prefix.Masked() {
 			return fmt.Errorf("service_cidr %s has host bits set: write %s", prefix, prefix.Masked())
+		}
+		if a := prefix.Addr(); prefix.Bits() > 0 && (a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsMulticast() || reserved.Contains(a)) {
+			return fmt.Errorf("service_cidr %s has addresses that no Service can have (loopback, link-local, multicast or reserved): give a private range such as %s", prefix, defaultServiceCIDR)
 		}
 		o.Manifest.ServiceCIDRs = append(o.Manifest.ServiceCIDRs, prefix)
 	}
