@@ -22,8 +22,8 @@ type claims struct {
 	shared []netip.Addr       // of all hosts of a network; see broadcasts
 	owned  map[netip.Addr]int // ClusterIPs that Services have, likewise
 	wanted map[cluster.ServiceName]claim
-	asked  map[frontend][]cluster.ServiceName   // in the order of precedence
-	askers map[netip.Addr][]cluster.ServiceName // of any port of an address
+	asked  map[frontend][]cluster.ServiceName          // in the order of precedence
+	askers map[netip.Addr]map[cluster.ServiceName]bool // of any port of an address
 }
 
 // claim is what one Service asks for.
@@ -50,7 +50,7 @@ func (f frontend) String() string {
 func newClaims() *claims {
 	return &claims{
 		owned: make(map[netip.Addr]int), wanted: make(map[cluster.ServiceName]claim),
-		asked: make(map[frontend][]cluster.ServiceName), askers: make(map[netip.Addr][]cluster.ServiceName),
+		asked: make(map[frontend][]cluster.ServiceName), askers: make(map[netip.Addr]map[cluster.ServiceName]bool),
 	}
 }
 
@@ -64,23 +64,33 @@ func (c *claims) own(ip netip.Addr, more int) (others []cluster.ServiceName) {
 	if (before == 0) == (c.owned[ip] == 0) {
 		return nil
 	}
-	return c.askers[ip]
+	return slices.Collect(maps.Keys(c.askers[ip]))
 }
 
 // setAskers notes who asks for an address, whatever the port.
 func (c *claims) setAskers(name cluster.ServiceName, old, now map[frontend]bool) {
-	for f := range old {
-		at := f.at.Addr()
-		c.askers[at] = slices.DeleteFunc(slices.Clone(c.askers[at]), func(n cluster.ServiceName) bool { return n == name })
-		if len(c.askers[at]) == 0 {
+	for at := range addressesOf(old) {
+		if delete(c.askers[at], name); len(c.askers[at]) == 0 {
 			delete(c.askers, at)
 		}
 	}
-	for f := range now {
-		if at := f.at.Addr(); !at.IsUnspecified() && !slices.Contains(c.askers[at], name) {
-			c.askers[at] = append(c.askers[at], name)
+	for at := range addressesOf(now) {
+		if c.askers[at] == nil {
+			c.askers[at] = make(map[cluster.ServiceName]bool)
+		}
+		c.askers[at][name] = true
+	}
+}
+
+// addressesOf are those of frontends, but for NodePorts.
+func addressesOf(frontends map[frontend]bool) map[netip.Addr]bool {
+	out := make(map[netip.Addr]bool)
+	for f := range frontends {
+		if at := f.at.Addr(); !at.IsUnspecified() {
+			out[at] = true
 		}
 	}
+	return out
 }
 
 // set replaces what a Service asks for and returns the other Services to which

@@ -58,8 +58,8 @@ func (w *works) next() (at time.Time, ok bool) {
 }
 
 // admit returns the changes to be begun now. Those of a Service whose Work is not done
-// come when it is, and of one that is set aside when it is tried again; but one that
-// goes ends both.
+// come when it is, and of one that is set aside when it is tried again. But one that goes
+// ends both, and so does one that gives up a frontend: it may be another's by now.
 func (w *works) admit(changes []Change) []Change {
 	if len(w.queue)+len(w.setAside) == 0 {
 		return changes
@@ -68,15 +68,30 @@ func (w *works) admit(changes []Change) []Change {
 		name := c.New.Name
 		at := slices.IndexFunc(w.queue, func(o *ongoing) bool { return o.Service() == name })
 		aside := w.setAside[name] != nil
-		if len(c.New.Ports) > 0 {
+		if len(c.New.Ports) > 0 && !givesUp(c) {
 			return at >= 0 || aside
 		}
 		if at >= 0 {
 			w.queue = slices.Delete(w.queue, at, at+1)
 		}
-		delete(w.setAside, name)
+		if len(c.New.Ports) == 0 {
+			delete(w.setAside, name)
+		} else if aside {
+			w.setAside[name].until = time.Time{}
+		}
 		return false
 	})
+}
+
+// givesUp reports whether a Service had a frontend that it does not have any more.
+func givesUp(c Change) bool {
+	now := frontendsOf(c.New)
+	for f := range frontendsOf(c.Old) {
+		if !now[f] {
+			return true
+		}
+	}
+	return false
 }
 
 // apply writes changes, and begins those that are large. Some wait for their turn.
@@ -87,11 +102,11 @@ func (c *Controller) apply(ctx context.Context, changes []Change) error {
 func (c *Controller) begin(ctx context.Context, changes []Change) error {
 	rest, begun := c.backend.Large(changes)
 	for _, w := range begun {
-		o := &ongoing{Work: w, from: plan.Service{Name: w.Service()}, to: c.wanted(w.Service()), began: time.Now()}
+		from := plan.Service{Name: w.Service()}
 		if at := slices.IndexFunc(changes, func(c Change) bool { return c.New.Name == w.Service() }); at >= 0 {
-			o.from = changes[at].Old
+			from = changes[at].Old
 		}
-		c.works.queue = append(c.works.queue, o)
+		c.queueWork(w, from)
 	}
 	c.noteFlows(rest)
 	if len(rest) == 0 {
@@ -108,25 +123,40 @@ func (c *Controller) wanted(name cluster.ServiceName) plan.Service {
 	return plan.Service{Name: name}
 }
 
-// syncAll has the backend write everything, and begins what that leaves.
+// syncAll has the backend write everything, and begins what that leaves. What was set
+// aside and is left again stays so.
 func (c *Controller) syncAll(ctx context.Context, state State) (written []string, err error) {
-	tidying := c.works.tidying
+	tidying, aside := c.works.tidying, c.works.setAside
 	c.works = newWorks() // those under way are over
 	if written, err = c.backend.Sync(ctx, state); err != nil && !errors.Is(err, ErrPartial) {
 		return written, err
 	}
-	if err := c.apply(ctx, nil); err != nil {
-		return written, err
+	_, left := c.backend.Large(nil)
+	for _, w := range left {
+		name := w.Service()
+		if s := aside[name]; s != nil {
+			if s.until.IsZero() { // it was being tried
+				s.until = time.Now().Add(s.delay)
+			}
+			c.works.setAside[name] = s
+			continue
+		}
+		c.queueWork(w, plan.Service{Name: name})
 	}
 	// Once is enough, whatever it finds.
 	c.works.untidy = len(c.works.queue) > 0 && !tidying
 	return written, err
 }
 
+func (c *Controller) queueWork(w Work, from plan.Service) {
+	c.works.queue = append(c.works.queue, &ongoing{Work: w, from: from, to: c.wanted(w.Service()), began: time.Now()})
+}
+
 // work writes parts of large Services until there is none left, or something else to be
-// written.
+// written; but one in any case, or others' changes without a pause would put them off
+// for ever.
 func (c *Controller) work(ctx context.Context) error {
-	for len(c.queue.wake) == 0 {
+	for {
 		at, ok := c.works.next()
 		if !ok || time.Now().Before(at) {
 			break
@@ -134,6 +164,9 @@ func (c *Controller) work(ctx context.Context) error {
 		if err := c.workOnce(ctx); err != nil {
 			c.dirty = true
 			return fmt.Errorf("program NAT: %w", err)
+		}
+		if len(c.queue.wake) > 0 {
+			break
 		}
 	}
 	if c.works.untidy && len(c.works.queue) == 0 {

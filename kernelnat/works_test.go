@@ -3,6 +3,7 @@ package kernelnat
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -116,6 +117,59 @@ func TestLargeServiceIsSetAside(t *testing.T) {
 	})
 }
 
+// However often others change, a large Service is written in the end.
+func TestChurnStarvesNoLargeService(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, backend := cluster.NewStore(), newMemory()
+		slow(backend, 400*time.Millisecond)
+		store.Apply(cluster.Update{Synced: true, Services: []cluster.ServiceUpdate{service("a", "10.42.0.1")}})
+		run(t, Options{}, backend, store)
+		time.Sleep(time.Second)
+		store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{largeEcho}})
+		for i := range 20 {
+			store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{service("a", fmt.Sprint("10.42.0.", i+1))}})
+			time.Sleep(300 * time.Millisecond)
+		}
+		backend.mu.Lock()
+		defer backend.mu.Unlock()
+		if _, written := backend.held[largeEcho.Name]; !written {
+			t.Errorf("it is not written: %q", backend.calls)
+		}
+	})
+}
+
+// A Service that is set aside gives up what is another's by now, and is not forgotten to
+// be set aside by a look at everything.
+func TestSetAsideGivesUpFrontends(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, backend := cluster.NewStore(), newMemory()
+		external := func(u cluster.ServiceUpdate, created int64) cluster.ServiceUpdate {
+			s := *u.Service
+			s.Created, s.External.IPs = time.Unix(created, 0), []netip.Addr{netip.MustParseAddr("203.0.113.7")}
+			u.Service = &s
+			return u
+		}
+		store.Apply(cluster.Update{Synced: true, Services: []cluster.ServiceUpdate{external(largeEcho, 200)}})
+		run(t, Options{SyncPeriod: 30 * time.Second}, backend, store)
+		wantCalls(t, backend, "sync 1")
+		fail := true
+		backend.mu.Lock()
+		backend.fail = func() error {
+			if fail && strings.HasSuffix(strings.Join(backend.calls, " "), "part") {
+				return errors.New("iptables-restore was killed after 20s")
+			}
+			return nil
+		}
+		backend.mu.Unlock()
+		other := external(service("large", "10.42.0.1", "10.42.0.2", "10.42.0.4"), 200)
+		store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{other}})
+		wantCalls(t, backend, "part")
+		// An older one comes: the change that takes the address away is tried at once.
+		store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{external(service("victim", "10.42.0.9"), 100)}})
+		wantCalls(t, backend, "apply 1", "part")
+	})
+}
+
 // A Service whose rules are rejected has nobody else looked at again.
 func TestRejectedServiceHoldsNobodyUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -130,7 +184,7 @@ func TestRejectedServiceHoldsNobodyUp(t *testing.T) {
 		}
 		run(t, Options{}, backend, store)
 		// Once more, to remove what may be left of it.
-		wantCalls(t, backend, "sync 1", "part", "sync 1", "part")
+		wantCalls(t, backend, "sync 1", "part", "sync 1")
 		for i := range 3 {
 			store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{service("a", fmt.Sprint("10.42.0.", i+1))}})
 			wantCalls(t, backend, "apply 1")

@@ -1,5 +1,7 @@
 package iptables
 
+import "slices"
+
 // arrangement is how the rules that Services have in shared chains are laid out in
 // the kernel.
 type arrangement [places]*trie
@@ -26,4 +28,15 @@ func (a *arrangement) update(table string, insert, remove [places][]string) (wri
 		write, gone = append(write, w...), append(gone, g...)
 	}
 	return write, gone
+}
+
+// try is update that can be taken back, for a transaction that may be rejected.
+func (a *arrangement) try(table string, insert, remove [places][]string) (write []chain, gone []string, undo func()) {
+	var inserted, removed [places][]string
+	for p := range places {
+		inserted[p] = slices.DeleteFunc(slices.Clone(insert[p]), a[p].hasRule)
+		removed[p] = slices.DeleteFunc(slices.Clone(remove[p]), func(rule string) bool { return !a[p].hasRule(rule) })
+	}
+	write, gone = a.update(table, inserted, removed)
+	return write, gone, func() { a.update(table, removed, inserted) }
 }

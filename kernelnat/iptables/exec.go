@@ -121,8 +121,8 @@ func explainRestore(stderr string, input []byte) error {
 		return err
 	}
 	r := &rejection{error: fmt.Errorf("%w\n%s", err, excerpt(input, line))}
-	if _, after, found := strings.Cut(lineOf(input, line), "-A "); found {
-		r.chain, r.rule, _ = strings.Cut(after, " ")
+	if text := lineOf(input, line); strings.HasPrefix(text, "-A ") || strings.HasPrefix(text, "-I ") {
+		r.chain, r.rule, _ = strings.Cut(text[len("-A "):], " ")
 	}
 	// What the kernel itself rejects is told at the end of the transaction.
 	if m := inChain.FindStringSubmatch(stderr); m != nil {

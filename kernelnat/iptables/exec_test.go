@@ -310,6 +310,39 @@ func TestRejectedServiceIsQuarantined(t *testing.T) {
 	})
 }
 
+// So has one whose rule in a chain that all share is rejected, also where that chain is
+// there already.
+func TestRejectedSharedRule(t *testing.T) {
+	eachVariant(t, func(t *testing.T, h *host) {
+		ctx := t.Context()
+		page, bad := pageService(), pageService()
+		bad.Name.Name, bad.Ports[0].Frontend = "bad", addrPorts("10.43.0.9:80")[0]
+		bad.Ports[0].Protocol, bad.Ports[0].Endpoints, bad.Ports[0].Verdict = cluster.SCTP, nil, plan.Reject
+		// As on a kernel without xt_sctp.
+		h.replaceRestore(t, `cat > $DIR/in; line=$(grep -n -m 1 -e '-m sctp' $DIR/in | cut -d: -f1)
+[ -z "$line" ] || { echo "iptables-restore: line $line failed" >&2; exit 1; }; $REAL "$@" < $DIR/in`)
+		b := newBackend(t)[cluster.IPv4]
+		for range 3 {
+			h.do(t, func() error {
+				if _, err := b.Sync(ctx, stateOf([]plan.Service{page, bad}, cluster.IPv4)); !errors.Is(err, kernelnat.ErrPartial) {
+					return fmt.Errorf("Sync: %v", err)
+				}
+				_, works := b.Large(nil)
+				if len(works) != 1 {
+					return fmt.Errorf("%d Works", len(works))
+				}
+				if _, err := works[0].Step(ctx); !errors.Is(err, kernelnat.ErrSetAside) {
+					return fmt.Errorf("its Work: %v", err)
+				}
+				next := pageService()
+				next.Ports[0].Verdict, next.Ports[0].Endpoints = plan.Reject, nil
+				return errors.Join(b.Apply(ctx, []kernelnat.Change{{Old: page, New: next}}), b.Apply(ctx, []kernelnat.Change{{Old: next, New: page}}))
+			})
+		}
+		diff(t, freshly(t, h.variant, []plan.Service{page}), counters.ReplaceAllString(h.run(t, "iptables-save"), ""))
+	})
+}
+
 func TestLockHeld(t *testing.T) {
 	lock := filepath.Join(t.TempDir(), "lock")
 	t.Setenv("XTABLES_LOCKFILE", lock)

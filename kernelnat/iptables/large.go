@@ -2,6 +2,7 @@ package iptables
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -36,7 +37,11 @@ type held struct {
 	plans   []plan.Service
 	nothing bool // it surely holds nothing of the plans
 	rules   [places][]string
+	right   map[string]bool // chains that are as the one plan has them
 }
+
+// maxHeld is of how many plans parts are remembered.
+const maxHeld = 8
 
 // change leads to a plan from what the kernel may hold or, if old is not nil, from
 // exactly that.
@@ -47,6 +52,8 @@ func (h *held) change(to plan.Service, old *plan.Service, a *arrangement, chains
 	}
 	if l.sure = old != nil; l.sure {
 		l.from = []plan.Service{*old}
+	} else if len(h.plans) == 1 && h.plans[0].Equal(to) {
+		l.right = h.right
 	}
 	return l
 }
@@ -80,6 +87,9 @@ func (b *Backend) begin(to plan.Service, from *held, old *plan.Service) *work {
 	if n := len(may); n == 0 || !may[n-1].Equal(to) {
 		may = append(may, to)
 	}
+	if n := len(may); n > maxHeld { // chains of those in between go with the next Sync
+		may = slices.Concat(may[:1], may[n-maxHeld+1:])
+	}
 	b.held[to.Name] = &held{plans: may, rules: from.rules}
 	return &work{b, l}
 }
@@ -106,8 +116,11 @@ func (w *work) Step(ctx context.Context) (done bool, err error) {
 	switch {
 	case err == nil:
 		return false, nil
-	case p.shared: // what others have in the same chains is unknown now
+	case p.undo != nil && !errors.As(err, new(*rejection)):
+		// What others have in the same chains is unknown now.
 		return false, fmt.Errorf("write a part of the %s rules: %w", w.b.family, err)
+	case p.undo != nil:
+		p.undo()
 	}
 	return false, fmt.Errorf("write a part of the %s rules: %w: %w", w.b.family, kernelnat.ErrSetAside, err)
 }

@@ -218,6 +218,28 @@ func TestLargeServiceAtAStart(t *testing.T) {
 	})
 }
 
+// A Sync that comes in between takes nothing back of what is written.
+func TestLargeServiceGoesOnAfterSync(t *testing.T) {
+	eachVariant(t, func(t *testing.T, h *host) {
+		ctx, b := t.Context(), newBackend(t)[cluster.IPv4]
+		s := largeService("svc", 4, 0, 3000)
+		h.do(t, func() error { _, err := b.Sync(ctx, stateOf(nil, cluster.IPv4)); return err })
+		w := begin(t, b, removed(s), s)
+		for range 8 {
+			for range 10 {
+				var done bool
+				if h.do(t, func() (err error) { done, err = w.Step(ctx); return err }); done {
+					return
+				}
+			}
+			h.do(t, func() error { _, err := b.Sync(ctx, stateOf([]plan.Service{s}, cluster.IPv4)); return err })
+			_, works := b.Large(nil)
+			w = works[0]
+		}
+		t.Error("80 steps were made, and it is not done")
+	})
+}
+
 // Of thousands of rules that go none is searched for: the chain is written whole.
 func TestRefusalsGoAtOnce(t *testing.T) {
 	s := largeService("svc", 900, 0, 0)

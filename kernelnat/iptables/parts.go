@@ -14,8 +14,10 @@ const rulesInPart = 3000
 
 // part is the input of one run of iptables-restore.
 type part struct {
-	input  []byte
-	shared bool // it writes chains that several Services use
+	input []byte
+	// undo is for a part that writes chains which several Services use, if it is
+	// rejected: it has the arrangement be as before.
+	undo func()
 }
 
 // large changes one Service in parts. First come chains that nothing leads to yet;
@@ -26,6 +28,7 @@ type large struct {
 	from  []plan.Service   // what the kernel holds, if that is sure, or may hold
 	rules [places][]string // if it is not sure: what else may be in shared chains
 	sure  bool
+	right map[string]bool // if it is not sure: chains that are as they are to be
 
 	arrangement *arrangement
 	chains      int             // in one part, at most
@@ -63,7 +66,11 @@ func (l *large) begin() {
 		}
 	}
 	insert, remove := l.sharedRules()
+	lost := l.lost(&remove)
 	l.stages = []stage{
+		// What it has no claim to any more may be another's by now.
+		&exchange{large: l, table: tableNAT, remove: lost},
+		&exchange{large: l, table: tableFilter, remove: lost},
 		&preparation{large: l},
 		// Refusals are there before, and until, the Service is translated.
 		&exchange{large: l, table: tableFilter, insert: insert},
@@ -109,6 +116,24 @@ func (l *large) sharedRules() (insert, remove [places][]string) {
 	return insert, remove
 }
 
+// lost takes the rules out of those that go that are for packets which no rule of the new
+// plan is for.
+func (l *large) lost(remove *[places][]string) (out [places][]string) {
+	kept := make(map[string]bool)
+	for i := range l.to.Ports {
+		for _, rules := range renderPort(l.to, i).shared {
+			for _, rule := range rules {
+				kept[packetsOf(rule)] = true
+			}
+		}
+	}
+	for p := range places {
+		out[p] = slices.DeleteFunc(slices.Clone(remove[p]), func(rule string) bool { return kept[packetsOf(rule)] })
+		remove[p] = slices.DeleteFunc(remove[p], func(rule string) bool { return !kept[packetsOf(rule)] })
+	}
+	return out
+}
+
 // preparation writes chains that nothing leads to. Where it is not sure what is there,
 // those are all, and packets may be passing them, so each is written whole.
 type preparation struct {
@@ -150,7 +175,7 @@ func (s *preparation) fill() bool {
 	for len(s.pending) == 0 && s.port < len(s.to.Ports) {
 		before := chainNames(s.before(s.port))
 		for _, c := range renderPort(s.to, s.port).chains {
-			if !before[c.name] {
+			if !before[c.name] && !s.right[c.name] {
 				s.pending = append(s.pending, c)
 			}
 		}
@@ -195,9 +220,9 @@ func (s *switching) next() (part, bool) {
 		s.port++
 	}
 	var out script
-	write, gone := s.arrangement.update(tableNAT, d.insert, d.delete)
+	write, gone, undo := s.arrangement.try(tableNAT, d.insert, d.delete)
 	out.transaction(tableNAT, append(d.write, write...), gone)
-	return part{out.buf.Bytes(), true}, out.buf.Len() > 0
+	return part{out.buf.Bytes(), undo}, out.buf.Len() > 0
 }
 
 // exchange puts rules into the shared chains of one table and takes rules out.
@@ -209,16 +234,19 @@ type exchange struct {
 
 func (s *exchange) next() (part, bool) {
 	var out script
+	var undo func()
 	for p := range places {
 		for shared[p].table == s.table && out.buf.Len() == 0 && len(s.insert[p])+len(s.remove[p]) > 0 {
 			var in, gone [places][]string
 			in[p], s.insert[p] = cut(s.insert[p])
 			gone[p], s.remove[p] = cut(s.remove[p])
-			write, unused := s.arrangement.update(s.table, in, gone)
+			var write []chain
+			var unused []string
+			write, unused, undo = s.arrangement.try(s.table, in, gone)
 			out.transaction(s.table, write, unused)
 		}
 	}
-	return part{out.buf.Bytes(), true}, out.buf.Len() > 0
+	return part{out.buf.Bytes(), undo}, out.buf.Len() > 0
 }
 
 func cut(rules []string) (first, rest []string) {

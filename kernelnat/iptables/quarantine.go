@@ -57,6 +57,9 @@ func atFault(err error, services []plan.Service) []cluster.ServiceName {
 	if !errors.As(err, &r) {
 		return nil
 	}
+	if at, is := placeOf(tableFilter, r.chain); is && r.rule == "" {
+		return withSpecial(services, at)
+	}
 	at := slices.IndexFunc(services, func(s plan.Service) bool {
 		isChain := func(c chain) bool { return c.name == r.chain }
 		return s.Name.String() == serviceOf(r.rule) || rank(r.chain) >= 0 && slices.ContainsFunc(render(s).chains, isChain)
@@ -68,6 +71,17 @@ func atFault(err error, services []plan.Service) []cluster.ServiceName {
 	special := specialMatches(r.rule)
 	for i, s := range services {
 		if i != at && len(special) > 0 && uses(s, special) {
+			names = append(names, s.Name)
+		}
+	}
+	return names
+}
+
+// withSpecial finds the Services that have a rule in a shared chain with a match that
+// most do without, where the kernel has not said which rule it rejects.
+func withSpecial(services []plan.Service, at place) (names []cluster.ServiceName) {
+	for _, s := range services {
+		if slices.ContainsFunc(render(s).shared[at], func(rule string) bool { return len(specialMatches(rule)) > 0 }) {
 			names = append(names, s.Name)
 		}
 	}
@@ -88,13 +102,13 @@ func specialMatches(rule string) []string {
 
 // uses reports whether a rule of the Service has all these matches.
 func uses(s plan.Service, matches []string) bool {
-	for _, c := range render(s).chains {
-		for _, rule := range c.rules {
-			of := specialMatches(rule)
-			if !slices.ContainsFunc(matches, func(m string) bool { return !slices.Contains(of, m) }) {
-				return true
-			}
-		}
+	r := render(s)
+	all := slices.Concat(r.shared[:]...)
+	for _, c := range r.chains {
+		all = append(all, c.rules...)
 	}
-	return false
+	return slices.ContainsFunc(all, func(rule string) bool {
+		of := specialMatches(rule)
+		return !slices.ContainsFunc(matches, func(m string) bool { return !slices.Contains(of, m) })
+	})
 }

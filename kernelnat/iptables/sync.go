@@ -122,19 +122,20 @@ func (s *session) services(ctx context.Context, all []plan.Service) (inUse map[s
 // that they are in use.
 func (s *session) holds(service plan.Service, inUse map[string]bool) *held {
 	have := s.have.table(tableNAT)
-	whole, none := true, true
+	whole, none, right := true, true, make(map[string]bool)
 	for i := range service.Ports {
 		for _, c := range renderPort(service, i).chains {
 			inUse[c.name] = true
 			_, there := have.chains[c.name]
 			none = none && !there
-			whole = whole && have.has(c)
+			right[c.name] = have.has(c)
+			whole = whole && right[c.name]
 		}
 	}
 	if whole {
 		return nil
 	}
-	return &held{plans: []plan.Service{service}, nothing: none}
+	return &held{plans: []plan.Service{service}, nothing: none, right: right}
 }
 
 // keeping adds the Services that are left to those that keep what they have.

@@ -186,6 +186,14 @@ func (t *trie) byAddress(rules []string) [][]entry {
 	return groups
 }
 
+func (t *trie) hasRule(rule string) bool {
+	if addr := destination(rule); addr.IsValid() {
+		return t.has(entry{addr, rule})
+	}
+	_, found := slices.BinarySearch(t.flat, rule)
+	return found
+}
+
 func (t *trie) has(e entry) bool {
 	n := &t.root
 	for n.children != nil {

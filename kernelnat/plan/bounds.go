@@ -28,6 +28,10 @@ const (
 	// that is written whole: iptables-nft-restore takes half a second for 5,000 and
 	// more than two for 10,000.
 	MaxEndpoints = 5000
+	// MaxSticky bounds the endpoints of all ports where clients are to keep theirs. Each
+	// has a list of clients, and legacy iptables looks through all lists for each of
+	// its rules whenever anybody's change: 12,000 take 8 seconds.
+	MaxSticky = 2000
 	// maxPairs bounds how many ports of how many endpoints are looked at.
 	maxPairs = 4_000_000
 )
@@ -87,10 +91,14 @@ func boundPairs(endpoints []cluster.Endpoint, ports int, node Node, over *excess
 	return endpoints[:most]
 }
 
-// endpointsFor is how many endpoints each port may have where so many frontends lead
-// to them.
-func endpointsFor(frontends int) int {
-	return max(1, min(MaxEndpoints, MaxRules/(rulesPerEndpoint*max(frontends, 1))))
+// endpointsFor is how many endpoints each of the ports may have where so many frontends
+// lead to them.
+func endpointsFor(frontends, ports int, sticky bool) int {
+	most := min(MaxEndpoints, MaxRules/(rulesPerEndpoint*max(frontends, 1)))
+	if sticky {
+		most = min(most, MaxSticky/max(ports, 1))
+	}
+	return max(1, most)
 }
 
 // choose returns at most so many endpoints, sorted. Nodes choose different ones, so

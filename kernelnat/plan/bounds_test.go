@@ -78,6 +78,16 @@ func TestBounds(t *testing.T) {
 	}
 }
 
+// Clients that keep their endpoints have a list at each.
+func TestBoundsOfAffinity(t *testing.T) {
+	s := large(4, 3000, 0)
+	s.AffinitySeconds = 10
+	p := plan.Compute(s, cluster.IPv4, self, plan.Options{})
+	if n := len(p.Ports[0].Endpoints); n != plan.MaxSticky/4 || p.Excess == "" {
+		t.Errorf("%d endpoints of each of 4 ports, told %q", n, p.Excess)
+	}
+}
+
 // Source ranges are rules of every load balancer address.
 func TestBoundsCountSourceRanges(t *testing.T) {
 	s := large(100, 1, 0)

@@ -73,7 +73,7 @@ func Compute(service *cluster.Service, family cluster.Family, node Node, options
 		frontends += 1 + len(given.IPs) + len(given.LoadBalancers) + min(1, int(p.NodePort))
 	}
 	behind := newBacking(boundPairs(takingPackets(service, family), len(ports), node, &over))
-	out.route(ports, &behind, node, endpointsFor(frontends), &over)
+	out.route(ports, &behind, node, endpointsFor(frontends, len(ports), service.AffinitySeconds > 0), &over)
 	out.Excess = over.String()
 	return out
 }
