@@ -218,6 +218,26 @@ func TestLargeServiceAtAStart(t *testing.T) {
 	})
 }
 
+// What a Service gives up is gone first, whatever becomes of the rest: it may be
+// another's by now.
+func TestLostFrontendGoesFirst(t *testing.T) {
+	eachVariant(t, func(t *testing.T, h *host) {
+		ctx, b := t.Context(), newBackend(t)[cluster.IPv4]
+		h.do(t, func() error { _, err := b.Sync(ctx, stateOf(nil, cluster.IPv4)); return err })
+		old := largeService("svc", 1, 0, 1500)
+		old.Ports[0].External = plan.External{Verdict: plan.Forward, IPs: []netip.Addr{netip.MustParseAddr("203.0.113.7")}}
+		h.finish(t, begin(t, b, removed(old), old), nil)
+		if !strings.Contains(h.run(t, "iptables-save"), "-d 203.0.113.7/32") {
+			t.Fatal("the external address is not served")
+		}
+		w := begin(t, b, old, largeService("svc", 1, 700, 1500))
+		h.do(t, func() error { _, err := w.Step(ctx); return err })
+		if saved := h.run(t, "iptables-save"); strings.Contains(saved, "-d 203.0.113.7/32") || !strings.Contains(saved, "-d "+single(old.Ports[0].Frontend.Addr())) {
+			t.Error("after the first step, the external address is served, or the ClusterIP is not")
+		}
+	})
+}
+
 // A Sync that comes in between takes nothing back of what is written.
 func TestLargeServiceGoesOnAfterSync(t *testing.T) {
 	eachVariant(t, func(t *testing.T, h *host) {
