@@ -160,7 +160,7 @@ func TestLargeObjects(t *testing.T) {
 		f.during(c.what+" come", func() bool { return !has(at, c.last) })
 		if c.bounded {
 			f.eventually("an Event that tells the bound", func() error {
-				return a.hasEvent(c.service.Name, "spread the ports or the addresses over several Services")
+				return a.hasEvent(c.service.Name, "several Services")
 			})
 		}
 		a.delete(c.service.Name)
