@@ -4,14 +4,14 @@
 //
 // It writes only chains whose names are its own and, at the head of the built-in
 // chains, the jumps to them; everything else in the tables stays. It uses the
-// variant, nft or legacy, that the host uses. It serves ClusterIPs only.
+// variant, nft or legacy, that the host uses.
 //
 // It needs CAP_NET_ADMIN and the tools iptables, iptables-save and
 // iptables-restore, and the same of ip6tables for IPv6. Before
 // version 1.6.2 they do not wait for the xtables lock and have no --random-fully.
 //
-// Start with render (a Service's rules), then sync and changeScript (what is sent
-// to iptables-restore, and in which order).
+// Start with render (a Service's rules), then sync and changeScripts (what is sent
+// to iptables-restore, and in which order), and large for what is sent in parts.
 package iptables
 
 import (

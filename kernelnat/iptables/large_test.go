@@ -260,6 +260,23 @@ func TestLargeServiceGoesOnAfterSync(t *testing.T) {
 	})
 }
 
+// What the kernel may hold of a Service is still known when its Work is dropped.
+func TestDroppedWorkForgetsNothing(t *testing.T) {
+	s := largeService("svc", 3, 0, 0)
+	s.Ports[0].Verdict, s.Ports[0].Endpoints = plan.Forward, addrPorts("10.42.0.1:80")
+	h := &held{rules: render(s).shared}
+	var before [places][]string
+	for p, rules := range h.rules {
+		before[p] = slices.Clone(rules)
+	}
+	h.change(removed(s), nil, arrangementOf(s), 1000).next()
+	for p := range places {
+		if !slices.Equal(h.rules[p], before[p]) {
+			t.Errorf("%s of %s: known are %q, want %q", shared[p].chain, shared[p].table, h.rules[p], before[p])
+		}
+	}
+}
+
 // Of thousands of rules that go none is searched for: the chain is written whole.
 func TestRefusalsGoAtOnce(t *testing.T) {
 	s := largeService("svc", 900, 0, 0)

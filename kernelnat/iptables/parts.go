@@ -129,7 +129,7 @@ func (l *large) lost(remove *[places][]string) (out [places][]string) {
 	}
 	for p := range places {
 		out[p] = slices.DeleteFunc(slices.Clone(remove[p]), func(rule string) bool { return kept[packetsOf(rule)] })
-		remove[p] = slices.DeleteFunc(remove[p], func(rule string) bool { return !kept[packetsOf(rule)] })
+		remove[p] = slices.DeleteFunc(slices.Clone(remove[p]), func(rule string) bool { return !kept[packetsOf(rule)] })
 	}
 	return out
 }
