@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/kernelnat/netlab"
 )
 
 func TestWithSbin(t *testing.T) {
@@ -22,12 +22,12 @@ func TestWithSbin(t *testing.T) {
 }
 
 func TestCleanupFindsSbin(t *testing.T) {
-	nattest.Require(t, "iptables")
+	netlab.Require(t, "iptables")
 	program, err := exec.LookPath("coredns") // put there by testscript.Main
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := nattest.NewNode()
+	n, err := netlab.NewNode()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,14 +7,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/kernelnat/netlab"
 )
 
 // There is one writer in each network namespace, and the next comes after it.
 func TestLock(t *testing.T) {
-	nattest.Require(t)
+	netlab.Require(t)
 	for range 2 { // in two namespaces at once
-		namespace, err := nattest.NewNamespace()
+		namespace, err := netlab.NewNamespace()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -49,8 +49,8 @@ func TestLock(t *testing.T) {
 
 // Who waits for the lock has it as soon as it is free, or gives up when told to.
 func TestAwaitLock(t *testing.T) {
-	nattest.Require(t)
-	namespace, err := nattest.NewNamespace()
+	netlab.Require(t)
+	namespace, err := netlab.NewNamespace()
 	if err != nil {
 		t.Fatal(err)
 	}

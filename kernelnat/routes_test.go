@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/clusterip/clusterip/cluster"
-	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/kernelnat/netlab"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -17,8 +17,8 @@ import (
 
 // What a real node's routes say of ranges, in both families.
 func TestRoutes(t *testing.T) {
-	nattest.Require(t)
-	n, err := nattest.NewNode()
+	netlab.Require(t)
+	n, err := netlab.NewNode()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,11 +56,11 @@ func TestRoutes(t *testing.T) {
 		cluster.IPv4: {
 			{At: netip.MustParsePrefix("10.9.0.0/16"), What: routed}, {At: netip.MustParsePrefix("10.10.0.0/16"), What: routed},
 			{At: netip.MustParsePrefix("10.42.0.0/16"), What: connected}, {At: netip.MustParsePrefix("192.0.2.0/24"), What: connected},
-			plan.KnownAt(nattest.OutsideIPv4.Addr(), gateway),
+			plan.KnownAt(netlab.OutsideIPv4.Addr(), gateway),
 		},
 		cluster.IPv6: {
 			{At: netip.MustParsePrefix("fd00:10:42::/64"), What: connected}, {At: netip.MustParsePrefix("2001:db8::/64"), What: connected},
-			plan.KnownAt(nattest.OutsideIPv6.Addr(), gateway),
+			plan.KnownAt(netlab.OutsideIPv6.Addr(), gateway),
 		},
 	} {
 		got := known(family)

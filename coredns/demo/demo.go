@@ -23,7 +23,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/kernelnat/netlab"
 )
 
 // Options says what to play and where to show it.
@@ -59,7 +59,7 @@ func Run(ctx context.Context, o Options) error {
 	p := &play{ctx: s.up, stage: s, screen: screen{out: o.Out, color: o.Color}}
 	p.screen.note(fmt.Sprintf(`A node (%s), where CoreDNS serves the manifests in %s,
 and a client pod (%s), in network namespaces of their own.`,
-		nattest.GatewayIPv4.Addr(), s.dir, clientIP))
+		netlab.GatewayIPv4.Addr(), s.dir, clientIP))
 	err = p.perform(script)
 	if err == nil {
 		p.screen.note(fmt.Sprintf("Every step showed what the page says, in %.0f s.", time.Since(began).Seconds()))
@@ -90,7 +90,7 @@ func check() error {
 		return fmt.Errorf("the demo runs programs that are not in PATH (%s): %s; on Debian: apt-get install %s",
 			os.Getenv("PATH"), strings.Join(missing, ", "), strings.Join(packages, " "))
 	}
-	if err := nattest.Check(); err != nil {
+	if err := netlab.Check(); err != nil {
 		return fmt.Errorf("the demo cannot make network namespaces here: %w", err)
 	}
 	return nil

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/kernelnat/netlab"
 )
 
 // buildFolder holds the binary; "" until a test needs it.
@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 // its environment marks its processes. A namespace lives by processes alone.
 func newDemo(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
-	nattest.Require(t, "curl", "host", "iptables", "mount")
+	netlab.Require(t, "curl", "host", "iptables", "mount")
 	binary, err := buildCoreDNS()
 	if err != nil {
 		t.Fatal(err)
@@ -219,7 +219,7 @@ func TestDemoInterrupted(t *testing.T) {
 }
 
 func TestCheckNamesPackages(t *testing.T) {
-	nattest.Require(t)
+	netlab.Require(t)
 	t.Setenv("PATH", t.TempDir())
 	err := check()
 	if err == nil || !strings.Contains(err.Error(), "apt-get install curl bind9-host iptables") {

@@ -9,7 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/kernelnat/netlab"
 )
 
 const (
@@ -43,7 +43,7 @@ var dbPods = []podSpec{
 // pod is a running echo server: it answers HTTP with its name and address.
 type pod struct {
 	podSpec
-	host   *nattest.Host
+	host   *netlab.Host
 	server *http.Server
 	ended  chan struct{}
 }

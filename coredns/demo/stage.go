@@ -16,7 +16,7 @@ import (
 	"text/template"
 	"time"
 
-	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/kernelnat/netlab"
 )
 
 //go:embed manifests Corefile.tmpl
@@ -41,8 +41,8 @@ options ndots:5
 type stage struct {
 	dir    string
 	lock   *os.File // of dir
-	node   *nattest.Node
-	client *nattest.Host
+	node   *netlab.Node
+	client *netlab.Host
 	pods   []*pod
 
 	// up is done when the server has ended; the cause says why.
@@ -70,7 +70,7 @@ func (s *stage) build(ctx context.Context, executable string) error {
 	if err := s.writeFiles(); err != nil {
 		return err
 	}
-	if s.node, err = nattest.NewNode(); err != nil {
+	if s.node, err = netlab.NewNode(); err != nil {
 		return err
 	}
 	if s.client, err = s.node.AddPod("client", clientIP); err != nil {

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/kernelnat/netlab"
 )
 
 // A demo that was killed leaves its folder without a lock.
@@ -44,7 +44,7 @@ func TestAbandonedFolders(t *testing.T) {
 // newTestStage has a server that serves nothing.
 func newTestStage(t *testing.T, script string) *stage {
 	t.Helper()
-	nattest.Require(t, "mount", "curl")
+	netlab.Require(t, "mount", "curl")
 	server := filepath.Join(t.TempDir(), "server")
 	if err := os.WriteFile(server, []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
 		t.Fatal(err)
@@ -108,7 +108,7 @@ func TestClientLeavesNoProcess(t *testing.T) {
 // A demo that is killed while a command starts never sends the line, and the
 // kernel may not have known yet that the command was to die with it.
 func TestClientOfKilledDemo(t *testing.T) {
-	nattest.Require(t)
+	netlab.Require(t)
 	s := &stage{dir: t.TempDir()}
 	theirs, ours, err := os.Pipe()
 	if err != nil {

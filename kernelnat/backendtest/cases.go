@@ -12,7 +12,7 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
-	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/kernelnat/netlab"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
@@ -38,14 +38,14 @@ func (s *suite) distribution() {
 			if chi2 := chiSquare(shares, s.pods, flows); chi2 > 27.6 {
 				s.Errorf("%s: shares %v, chi-square %.1f", network, shares, chi2)
 			}
-			for _, from := range []*nattest.Host{s.node.Host, s.node.Outside} {
+			for _, from := range []*netlab.Host{s.node.Host, s.node.Outside} {
 				s.answer(from, network, to)
 			}
 		}
 	})
 }
 
-func chiSquare(shares map[string]int, pods []*nattest.Host, flows int) float64 {
+func chiSquare(shares map[string]int, pods []*netlab.Host, flows int) float64 {
 	expected := float64(flows) / float64(len(pods))
 	sum := 0.0
 	for _, pod := range pods {
@@ -67,7 +67,7 @@ func (s *suite) manyPorts() {
 	for _, c := range []struct {
 		network string
 		port    uint16
-		want    *nattest.Host
+		want    *netlab.Host
 	}{{"tcp", 80, s.pods[0]}, {"udp", 80, s.pods[1]}, {"tcp", 81, s.pods[2]}, {"tcp", 82, s.pods[1]}} {
 		if reply := s.answer(s.client, c.network, netip.AddrPortFrom(clusterIP(cluster.IPv4), c.port)); reply.Host != c.want.Name {
 			s.Errorf("%s port %d: %s answers, not %s", c.network, c.port, reply.Host, c.want.Name)
@@ -100,8 +100,8 @@ func (s *suite) masquerade() {
 		}{
 			{"nobody", plan.Masquerade{}, inside, outside},
 			{"clients outside", plan.Masquerade{Outside: plan.Clients{Range: podNetwork(family)}}, inside, node},
-			{"who does not come in over the pods' bridge", plan.Masquerade{Outside: plan.Clients{Interface: nattest.Bridge}}, inside, node},
-			{"who does not come in over one of such interfaces", plan.Masquerade{Outside: plan.Clients{Interface: nattest.Bridge[:2] + "+"}}, inside, node},
+			{"who does not come in over the pods' bridge", plan.Masquerade{Outside: plan.Clients{Interface: netlab.Bridge}}, inside, node},
+			{"who does not come in over one of such interfaces", plan.Masquerade{Outside: plan.Clients{Interface: netlab.Bridge[:2] + "+"}}, inside, node},
 			{"everybody", plan.Masquerade{All: true}, node, node},
 		} {
 			port := s.port(cluster.TCP, 80, family, s.pods[0])
@@ -130,7 +130,7 @@ func (s *suite) verdicts() {
 			dropped.Ports = append(dropped.Ports, drop)
 		}
 		s.sync(rejected, dropped)
-		for _, from := range []*nattest.Host{s.client, s.node.Host, s.node.Outside} {
+		for _, from := range []*netlab.Host{s.client, s.node.Host, s.node.Outside} {
 			for _, network := range []string{"tcp", "udp"} {
 				start := time.Now()
 				_, err := s.ask(from, network, rejected.Ports[0].Frontend)
@@ -171,7 +171,7 @@ func (s *suite) connectionsSurvive() {
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	r := bufio.NewReader(conn)
-	reply, err := nattest.ReadReply(r)
+	reply, err := netlab.ReadReply(r)
 	s.must(err)
 	if reply.Host != s.pods[0].Name {
 		s.Fatalf("%s answers", reply.Host)

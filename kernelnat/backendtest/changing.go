@@ -9,14 +9,14 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
-	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/kernelnat/netlab"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 	"github.com/vishvananda/netlink"
 )
 
 // whileAsking calls change, while the client asks all the time; check gets each
 // answer. It fails if there were none.
-func (s *suite) whileAsking(to netip.AddrPort, check func(nattest.Reply, error) error, change func()) {
+func (s *suite) whileAsking(to netip.AddrPort, check func(netlab.Reply, error) error, change func()) {
 	s.Helper()
 	var stop atomic.Bool
 	done := make(chan error)
@@ -51,7 +51,7 @@ func (s *suite) neverInterrupted() {
 		others = append(others, named(fmt.Sprintf("other-%d", i), p))
 	}
 	s.sync(echo)
-	answered := func(_ nattest.Reply, err error) error { return err }
+	answered := func(_ netlab.Reply, err error) error { return err }
 	s.whileAsking(echo.Ports[0].Frontend, answered, func() {
 		s.sync(append(others[:60:60], echo)...)
 		s.sync(append(others[60:], next)...)
@@ -89,7 +89,7 @@ func (s *suite) neverLeaks() {
 	rejected := named("echo", s.port(cluster.TCP, 80, cluster.IPv4))
 	rejected.Ports[0].Verdict = plan.Reject
 	s.sync(rejected)
-	check := func(reply nattest.Reply, err error) error {
+	check := func(reply netlab.Reply, err error) error {
 		switch {
 		case refused(err):
 			return nil

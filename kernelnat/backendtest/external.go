@@ -9,14 +9,14 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
-	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/kernelnat/netlab"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
 const nodePort = 30080
 
 // external is a plan with frontends of all kinds for port 80 over TCP and UDP.
-func (s *suite) external(family cluster.Family, e plan.External, anywhere, local []*nattest.Host) plan.Service {
+func (s *suite) external(family cluster.Family, e plan.External, anywhere, local []*netlab.Host) plan.Service {
 	e.NodePort = nodePort
 	e.IPs, e.LoadBalancers = []netip.Addr{externalIP(family)}, []netip.Addr{loadBalancer(family)}
 	var ports []plan.Port
@@ -61,7 +61,7 @@ func (s *suite) externalCluster() {
 	s.families(func(s *suite, family cluster.Family) {
 		s.sync(s.external(family, plan.External{Verdict: plan.Forward, Pods: plan.Clients{Range: podNetwork(family)}}, s.pods, nil))
 		for _, to := range s.frontends(family) {
-			for _, from := range []*nattest.Host{s.node.Outside, s.client, s.node.Host} {
+			for _, from := range []*netlab.Host{s.node.Outside, s.client, s.node.Host} {
 				for _, network := range []string{"tcp", "udp"} {
 					reply := s.answer(from, network, to)
 					if seen := reply.Client.Addr(); seen != gateway(family) {
@@ -81,7 +81,7 @@ func (s *suite) externalLocal() {
 		here, elsewhere := s.pods[:1], s.pods[1:2]
 		s.sync(s.external(family, e, elsewhere, here))
 		for _, to := range s.frontends(family) {
-			for from, want := range map[*nattest.Host]struct{ pod, seen string }{
+			for from, want := range map[*netlab.Host]struct{ pod, seen string }{
 				s.node.Outside: {here[0].Name, s.node.Outside.Addr(family).String()},
 				s.client:       {elsewhere[0].Name, s.client.Addr(family).String()},
 				s.node.Host:    {elsewhere[0].Name, gateway(family).String()},
@@ -142,7 +142,7 @@ func (s *suite) sourceRanges() {
 
 // unanswered fails if somebody answers, or refuses. Whoever sends from the node
 // itself is told that it may not.
-func (s *suite) unanswered(from *nattest.Host, to netip.AddrPort) {
+func (s *suite) unanswered(from *netlab.Host, to netip.AddrPort) {
 	s.Helper()
 	ctx, cancel := context.WithTimeout(s.Context(), 100*time.Millisecond)
 	defer cancel()
@@ -206,7 +206,7 @@ func (s *suite) noSuchService() {
 		port := s.port(cluster.TCP, 80, family, s.pods...)
 		s.ranges = []netip.Prefix{netip.PrefixFrom(vip, vip.BitLen()-8).Masked()}
 		s.sync(named("echo", port))
-		for _, from := range []*nattest.Host{s.client, s.node.Host, s.node.Outside} {
+		for _, from := range []*netlab.Host{s.client, s.node.Host, s.node.Outside} {
 			s.answer(from, "tcp", port.Frontend)
 			for _, to := range []netip.AddrPort{netip.AddrPortFrom(vip, 81), netip.AddrPortFrom(vip.Prev(), 80)} {
 				for _, network := range []string{"tcp", "udp"} {

@@ -7,7 +7,7 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
-	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/kernelnat/netlab"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 	"github.com/vishvananda/netlink"
 )
@@ -15,8 +15,8 @@ import (
 // site is one node of two, with a pod that answers, a pod that asks, and what the
 // node's rules are made from.
 type site struct {
-	*nattest.Node
-	pod, client *nattest.Host
+	*netlab.Node
+	pod, client *netlab.Host
 	backends    map[cluster.Family]kernelnat.Backend
 	plans       map[cluster.Family]plan.Service // as written
 }
@@ -78,7 +78,7 @@ func (s *suite) program(sites []*site, family cluster.Family, service cluster.Se
 
 // seen asks often enough to miss neither of two pods but with a chance of 2^-29, and
 // returns which pods answer, each with the addresses that it sees.
-func (s *suite) seen(from *nattest.Host, network string, to netip.AddrPort) map[string]netip.Addr {
+func (s *suite) seen(from *netlab.Host, network string, to netip.AddrPort) map[string]netip.Addr {
 	s.Helper()
 	out := make(map[string]netip.Addr)
 	for range 30 {
@@ -93,7 +93,7 @@ func (s *suite) seen(from *nattest.Host, network string, to netip.AddrPort) map[
 }
 
 // want fails unless exactly these pods answer and see these addresses.
-func (s *suite) want(from *nattest.Host, to netip.AddrPort, pods map[string]netip.Addr) {
+func (s *suite) want(from *netlab.Host, to netip.AddrPort, pods map[string]netip.Addr) {
 	s.Helper()
 	for _, network := range []string{"tcp", "udp"} {
 		if got := s.seen(from, network, to); !maps.Equal(got, pods) {

@@ -4,7 +4,7 @@ import (
 	"net/netip"
 
 	"github.com/clusterip/clusterip/cluster"
-	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/kernelnat/netlab"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
@@ -27,7 +27,7 @@ func (s *suite) rangesOverlap() {
 		// Nothing is known: what was translated passes, and nothing else.
 		s.known = nil
 		s.sync(named("echo", port, udp))
-		s.each(func(from *nattest.Host, network string) {
+		s.each(func(from *netlab.Host, network string) {
 			s.answer(from, network, port.Frontend)
 			s.refuses(from, network, netip.AddrPortFrom(vip.Prev(), 80))
 		})
@@ -37,7 +37,7 @@ func (s *suite) rangesOverlap() {
 		// What is known is reached, after a small write.
 		s.known = []plan.Known{{At: podNetwork(family)}, plan.KnownAt(beyond.Addr(), "")}
 		s.refuse(family)
-		s.each(func(from *nattest.Host, network string) {
+		s.each(func(from *netlab.Host, network string) {
 			s.answer(from, network, port.Frontend)
 			s.answer(from, network, pod)
 			if from != s.node.Outside {
@@ -58,8 +58,8 @@ func (s *suite) rangesOverlap() {
 }
 
 // each calls f for who asks and over what.
-func (s *suite) each(f func(from *nattest.Host, network string)) {
-	for _, from := range []*nattest.Host{s.client, s.node.Host, s.node.Outside} {
+func (s *suite) each(f func(from *netlab.Host, network string)) {
+	for _, from := range []*netlab.Host{s.client, s.node.Host, s.node.Outside} {
 		for _, network := range []string{"tcp", "udp"} {
 			f(from, network)
 		}
@@ -72,7 +72,7 @@ func (s *suite) refuse(family cluster.Family) {
 	s.must(s.node.Do(func() error { return s.backends[family].Refuse(s.Context(), s.refused(family)) }))
 }
 
-func (s *suite) refuses(from *nattest.Host, network string, to netip.AddrPort) {
+func (s *suite) refuses(from *netlab.Host, network string, to netip.AddrPort) {
 	s.Helper()
 	if _, err := s.ask(from, network, to); !refused(err) {
 		s.Errorf("%s asks %s %s: %v, want a refusal", from.Name, network, to, err)

@@ -12,7 +12,7 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
-	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/kernelnat/netlab"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
@@ -29,7 +29,7 @@ const (
 // and newBackends then; their methods are called in the
 // node's namespace. The tools are those that they need.
 func Run(t *testing.T, prepare func() error, newBackends func() (map[cluster.Family]kernelnat.Backend, error), tools ...string) {
-	nattest.Require(t, tools...)
+	netlab.Require(t, tools...)
 	for _, c := range []struct {
 		name string
 		run  func(s *suite)
@@ -62,9 +62,9 @@ func Run(t *testing.T, prepare func() error, newBackends func() (map[cluster.Fam
 // host outside the cluster.
 type suite struct {
 	*testing.T
-	node   *nattest.Node
-	pods   []*nattest.Host
-	client *nattest.Host
+	node   *netlab.Node
+	pods   []*netlab.Host
+	client *netlab.Host
 
 	prepare     func() error
 	newBackends func() (map[cluster.Family]kernelnat.Backend, error)
@@ -75,7 +75,7 @@ type suite struct {
 
 func newSuite(t *testing.T, prepare func() error, newBackends func() (map[cluster.Family]kernelnat.Backend, error)) *suite {
 	t.Helper()
-	node, err := nattest.NewNode()
+	node, err := netlab.NewNode()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func newSuite(t *testing.T, prepare func() error, newBackends func() (map[cluste
 }
 
 // addPod makes a pod that answers.
-func (s *suite) addPod(node *nattest.Node, name, v4, v6 string) *nattest.Host {
+func (s *suite) addPod(node *netlab.Node, name, v4, v6 string) *netlab.Host {
 	s.Helper()
 	pod, err := node.AddPod(name, netip.MustParseAddr(v4), netip.MustParseAddr(v6))
 	s.must(err)
@@ -202,17 +202,17 @@ func clusterIP(family cluster.Family) netip.Addr {
 
 func podNetwork(family cluster.Family) netip.Prefix {
 	if family == cluster.IPv4 {
-		return nattest.GatewayIPv4.Masked()
+		return netlab.GatewayIPv4.Masked()
 	}
-	return nattest.GatewayIPv6.Masked()
+	return netlab.GatewayIPv6.Masked()
 }
 
 // gateway is the node's address that pods see when a client is masqueraded.
 func gateway(family cluster.Family) netip.Addr {
 	if family == cluster.IPv4 {
-		return nattest.GatewayIPv4.Addr()
+		return netlab.GatewayIPv4.Addr()
 	}
-	return nattest.GatewayIPv6.Addr()
+	return netlab.GatewayIPv6.Addr()
 }
 
 func named(name string, ports ...plan.Port) plan.Service {
@@ -221,7 +221,7 @@ func named(name string, ports ...plan.Port) plan.Service {
 
 // port is a plan that forwards from the family's ClusterIP to targetPort of the
 // pods.
-func (s *suite) port(protocol cluster.Protocol, number uint16, family cluster.Family, pods ...*nattest.Host) plan.Port {
+func (s *suite) port(protocol cluster.Protocol, number uint16, family cluster.Family, pods ...*netlab.Host) plan.Port {
 	p := plan.Port{
 		Name:     protocol.Lower(),
 		Protocol: protocol,
@@ -234,14 +234,14 @@ func (s *suite) port(protocol cluster.Protocol, number uint16, family cluster.Fa
 	return p
 }
 
-func (s *suite) ask(from *nattest.Host, network string, to netip.AddrPort) (nattest.Reply, error) {
+func (s *suite) ask(from *netlab.Host, network string, to netip.AddrPort) (netlab.Reply, error) {
 	ctx, cancel := context.WithTimeout(s.Context(), patience)
 	defer cancel()
 	return from.Ask(ctx, network, to)
 }
 
 // answer asks and fails if nobody answers.
-func (s *suite) answer(from *nattest.Host, network string, to netip.AddrPort) nattest.Reply {
+func (s *suite) answer(from *netlab.Host, network string, to netip.AddrPort) netlab.Reply {
 	s.Helper()
 	reply, err := s.ask(from, network, to)
 	if err != nil {

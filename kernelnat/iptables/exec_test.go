@@ -17,7 +17,7 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
-	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/kernelnat/netlab"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
@@ -119,7 +119,7 @@ func TestNoTools(t *testing.T) {
 
 func TestNoCapability(t *testing.T) {
 	h := newHost(t, nft)
-	nattest.Require(t, "setpriv")
+	netlab.Require(t, "setpriv")
 	dir := t.TempDir()
 	for _, tool := range []string{"iptables-nft", "iptables-nft-save", "iptables-nft-restore"} {
 		text := fmt.Sprintf("#!/bin/sh\nexec %s --bounding-set -net_admin --inh-caps -net_admin %s \"$@\"\n", realTool(t, "setpriv"), realTool(t, tool))

@@ -17,24 +17,24 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
 	"github.com/clusterip/clusterip/kernelnat/backendtest"
-	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/kernelnat/netlab"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
 // host is a network namespace whose kubelet uses one variant.
 type host struct {
-	*nattest.Namespace
+	*netlab.Namespace
 	variant variant
 }
 
 func newHost(t testing.TB, v variant) *host {
 	t.Helper()
-	nattest.Require(t, "nft", "iptables-nft", "iptables-legacy", "ip6tables-nft", "ip6tables-legacy")
+	netlab.Require(t, "nft", "iptables-nft", "iptables-legacy", "ip6tables-nft", "ip6tables-legacy")
 	// The lock is the machine's, not the namespace's: stay away from others.
 	if os.Getenv("XTABLES_LOCKFILE") == "" {
 		t.Setenv("XTABLES_LOCKFILE", filepath.Join(t.TempDir(), "lock"))
 	}
-	namespace, err := nattest.NewNamespace()
+	namespace, err := netlab.NewNamespace()
 	if err != nil {
 		t.Fatal(err)
 	}

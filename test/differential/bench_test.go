@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/kernelnat/netlab"
 	"github.com/clusterip/clusterip/test/kubetest"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -283,7 +283,7 @@ func (s *side) firstPacket(to netip.AddrPort) time.Duration {
 	var took []time.Duration
 	for range 201 {
 		start := time.Now()
-		_, err := func() (nattest.Reply, error) {
+		_, err := func() (netlab.Reply, error) {
 			ctx, cancel := context.WithTimeout(s.t.Context(), patience)
 			defer cancel()
 			return s.client.Ask(ctx, "tcp", to)

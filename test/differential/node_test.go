@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/kernelnat/netlab"
 	"github.com/clusterip/clusterip/test/kubetest"
 )
 
@@ -71,7 +71,7 @@ var program = sync.OnceValues(func() (path string, err error) {
 // require says what the tests of this package need.
 func require(t *testing.T) {
 	t.Helper()
-	nattest.Require(t, "iptables", "ip6tables", "iptables-save", "ip6tables-save", "nft")
+	netlab.Require(t, "iptables", "ip6tables", "iptables-save", "ip6tables-save", "nft")
 	kubetest.Require(t)
 }
 
@@ -94,17 +94,17 @@ var pods = []pod{
 // targetPorts are those that every pod answers on.
 var targetPorts = []uint16{5678, 5679}
 
-// node is a nattest.Node with all the pods, and one that is no endpoint.
+// node is a netlab.Node with all the pods, and one that is no endpoint.
 type node struct {
-	*nattest.Node
+	*netlab.Node
 	t      *testing.T
-	pods   map[string]*nattest.Host
-	client *nattest.Host
+	pods   map[string]*netlab.Host
+	client *netlab.Host
 }
 
 func newNode(t *testing.T) *node {
 	t.Helper()
-	built, err := nattest.NewNode()
+	built, err := netlab.NewNode()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +113,7 @@ func newNode(t *testing.T) *node {
 			t.Errorf("close node: %v", err)
 		}
 	})
-	n := &node{Node: built, t: t, pods: make(map[string]*nattest.Host)}
+	n := &node{Node: built, t: t, pods: make(map[string]*netlab.Host)}
 	n.must(n.Do(answerEachWithICMP))
 	for _, p := range pods {
 		host := n.addPod(p.name, p.v4, p.v6)
@@ -128,7 +128,7 @@ func newNode(t *testing.T) *node {
 	return n
 }
 
-func (n *node) addPod(name, v4, v6 string) *nattest.Host {
+func (n *node) addPod(name, v4, v6 string) *netlab.Host {
 	n.t.Helper()
 	host, err := n.AddPod(name, netip.MustParseAddr(v4), netip.MustParseAddr(v6))
 	n.must(err)

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/kernelnat/netlab"
 	"github.com/clusterip/clusterip/test/kubetest"
 	"github.com/google/go-cmp/cmp"
 )
@@ -99,7 +99,7 @@ type nodeHealth struct {
 }
 
 func (n *node) health() (nodeHealth, error) {
-	response, err := kubetest.Request(n.Outside, netip.AddrPortFrom(nattest.NodeIPv4.Addr(), 10256), "/healthz")
+	response, err := kubetest.Request(n.Outside, netip.AddrPortFrom(netlab.NodeIPv4.Addr(), 10256), "/healthz")
 	if err != nil {
 		return nodeHealth{}, err
 	}

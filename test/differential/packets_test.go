@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/clusterip/clusterip/cluster"
-	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/kernelnat/netlab"
 	"github.com/clusterip/clusterip/test/kubetest"
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -48,11 +48,11 @@ func (f flow) String() string {
 
 // client is a host that asks.
 type client struct {
-	*nattest.Host
+	*netlab.Host
 	sctp sync.Mutex
 }
 
-func (c *client) ask(ctx context.Context, f flow) (nattest.Reply, error) {
+func (c *client) ask(ctx context.Context, f flow) (netlab.Reply, error) {
 	ask := c.Ask
 	if f.network == "sctp" {
 		// A raw socket is told of the errors of all others to its address.
@@ -174,9 +174,9 @@ func frontends(s *corev1.Service, p corev1.ServicePort) []netip.AddrPort {
 
 func nodeAddr(family corev1.IPFamily) netip.Addr {
 	if family == corev1.IPv6Protocol {
-		return nattest.NodeIPv6.Addr()
+		return netlab.NodeIPv6.Addr()
 	}
-	return nattest.NodeIPv4.Addr()
+	return netlab.NodeIPv4.Addr()
 }
 
 // backends counts the pods that a Service's slices name.
@@ -197,7 +197,7 @@ func (o *objects) backends(s *corev1.Service) int {
 // has one noted.
 func (n *node) fates(flows []flow) map[string][]string {
 	clients := make(map[string]*client)
-	for name, host := range map[string]*nattest.Host{"client": n.client, "local-0": n.pods["local-0"], "node": n.Host, "outside": n.Outside} {
+	for name, host := range map[string]*netlab.Host{"client": n.client, "local-0": n.pods["local-0"], "node": n.Host, "outside": n.Outside} {
 		clients[name] = &client{Host: host}
 	}
 	groups := make(map[[2]string][]flow)

@@ -11,7 +11,7 @@ import (
 	"sync/atomic"
 
 	"github.com/clusterip/clusterip/cluster"
-	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/kernelnat/netlab"
 )
 
 // The first two packets of an association show who answers, and raw sockets can
@@ -30,7 +30,7 @@ var sctpPort atomic.Uint32
 
 // serveSCTP answers every INIT with who it is and whom it sees, until the test is
 // over.
-func (n *node) serveSCTP(pod *nattest.Host) {
+func (n *node) serveSCTP(pod *netlab.Host) {
 	n.t.Helper()
 	for _, family := range cluster.Families {
 		var server net.PacketConn
@@ -57,14 +57,14 @@ func (n *node) serveSCTP(pod *nattest.Host) {
 }
 
 // askSCTP sends an INIT and returns the pod that answered.
-func (c *client) askSCTP(ctx context.Context, _ string, to netip.AddrPort) (nattest.Reply, error) {
+func (c *client) askSCTP(ctx context.Context, _ string, to netip.AddrPort) (netlab.Reply, error) {
 	var conn net.Conn
 	err := c.Do(func() (err error) {
 		conn, err = net.Dial(rawSCTP(cluster.FamilyOf(to.Addr())), to.Addr().String())
 		return err
 	})
 	if err != nil {
-		return nattest.Reply{}, err
+		return netlab.Reply{}, err
 	}
 	defer conn.Close()
 	if deadline, ok := ctx.Deadline(); ok {
@@ -72,13 +72,13 @@ func (c *client) askSCTP(ctx context.Context, _ string, to netip.AddrPort) (natt
 	}
 	port := uint16(20000 + sctpPort.Add(1)%40000)
 	if _, err := conn.Write(sctpPacket(chunkInit, port, to.Port(), 0, "")); err != nil {
-		return nattest.Reply{}, err
+		return netlab.Reply{}, err
 	}
 	packet := make([]byte, 1500)
 	for {
 		size, err := conn.Read(packet)
 		if err != nil {
-			return nattest.Reply{}, err
+			return netlab.Reply{}, err
 		}
 		text, ok := initAck(packet[:size], port)
 		if !ok {
@@ -86,7 +86,7 @@ func (c *client) askSCTP(ctx context.Context, _ string, to netip.AddrPort) (natt
 		}
 		host, seen, _ := strings.Cut(text, " ")
 		addr, err := netip.ParseAddr(seen)
-		return nattest.Reply{Host: host, Client: netip.AddrPortFrom(addr, port)}, err
+		return netlab.Reply{Host: host, Client: netip.AddrPortFrom(addr, port)}, err
 	}
 }
 

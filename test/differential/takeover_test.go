@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/kernelnat/netlab"
 	"github.com/clusterip/clusterip/test/kubetest"
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -146,7 +146,7 @@ func (o *objects) withoutService(name string) *objects {
 	}
 }
 
-func ask(from *nattest.Host) error {
+func ask(from *netlab.Host) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	_, err := from.Ask(ctx, "tcp", echo)
@@ -161,7 +161,7 @@ type asker struct {
 	err   error
 }
 
-func keepAsking(from *nattest.Host) *asker {
+func keepAsking(from *netlab.Host) *asker {
 	a := &asker{ended: make(chan struct{})}
 	go func() {
 		defer close(a.ended)
@@ -190,7 +190,7 @@ type connection struct {
 	r *bufio.Reader
 }
 
-func dial(t *testing.T, from *nattest.Host) *connection {
+func dial(t *testing.T, from *netlab.Host) *connection {
 	t.Helper()
 	conn, err := from.Dial(t.Context(), "tcp", echo)
 	if err != nil {
@@ -199,7 +199,7 @@ func dial(t *testing.T, from *nattest.Host) *connection {
 	t.Cleanup(func() { conn.Close() })
 	c := &connection{conn, t, bufio.NewReader(conn)}
 	conn.SetDeadline(time.Now().Add(patience))
-	if _, err := nattest.ReadReply(c.r); err != nil {
+	if _, err := netlab.ReadReply(c.r); err != nil {
 		t.Fatal(err)
 	}
 	return c

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/kernelnat/netlab"
 	"github.com/miekg/dns"
 )
 
@@ -41,8 +41,8 @@ func withProgram(run func() int) int {
 }
 
 func TestCommands(t *testing.T) {
-	nattest.Require(t, "dig", "iptables")
-	n, err := nattest.NewNode()
+	netlab.Require(t, "dig", "iptables")
+	n, err := netlab.NewNode()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +79,7 @@ func TestCommands(t *testing.T) {
 }
 
 // serve runs coredns without arguments in an empty folder.
-func serve(t *testing.T, n *nattest.Node) {
+func serve(t *testing.T, n *netlab.Node) {
 	t.Helper()
 	var log bytes.Buffer
 	server := exec.Command("coredns")

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/kernelnat/netlab"
 	"github.com/miekg/dns"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -84,7 +84,7 @@ func TestDrainingFlows(t *testing.T) {
 	eventually(t, "the busy flow at the other endpoint", answeredBy(busy, "echo-1"))
 }
 
-func dialUDP(t *testing.T, client *nattest.Host) net.Conn {
+func dialUDP(t *testing.T, client *netlab.Host) net.Conn {
 	t.Helper()
 	conn, err := client.Dial(t.Context(), "udp", echoIPv4)
 	if err != nil {
@@ -188,7 +188,7 @@ func TestLameduckLeavesNoFlows(t *testing.T) {
 }
 
 // serveDNS has a host refuse all queries as a server of another kind.
-func serveDNS(t *testing.T, host *nattest.Host) {
+func serveDNS(t *testing.T, host *netlab.Host) {
 	t.Helper()
 	socket, err := host.ListenPacket("udp", netip.AddrPortFrom(host.Addrs[0], 53))
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/clusterip/clusterip/cluster"
-	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/kernelnat/netlab"
 )
 
 const loadBalancerService = `apiVersion: v1
@@ -43,7 +43,7 @@ func TestLoadBalancerFromManifest(t *testing.T) {
 	}
 	n.write("service.yaml", loadBalancerService)
 	p := n.start()
-	nodeIP := nattest.NodeIPv4.Addr()
+	nodeIP := netlab.NodeIPv4.Addr()
 	frontends := []netip.AddrPort{
 		netip.AddrPortFrom(nodeIP, 30080), netip.MustParseAddrPort("198.51.100.1:80"), netip.MustParseAddrPort("203.0.113.7:80"),
 	}
@@ -161,7 +161,7 @@ func TestHealthChecksByFamily(t *testing.T) {
 	web := func(of4, of6 string) {
 		n.write("web.yaml", strings.NewReplacer("NODE-OF-4", of4, "NODE-OF-6", of6).Replace(dualStackLoadBalancer))
 	}
-	v4, v6 := netip.AddrPortFrom(nattest.NodeIPv4.Addr(), 32000), netip.AddrPortFrom(nattest.NodeIPv6.Addr(), 32000)
+	v4, v6 := netip.AddrPortFrom(netlab.NodeIPv4.Addr(), 32000), netip.AddrPortFrom(netlab.NodeIPv6.Addr(), 32000)
 	here, gone := `"localEndpoints":1`, `"localEndpoints":0`
 	web("node-1", "node-1")
 	n.start()
@@ -176,7 +176,7 @@ func TestHealthChecksByFamily(t *testing.T) {
 }
 
 // answers asks over HTTP from a host.
-func answers(from *nattest.Host, to netip.AddrPort, path string, want ...string) func() error {
+func answers(from *netlab.Host, to netip.AddrPort, path string, want ...string) func() error {
 	return func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()

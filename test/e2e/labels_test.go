@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/kernelnat/netlab"
 	"github.com/miekg/dns"
 )
 
@@ -61,7 +61,7 @@ func TestLabelsForProxies(t *testing.T) {
 }
 
 // leadsNowhere is the opposite of reaches.
-func leadsNowhere(from *nattest.Host, to netip.AddrPort) func() error {
+func leadsNowhere(from *netlab.Host, to netip.AddrPort) func() error {
 	return func() error {
 		if reply, err := ask(from, "tcp", to); err == nil {
 			return fmt.Errorf("%s answers", reply.Host)

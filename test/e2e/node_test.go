@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/kernelnat/netlab"
 	"github.com/miekg/dns"
 )
 
@@ -66,9 +66,9 @@ func buildAndRun(m *testing.M) int {
 	return m.Run()
 }
 
-// node is a nattest.Node with a folder of manifests.
+// node is a netlab.Node with a folder of manifests.
 type node struct {
-	*nattest.Node
+	*netlab.Node
 	t         *testing.T
 	manifests string
 	state     string
@@ -77,8 +77,8 @@ type node struct {
 
 func newNode(t *testing.T) *node {
 	t.Helper()
-	nattest.Require(t, "iptables", "ip6tables", "iptables-save")
-	n, err := nattest.NewNode()
+	netlab.Require(t, "iptables", "ip6tables", "iptables-save")
+	n, err := netlab.NewNode()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +106,7 @@ func newNode(t *testing.T) *node {
 
 // newEcho makes a node with the Service echo, which has one endpoint, and a pod that is
 // a client alone. The program does not run yet.
-func newEcho(t *testing.T) (n *node, client *nattest.Host) {
+func newEcho(t *testing.T) (n *node, client *netlab.Host) {
 	t.Helper()
 	n = newNode(t)
 	client = n.pod("client", "10.42.0.2")
@@ -117,7 +117,7 @@ func newEcho(t *testing.T) (n *node, client *nattest.Host) {
 }
 
 // pod makes a pod with echo servers, and its manifest.
-func (n *node) pod(name string, addrs ...string) *nattest.Host {
+func (n *node) pod(name string, addrs ...string) *netlab.Host {
 	n.t.Helper()
 	var ips []netip.Addr
 	for _, a := range addrs {
@@ -268,13 +268,13 @@ func eventually(t *testing.T, what string, condition func() error) {
 }
 
 // ask makes one connection or flow from a host.
-func ask(from *nattest.Host, network string, to netip.AddrPort) (nattest.Reply, error) {
+func ask(from *netlab.Host, network string, to netip.AddrPort) (netlab.Reply, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	return from.Ask(ctx, network, to)
 }
 
-func reaches(from *nattest.Host, network string, to netip.AddrPort) func() error {
+func reaches(from *netlab.Host, network string, to netip.AddrPort) func() error {
 	return func() error {
 		_, err := ask(from, network, to)
 		return err
@@ -282,11 +282,11 @@ func reaches(from *nattest.Host, network string, to netip.AddrPort) func() error
 }
 
 // lookup asks the program's DNS from within a host.
-func lookup(from *nattest.Host, name string, qtype uint16) (*dns.Msg, error) {
+func lookup(from *netlab.Host, name string, qtype uint16) (*dns.Msg, error) {
 	return lookupAt(from, dnsServer, name, qtype)
 }
 
-func lookupAt(from *nattest.Host, server netip.AddrPort, name string, qtype uint16) (*dns.Msg, error) {
+func lookupAt(from *netlab.Host, server netip.AddrPort, name string, qtype uint16) (*dns.Msg, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	conn, err := from.Dial(ctx, "udp", server)

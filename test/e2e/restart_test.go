@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/kernelnat/netlab"
 	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
 )
@@ -114,7 +114,7 @@ func TestLameduck(t *testing.T) {
 	})
 	n.write("echo-0.yaml", podManifest("echo-0", "10.42.0.11", "fd00:10:42::11"))
 	eventually(t, "the other endpoint in the rules", n.rulesHave("10.42.0.11:5678"))
-	healthy := netip.AddrPortFrom(nattest.NodeIPv4.Addr(), 10256)
+	healthy := netip.AddrPortFrom(netlab.NodeIPv4.Addr(), 10256)
 	eventually(t, "/healthz", answers(n.Outside, healthy, "/healthz", `200 {`))
 	p.stop(syscall.SIGTERM)
 	if err := n.rulesHave("10.42.0.11:5678")(); err != nil {
@@ -163,12 +163,12 @@ func TestSuccessor(t *testing.T) {
 	second := startWaiting(5301)
 	first.stop(syscall.SIGTERM)
 	follows("10.42.0.11")
-	healthy := netip.AddrPortFrom(nattest.NodeIPv4.Addr(), 10256)
+	healthy := netip.AddrPortFrom(netlab.NodeIPv4.Addr(), 10256)
 	eventually(t, "/healthz", answers(n.Outside, healthy, "/healthz", `200 {`))
 
 	conf = strings.Replace(conf, "sync_period", "healthz :10257\n\t\tsync_period", 1)
 	third := startWaiting(5302)
-	if answers(n.Outside, netip.AddrPortFrom(nattest.NodeIPv4.Addr(), 10257), "/healthz")() == nil {
+	if answers(n.Outside, netip.AddrPortFrom(netlab.NodeIPv4.Addr(), 10257), "/healthz")() == nil {
 		t.Error("/healthz is answered while NAT waits")
 	}
 	third.cmd.Process.Signal(syscall.SIGUSR1)
@@ -182,7 +182,7 @@ func TestSuccessor(t *testing.T) {
 	fourth.stop(syscall.SIGTERM)
 	second.stop(syscall.SIGKILL)
 	follows("10.42.0.12")
-	eventually(t, "/healthz of the third", answers(n.Outside, netip.AddrPortFrom(nattest.NodeIPv4.Addr(), 10257), "/healthz", `200 {`))
+	eventually(t, "/healthz of the third", answers(n.Outside, netip.AddrPortFrom(netlab.NodeIPv4.Addr(), 10257), "/healthz", `200 {`))
 }
 
 // Whatever somebody removes of the rules is back within a sync_period, and what is

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/clusterip/clusterip/cluster"
-	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/kernelnat/netlab"
 )
 
 // configure replaces parts of the Corefile.
@@ -32,7 +32,7 @@ func nodeManifest(name, spec string) string {
 	return fmt.Sprintf("apiVersion: v1\nkind: Node\nmetadata: {name: %s}\nspec: {%s}\n", name, spec)
 }
 
-var healthz = netip.AddrPortFrom(nattest.NodeIPv4.Addr(), 10256)
+var healthz = netip.AddrPortFrom(netlab.NodeIPv4.Addr(), 10256)
 
 // Endpoints are on this node if they are on the Node of its name, which is in lower
 // case however it is written; and load balancers are told where there is no such Node.
@@ -42,7 +42,7 @@ func TestNodeName(t *testing.T) {
 	n.pod("echo-0", "10.42.0.10")
 	n.write("service.yaml", loadBalancerService)
 	n.start()
-	eventually(t, "an answer at the NodePort, of an endpoint here", reaches(n.Outside, "tcp", netip.AddrPortFrom(nattest.NodeIPv4.Addr(), 30080)))
+	eventually(t, "an answer at the NodePort, of an endpoint here", reaches(n.Outside, "tcp", netip.AddrPortFrom(netlab.NodeIPv4.Addr(), 30080)))
 	eventually(t, "a folder without Nodes", answers(n.Outside, healthz, "/healthz", "200 {", `"nodeEligible":true`))
 	n.write("other.yaml", nodeManifest("other", ""))
 	eventually(t, "a folder whose Nodes are others", answers(n.Outside, healthz, "/healthz", "503 {", `"nodeEligible":false`, `"healthy":true`))

@@ -25,12 +25,12 @@ var allowed = map[string][]string{
 	"kernelnat/conntrack":   {"cluster", "kernelnat/plan"},
 	"kernelnat/iptables":    {"cluster", "kernelnat", "kernelnat/plan"},
 	"kernelnat/healthcheck": {"cluster"},
-	"kernelnat/nattest":     {"cluster"},
-	"kernelnat/backendtest": {"cluster", "kernelnat", "kernelnat/plan", "kernelnat/nattest"},
+	"kernelnat/netlab":     {"cluster"},
+	"kernelnat/backendtest": {"cluster", "kernelnat", "kernelnat/plan", "kernelnat/netlab"},
 	"kernelnat":             {"cluster"},
 	"plugin/kernelnat":      {"cluster", "kernelnat", "kernelnat/conntrack", "kernelnat/healthcheck", "kernelnat/plan", "kernelnat/iptables"},
 	"corefile":              {},
-	"coredns/demo":          {"cluster", "kernelnat/nattest"},
+	"coredns/demo":          {"cluster", "kernelnat/netlab"},
 	"coredns":               {"cluster", "cluster/kubernetes", "cluster/manifest", "corefile", "kernelnat", "kernelnat/iptables", "kernelnat/plan", "plugin/clusterip", "plugin/kernelnat"},
 }
 

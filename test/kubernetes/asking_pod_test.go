@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/kernelnat/netlab"
 	"github.com/miekg/dns"
 )
 
@@ -28,7 +28,7 @@ const (
 
 // resolver is a pod in which clients of all kinds ask for one name.
 type resolver struct {
-	pod     *nattest.Host
+	pod     *netlab.Host
 	server  netip.AddrPort
 	stopped chan struct{}
 	running sync.WaitGroup
@@ -49,7 +49,7 @@ const (
 )
 
 // resolve has a pod ask for the address of a name, until stop.
-func resolve(t *testing.T, pod *nattest.Host, server netip.AddrPort, name, want string) *resolver {
+func resolve(t *testing.T, pod *netlab.Host, server netip.AddrPort, name, want string) *resolver {
 	r := &resolver{pod: pod, server: server, stopped: make(chan struct{}), asked: make(map[string]int), lost: make(map[string]losses)}
 	ask := func(kind string, conn net.Conn) {
 		r.running.Go(func() {

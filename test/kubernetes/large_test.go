@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/kernelnat/netlab"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -49,7 +49,7 @@ func largeSlice(service string, n, ports, endpoints int) *discoveryv1.EndpointSl
 type flipper struct {
 	*program
 	a      *apiServer
-	client *nattest.Host
+	client *netlab.Host
 	n      int
 	worst  time.Duration
 }
@@ -98,9 +98,9 @@ func (f *flipper) during(what string, lasts func() bool) {
 // No object of somebody who may create Services holds up others' changes, when it
 // comes and when it goes.
 func TestLargeObjects(t *testing.T) {
-	nattest.Require(t, "iptables", "ip6tables", "iptables-save")
+	netlab.Require(t, "iptables", "ip6tables", "iptables-save")
 	a := startAPIServer(t)
-	n, err := nattest.NewNode()
+	n, err := netlab.NewNode()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/kernelnat/netlab"
 	"github.com/clusterip/clusterip/test/kubetest"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -25,8 +25,8 @@ const mistaken = "192.0.0.0/16"
 // lockout is a node whose API server is in a network of the node.
 type lockout struct {
 	*apiServer
-	node       *nattest.Node
-	client     *nattest.Host
+	node       *netlab.Node
+	client     *netlab.Host
 	kubeconfig string
 	server     netip.AddrPort // the API server
 	program    *program
@@ -36,8 +36,8 @@ type lockout struct {
 // neither, not over a restart either; and rules that do, whoever has left them, are gone
 // before they are known to be wrong.
 func TestLockout(t *testing.T) {
-	nattest.Require(t, "iptables", "ip6tables", "iptables-save", "iptables-restore")
-	n, err := nattest.NewNode()
+	netlab.Require(t, "iptables", "ip6tables", "iptables-save", "iptables-restore")
+	n, err := netlab.NewNode()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func TestLockout(t *testing.T) {
 		}
 	})
 	l := &lockout{apiServer: startAPIServer(t), node: n}
-	l.kubeconfig, l.server = l.KubeconfigIn(n.Outside, nattest.OutsideIPv4.Addr())
+	l.kubeconfig, l.server = l.KubeconfigIn(n.Outside, netlab.OutsideIPv4.Addr())
 	l.client = addPod(t, n, "client", "10.42.0.2")
 	if err := addPod(t, n, "web", "10.42.0.10").ServeTCP(8080); err != nil {
 		t.Fatal(err)

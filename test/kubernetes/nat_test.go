@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/kernelnat/netlab"
 	"github.com/clusterip/clusterip/test/kubetest"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -36,9 +36,9 @@ const natCorefile = `cluster.local {
 // NAT lives from the same watch as the names, with the Node and the ServiceCIDRs
 // that it alone needs.
 func TestNAT(t *testing.T) {
-	nattest.Require(t, "iptables", "ip6tables", "iptables-save")
+	netlab.Require(t, "iptables", "ip6tables", "iptables-save")
 	a := startAPIServer(t)
-	n, err := nattest.NewNode()
+	n, err := netlab.NewNode()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func TestNAT(t *testing.T) {
 	})
 }
 
-func addPod(t *testing.T, n *nattest.Node, name, address string) *nattest.Host {
+func addPod(t *testing.T, n *netlab.Node, name, address string) *netlab.Host {
 	t.Helper()
 	host, err := n.AddPod(name, netip.MustParseAddr(address))
 	if err != nil {
@@ -147,7 +147,7 @@ func hinted(s *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
 }
 
 // startNAT runs the program with NAT on a node.
-func startNAT(t *testing.T, n *nattest.Node, kubeconfig string) *program {
+func startNAT(t *testing.T, n *netlab.Node, kubeconfig string) *program {
 	t.Helper()
 	path, err := binary()
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/kernelnat/netlab"
 	"github.com/clusterip/clusterip/test/kubetest"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -48,9 +48,9 @@ type coreDNS struct {
 
 // daemonNode is a node with the DaemonSet's pod and one that resolves.
 type daemonNode struct {
-	*nattest.Node
+	*netlab.Node
 	name, address string
-	client        *nattest.Host
+	client        *netlab.Host
 	program       *program
 	// endpoint is that of the DaemonSet's pod; nil: there is none.
 	endpoint *discoveryv1.Endpoint
@@ -131,9 +131,9 @@ const migrates = 3 * time.Second
 
 func newRollout(t *testing.T) *rollout {
 	t.Helper()
-	nattest.Require(t, "iptables", "ip6tables")
+	netlab.Require(t, "iptables", "ip6tables")
 	r := &rollout{t: t, api: startAPIServer(t)}
-	first, err := nattest.NewNode()
+	first, err := netlab.NewNode()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,8 +147,8 @@ func newRollout(t *testing.T) *rollout {
 		t.Fatal(err)
 	}
 	r.nodes = []*daemonNode{
-		{Node: first, name: kubetest.NodeName, address: nattest.NodeIPv4.Addr().String(), client: addPod(t, first, "client-1", "10.42.0.2")},
-		{Node: second, name: "node-2", address: nattest.SecondNodeIPv4.Addr().String(), client: addPod(t, second, "client-2", "10.42.200.2")},
+		{Node: first, name: kubetest.NodeName, address: netlab.NodeIPv4.Addr().String(), client: addPod(t, first, "client-1", "10.42.0.2")},
+		{Node: second, name: "node-2", address: netlab.SecondNodeIPv4.Addr().String(), client: addPod(t, second, "client-2", "10.42.200.2")},
 	}
 	for _, n := range r.nodes {
 		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: n.name, Labels: map[string]string{corev1.LabelTopologyZone: kubetest.Zone}}}
@@ -173,7 +173,7 @@ func (r *rollout) ask() []*resolver {
 }
 
 // resolves asks a name server from a host.
-func (n *daemonNode) resolves(from *nattest.Host, server netip.AddrPort) error {
+func (n *daemonNode) resolves(from *netlab.Host, server netip.AddrPort) error {
 	ctx, cancel := context.WithTimeout(context.Background(), answerTime)
 	defer cancel()
 	conn, err := from.Dial(ctx, "udp", server)

@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/kernelnat/netlab"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
@@ -36,7 +36,7 @@ func (c *ControlPlane) KubeconfigThrough(l *Line) string {
 // this machine's loopback is out of reach: the host gets a listener on its own
 // loopback, that passes every connection on to the API server until the host is
 // closed.
-func (c *ControlPlane) KubeconfigOn(host *nattest.Host) string {
+func (c *ControlPlane) KubeconfigOn(host *netlab.Host) string {
 	c.t.Helper()
 	l, err := host.Listen("tcp", netip.MustParseAddrPort("127.0.0.1:0"))
 	if err != nil {
@@ -48,7 +48,7 @@ func (c *ControlPlane) KubeconfigOn(host *nattest.Host) string {
 
 // KubeconfigIn is KubeconfigOn by way of an address of the host, for processes that
 // reach it from elsewhere. It returns also where that is.
-func (c *ControlPlane) KubeconfigIn(host *nattest.Host, at netip.Addr) (path string, server netip.AddrPort) {
+func (c *ControlPlane) KubeconfigIn(host *netlab.Host, at netip.Addr) (path string, server netip.AddrPort) {
 	c.t.Helper()
 	l, err := host.Listen("tcp", netip.AddrPortFrom(at, 0))
 	if err != nil {

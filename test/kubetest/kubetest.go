@@ -1,6 +1,6 @@
 // Package kubetest runs the real parts of Kubernetes for tests: an API server with
 // its etcd on this machine's loopback, and kube-proxy in the namespace of a
-// nattest.Node. `make peers` builds them; Require says what is missing. There are
+// netlab.Node. `make peers` builds them; Require says what is missing. There are
 // two kinds of etcd, and which one a control plane has decides how its API server
 // lists.
 //

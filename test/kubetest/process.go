@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/kernelnat/netlab"
 )
 
 // endTime is how long a process may take to end.
@@ -30,7 +30,7 @@ type Process struct {
 // StartOn starts a command in the host's network, or in this process's own if
 // there is no host. When the test failed, its end shows what the command wrote.
 // Data races that a program built with -race reports fail the test.
-func StartOn(t testing.TB, host *nattest.Host, cmd *exec.Cmd) *Process {
+func StartOn(t testing.TB, host *netlab.Host, cmd *exec.Cmd) *Process {
 	t.Helper()
 	p := &Process{t: t, cmd: cmd, done: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = &p.log, &p.log

@@ -10,7 +10,7 @@ import (
 	"regexp"
 	"time"
 
-	"github.com/clusterip/clusterip/kernelnat/nattest"
+	"github.com/clusterip/clusterip/kernelnat/netlab"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -32,7 +32,7 @@ var synced = regexp.MustCompile(`(?m)^kubeproxy_sync_proxy_rules_last_timestamp_
 // StartProxy starts kube-proxy on a node and waits until it has written the rules
 // of all Services that are there, but no longer than the limit. mode is iptables or
 // nftables.
-func (c *ControlPlane) StartProxy(node *nattest.Node, mode string, limit time.Duration) *Process {
+func (c *ControlPlane) StartProxy(node *netlab.Node, mode string, limit time.Duration) *Process {
 	c.t.Helper()
 	c.AddNode(Node())
 	p := c.LaunchProxy(node, mode, NodeName)
@@ -51,7 +51,7 @@ func (c *ControlPlane) StartProxy(node *nattest.Node, mode string, limit time.Du
 
 // LaunchProxy starts kube-proxy on a node, under the name of a Node, and waits for
 // nothing.
-func (c *ControlPlane) LaunchProxy(node *nattest.Node, mode, name string) *Process {
+func (c *ControlPlane) LaunchProxy(node *netlab.Node, mode, name string) *Process {
 	c.t.Helper()
 	return StartOn(c.t, node.Host, c.command("kube-proxy",
 		"--kubeconfig="+c.KubeconfigOn(node.Host),
@@ -66,7 +66,7 @@ func (c *ControlPlane) LaunchProxy(node *nattest.Node, mode, name string) *Proce
 }
 
 // Get asks an HTTP server from within a host; anything but 200 is an error.
-func Get(host *nattest.Host, at netip.AddrPort, path string) ([]byte, error) {
+func Get(host *netlab.Host, at netip.AddrPort, path string) ([]byte, error) {
 	response, err := Request(host, at, path)
 	if err != nil {
 		return nil, err
@@ -80,7 +80,7 @@ func Get(host *nattest.Host, at netip.AddrPort, path string) ([]byte, error) {
 }
 
 // Request asks an HTTP server from within a host. The caller closes the body.
-func Request(host *nattest.Host, at netip.AddrPort, path string) (*http.Response, error) {
+func Request(host *netlab.Host, at netip.AddrPort, path string) (*http.Response, error) {
 	client := http.Client{Timeout: patience, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
@@ -90,12 +90,12 @@ func Request(host *nattest.Host, at netip.AddrPort, path string) (*http.Response
 	return client.Get("http://" + at.String() + path)
 }
 
-// Node is the Node that a nattest.Node stands for.
+// Node is the Node that a netlab.Node stands for.
 func Node() *corev1.Node {
 	node := &corev1.Node{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Node"}, ObjectMeta: metav1.ObjectMeta{
 		Name: NodeName, Labels: map[string]string{corev1.LabelTopologyZone: Zone},
 	}}
-	for _, a := range []netip.Prefix{nattest.NodeIPv4, nattest.NodeIPv6} {
+	for _, a := range []netip.Prefix{netlab.NodeIPv4, netlab.NodeIPv6} {
 		node.Status.Addresses = append(node.Status.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: a.Addr().String()})
 	}
 	return node

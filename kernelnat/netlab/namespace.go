@@ -1,4 +1,4 @@
-package nattest
+package netlab
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-// Package nattest builds small networks out of Linux network namespaces, for
+// Package netlab builds small networks out of Linux network namespaces, for
 // tests that send real packets and for the demo: a Node with pods behind a
 // bridge and one host outside, and echo servers and clients in them.
 //
@@ -9,7 +9,7 @@
 // The package needs Linux, root (CAP_NET_ADMIN, CAP_SYS_ADMIN) and a /proc/sys
 // that can be written; Require checks that. It runs no NAT of its own, no DHCP
 // and no names. Start with NewNode.
-package nattest
+package netlab
 
 import (
 	"fmt"
