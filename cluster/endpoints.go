@@ -74,11 +74,14 @@ func compareBool(a, b bool) int {
 // the ClusterIP still forwards. Callers narrow the list (to a port, a family, a
 // node) first: the fallback is taken per list. The result may share memory with
 // the argument; neither may be written to.
-func Usable(endpoints []Endpoint) []Endpoint {
-	if usable := filter(endpoints, func(e *Endpoint) bool { return e.Ready }); len(usable) > 0 {
-		return usable
+func Usable(endpoints []Endpoint) []Endpoint { return filter(endpoints, Counting(endpoints)) }
+
+// Counting returns what Usable decides by, for one of these endpoints.
+func Counting(endpoints []Endpoint) func(*Endpoint) bool {
+	if slices.ContainsFunc(endpoints, func(e Endpoint) bool { return e.Ready }) {
+		return func(e *Endpoint) bool { return e.Ready }
 	}
-	return filter(endpoints, func(e *Endpoint) bool { return e.Serving && e.Terminating })
+	return func(e *Endpoint) bool { return e.Serving && e.Terminating }
 }
 
 // filter copies only when it must: mostly every endpoint is ready.

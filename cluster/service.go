@@ -112,6 +112,19 @@ type EndpointPort struct {
 	Port     uint16
 }
 
+// ClusterIP returns that of one family; the zero Addr if there is none. The Service may
+// be nil.
+func (s *Service) ClusterIP(family Family) netip.Addr {
+	if s != nil {
+		for _, ip := range s.ClusterIPs {
+			if FamilyOf(ip) == family {
+				return ip
+			}
+		}
+	}
+	return netip.Addr{}
+}
+
 // Endpoint is one address that backs a Service. There are more of them than of
 // anything else, so what several have in common is behind pointers that they share;
 // methods read it, also where there is none.

@@ -8,6 +8,7 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/cluster/manifest"
 	"github.com/clusterip/clusterip/kernelnat"
+	"github.com/clusterip/clusterip/kernelnat/plan"
 	"github.com/coredns/caddy"
 )
 
@@ -88,17 +89,24 @@ func checkManifests(corefile string, b block) (faults int) {
 		fmt.Fprintf(os.Stderr, "%s: kernelnat: %d Services with ClusterIPs are left to another proxy (label service.kubernetes.io/service-proxy-name, option service_proxy_name)\n", corefile, n)
 	}
 	for _, family := range cluster.Families {
-		_, overlaps := kernelnat.Ranges(update, family, b.nat.Options)
-		for _, o := range overlaps {
-			fmt.Fprintf(os.Stderr, "%s: kernelnat: %s\n", corefile, o)
-		}
-		for _, refusal := range kernelnat.Refusals(update, family, b.nat.Options) {
+		options := b.nat.Options
+		options.Family = family
+		options.Overlaps = func(o plan.Overlap) { fmt.Fprintf(os.Stderr, "%s: kernelnat: %s\n", corefile, o) }
+		options.Refused = func(service cluster.ServiceName, why string) {
 			faults++
-			fmt.Println(refusal)
+			fmt.Printf("Service %s: %s\n", service, why)
 		}
+		kernelnat.Preview(update, options, silent{})
 	}
 	return faults
 }
+
+// silent is for what is told otherwise.
+type silent struct{}
+
+func (silent) Infof(string, ...any) {}
+
+func (silent) Errorf(string, ...any) {}
 
 // leftToOthers is how many Services another proxy is to serve. Those that no proxy is to
 // serve have a notice of their own.

@@ -12,7 +12,6 @@ import (
 	"github.com/clusterip/clusterip/cluster/manifest"
 	"github.com/clusterip/clusterip/kernelnat"
 	"github.com/clusterip/clusterip/kernelnat/iptables"
-	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
 // runRules prints what kernelnat would program for the Corefile's Services. It
@@ -78,27 +77,19 @@ func printRules(b block, family cluster.Family) error {
 	for _, what := range append(faults, doubts...) {
 		fmt.Fprintln(os.Stderr, "kernelnat:", what)
 	}
-	node := plan.Node{Name: b.nat.NodeName}
-	for _, u := range update.Nodes {
-		if u.Name == node.Name {
-			node = plan.NodeOf(u.Node)
-		}
-	}
-	state := kernelnat.State{Node: node}
-	var overlaps []plan.Overlap
-	state.Ranges, overlaps = kernelnat.Ranges(update, family, b.nat.Options)
-	for _, o := range overlaps {
-		fmt.Fprintln(os.Stderr, "kernelnat:", o)
-	}
-	for _, refusal := range kernelnat.Refusals(update, family, b.nat.Options) {
-		fmt.Fprintln(os.Stderr, "kernelnat:", refusal)
-	}
-	for _, u := range update.Services {
-		if s := plan.Compute(u.Service, family, node, b.nat.Plan); len(s.Ports) > 0 {
-			state.Services = append(state.Services, s)
-		}
-	}
+	options := b.nat.Options
+	options.Family = family
+	state := kernelnat.Preview(update, options, toStderr{})
 	return iptables.Rules(os.Stdout, family, state, iptables.Options{MasqueradeBit: b.nat.MasqueradeBit})
+}
+
+// toStderr has errors told as the server would log them.
+type toStderr struct{}
+
+func (toStderr) Infof(string, ...any) {}
+
+func (toStderr) Errorf(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "kernelnat: "+format+"\n", args...)
 }
 
 // objects returns what the server would start with. What is wrong with the

@@ -4,14 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"net/netip"
-	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat/conntrack"
 	"github.com/clusterip/clusterip/kernelnat/plan"
+	"github.com/clusterip/clusterip/status"
 )
 
 // Retry delays after a failed sync: doubled from the first to the last.
@@ -49,6 +48,9 @@ type Options struct {
 	// Overlaps, if not nil, is told what the log is told of ranges of ClusterIPs that
 	// hold what is somebody's. It must not block.
 	Overlaps func(plan.Overlap)
+	// Planned, if not nil, is told of all plans that change, before they are written. It
+	// must not block.
+	Planned func([]Change)
 }
 
 // Logger takes the one line that each sync writes.
@@ -66,40 +68,36 @@ type Controller struct {
 	queue *queue
 
 	// Used by Run alone.
-	claims    *claims
-	ranges    *ranges
-	look      bool                               // it is time to look at this node's routes
-	unswept   bool                               // flows of Services that are gone may be left
-	unplanned map[cluster.ServiceName]netip.Addr // ClusterIPs of Services that need no rules of ours
-	short     map[cluster.ServiceName]shortfall
-	plans     map[cluster.ServiceName]plan.Service // what the kernel is to hold
-	ports     int                                  // in plans
-	dirty     bool                                 // the kernel's state is unknown
-	leftover  bool                                 // it may hold Services that are not known
-	audit     bool                                 // it is time to look for what others changed
-	audited   time.Time                            // when everything was last looked at
-	nextAudit time.Time                            // when it is asked next whether somebody has touched it
-	stale     conntrack.Stale                      // UDP flows still to be forgotten
-	draining  conntrack.Draining                   // those to be forgotten when they are idle
+	table     *plan.Table // what the kernel is to hold
+	network   network
+	refused   []plan.Range       // what the Backend was last asked to refuse
+	unswept   bool               // flows of Services that are gone may be left
+	dirty     bool               // the kernel's state is unknown
+	leftover  bool               // it may hold Services that are not known
+	audit     bool               // it is time to look for what others changed
+	audited   time.Time          // when everything was last looked at
+	nextAudit time.Time          // when it is asked next whether somebody has touched it
+	stale     conntrack.Stale    // UDP flows still to be forgotten
+	draining  conntrack.Draining // those to be forgotten when they are idle
 	works     works
-	untold    changesTold
+	told      told
+
+	status  status.NAT // as it is in the making
+	current atomic.Pointer[status.NAT]
 }
 
 // New returns a Controller that writes through backend. It starts nothing.
 func New(options Options, backend Backend, log Logger) *Controller {
 	return &Controller{
-		ranges:    newRanges(&options),
-		unplanned: make(map[cluster.ServiceName]netip.Addr),
-		options:   options,
-		backend:   backend,
-		log:       log,
-		queue:     newQueue(options.NodeName),
-		claims:    newClaims(),
-		short:     make(map[cluster.ServiceName]shortfall),
-		plans:     make(map[cluster.ServiceName]plan.Service),
-		dirty:     true,
-		unswept:   true,
-		works:     newWorks(),
+		options: options,
+		backend: backend,
+		log:     log,
+		queue:   newQueue(options.NodeName),
+		table:   plan.NewTable(options.Family, options.Plan),
+		network: network{options: &options, log: log},
+		dirty:   true,
+		unswept: true,
+		works:   newWorks(),
 	}
 }
 
@@ -119,12 +117,13 @@ func (c *Controller) Run(ctx context.Context, store *cluster.Store) error {
 		for _, a := range abandoned {
 			c.draining.Abandon(a.endpoints)
 		}
-		err := c.sync(ctx, store)
+		err := c.sync(ctx)
 		for _, a := range abandoned {
 			close(a.done)
 		}
-		if err == nil {
+		if c.publish(err); err == nil {
 			err = c.work(ctx)
+			c.publish(err)
 		}
 		switch {
 		case ctx.Err() != nil:
@@ -182,7 +181,7 @@ func (c *Controller) wait(ctx context.Context) error {
 		}
 	}
 	c.nextAudit = time.Now().Add(c.options.SyncPeriod)
-	c.look = true
+	c.network.look = true
 	c.audit = time.Since(c.audited) >= wholeAudit || !c.backend.Untouched()
 	return nil
 }
@@ -195,7 +194,7 @@ func (c *Controller) nextDeadline() time.Duration {
 	if at, ok := c.works.next(); ok {
 		left = max(0, time.Until(at))
 	}
-	if at, ok := c.untold.next(); ok {
+	if at, ok := c.told.changes.next(); ok {
 		left = min(left, max(0, time.Until(at)))
 	}
 	if at, ok := c.draining.Next(); ok {
@@ -232,10 +231,10 @@ func sleep(ctx context.Context, delay time.Duration, wake <-chan struct{}) error
 // sync takes the pending changes and writes them, or everything if the kernel's
 // state is unknown. Then it has stale flows forgotten: before, a flow would be
 // pinned anew to where it was.
-func (c *Controller) sync(ctx context.Context, store *cluster.Store) error {
+func (c *Controller) sync(ctx context.Context) error {
 	start := time.Now()
 	c.tellChanges(start)
-	changes, state, resync := c.takeChanges(store)
+	changes, state, resync := c.takeChanges()
 	full := c.dirty || c.audit || resync || c.leftover && !state.Incomplete
 	c.sweep(state)
 	if !full && len(changes) == 0 && !c.refusesOther(state) {
@@ -244,7 +243,7 @@ func (c *Controller) sync(ctx context.Context, store *cluster.Store) error {
 	}
 	repair := c.audit && !c.works.tidying && !c.dirty && !resync && len(changes) == 0 && !c.refusesOther(state)
 	if full {
-		state.Known = known(store)
+		state.Known = c.table.Known()
 	}
 	written, err := c.write(ctx, full, changes, state)
 	observeSync(c.options.Family, full, time.Since(start), err)
@@ -264,12 +263,13 @@ func (c *Controller) sync(ctx context.Context, store *cluster.Store) error {
 		c.dirty, c.audit, c.leftover, c.audited = false, false, state.Incomplete, start
 	}
 	c.settled()
-	c.ranges.written = state.Ranges
+	c.refused = state.Ranges
 	if repair {
 		c.reportRepair(written)
 		return c.forget()
 	}
-	servicesPlanned.WithLabelValues(c.options.Family.String()).Set(float64(len(c.plans)))
+	services, _ := c.table.Counts()
+	servicesPlanned.WithLabelValues(c.options.Family.String()).Set(float64(services))
 	if !full && len(changes) == 0 {
 		return nil // the ranges alone, which tell of themselves
 	}
@@ -297,66 +297,28 @@ func (c *Controller) forget() error {
 	return err
 }
 
-// takeChanges plans the Services that have changed and returns those whose plan
-// changed, and the state they lead to, but for its Services. resync says that the
-// rest of it is another than before.
-func (c *Controller) takeChanges(store *cluster.Store) (changes []Change, state State, resync bool) {
-	t := c.queue.take(store)
-	reclaim := c.followRanges(store, &t)
-	if c.dirty || c.audit {
-		if shared := broadcasts(); !slices.Equal(shared, c.claims.shared) {
-			c.claims.shared, reclaim = shared, true
-		}
+// takeChanges plans what has changed and returns the Services whose plan changed, and the
+// state they lead to, but for its Services. resync says that the rest of it is another
+// than before.
+func (c *Controller) takeChanges() (changes []Change, state State, resync bool) {
+	t := c.queue.take()
+	wasUnsure := c.network.around.unsure
+	changes, shortfalls := c.table.Apply(plan.Update{
+		Services: t.services, Node: t.state.Node, Network: c.network.follow(t.around, c.dirty || c.audit),
+	})
+	if c.options.Planned != nil {
+		c.options.Planned(changes)
 	}
-	wanted := make(map[cluster.ServiceName]plan.Service, len(t.services))
-	if reclaim {
-		for name, claim := range c.claims.wanted {
-			wanted[name] = claim.plan
-		}
+	c.reportShortfalls(shortfalls)
+	ranges, overlaps := c.table.Ranges()
+	c.reportOverlaps(overlaps)
+	if unsure := c.network.around.unsure; unsure != wasUnsure && !c.dirty {
+		c.reportUnsure(unsure, ranges)
 	}
-	for _, name := range slices.SortedFunc(maps.Keys(t.services), cluster.ServiceName.Compare) {
-		service := t.services[name]
-		p, created := plan.Service{Name: name}, time.Time{}
-		if service != nil {
-			p, created = plan.Compute(service, c.options.Family, t.state.Node, c.options.Plan), service.Created
-		}
-		wanted[name] = p
-		for _, other := range append(c.claims.set(name, created, p), c.own(service, p)...) {
-			if _, changed := t.services[other]; !changed {
-				wanted[other] = c.claims.wanted[other].plan
-			}
-		}
+	if !c.options.KeepUnknown && !c.network.unsure() {
+		t.state.Ranges = ranges
 	}
-	for _, name := range slices.SortedFunc(maps.Keys(wanted), cluster.ServiceName.Compare) {
-		next, refused := c.claims.grant(wanted[name])
-		c.reportShortfall(name, shortfallOf(next, refused))
-		old, known := c.plans[name]
-		if !known {
-			old = plan.Service{Name: name}
-		}
-		if next.Equal(old) {
-			continue
-		}
-		changes = append(changes, Change{Old: old, New: next})
-		c.ports += len(next.Ports) - len(old.Ports)
-		if len(next.Ports) == 0 {
-			delete(c.plans, name)
-		} else {
-			c.plans[name] = next
-		}
-	}
-	t.state.Ranges = c.ranges.refused(&c.options)
 	return changes, t.state, t.resync
-}
-
-// known returns the names of all Services that are known, whether they need rules or
-// not.
-func known(store *cluster.Store) map[cluster.ServiceName]bool {
-	known := make(map[cluster.ServiceName]bool)
-	for _, u := range store.Snapshot().Services {
-		known[u.Name] = !u.Service.Remembered
-	}
-	return known
 }
 
 func (c *Controller) write(ctx context.Context, full bool, changes []Change, state State) (written []string, err error) {
@@ -373,7 +335,7 @@ func (c *Controller) write(ctx context.Context, full bool, changes []Change, sta
 		return nil, err
 	}
 	c.noteFlows(changes)
-	state.Services = c.planned()
+	state.Services = c.table.Plans()
 	c.stale.All(state.Services, nil)
 	return c.syncAll(ctx, state)
 }

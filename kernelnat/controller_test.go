@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -66,7 +67,7 @@ func (m *memory) Large(changes []Change) (rest []Change, works []Work) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	works, m.left = m.left, nil
-	large := func(p plan.Service) bool { return len(p.Ports) > 0 && len(p.Ports[0].Endpoints) >= largeEndpoints }
+	large := func(p plan.Service) bool { return len(p.Pools) > 0 && len(p.Pools[0].Endpoints) >= largeEndpoints }
 	for _, c := range changes {
 		if m.unsure[c.New.Name] || large(c.Old) || large(c.New) {
 			m.unsure[c.New.Name] = true
@@ -145,11 +146,11 @@ func (m *memory) Apply(_ context.Context, changes []Change) error {
 		return err
 	}
 	for _, c := range changes {
-		if old := m.held[c.New.Name]; len(old.Ports) > 0 && !old.Equal(c.Old) {
+		if old := m.held[c.New.Name]; len(old.Frontends) > 0 && !old.Equal(c.Old) {
 			m.misuse = fmt.Errorf("Apply says %v was %v, but %v was written", c.New.Name, c.Old, old)
 		}
 		delete(m.held, c.New.Name)
-		if len(c.New.Ports) > 0 {
+		if len(c.New.Frontends) > 0 {
 			m.held[c.New.Name] = c.New
 		}
 	}
@@ -183,9 +184,18 @@ func service(name string, endpoints ...string) cluster.ServiceUpdate {
 	}
 	return cluster.ServiceUpdate{Name: id, Service: cluster.New(cluster.Service{
 		Name: id, Kind: cluster.KindClusterIP,
-		ClusterIPs: []netip.Addr{netip.MustParseAddr("10.43.0.7")},
+		ClusterIPs: []netip.Addr{vipOf(name)},
 		Ports:      []cluster.Port{{Protocol: cluster.TCP, Port: 80}},
 	}, list)}
+}
+
+// vipOf is the ClusterIP of a Service, each another.
+func vipOf(name string) netip.Addr {
+	sum := 0
+	for _, c := range name {
+		sum += int(c)
+	}
+	return netip.AddrFrom4([4]byte{10, 43, 0, byte(50 + sum%199)})
 }
 
 func gone(name string) cluster.ServiceUpdate {
@@ -411,6 +421,115 @@ func TestDryRunWritesNothing(t *testing.T) {
 		run(t, Options{DryRun: true}, backend, store)
 		store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{service("b", "10.42.0.2")}})
 		wantCalls(t, backend)
+	})
+}
+
+// The younger Service gets the frontend when the older one goes, with no change of
+// its own.
+func TestConflictIsSettledAndUnsettled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, backend := cluster.NewStore(), newMemory()
+		withNodePort := func(name string, created int64) cluster.ServiceUpdate {
+			u := service(name, "10.42.0.1")
+			s := *u.Service
+			s.Created, s.Ports = time.Unix(created, 0), []cluster.Port{{Protocol: cluster.TCP, Port: 80, NodePort: 30080}}
+			u.Service = &s
+			return u
+		}
+		has := func(want string) {
+			t.Helper()
+			synctest.Wait()
+			var got []string
+			for name, p := range backend.held {
+				if len(p.Frontends) > 1 {
+					got = append(got, name.Name)
+				}
+			}
+			if fmt.Sprint(got) != want {
+				t.Errorf("%v have the NodePort, want %s", got, want)
+			}
+		}
+		store.Apply(cluster.Update{Synced: true, Services: []cluster.ServiceUpdate{withNodePort("young", 200)}})
+		run(t, Options{}, backend, store)
+		has("[young]")
+		store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{withNodePort("old", 100)}})
+		has("[old]")
+		store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{gone("old")}})
+		has("[young]")
+	})
+}
+
+// What stands at the end of a sync can be asked for at any time.
+func TestStatus(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, backend := cluster.NewStore(), newMemory()
+		broken := ""
+		backend.fail = func() error {
+			if broken != "" && strings.HasSuffix(strings.Join(backend.calls, " "), broken) {
+				return errors.New("iptables-restore: refused")
+			}
+			return nil
+		}
+		c := New(Options{Family: cluster.IPv4, SyncPeriod: 30 * time.Second}, backend, testLog{t})
+		if s := c.Status(); s.Family != cluster.IPv4 || !s.Updated.IsZero() {
+			t.Errorf("before it runs: %+v", s)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- c.Run(ctx, store) }()
+		other := service("b", "10.42.0.2")
+		other.Service.External.IPs = []netip.Addr{vipOf("a")}
+		store.Apply(cluster.Update{Synced: true, Services: []cluster.ServiceUpdate{service("a", "10.42.0.1"), other}})
+		synctest.Wait()
+		started := time.Now()
+		if s := c.Status(); s.Services != 2 || s.Ports != 2 || s.Updated != started || s.Error != "" || len(s.Waiting) > 0 ||
+			len(s.Short) != 1 || s.Short[0].Service != other.Name || s.Short[0].Refused[0].Why != plan.IsClusterIP {
+			t.Errorf("after the start: %+v", s)
+		}
+		backend.mu.Lock()
+		broken = "apply 1"
+		backend.mu.Unlock()
+		store.Apply(services1(service("c", "10.42.0.3")))
+		synctest.Wait()
+		if s := c.Status(); s.Services != 3 || s.Updated != started || s.Failed != time.Now() || !strings.Contains(s.Error, "refused") {
+			t.Errorf("after a failure: %+v", s)
+		}
+		time.Sleep(time.Second)
+		backend.mu.Lock()
+		broken, backend.touched = "part", true
+		backend.mu.Unlock()
+		store.Apply(services1(service("large", "10.42.0.1", "10.42.0.2", "10.42.0.3")))
+		synctest.Wait()
+		if s := c.Status(); s.Error != "" || len(s.Waiting) != 1 || s.Waiting[0].Service.Name != "large" || s.Waiting[0].Again != time.Now().Add(firstSetAside) {
+			t.Errorf("while one is set aside: %+v", s)
+		}
+		time.Sleep(30 * time.Second)
+		synctest.Wait()
+		if s := c.Status(); s.Repairs != 1 || s.Repaired[0] != "nat KUBE-SERVICES" || s.RepairedAt.IsZero() {
+			t.Errorf("after a repair: %+v", s)
+		}
+		cancel()
+		<-done
+	})
+}
+
+// Plans that change are told before they are written.
+func TestPlannedIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, backend := cluster.NewStore(), newMemory()
+		var told []string
+		store.Apply(cluster.Update{Synced: true, Services: []cluster.ServiceUpdate{service("a", "10.42.0.1")}})
+		run(t, Options{Planned: func(changes []Change) {
+			for _, c := range changes {
+				told = append(told, fmt.Sprintf("%s %d to %d", c.New.Name.Name, len(c.Old.Frontends), len(c.New.Frontends)))
+			}
+		}}, backend, store)
+		synctest.Wait()
+		store.Apply(services1(gone("a")))
+		synctest.Wait()
+		if want := []string{"a 0 to 1", "a 1 to 0"}; !reflect.DeepEqual(told, want) {
+			t.Errorf("told %q, want %q", told, want)
+		}
 	})
 }
 

@@ -64,7 +64,7 @@ func TestRangesAreFollowed(t *testing.T) {
 			{"an endpoint in what is exempt", services1(service("a", "10.43.8.1")), "10.43.0.0/16 -10.43.7.7/32 -10.43.8.0/24", []string{"apply 1"}},
 			{"no such Node any more", cluster.Update{Nodes: []cluster.NodeUpdate{{Name: "n"}}}, "10.43.0.0/16 -10.43.8.1/32", []string{"refuse 1"}},
 			{"the API server", cluster.Update{Origins: addrs("10.43.0.99", "198.51.100.7")}, "10.43.0.0/16 -10.43.0.99/32 -10.43.8.1/32", []string{"refuse 1"}},
-			{"at a ClusterIP", cluster.Update{Origins: addrs("10.43.0.7")}, "10.43.0.0/16 -10.43.8.1/32", []string{"refuse 1"}},
+			{"at a ClusterIP", cluster.Update{Origins: []netip.Addr{vipOf("a")}}, "10.43.0.0/16 -10.43.8.1/32", []string{"refuse 1"}},
 			{"a second range", cluster.Update{ServiceCIDRs: cidrs("10.43.0.0/16", "10.44.0.0/16")}, "10.43.0.0/16 -10.43.8.1/32 10.44.0.0/16", []string{"refuse 2"}},
 			{"no ranges", cluster.Update{ServiceCIDRs: cidrs()}, "", []string{"refuse 0"}},
 			{"ranges again", cluster.Update{ServiceCIDRs: serviceCIDRs}, "10.43.0.0/16 -10.43.8.1/32", []string{"refuse 1"}},
@@ -141,9 +141,9 @@ func TestRangesByOptions(t *testing.T) {
 		options Options
 		want    string
 	}{
-		{Options{}, "10.43.0.0/16 -10.43.0.7/32"},
+		{Options{}, "10.43.0.0/16 -10.43.0.198/32"},
 		{Options{Plan: plan.Options{Proxy: cluster.NamedProxy("theirs")}}, "10.43.0.0/16"},
-		{Options{Plan: plan.Options{ClusterCIDRs: cidrs("10.43.128.0/17")}}, "10.43.0.0/16 -10.43.0.7/32 -10.43.128.0/17"},
+		{Options{Plan: plan.Options{ClusterCIDRs: cidrs("10.43.128.0/17")}}, "10.43.0.0/16 -10.43.0.198/32 -10.43.128.0/17"},
 		{Options{Plan: plan.Options{ClusterCIDRs: cidrs("10.0.0.0/8")}}, "10.43.0.0/16 open"},
 		{Options{KeepUnknown: true}, ""},
 	} {
@@ -204,11 +204,11 @@ func TestClusterIPsComeFirst(t *testing.T) {
 			backend.mu.Lock()
 			defer backend.mu.Unlock()
 			lb := backend.held[cluster.ServiceName{Namespace: "testing", Name: "lb"}]
-			if got := len(lb.Ports[0].External.IPs); got != want {
+			if got := len(lb.Frontends) - 1; got != want {
 				t.Errorf("it has %d external addresses, want %d", got, want)
 			}
 		}
-		store.Apply(cluster.Update{Synced: true, Services: []cluster.ServiceUpdate{external("10.43.0.7")}})
+		store.Apply(cluster.Update{Synced: true, Services: []cluster.ServiceUpdate{external(vipOf("dns").String())}})
 		run(t, Options{}, backend, store)
 		granted(1)
 		store.Apply(services1(service("dns", "10.42.0.2")))
@@ -252,7 +252,7 @@ func TestSweepWaitsUntilItIsSure(t *testing.T) {
 		{cluster.Update{Unsure: true}, false},
 	} {
 		store.Apply(step.update)
-		changes, state, _ := c.takeChanges(store)
+		changes, state, _ := c.takeChanges()
 		if _, err := c.write(t.Context(), true, changes, state); err != nil {
 			t.Fatal(err)
 		}
@@ -263,7 +263,7 @@ func TestSweepWaitsUntilItIsSure(t *testing.T) {
 	}
 	backend.fail = func() error { return errors.New("no") }
 	c.dirty = true
-	if err := c.sync(t.Context(), store); err == nil || !c.unswept {
+	if err := c.sync(t.Context()); err == nil || !c.unswept {
 		t.Errorf("after a failure (%v) unswept is %t", err, c.unswept)
 	}
 }

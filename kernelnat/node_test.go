@@ -219,7 +219,7 @@ func TestPodCIDRsOfPlans(t *testing.T) {
 			store.Apply(c.given)
 			synctest.Wait()
 			backend.mu.Lock()
-			got := backend.held[service("a").Name].Ports[0].Masquerade.Outside.Range
+			got := backend.held[service("a").Name].Frontends[0].Masquerade.Outside.Range
 			backend.mu.Unlock()
 			if got.String() != c.want {
 				t.Errorf("after %+v the range of pods is %v, want %s", c.given.Nodes, got, c.want)

@@ -25,10 +25,8 @@ type queue struct {
 	node       plan.Node
 	around     around
 	incomplete bool      // not all Services are known
-	replan     bool      // the node is another: any plan may be
-	resync     bool      // the node is another
+	resync     bool      // the node is another: so is what the backend writes for it
 	waiting    time.Time // since when there is something; zero: there is nothing
-	updated    time.Time // when the kernel last held everything
 	abandoned  []*abandoned
 }
 
@@ -79,23 +77,21 @@ func (q *queue) setNode(n *cluster.Node) {
 		next = plan.NodeOf(n)
 	}
 	next.PodCIDRs = keepPodCIDRs(q.node.PodCIDRs, next.PodCIDRs)
-	if next.Zone != q.node.Zone || !slices.Equal(next.Addresses, q.node.Addresses) || !slices.Equal(next.PodCIDRs, q.node.PodCIDRs) {
-		q.node, q.replan, q.resync = next, true, true
+	if !next.Equal(q.node) {
+		q.node, q.resync = next, true
 	}
 }
 
 // taken is what a Controller is to work on.
 type taken struct {
-	services map[cluster.ServiceName]*cluster.Service // to be planned anew; nil: gone
+	services map[cluster.ServiceName]*cluster.Service // changed; nil: gone
 	state    State                                    // without its Services
 	resync   bool                                     // the rest of the state is another
-	around   around                                   // what ranges depend on, if that has changed
+	around   around                                   // what ranges of ClusterIPs depend on
 }
 
-// take empties the queue. If the node is another, all Services of the Store are in
-// what it returns.
-func (q *queue) take(store *cluster.Store) taken {
-	all := q.allIfReplanned(store)
+// take empties the queue.
+func (q *queue) take() taken {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	t := taken{
@@ -109,25 +105,7 @@ func (q *queue) take(store *cluster.Store) taken {
 		q.unsettled = slices.AppendSeq(q.unsettled, maps.Values(q.triggers))
 	}
 	clear(q.triggers)
-	for _, s := range all {
-		if _, newer := t.services[s.Name]; !newer {
-			t.services[s.Name] = s.Service
-		}
-	}
 	return t
-}
-
-// allIfReplanned asks the Store unlocked, since the Store calls add while it is
-// locked itself.
-func (q *queue) allIfReplanned(store *cluster.Store) []cluster.ServiceUpdate {
-	q.mu.Lock()
-	replan := q.replan
-	q.replan = false
-	q.mu.Unlock()
-	if !replan {
-		return nil
-	}
-	return store.Snapshot().Services
 }
 
 // settled notes that the kernel holds all that was taken. It returns when what led to
@@ -136,20 +114,16 @@ func (q *queue) settled() (triggers []time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	triggers, q.unsettled = q.unsettled, nil
-	q.updated = time.Now()
 	if q.waiting = (time.Time{}); len(q.services) > 0 || q.resync {
-		q.waiting = q.updated
+		q.waiting = time.Now()
 	}
 	return triggers
 }
 
-// health says how long what is in the queue, or was taken and is not settled, has
-// waited.
-func (q *queue) health(limit time.Duration) Health {
+// late reports whether something in the queue, or taken and not settled, has waited for
+// longer than the limit.
+func (q *queue) late(limit time.Duration) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return Health{
-		LastUpdated: q.updated,
-		Late:        !q.waiting.IsZero() && time.Since(q.waiting) > limit,
-	}
+	return !q.waiting.IsZero() && time.Since(q.waiting) > limit
 }

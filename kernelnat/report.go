@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
 // reportRepair tells what somebody else had changed.
@@ -14,6 +14,8 @@ func (c *Controller) reportRepair(written []string) {
 	if len(written) == 0 {
 		return
 	}
+	c.status.Repairs += len(written)
+	c.status.Repaired, c.status.RepairedAt = written[:min(len(written), maxShown)], time.Now()
 	repairs.WithLabelValues(c.options.Family.String()).Add(float64(len(written)))
 	shown := written[:min(len(written), maxShown)]
 	more := ""
@@ -23,25 +25,48 @@ func (c *Controller) reportRepair(written []string) {
 	c.log.Errorf("%s: somebody else had changed our rules; repaired: %s%s", c.options.Family, strings.Join(shown, "; "), more)
 }
 
-// reportShortfall tells, once, what a Service asks for and does not get.
-func (c *Controller) reportShortfall(name cluster.ServiceName, now shortfall) {
-	before := c.short[name]
-	if slices.Equal(now.texts, before.texts) && now.frontends == before.frontends {
+// reportShortfalls tells, once, what Services ask for and do not get.
+func (c *Controller) reportShortfalls(changed []plan.ShortfallChange) {
+	for _, s := range changed {
+		before := s.Old.Texts()
+		for _, text := range s.New.Texts() {
+			if slices.Contains(before, text) {
+				continue
+			}
+			c.log.Errorf("Service %s: %s", s.New.Service, text)
+			if c.options.Refused != nil {
+				c.options.Refused(s.New.Service, text)
+			}
+		}
+		conflicts.WithLabelValues(c.options.Family.String()).Add(float64(len(s.New.Refused) - len(s.Old.Refused)))
+	}
+	if len(changed) > 0 {
+		c.status.Short = c.table.Shortfalls()
+	}
+}
+
+// reportOverlaps tells of overlaps that are new.
+func (c *Controller) reportOverlaps(overlaps []plan.Overlap) {
+	for _, o := range c.told.overlaps.new(overlaps, time.Now()) {
+		c.log.Errorf("%s: %s", c.options.Family, o)
+		if c.options.Overlaps != nil {
+			c.options.Overlaps(o)
+		}
+	}
+}
+
+// reportUnsure tells, where that makes a difference, that what is in ranges is not
+// refused any more, or is again.
+func (c *Controller) reportUnsure(unsure bool, ranges []plan.Range) {
+	switch {
+	case c.options.KeepUnknown || len(ranges) == 0 || unsure == c.told.unsure:
 		return
+	case unsure:
+		c.log.Infof("%s: what is in the ranges of ClusterIPs, and whether they are still there, is not known for now: what is in them and no Service is not refused any more", c.options.Family)
+	default:
+		c.log.Infof("%s: the ranges of ClusterIPs are known again: what is in them and no Service is refused", c.options.Family)
 	}
-	for _, text := range now.texts {
-		if slices.Contains(before.texts, text) {
-			continue
-		}
-		c.log.Errorf("Service %s: %s", name, text)
-		if c.options.Refused != nil {
-			c.options.Refused(name, text)
-		}
-	}
-	if delete(c.short, name); len(now.texts) > 0 {
-		c.short[name] = now
-	}
-	conflicts.WithLabelValues(c.options.Family.String()).Add(float64(now.frontends - before.frontends))
+	c.told.unsure = unsure
 }
 
 // maxShown is how many repairs one line of the log names.
@@ -50,15 +75,16 @@ const maxShown = 10
 // report tells how a sync went.
 func (c *Controller) report(full bool, changed int, took time.Duration) {
 	rounded := took.Round(time.Microsecond)
+	services, ports := c.table.Counts()
 	switch {
 	case c.options.DryRun:
-		c.log.Infof("%s: dry run, nothing written to the kernel: Services %d, ports %d", c.options.Family, len(c.plans), c.ports)
-	case full && len(c.plans) == 0:
+		c.log.Infof("%s: dry run, nothing written to the kernel: Services %d, ports %d", c.options.Family, services, ports)
+	case full && services == 0:
 		c.log.Infof("%s: no Service has a ClusterIP, after %v", c.options.Family, rounded)
 	case full:
-		c.log.Infof("%s: all rules are in place, after %v: Services %d, ports %d", c.options.Family, rounded, len(c.plans), c.ports)
+		c.log.Infof("%s: all rules are in place, after %v: Services %d, ports %d", c.options.Family, rounded, services, ports)
 	default:
-		c.untold.add(changed, took)
+		c.told.changes.add(changed, took)
 		c.tellChanges(time.Now())
 	}
 }
@@ -81,15 +107,56 @@ func (u *changesTold) add(services int, took time.Duration) {
 func (u *changesTold) next() (at time.Time, ok bool) { return u.last.Add(tellPeriod), u.writes > 0 }
 
 func (c *Controller) tellChanges(now time.Time) {
-	u := &c.untold
+	u := &c.told.changes
 	if at, ok := u.next(); !ok || now.Before(at) {
 		return
 	}
 	took := u.took.Round(time.Microsecond)
+	services, ports := c.table.Counts()
 	if u.writes == 1 {
-		c.log.Infof("%s: changed Services %d, written in %v: Services %d, ports %d", c.options.Family, u.services, took, len(c.plans), c.ports)
+		c.log.Infof("%s: changed Services %d, written in %v: Services %d, ports %d", c.options.Family, u.services, took, services, ports)
 	} else {
-		c.log.Infof("%s: changed Services %d in %d writes that took %v: Services %d, ports %d", c.options.Family, u.services, u.writes, took, len(c.plans), c.ports)
+		c.log.Infof("%s: changed Services %d in %d writes that took %v: Services %d, ports %d", c.options.Family, u.services, u.writes, took, services, ports)
 	}
 	*u = changesTold{last: now}
+}
+
+// told is what the log was told, and what it is still to be told.
+type told struct {
+	changes  changesTold
+	overlaps tidings
+	unsure   bool // that what is in ranges is not refused
+}
+
+// tellAgain is after how long an overlap is told again that comes and goes.
+const tellAgain = time.Hour
+
+// maxOverlaps is how many overlaps are remembered to have been told, and told.
+const maxOverlaps = 1000
+
+// tidings are the overlaps that were told, by what they are of.
+type tidings struct {
+	present map[plan.Overlap]bool
+	told    map[plan.Overlap]time.Time
+}
+
+// new returns those of the overlaps that are to be told now.
+func (t *tidings) new(overlaps []plan.Overlap, now time.Time) []plan.Overlap {
+	var out []plan.Overlap
+	before := t.present
+	t.present = make(map[plan.Overlap]bool)
+	if t.told == nil {
+		t.told = make(map[plan.Overlap]time.Time)
+	}
+	for _, o := range overlaps {
+		key := plan.Overlap{CIDR: o.CIDR, What: o.What}
+		t.present[key] = true
+		last, known := t.told[key]
+		if before[key] || known && now.Sub(last) < tellAgain || !known && len(t.told) >= maxOverlaps {
+			continue
+		}
+		t.told[key] = now
+		out = append(out, o)
+	}
+	return out
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat/plan"
+	"github.com/clusterip/clusterip/status"
 )
 
 // Delays after which a Service that is set aside is tried again, doubled from the first
@@ -38,6 +39,7 @@ type ongoing struct {
 // setAside is a Service whose rules could not be written.
 type setAside struct {
 	from  plan.Service // what it had
+	why   string
 	delay time.Duration
 	until time.Time // zero: it is being tried
 }
@@ -57,6 +59,21 @@ func (w *works) next() (at time.Time, ok bool) {
 	return at, ok
 }
 
+// waiting are the Services that may not have their rules yet.
+func (w *works) waiting() []status.Waiting {
+	var all []status.Waiting
+	for _, o := range w.queue {
+		all = append(all, status.Waiting{Service: o.Service()})
+	}
+	for name, s := range w.setAside {
+		if !s.until.IsZero() { // or it is in the queue
+			all = append(all, status.Waiting{Service: name, Why: s.why, Again: s.until})
+		}
+	}
+	slices.SortFunc(all, func(a, b status.Waiting) int { return a.Service.Compare(b.Service) })
+	return all
+}
+
 // admit returns the changes to be begun now. Those of a Service whose Work is not done
 // come when it is, and of one that is set aside when it is tried again. But one that goes
 // ends both, and so does one that gives up a frontend: it may be another's by now.
@@ -68,13 +85,13 @@ func (w *works) admit(changes []Change) []Change {
 		name := c.New.Name
 		at := slices.IndexFunc(w.queue, func(o *ongoing) bool { return o.Service() == name })
 		aside := w.setAside[name] != nil
-		if len(c.New.Ports) > 0 && !givesUp(c) {
+		if len(c.New.Frontends) > 0 && !givesUp(c) {
 			return at >= 0 || aside
 		}
 		if at >= 0 {
 			w.queue = slices.Delete(w.queue, at, at+1)
 		}
-		if len(c.New.Ports) == 0 {
+		if len(c.New.Frontends) == 0 {
 			delete(w.setAside, name)
 		} else if aside {
 			w.setAside[name].until = time.Time{}
@@ -85,13 +102,11 @@ func (w *works) admit(changes []Change) []Change {
 
 // givesUp reports whether a Service had a frontend that it does not have any more.
 func givesUp(c Change) bool {
-	now := frontendsOf(c.New)
-	for f := range frontendsOf(c.Old) {
-		if !now[f] {
-			return true
-		}
+	now := make(map[plan.Key]bool, len(c.New.Frontends))
+	for _, f := range c.New.Frontends {
+		now[f.Key] = true
 	}
-	return false
+	return slices.ContainsFunc(c.Old.Frontends, func(f plan.Frontend) bool { return !now[f.Key] })
 }
 
 // apply writes changes, and begins those that are large. Some wait for their turn.
@@ -113,14 +128,6 @@ func (c *Controller) begin(ctx context.Context, changes []Change) error {
 		return nil
 	}
 	return c.backend.Apply(ctx, rest)
-}
-
-// wanted is the plan that the kernel is to hold for a Service.
-func (c *Controller) wanted(name cluster.ServiceName) plan.Service {
-	if p, ok := c.plans[name]; ok {
-		return p
-	}
-	return plan.Service{Name: name}
 }
 
 // syncAll has the backend write everything, and begins what that leaves. What was set
@@ -149,7 +156,7 @@ func (c *Controller) syncAll(ctx context.Context, state State) (written []string
 }
 
 func (c *Controller) queueWork(w Work, from plan.Service) {
-	c.works.queue = append(c.works.queue, &ongoing{Work: w, from: from, to: c.wanted(w.Service()), began: time.Now()})
+	c.works.queue = append(c.works.queue, &ongoing{Work: w, from: from, to: c.table.Plan(w.Service()), began: time.Now()})
 }
 
 // work writes parts of large Services until there is none left, or something else to be
@@ -194,12 +201,12 @@ func (c *Controller) workOnce(ctx context.Context) error {
 	c.works.queue = c.works.queue[1:]
 	delete(c.works.setAside, o.Service())
 	what := "written"
-	if len(o.to.Ports) == 0 {
+	if len(o.to.Frontends) == 0 {
 		what = "removed"
 	}
 	c.log.Infof("%s: Service %s, which is large, is %s after %v", c.options.Family, o.Service(), what, time.Since(o.began).Round(time.Millisecond))
 	c.noteFlows([]Change{{Old: o.from, New: o.to}})
-	if now := c.wanted(o.Service()); !now.Equal(o.to) {
+	if now := c.table.Plan(o.Service()); !now.Equal(o.to) {
 		if err := c.apply(ctx, []Change{{Old: o.to, New: now}}); err != nil {
 			return err
 		}
@@ -214,6 +221,7 @@ func (c *Controller) putAside(o *ongoing, err error) {
 		s = &setAside{from: o.from}
 		c.works.setAside[o.Service()] = s
 	}
+	s.why = err.Error()
 	s.delay = min(max(2*s.delay, firstSetAside), lastSetAside)
 	s.until = time.Now().Add(s.delay)
 	syncFailures.WithLabelValues(c.options.Family.String()).Inc()
@@ -231,7 +239,7 @@ func (c *Controller) tryAgain(ctx context.Context) error {
 			continue
 		}
 		s.until = time.Time{}
-		changes = append(changes, Change{Old: s.from, New: c.wanted(name)})
+		changes = append(changes, Change{Old: s.from, New: c.table.Plan(name)})
 	}
 	return c.begin(ctx, changes)
 }

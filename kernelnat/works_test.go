@@ -71,7 +71,7 @@ func TestLargeServiceGoesOrChangesMeanwhile(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		wantCalls(t, backend, "part", "part", "apply 1", "part", "part", "apply 1")
-		if got := backend.held[largeEcho.Name].Ports[0].Endpoints[2].String(); got != "10.42.0.5:80" {
+		if got := backend.held[largeEcho.Name].Pools[0].Endpoints[2].String(); got != "10.42.0.5:80" {
 			t.Errorf("the last endpoint is %s", got)
 		}
 	})
@@ -234,8 +234,8 @@ func TestChurnIsToldOnceASecond(t *testing.T) {
 		if n := len(log.texts); n < 6 || n > 9 {
 			t.Errorf("%d lines for 100 changes in 5 s: %q", n, log.texts)
 		}
-		if c.untold.writes != 0 {
-			t.Errorf("%d writes are never told", c.untold.writes)
+		if c.told.changes.writes != 0 {
+			t.Errorf("%d writes are never told", c.told.changes.writes)
 		}
 	})
 }

@@ -18,13 +18,13 @@ import (
 
 // Each endpoint gets its share, whoever asks and over either protocol.
 func (s *suite) distribution() {
-	var ports []plan.Port
+	var ports []plan.Service
 	for _, family := range cluster.Families {
 		for _, protocol := range []cluster.Protocol{cluster.TCP, cluster.UDP} {
 			ports = append(ports, s.port(protocol, 80, family, s.pods...))
 		}
 	}
-	s.sync(named("echo", ports...))
+	s.sync(Named("echo", ports...))
 	s.families(func(s *suite, family cluster.Family) {
 		to := netip.AddrPortFrom(clusterIP(family), 80)
 		for _, network := range []string{"tcp", "udp"} {
@@ -61,9 +61,9 @@ func (s *suite) manyPorts() {
 	first := s.port(cluster.TCP, 80, cluster.IPv4, s.pods[0])
 	udp := s.port(cluster.UDP, 80, cluster.IPv4, s.pods[1])
 	second := s.port(cluster.TCP, 81, cluster.IPv4, s.pods[2])
-	second.Name, second.Endpoints[0] = "second", netip.AddrPortFrom(s.pods[2].Addr(cluster.IPv4), otherPort)
+	second.Pools[0].Port, second.Pools[0].Endpoints[0] = "second", netip.AddrPortFrom(s.pods[2].Addr(cluster.IPv4), otherPort)
 	neighbour := s.port(cluster.TCP, 82, cluster.IPv4, s.pods[1])
-	s.sync(named("a", first, udp, second), named("b", neighbour))
+	s.sync(Named("a", first, udp, second), Named("b", neighbour))
 	for _, c := range []struct {
 		network string
 		port    uint16
@@ -79,7 +79,7 @@ func (s *suite) manyPorts() {
 func (s *suite) hairpin() {
 	s.families(func(s *suite, family cluster.Family) {
 		pod := s.pods[0]
-		s.sync(named("echo", s.port(cluster.TCP, 80, family, pod), s.port(cluster.UDP, 80, family, pod)))
+		s.sync(Named("echo", s.port(cluster.TCP, 80, family, pod), s.port(cluster.UDP, 80, family, pod)))
 		for _, network := range []string{"tcp", "udp"} {
 			reply := s.answer(pod, network, netip.AddrPortFrom(clusterIP(family), 80))
 			if reply.Host != pod.Name || reply.Client.Addr() != gateway(family) {
@@ -105,12 +105,12 @@ func (s *suite) masquerade() {
 			{"everybody", plan.Masquerade{All: true}, node, node},
 		} {
 			port := s.port(cluster.TCP, 80, family, s.pods[0])
-			port.Masquerade = c.masquerade
-			s.sync(named("echo", port))
-			if got := s.answer(s.client, "tcp", port.Frontend).Client.Addr(); got != c.fromInside {
+			port.Frontends[0].Masquerade = c.masquerade
+			s.sync(Named("echo", port))
+			if got := s.answer(s.client, "tcp", port.Frontends[0].At).Client.Addr(); got != c.fromInside {
 				s.Errorf("%s: a client inside is seen as %s, want %s", c.name, got, c.fromInside)
 			}
-			if got := s.answer(s.node.Outside, "tcp", port.Frontend).Client.Addr(); got != c.fromOutside {
+			if got := s.answer(s.node.Outside, "tcp", port.Frontends[0].At).Client.Addr(); got != c.fromOutside {
 				s.Errorf("%s: a client outside is seen as %s, want %s", c.name, got, c.fromOutside)
 			}
 		}
@@ -120,25 +120,24 @@ func (s *suite) masquerade() {
 // What happens where there is no endpoint.
 func (s *suite) verdicts() {
 	s.families(func(s *suite, family cluster.Family) {
-		var rejected, dropped plan.Service
-		rejected, dropped = named("rejected"), named("dropped")
+		var rejects, drops []plan.Service
 		for _, protocol := range []cluster.Protocol{cluster.TCP, cluster.UDP} {
 			reject, drop := s.port(protocol, 80, family), s.port(protocol, 81, family)
-			reject.Verdict = plan.Reject
-			drop.Verdict, drop.Local = plan.Drop, true
-			rejected.Ports = append(rejected.Ports, reject)
-			dropped.Ports = append(dropped.Ports, drop)
+			reject.Frontends[0].Verdict = plan.Reject
+			drop.Frontends[0].Verdict, drop.Frontends[0].Local = plan.Drop, true
+			rejects, drops = append(rejects, reject), append(drops, drop)
 		}
+		rejected, dropped := Named("rejected", rejects...), Named("dropped", drops...)
 		s.sync(rejected, dropped)
 		for _, from := range []*netlab.Host{s.client, s.node.Host, s.node.Outside} {
 			for _, network := range []string{"tcp", "udp"} {
 				start := time.Now()
-				_, err := s.ask(from, network, rejected.Ports[0].Frontend)
+				_, err := s.ask(from, network, rejected.Frontends[0].At)
 				if !refused(err) || time.Since(start) > patience/2 {
 					s.Errorf("%s asks %s where it must be refused: %v after %v", from.Name, network, err, time.Since(start))
 				}
 				ctx, cancel := context.WithTimeout(s.Context(), 100*time.Millisecond)
-				_, err = from.Ask(ctx, network, dropped.Ports[0].Frontend)
+				_, err = from.Ask(ctx, network, dropped.Frontends[0].At)
 				if !timedOut(err) && !errors.Is(err, syscall.EPERM) {
 					s.Errorf("%s asks %s where there must be no answer: %v", from.Name, network, err)
 				}
@@ -162,11 +161,11 @@ func timedOut(err error) bool {
 // A connection that stands stays with its endpoint, whatever is written.
 func (s *suite) connectionsSurvive() {
 	port := s.port(cluster.TCP, 80, cluster.IPv4, s.pods[0])
-	all := named("echo", port)
+	all := Named("echo", port)
 	s.sync(all)
 	ctx, cancel := context.WithTimeout(s.Context(), 4*patience)
 	defer cancel()
-	conn, err := s.client.Dial(ctx, "tcp", port.Frontend)
+	conn, err := s.client.Dial(ctx, "tcp", port.Frontends[0].At)
 	s.must(err)
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
@@ -188,12 +187,12 @@ func (s *suite) connectionsSurvive() {
 	echo("dialling")
 	s.sync(all)
 	echo("the same Sync")
-	scaled := named("echo", s.port(cluster.TCP, 80, cluster.IPv4, s.pods...))
+	scaled := Named("echo", s.port(cluster.TCP, 80, cluster.IPv4, s.pods...))
 	s.apply(kernelnat.Change{Old: all, New: scaled})
 	echo("more endpoints")
-	moved := named("echo", s.port(cluster.TCP, 80, cluster.IPv4, s.pods[1]))
+	moved := Named("echo", s.port(cluster.TCP, 80, cluster.IPv4, s.pods[1]))
 	s.apply(kernelnat.Change{Old: scaled, New: moved})
 	echo("its endpoint is no longer one")
-	s.sync(named("other", s.port(cluster.TCP, 90, cluster.IPv4, s.pods[2])))
+	s.sync(Named("other", s.port(cluster.TCP, 90, cluster.IPv4, s.pods[2])))
 	echo("its Service is gone")
 }

@@ -42,26 +42,25 @@ func (s *suite) whileAsking(to netip.AddrPort, check func(netlab.Reply, error) e
 // A Service that has endpoints before and after answers at every moment in
 // between.
 func (s *suite) neverInterrupted() {
-	echo := named("echo", s.port(cluster.TCP, 80, cluster.IPv4, s.pods[:2]...))
-	next := named("echo", s.port(cluster.TCP, 80, cluster.IPv4, s.pods[1:]...))
+	echo := Named("echo", s.port(cluster.TCP, 80, cluster.IPv4, s.pods[:2]...))
+	next := Named("echo", s.port(cluster.TCP, 80, cluster.IPv4, s.pods[1:]...))
 	var others []plan.Service
 	for i := range 120 {
 		p := s.port(cluster.TCP, 80, cluster.IPv4, s.pods...)
-		p.Frontend = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 43, 1, byte(i)}), 80)
-		others = append(others, named(fmt.Sprintf("other-%d", i), p))
+		p.Frontends[0].At = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 43, 1, byte(i)}), 80)
+		others = append(others, Named(fmt.Sprintf("other-%d", i), p))
 	}
 	s.sync(echo)
 	answered := func(_ netlab.Reply, err error) error { return err }
-	s.whileAsking(echo.Ports[0].Frontend, answered, func() {
+	s.whileAsking(echo.Frontends[0].At, answered, func() {
 		s.sync(append(others[:60:60], echo)...)
 		s.sync(append(others[60:], next)...)
 		for range 10 {
 			s.apply(kernelnat.Change{Old: next, New: echo})
 			s.apply(kernelnat.Change{Old: echo, New: next})
 		}
-		local := next
-		local.Ports = []plan.Port{next.Ports[0]}
-		local.Ports[0].Local, local.Ports[0].Endpoints, local.Ports[0].LocalEndpoints = true, nil, next.Ports[0].Endpoints
+		local := Named("echo", s.port(cluster.TCP, 80, cluster.IPv4))
+		local.Frontends[0].Local, local.Pools[0].Local = true, next.Pools[0].Endpoints
 		s.apply(kernelnat.Change{Old: next, New: local})
 		s.sync(echo)
 	})
@@ -85,9 +84,9 @@ func (s *suite) neverLeaks() {
 		s.Fatalf("the trap does not work: %s answers", reply.Host)
 	}
 
-	forwarded := named("echo", s.port(cluster.TCP, 80, cluster.IPv4, s.pods...))
-	rejected := named("echo", s.port(cluster.TCP, 80, cluster.IPv4))
-	rejected.Ports[0].Verdict = plan.Reject
+	forwarded := Named("echo", s.port(cluster.TCP, 80, cluster.IPv4, s.pods...))
+	rejected := Named("echo", s.port(cluster.TCP, 80, cluster.IPv4))
+	rejected.Frontends[0].Verdict = plan.Reject
 	s.sync(rejected)
 	check := func(reply netlab.Reply, err error) error {
 		switch {

@@ -16,20 +16,20 @@ import (
 const nodePort = 30080
 
 // external is a plan with frontends of all kinds for port 80 over TCP and UDP.
-func (s *suite) external(family cluster.Family, e plan.External, anywhere, local []*netlab.Host) plan.Service {
+func (s *suite) external(family cluster.Family, e Outside, anywhere, local []*netlab.Host) plan.Service {
 	e.NodePort = nodePort
 	e.IPs, e.LoadBalancers = []netip.Addr{externalIP(family)}, []netip.Addr{loadBalancer(family)}
-	var ports []plan.Port
+	var ports []plan.Service
 	for _, protocol := range []cluster.Protocol{cluster.TCP, cluster.UDP} {
 		p := s.port(protocol, 80, family, anywhere...)
-		p.LocalEndpoints = s.port(protocol, 80, family, local...).Endpoints
-		p.External, p.Masquerade = e, plan.Masquerade{Outside: plan.Clients{Range: podNetwork(family)}}
+		p.Pools[0].Local = at(family, local)
+		p.Frontends[0].Masquerade.Outside = plan.Clients{Range: podNetwork(family)}
 		if len(anywhere) == 0 {
-			p.Verdict = plan.Reject
+			p.Frontends[0].Verdict = plan.Reject
 		}
-		ports = append(ports, p)
+		ports = append(ports, e.Add(p))
 	}
-	return named("echo", ports...)
+	return Named("echo", ports...)
 }
 
 func externalIP(family cluster.Family) netip.Addr {
@@ -59,7 +59,7 @@ func (s *suite) frontends(family cluster.Family) []netip.AddrPort {
 // seen as the node.
 func (s *suite) externalCluster() {
 	s.families(func(s *suite, family cluster.Family) {
-		s.sync(s.external(family, plan.External{Verdict: plan.Forward, Pods: plan.Clients{Range: podNetwork(family)}}, s.pods, nil))
+		s.sync(s.external(family, Outside{Verdict: plan.Forward}, s.pods, nil))
 		for _, to := range s.frontends(family) {
 			for _, from := range []*netlab.Host{s.node.Outside, s.client, s.node.Host} {
 				for _, network := range []string{"tcp", "udp"} {
@@ -77,7 +77,7 @@ func (s *suite) externalCluster() {
 // node only; one on this node reaches all.
 func (s *suite) externalLocal() {
 	s.families(func(s *suite, family cluster.Family) {
-		e := plan.External{Verdict: plan.Forward, Local: true, Pods: plan.Clients{Range: podNetwork(family)}}
+		e := Outside{Verdict: plan.Forward, Treatment: plan.Treatment{Local: true, Inside: plan.Clients{Range: podNetwork(family)}}}
 		here, elsewhere := s.pods[:1], s.pods[1:2]
 		s.sync(s.external(family, e, elsewhere, here))
 		for _, to := range s.frontends(family) {
@@ -107,7 +107,7 @@ func (s *suite) externalLocal() {
 // externalRefused: without endpoints every frontend refuses.
 func (s *suite) externalRefused() {
 	s.families(func(s *suite, family cluster.Family) {
-		s.sync(s.external(family, plan.External{Verdict: plan.Reject}, nil, nil))
+		s.sync(s.external(family, Outside{Verdict: plan.Reject}, nil, nil))
 		for _, to := range s.frontends(family) {
 			for _, network := range []string{"tcp", "udp"} {
 				if _, err := s.ask(s.node.Outside, network, to); !refused(err) {
@@ -124,13 +124,13 @@ func (s *suite) sourceRanges() {
 	s.families(func(s *suite, family cluster.Family) {
 		to := netip.AddrPortFrom(loadBalancer(family), 80)
 		outside := s.node.Outside.Addr(family)
-		e := plan.External{Verdict: plan.Forward, SourceRanges: []netip.Prefix{netip.PrefixFrom(outside, outside.BitLen())}}
+		e := Outside{Verdict: plan.Forward, Treatment: plan.Treatment{Sources: []netip.Prefix{netip.PrefixFrom(outside, outside.BitLen())}}}
 		allowed := s.external(family, e, s.pods, nil)
 		s.sync(allowed)
 		s.answer(s.node.Outside, "tcp", to)
 		s.unanswered(s.client, to)
 
-		e.SourceRanges = []netip.Prefix{podNetwork(family)}
+		e.Sources = []netip.Prefix{podNetwork(family)}
 		denied := s.external(family, e, s.pods, nil)
 		s.apply(kernelnat.Change{Old: allowed, New: denied})
 		s.unanswered(s.node.Outside, to)
@@ -155,12 +155,12 @@ func (s *suite) unanswered(from *netlab.Host, to netip.AddrPort) {
 // it has been away for long enough.
 func (s *suite) affinity() {
 	s.families(func(s *suite, family cluster.Family) {
-		service := s.external(family, plan.External{Verdict: plan.Forward}, s.pods, nil)
-		for i := range service.Ports {
-			service.Ports[i].AffinitySeconds = 2
+		service := s.external(family, Outside{Verdict: plan.Forward}, s.pods, nil)
+		for i := range service.Pools {
+			service.Pools[i].AffinitySeconds = 2
 		}
 		s.sync(service)
-		frontend := service.Ports[0].Frontend
+		frontend := service.Frontends[0].At
 		for _, network := range []string{"tcp", "udp"} {
 			first := s.answer(s.client, network, frontend).Host
 			// By chance alone 3^-12 < 2e-6.
@@ -181,7 +181,7 @@ func (s *suite) affinity() {
 		// 40 returns it would meet one endpoint alone with a chance below 1e-18.
 		first := s.answer(s.client, "tcp", frontend).Host
 		for range 40 {
-			time.Sleep(time.Duration(service.Ports[0].AffinitySeconds)*time.Second + 100*time.Millisecond)
+			time.Sleep(time.Duration(service.Pools[0].AffinitySeconds)*time.Second + 100*time.Millisecond)
 			if s.answer(s.client, "tcp", frontend).Host != first {
 				return
 			}
@@ -192,7 +192,7 @@ func (s *suite) affinity() {
 
 // localhost: a NodePort is at 127.0.0.1 too, for the node itself.
 func (s *suite) localhost() {
-	s.sync(s.external(cluster.IPv4, plan.External{Verdict: plan.Forward}, s.pods, nil))
+	s.sync(s.external(cluster.IPv4, Outside{Verdict: plan.Forward}, s.pods, nil))
 	for _, network := range []string{"tcp", "udp"} {
 		s.answer(s.node.Host, network, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), nodePort))
 	}
@@ -205,9 +205,9 @@ func (s *suite) noSuchService() {
 		vip := clusterIP(family)
 		port := s.port(cluster.TCP, 80, family, s.pods...)
 		s.ranges = []netip.Prefix{netip.PrefixFrom(vip, vip.BitLen()-8).Masked()}
-		s.sync(named("echo", port))
+		s.sync(Named("echo", port))
 		for _, from := range []*netlab.Host{s.client, s.node.Host, s.node.Outside} {
-			s.answer(from, "tcp", port.Frontend)
+			s.answer(from, "tcp", port.Frontends[0].At)
 			for _, to := range []netip.AddrPort{netip.AddrPortFrom(vip, 81), netip.AddrPortFrom(vip.Prev(), 80)} {
 				for _, network := range []string{"tcp", "udp"} {
 					if _, err := s.ask(from, network, to); !refused(err) {

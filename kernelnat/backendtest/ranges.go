@@ -26,9 +26,9 @@ func (s *suite) rangesOverlap() {
 
 		// Nothing is known: what was translated passes, and nothing else.
 		s.known = nil
-		s.sync(named("echo", port, udp))
+		s.sync(Named("echo", port, udp))
 		s.each(func(from *netlab.Host, network string) {
-			s.answer(from, network, port.Frontend)
+			s.answer(from, network, port.Frontends[0].At)
 			s.refuses(from, network, netip.AddrPortFrom(vip.Prev(), 80))
 		})
 		s.refuses(s.client, "tcp", beyond)
@@ -38,7 +38,7 @@ func (s *suite) rangesOverlap() {
 		s.known = []plan.Known{{At: podNetwork(family)}, plan.KnownAt(beyond.Addr(), "")}
 		s.refuse(family)
 		s.each(func(from *netlab.Host, network string) {
-			s.answer(from, network, port.Frontend)
+			s.answer(from, network, port.Frontends[0].At)
 			s.answer(from, network, pod)
 			if from != s.node.Outside {
 				s.answer(from, network, beyond)
@@ -88,7 +88,7 @@ func (s *suite) leftRefusals() {
 		beyond := netip.AddrPortFrom(s.node.Outside.Addr(family), targetPort)
 		s.ranges = []netip.Prefix{netip.PrefixFrom(beyond.Addr(), beyond.Addr().BitLen()-8).Masked()}
 		s.known = nil
-		s.sync(named("echo", port))
+		s.sync(Named("echo", port))
 		s.refuses(s.client, "tcp", beyond)
 
 		var err error
@@ -97,9 +97,9 @@ func (s *suite) leftRefusals() {
 		for range 2 {
 			s.must(s.node.Do(func() error { return s.backends[family].Refuse(s.Context(), nil) }))
 			s.answer(s.client, "tcp", beyond)
-			s.answer(s.client, "tcp", port.Frontend)
+			s.answer(s.client, "tcp", port.Frontends[0].At)
 		}
-		s.sync(named("echo", port))
+		s.sync(Named("echo", port))
 		s.refuses(s.client, "tcp", beyond)
 	})
 }

@@ -16,7 +16,7 @@ func (s *suite) sctp() {
 	s.families(func(s *suite, family cluster.Family) {
 		pod := s.pods[0]
 		port := s.port(cluster.SCTP, 80, family, pod)
-		s.sync(named("echo", port))
+		s.sync(Named("echo", port))
 
 		var server net.PacketConn
 		var client net.Conn
@@ -26,13 +26,13 @@ func (s *suite) sctp() {
 		}))
 		defer server.Close()
 		s.must(s.client.Do(func() (err error) {
-			client, err = net.Dial(rawSCTP(family), port.Frontend.Addr().String())
+			client, err = net.Dial(rawSCTP(family), port.Frontends[0].At.Addr().String())
 			return err
 		}))
 		defer client.Close()
 
 		const clientPort = 45000
-		_, err := client.Write(sctpInit(clientPort, port.Frontend.Port()))
+		_, err := client.Write(sctpInit(clientPort, port.Frontends[0].At.Port()))
 		s.must(err)
 		s.must(server.SetReadDeadline(time.Now().Add(patience)))
 		packet := make([]byte, 1500)

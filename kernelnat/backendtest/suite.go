@@ -169,17 +169,6 @@ func (s *suite) apply(changes ...kernelnat.Change) {
 	}
 }
 
-// Part is what concerns one family of a Service with ports in both.
-func Part(service plan.Service, family cluster.Family) plan.Service {
-	out := plan.Service{Name: service.Name}
-	for _, p := range service.Ports {
-		if cluster.FamilyOf(p.Frontend.Addr()) == family {
-			out.Ports = append(out.Ports, p)
-		}
-	}
-	return out
-}
-
 // families runs f for IPv4 and IPv6, each as a subtest.
 func (s *suite) families(f func(s *suite, family cluster.Family)) {
 	for _, family := range cluster.Families {
@@ -215,23 +204,19 @@ func gateway(family cluster.Family) netip.Addr {
 	return netlab.GatewayIPv6.Addr()
 }
 
-func named(name string, ports ...plan.Port) plan.Service {
-	return plan.Service{Name: cluster.ServiceName{Namespace: "testing", Name: name}, Ports: ports}
-}
-
 // port is a plan that forwards from the family's ClusterIP to targetPort of the
 // pods.
-func (s *suite) port(protocol cluster.Protocol, number uint16, family cluster.Family, pods ...*netlab.Host) plan.Port {
-	p := plan.Port{
-		Name:     protocol.Lower(),
-		Protocol: protocol,
-		Frontend: netip.AddrPortFrom(clusterIP(family), number),
-		Verdict:  plan.Forward,
-	}
-	for _, pod := range pods {
-		p.Endpoints = append(p.Endpoints, netip.AddrPortFrom(pod.Addr(family), targetPort))
-	}
+func (s *suite) port(protocol cluster.Protocol, number uint16, family cluster.Family, pods ...*netlab.Host) plan.Service {
+	p := Port(protocol, netip.AddrPortFrom(clusterIP(family), number), at(family, pods)...)
+	p.Pools[0].Port = protocol.Lower()
 	return p
+}
+
+func at(family cluster.Family, pods []*netlab.Host) (endpoints []netip.AddrPort) {
+	for _, pod := range pods {
+		endpoints = append(endpoints, netip.AddrPortFrom(pod.Addr(family), targetPort))
+	}
+	return endpoints
 }
 
 func (s *suite) ask(from *netlab.Host, network string, to netip.AddrPort) (netlab.Reply, error) {

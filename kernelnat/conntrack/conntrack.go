@@ -15,7 +15,6 @@ package conntrack
 
 import (
 	"fmt"
-	"iter"
 	"net"
 	"net/netip"
 	"slices"
@@ -29,15 +28,8 @@ import (
 // Stale collects the UDP and SCTP frontends of one IP family whose flows are to be looked
 // at, each with the endpoints, sorted, that flows may go on using. The zero value is empty.
 type Stale struct {
-	serving map[frontend][]netip.AddrPort
+	serving map[plan.Key][]netip.AddrPort
 	unknown []plan.Range // any other frontend in these ranges that is nobody's has no endpoint
-}
-
-// frontend is where clients send to. A NodePort is at the unspecified address,
-// which stands for every address of this node.
-type frontend struct {
-	protocol cluster.Protocol
-	at       netip.AddrPort
 }
 
 // Changed adds the frontends that lose an endpoint, get their first one or go,
@@ -81,53 +73,31 @@ func (s *Stale) All(services []plan.Service, ranges []plan.Range) {
 // Empty reports whether there is nothing to look at.
 func (s *Stale) Empty() bool { return len(s.serving)+len(s.unknown) == 0 }
 
-func (s *Stale) add(f frontend, serving []netip.AddrPort) {
+func (s *Stale) add(f plan.Key, serving []netip.AddrPort) {
 	if s.serving == nil {
-		s.serving = make(map[frontend][]netip.AddrPort)
+		s.serving = make(map[plan.Key][]netip.AddrPort)
 	}
 	s.serving[f] = serving
 }
 
 // frontends returns the UDP and SCTP frontends of a plan with all endpoints that
 // may serve existing flows, sorted.
-func frontends(service plan.Service) map[frontend][]netip.AddrPort {
-	out := make(map[frontend][]netip.AddrPort)
-	for i := range service.Ports {
-		p := &service.Ports[i]
-		if p.Protocol == cluster.TCP {
+func frontends(service plan.Service) map[plan.Key][]netip.AddrPort {
+	var out map[plan.Key][]netip.AddrPort
+	serving, of := []netip.AddrPort(nil), -1
+	for _, f := range service.Frontends {
+		if f.Protocol == cluster.TCP {
 			continue
 		}
-		serving := slices.Concat(p.Endpoints, p.LocalEndpoints, p.Draining)
-		slices.SortFunc(serving, netip.AddrPort.Compare)
-		for f := range frontendsOf(p) {
-			out[f] = serving
+		if f.Pool != of {
+			serving, of = service.Pools[f.Pool].Serving(), f.Pool
 		}
+		if out == nil {
+			out = make(map[plan.Key][]netip.AddrPort)
+		}
+		out[f.Key] = serving
 	}
 	return out
-}
-
-// frontendsOf yields all frontends of a port.
-func frontendsOf(p *plan.Port) iter.Seq[frontend] {
-	return func(yield func(frontend) bool) {
-		if !yield(frontend{p.Protocol, p.Frontend}) {
-			return
-		}
-		for _, ip := range slices.Concat(p.External.IPs, p.External.LoadBalancers) {
-			if !yield(frontend{p.Protocol, netip.AddrPortFrom(ip, p.Frontend.Port())}) {
-				return
-			}
-		}
-		if p.External.NodePort != 0 {
-			yield(frontend{p.Protocol, anyNode(p.Frontend.Addr(), p.External.NodePort)})
-		}
-	}
-}
-
-func anyNode(like netip.Addr, port uint16) netip.AddrPort {
-	if like.Is4() {
-		return netip.AddrPortFrom(netip.IPv4Unspecified(), port)
-	}
-	return netip.AddrPortFrom(netip.IPv6Unspecified(), port)
 }
 
 func lost(before, after []netip.AddrPort) bool {
@@ -219,10 +189,10 @@ func (f *filter) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
 }
 
 // at returns the endpoints of the frontend that an address belongs to.
-func at(all map[frontend][]netip.AddrPort, own map[netip.Addr]bool, protocol cluster.Protocol, to netip.AddrPort) ([]netip.AddrPort, bool) {
-	endpoints, ok := all[frontend{protocol, to}]
+func at(all map[plan.Key][]netip.AddrPort, own map[netip.Addr]bool, protocol cluster.Protocol, to netip.AddrPort) ([]netip.AddrPort, bool) {
+	endpoints, ok := all[plan.Key{At: to, Protocol: protocol}]
 	if !ok && own[to.Addr()] {
-		endpoints, ok = all[frontend{protocol, anyNode(to.Addr(), to.Port())}]
+		endpoints, ok = all[plan.NodePortKey(to.Addr(), to.Port(), protocol)]
 	}
 	return endpoints, ok
 }

@@ -18,15 +18,19 @@ func dns(endpoints ...string) plan.Service {
 }
 
 func service(name string, protocol cluster.Protocol, endpoints ...string) plan.Service {
-	port := plan.Port{Protocol: protocol, Frontend: netip.MustParseAddrPort(dnsIP), Verdict: plan.Forward}
+	pool := plan.Pool{Protocol: protocol}
 	for _, e := range endpoints {
-		port.Endpoints = append(port.Endpoints, netip.MustParseAddrPort(e))
+		pool.Endpoints = append(pool.Endpoints, netip.MustParseAddrPort(e))
 	}
-	return plan.Service{Name: cluster.ServiceName{Namespace: "kube-system", Name: name}, Ports: []plan.Port{port}}
+	return plan.Service{
+		Name:      cluster.ServiceName{Namespace: "kube-system", Name: name},
+		Frontends: []plan.Frontend{{Key: plan.Key{At: netip.MustParseAddrPort(dnsIP), Protocol: protocol}, Kind: plan.ClusterIP, Verdict: plan.Forward, Treatment: new(plan.Treatment)}},
+		Pools:     []plan.Pool{pool},
+	}
 }
 
 func draining(s plan.Service, endpoint string) plan.Service {
-	s.Ports[0].Draining = []netip.AddrPort{netip.MustParseAddrPort(endpoint)}
+	s.Pools[0].Draining = []netip.AddrPort{netip.MustParseAddrPort(endpoint)}
 	return s
 }
 
@@ -71,7 +75,7 @@ func TestChanged(t *testing.T) {
 				for _, e := range serving {
 					list = append(list, e.String())
 				}
-				got[f.at.String()] = list
+				got[f.At.String()] = list
 			}
 			if tt.want == nil {
 				tt.want = map[string][]string{}
@@ -140,8 +144,11 @@ func TestMatchConntrackFlow(t *testing.T) {
 // ClusterIP; a NodePort is at this node's addresses alone.
 func TestExternalFrontends(t *testing.T) {
 	service := dns("10.42.0.1:53")
-	service.Ports[0].External = plan.External{NodePort: 30053,
-		IPs: []netip.Addr{netip.MustParseAddr("198.51.100.1")}, LoadBalancers: []netip.Addr{netip.MustParseAddr("203.0.113.7")}}
+	for kind, at := range map[plan.Kind]string{plan.ExternalIP: "198.51.100.1:53", plan.LoadBalancer: "203.0.113.7:53", plan.NodePort: "0.0.0.0:30053"} {
+		f := service.Frontends[0]
+		f.Kind, f.At = kind, netip.MustParseAddrPort(at)
+		service.Frontends = append(service.Frontends, f)
+	}
 	var s Stale
 	s.Changed([]plan.Change{{Old: service, New: dns()}})
 	own := map[netip.Addr]bool{netip.MustParseAddr("192.0.2.1"): true}

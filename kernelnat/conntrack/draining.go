@@ -29,7 +29,7 @@ const firstLook = time.Second
 // Each packet in either direction sets it back, so a query that is on its way keeps
 // its flow and gets its reply; and another look cuts it again. The zero value is empty.
 type Draining struct {
-	endpoints map[frontend][]netip.AddrPort // sorted
+	endpoints map[plan.Key][]netip.AddrPort // sorted
 	abandoned map[netip.AddrPort]bool
 	began     time.Time // when the last of them began to terminate
 	next      time.Time // when to look; zero: there is nothing to look for
@@ -37,7 +37,7 @@ type Draining struct {
 
 // Changed takes over what terminates when the old plans give way to the new.
 func (d *Draining) Changed(changes []plan.Change) {
-	before := make(map[frontend][]netip.AddrPort)
+	before := make(map[plan.Key][]netip.AddrPort)
 	for _, change := range changes {
 		for f := range terminating(change.Old) {
 			before[f] = d.endpoints[f]
@@ -48,7 +48,7 @@ func (d *Draining) Changed(changes []plan.Change) {
 	for _, change := range changes {
 		for f, endpoints := range terminating(change.New) {
 			if d.endpoints == nil {
-				d.endpoints = make(map[frontend][]netip.AddrPort)
+				d.endpoints = make(map[plan.Key][]netip.AddrPort)
 			}
 			d.endpoints[f] = endpoints
 			if lost(endpoints, before[f]) {
@@ -63,13 +63,14 @@ func (d *Draining) Changed(changes []plan.Change) {
 }
 
 // terminating returns the UDP frontends of a plan that have endpoints which terminate.
-func terminating(service plan.Service) map[frontend][]netip.AddrPort {
-	out := make(map[frontend][]netip.AddrPort)
-	for i := range service.Ports {
-		if p := &service.Ports[i]; p.Protocol == cluster.UDP && len(p.Terminating) > 0 {
-			for f := range frontendsOf(p) {
-				out[f] = p.Terminating
+func terminating(service plan.Service) map[plan.Key][]netip.AddrPort {
+	var out map[plan.Key][]netip.AddrPort
+	for _, f := range service.Frontends {
+		if leaving := service.Pools[f.Pool].Terminating; f.Protocol == cluster.UDP && len(leaving) > 0 {
+			if out == nil {
+				out = make(map[plan.Key][]netip.AddrPort)
 			}
+			out[f.Key] = leaving
 		}
 	}
 	return out

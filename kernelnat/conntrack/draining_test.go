@@ -11,7 +11,7 @@ import (
 
 func terminates(s plan.Service, endpoint string) plan.Service {
 	s = draining(s, endpoint)
-	s.Ports[0].Terminating = s.Ports[0].Draining
+	s.Pools[0].Terminating = s.Pools[0].Draining
 	return s
 }
 

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
 func TestProxy(t *testing.T) {
@@ -92,16 +93,32 @@ func withHealthPort(port uint16, nodes ...string) cluster.ServiceUpdate {
 	}, endpoints)}
 }
 
+// planned plans what comes and hands it on, as the controllers do.
+func planned(s *Services) func(cluster.ServiceUpdate) {
+	tables := make(map[cluster.Family]*plan.Table)
+	for _, family := range cluster.Families {
+		tables[family] = plan.NewTable(family, plan.Options{})
+	}
+	return func(u cluster.ServiceUpdate) {
+		for family, table := range tables {
+			changes, _ := table.Apply(plan.Update{
+				Services: map[cluster.ServiceName]*cluster.Service{u.Name: u.Service}, Node: plan.Node{Name: "here"},
+			})
+			s.Apply(family, changes)
+		}
+	}
+}
+
 // The port opens with the Service, tells how many ready endpoints are here, moves
 // when the Service says so, and closes with it.
 func TestServices(t *testing.T) {
 	ports := freePorts(t, 2)
 	var ill atomic.Bool
-	store := cluster.NewStore()
 	s := NewServices(Options{Node: "here", Addresses: everywhere, Healthy: func() bool { return !ill.Load() }, Log: t.Errorf})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
-	go func() { done <- s.Run(ctx, store) }()
+	go func() { done <- s.Run(ctx, cluster.NewStore()) }()
+	apply := planned(s)
 
 	want := func(port uint16, code, local int) {
 		t.Helper()
@@ -116,22 +133,22 @@ func TestServices(t *testing.T) {
 		}
 		t.Fatalf("port %d: %s", port, got)
 	}
-	store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{withHealthPort(ports[0], "here", "there", "here")}})
+	apply(withHealthPort(ports[0], "here", "there", "here"))
 	want(ports[0], 200, 2)
 	ill.Store(true)
 	want(ports[0], 503, 2)
 	ill.Store(false)
-	store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{withHealthPort(ports[0], "there")}})
+	apply(withHealthPort(ports[0], "there"))
 	want(ports[0], 503, 0)
-	store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{withHealthPort(ports[1], "here")}})
+	apply(withHealthPort(ports[1], "here"))
 	want(ports[1], 200, 1)
 	want(ports[0], 0, 0)
 	others := withHealthPort(ports[1], "here")
 	others.Service.Proxy = cluster.NamedProxy("")
-	store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{others}})
+	apply(others)
 	want(ports[1], 0, 0)
 
-	store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{withHealthPort(ports[1], "here")}})
+	apply(withHealthPort(ports[1], "here"))
 	want(ports[1], 200, 1)
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
@@ -164,10 +181,11 @@ func TestServicesByFamily(t *testing.T) {
 	done := make(chan error)
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { done <- s.Run(ctx, store) }()
+	plans := planned(s)
 	apply := func(edit func(*cluster.Service)) {
 		u := withHealthPort(port, "here")
 		edit(u.Service)
-		store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{u}})
+		plans(u)
 	}
 	want := func(host, code string) {
 		t.Helper()

@@ -15,14 +15,13 @@ import (
 	"time"
 
 	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
-// Options are what Services needs to know besides the Store.
+// Options are what Services needs to know besides plans.
 type Options struct {
 	// Node is the name of this node.
 	Node string
-	// Proxy is whose Services these are.
-	Proxy cluster.Proxy
 	// Addresses are those of this node, in one IP family, that answers are given at.
 	// The unspecified address stands for all. The Node is nil if there is none.
 	Addresses func(cluster.Family, *cluster.Node) ([]netip.Addr, error)
@@ -78,7 +77,7 @@ func NewServices(o Options) *Services {
 // again to listen where that failed.
 const look = 10 * time.Second
 
-// Run follows the Store until the context ends, and then has closed everything.
+// Run follows the Store, for the Node, until the context ends, and then has closed everything.
 func (s *Services) Run(ctx context.Context, store *cluster.Store) error {
 	defer store.Subscribe(s.update)()
 	var listeners sync.WaitGroup
@@ -103,7 +102,7 @@ func (s *Services) Run(ctx context.Context, store *cluster.Store) error {
 	}
 }
 
-// update is the Store's subscriber.
+// update is the Store's subscriber; of it, Node is all that matters.
 func (s *Services) update(u cluster.Update) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -113,9 +112,15 @@ func (s *Services) update(u cluster.Update) {
 			s.changed()
 		}
 	}
-	for _, c := range u.Services {
-		for _, family := range cluster.Families {
-			s.set(key{c.Name, family}, c.Service)
+}
+
+// Apply takes over what the plans of one family say of health checks.
+func (s *Services) Apply(family cluster.Family, changes []plan.Change) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range changes {
+		if c.Old.HealthCheck != c.New.HealthCheck {
+			s.set(key{c.New.Name, family}, c.New.HealthCheck)
 		}
 	}
 }
@@ -128,44 +133,23 @@ func (s *Services) changed() {
 	}
 }
 
-// set takes over a Service, nil if there is none, for one family.
-func (s *Services) set(k key, given *cluster.Service) {
-	var port uint16
-	if given != nil && given.Proxy == s.options.Proxy && slices.ContainsFunc(given.ClusterIPs, k.has) {
-		port = given.External.HealthCheckNodePort
-	}
+// set takes over what one Service is asked for.
+func (s *Services) set(k key, now plan.HealthCheck) {
 	known := s.counts[k]
-	if known != nil && known.port != port {
+	if known != nil && known.port != now.NodePort {
 		known.close()
 		delete(s.counts, k)
 		known = nil
 	}
-	if port == 0 {
+	if now.NodePort == 0 {
 		return
 	}
 	if known == nil {
-		known = &service{key: k, port: port}
+		known = &service{key: k, port: now.NodePort}
 		s.counts[k] = known
 		s.changed()
 	}
-	known.local.Store(k.localReady(given, s.options.Node))
-}
-
-// has reports whether an address is of the family.
-func (k key) has(a netip.Addr) bool { return cluster.FamilyOf(a) == k.family }
-
-// localReady counts the ready endpoints on a node that get packets.
-func (k key) localReady(s *cluster.Service, node string) (n int64) {
-	var last netip.Addr
-	for i := range s.Endpoints {
-		e := &s.Endpoints[i]
-		// Endpoints are sorted by address; one with several port lists is one.
-		if e.Ready && !e.NamesOnly() && e.NodeName() == node && k.has(e.Addr) && e.Addr != last {
-			last = e.Addr
-			n++
-		}
-	}
-	return n
+	known.local.Store(int64(now.Local))
 }
 
 // open listens for each Service at this node's addresses, and nowhere else.

@@ -10,7 +10,7 @@ import (
 type delta struct {
 	write          []chain // in nat
 	remove         []string
-	insert, delete [places][]string
+	insert, delete [places][]rule
 }
 
 func difference(old, new rendering) delta {
@@ -36,19 +36,19 @@ func difference(old, new rendering) delta {
 	return d
 }
 
-// without returns the elements of a that are not in b.
-func without(a, b []string) []string {
+// without returns the rules of a that are not in b.
+func without(a, b []rule) []rule {
 	if len(b) == 0 {
 		return a
 	}
 	in := make(map[string]bool, len(b))
-	for _, s := range b {
-		in[s] = true
+	for _, r := range b {
+		in[r.text] = true
 	}
-	var out []string
-	for _, s := range a {
-		if !in[s] {
-			out = append(out, s)
+	var out []rule
+	for _, r := range a {
+		if !in[r.text] {
+			out = append(out, r)
 		}
 	}
 	return out
@@ -94,7 +94,7 @@ func changeScripts(changes []kernelnat.Change, a *arrangement, chains int) func(
 // translated, and until it is: in between, packets would leave the node for the
 // ClusterIP.
 func (s *script) change(d delta, a *arrangement) {
-	var none [places][]string
+	var none [places][]rule
 	write, gone := a.update(tableFilter, d.insert, none)
 	s.transaction(tableFilter, write, gone)
 	write, gone = a.update(tableNAT, d.insert, d.delete)

@@ -7,7 +7,7 @@ import "slices"
 type arrangement [places]*trie
 
 // arrange lays rules out; all chains count as changed.
-func arrange(rules [places][]string, d dialect) *arrangement {
+func arrange(rules [places][]rule, d dialect) *arrangement {
 	tails := [places][]string{natServices: nodePortRules(d), filterServices: {rangesJump}}
 	var a arrangement
 	for p := range places {
@@ -18,7 +18,7 @@ func arrange(rules [places][]string, d dialect) *arrangement {
 
 // update takes rules of one table out and puts others in. It returns the chains to
 // write, those first that others lead to, and those that nothing leads to any more.
-func (a *arrangement) update(table string, insert, remove [places][]string) (write []chain, gone []string) {
+func (a *arrangement) update(table string, insert, remove [places][]rule) (write []chain, gone []string) {
 	for p, at := range shared {
 		if at.table != table {
 			continue
@@ -31,11 +31,11 @@ func (a *arrangement) update(table string, insert, remove [places][]string) (wri
 }
 
 // try is update that can be taken back, for a transaction that may be rejected.
-func (a *arrangement) try(table string, insert, remove [places][]string) (write []chain, gone []string, undo func()) {
-	var inserted, removed [places][]string
+func (a *arrangement) try(table string, insert, remove [places][]rule) (write []chain, gone []string, undo func()) {
+	var inserted, removed [places][]rule
 	for p := range places {
-		inserted[p] = slices.DeleteFunc(slices.Clone(insert[p]), a[p].hasRule)
-		removed[p] = slices.DeleteFunc(slices.Clone(remove[p]), func(rule string) bool { return !a[p].hasRule(rule) })
+		inserted[p] = slices.DeleteFunc(slices.Clone(insert[p]), a[p].has)
+		removed[p] = slices.DeleteFunc(slices.Clone(remove[p]), func(r rule) bool { return !a[p].has(r) })
 	}
 	write, gone = a.update(table, inserted, removed)
 	return write, gone, func() { a.update(table, removed, inserted) }

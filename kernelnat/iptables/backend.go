@@ -93,7 +93,7 @@ func (b *Backend) sync(ctx context.Context, state kernelnat.State) ([]string, er
 	have, err := b.read(ctx)
 	if err != nil {
 		b.tools = nil
-		needed := slices.ContainsFunc(state.Services, func(s plan.Service) bool { return len(s.Ports) > 0 })
+		needed := slices.ContainsFunc(state.Services, func(s plan.Service) bool { return len(s.Frontends) > 0 })
 		if b.family == cluster.IPv6 && !needed && absent(err) {
 			return nil, nil
 		}

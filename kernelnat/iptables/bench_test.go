@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/clusterip/clusterip/kernelnat"
-	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
 // The kernel's time included: 1,000 Services x 2 ports x 10 endpoints.
@@ -41,8 +40,9 @@ func BenchmarkSyncAgain(b *testing.B) {
 func BenchmarkApply(b *testing.B) {
 	all := services(1000, 2, 10)
 	old := all[500]
-	next := plan.Service{Name: old.Name, Ports: slices.Clone(old.Ports)}
-	next.Ports[0].Endpoints = next.Ports[0].Endpoints[1:]
+	next := old
+	next.Pools = slices.Clone(old.Pools)
+	next.Pools[0].Endpoints = next.Pools[0].Endpoints[1:]
 	for _, v := range variants {
 		b.Run(string(v), func(b *testing.B) {
 			h, backend := newHost(b, v), newBackend(b)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
+	"github.com/clusterip/clusterip/kernelnat/backendtest"
 	"github.com/clusterip/clusterip/kernelnat/netlab"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
@@ -183,7 +184,7 @@ func TestRestoreRejects(t *testing.T) {
 	eachVariant(t, func(t *testing.T, h *host) {
 		ctx, b := t.Context(), newBackend(t)
 		page := pageService()
-		page.Ports[0].Endpoints, page.Ports[0].Verdict = nil, plan.Reject
+		page.Pools[0].Endpoints, page.Frontends[0].Verdict = nil, plan.Reject
 		h.do(t, func() error { return b.Sync(ctx, []plan.Service{page}) })
 		h.run(t, "iptables", "-t", "nat", "-F", chainMarkMasq)
 		h.run(t, "iptables", "-t", "nat", "-X", chainMarkMasq)
@@ -233,16 +234,16 @@ func TestRejectedServiceIsQuarantined(t *testing.T) {
 	eachVariant(t, func(t *testing.T, h *host) {
 		ctx := t.Context()
 		page, sticky, other := pageService(), pageService(), pageService()
-		sticky.Name.Name, sticky.Ports[0].Frontend = "sticky", addrPorts("10.43.0.9:80")[0]
-		other.Name.Name, other.Ports[0].Frontend = "other", addrPorts("10.43.0.10:80")[0]
+		sticky.Name.Name, sticky.Frontends[0].At = "sticky", addrPorts("10.43.0.9:80")[0]
+		other.Name.Name, other.Frontends[0].At = "other", addrPorts("10.43.0.10:80")[0]
 		h.do(t, func() error { return newBackend(t).Sync(ctx, []plan.Service{page, sticky}) })
 		before := h.run(t, "iptables", "-t", "nat", "-S", prefixService+hash("testing/sticky", "tcp"))
 
 		// As on a kernel without xt_recent.
 		dir := h.replaceRestore(t, `cat > $DIR/in; line=$(grep -n -m 1 -e '-m recent' $DIR/in | cut -d: -f1)
 [ -e $DIR/loaded ] || [ -z "$line" ] || { echo "iptables-restore: line $line failed" >&2; exit 1; }; $REAL "$@" < $DIR/in`)
-		sticky.Ports[0].AffinitySeconds = 10
-		page.Ports[0].Endpoints = page.Ports[0].Endpoints[1:]
+		sticky.Pools[0].AffinitySeconds = 10
+		page.Pools[0].Endpoints = page.Pools[0].Endpoints[1:]
 		err := h.Do(func() error { return newBackend(t).Sync(ctx, []plan.Service{page, sticky, other}) })
 		if err == nil || !strings.Contains(err.Error(), "new rules of Services [testing/sticky] are rejected, so they keep those that they had") {
 			t.Errorf("error %v", err)
@@ -296,8 +297,8 @@ func TestRejectedServiceIsQuarantined(t *testing.T) {
 		for i := range 15 {
 			more := sticky
 			more.Name.Name = fmt.Sprint("sticky-", i)
-			more.Ports = slices.Clone(sticky.Ports)
-			more.Ports[0].Frontend = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 43, 1, byte(i)}), 80)
+			more.Frontends = slices.Clone(sticky.Frontends)
+			more.Frontends[0].At = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 43, 1, byte(i)}), 80)
 			all = append(all, more)
 		}
 		err = h.Do(func() error { return newBackend(t).Sync(ctx, all) })
@@ -316,8 +317,8 @@ func TestRejectedSharedRule(t *testing.T) {
 	eachVariant(t, func(t *testing.T, h *host) {
 		ctx := t.Context()
 		page, bad := pageService(), pageService()
-		bad.Name.Name, bad.Ports[0].Frontend = "bad", addrPorts("10.43.0.9:80")[0]
-		bad.Ports[0].Protocol, bad.Ports[0].Endpoints, bad.Ports[0].Verdict = cluster.SCTP, nil, plan.Reject
+		bad.Name.Name, bad.Frontends[0].At = "bad", addrPorts("10.43.0.9:80")[0]
+		bad.Frontends[0].Protocol, bad.Pools[0].Protocol, bad.Pools[0].Endpoints, bad.Frontends[0].Verdict = cluster.SCTP, cluster.SCTP, nil, plan.Reject
 		// As on a kernel without xt_sctp.
 		h.replaceRestore(t, `cat > $DIR/in; line=$(grep -n -m 1 -e '-m sctp' $DIR/in | cut -d: -f1)
 [ -z "$line" ] || { echo "iptables-restore: line $line failed" >&2; exit 1; }; $REAL "$@" < $DIR/in`)
@@ -335,7 +336,7 @@ func TestRejectedSharedRule(t *testing.T) {
 					return fmt.Errorf("its Work: %v", err)
 				}
 				next := pageService()
-				next.Ports[0].Verdict, next.Ports[0].Endpoints = plan.Reject, nil
+				next.Frontends[0].Verdict, next.Pools[0].Endpoints = plan.Reject, nil
 				return errors.Join(b.Apply(ctx, []kernelnat.Change{{Old: page, New: next}}), b.Apply(ctx, []kernelnat.Change{{Old: next, New: page}}))
 			})
 		}
@@ -378,8 +379,10 @@ func TestNoIPv6Tools(t *testing.T) {
 	ctx := t.Context()
 	all := []plan.Service{pageService()}
 	h.do(t, func() error { return newBackend(t).Sync(ctx, all) })
-	all[0].Ports[0].Endpoints = addrPorts("10.42.7.7:80")
-	all[0].Ports = append(all[0].Ports, plan.Port{Protocol: all[0].Ports[0].Protocol, Frontend: addrPorts("[fd00:10:43::1]:80")[0], Verdict: plan.Reject})
+	all[0].Pools[0].Endpoints = addrPorts("10.42.7.7:80")
+	six := onePort("", cluster.TCP, addrPorts("[fd00:10:43::1]:80")[0])
+	six.Frontends[0].Verdict = plan.Reject
+	all[0] = backendtest.Named(all[0].Name.Name, all[0], six)
 	err := h.Do(func() error { return newBackend(t).Sync(ctx, all) })
 	if err == nil || !strings.Contains(err.Error(), `write IPv6 rules: exec: "ip6tables`) {
 		t.Errorf("error %v", err)

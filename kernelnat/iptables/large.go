@@ -22,21 +22,25 @@ const partTime = 20 * time.Second
 
 // size is about how many rules a plan becomes.
 func size(s plan.Service) int {
-	n := 0
-	for i := range s.Ports {
-		p := &s.Ports[i]
-		e := &p.External
-		n += 3*(len(p.Endpoints)+len(p.LocalEndpoints)) + 1 + len(e.IPs) + len(e.LoadBalancers) + len(e.SourceRanges)
+	n := len(s.Frontends)
+	for i := range s.Pools {
+		n += rulesPerEndpoint * (len(s.Pools[i].Endpoints) + len(s.Pools[i].Local))
+	}
+	for _, f := range s.Frontends {
+		n += len(f.Sources)
 	}
 	return n
 }
+
+// rulesPerEndpoint are one in the chain that chooses and two in its own.
+const rulesPerEndpoint = 3
 
 // held is what the kernel may hold of a Service, whole or in part: these plans, and
 // these rules in shared chains.
 type held struct {
 	plans   []plan.Service
 	nothing bool // it surely holds nothing of the plans
-	rules   [places][]string
+	rules   [places][]rule
 	right   map[string]bool // chains that are as the one plan has them
 }
 

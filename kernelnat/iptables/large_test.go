@@ -13,27 +13,27 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
+	"github.com/clusterip/clusterip/kernelnat/backendtest"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
 // large makes a Service with endpoints of so many, from a number on; without any it is
 // refused.
 func largeService(name string, ports, first, endpoints int) plan.Service {
-	s := plan.Service{Name: cluster.ServiceName{Namespace: "large", Name: name}}
+	var all []plan.Service
 	vip := netip.AddrFrom4([4]byte{10, 43, 200, byte(len(name))})
 	for i := range ports {
-		p := plan.Port{
-			Name: fmt.Sprintf("p%d", i), Protocol: cluster.TCP, Verdict: plan.Forward,
-			Frontend: netip.AddrPortFrom(vip, uint16(i+1)), Masquerade: clusterIPv4,
-		}
+		p := onePort(fmt.Sprintf("p%d", i), cluster.TCP, netip.AddrPortFrom(vip, uint16(i+1)))
 		if endpoints == 0 {
-			p.Verdict = plan.Reject
+			p.Frontends[0].Verdict = plan.Reject
 		}
 		for e := first; e < first+endpoints; e++ {
-			p.Endpoints = append(p.Endpoints, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 100, byte(e >> 8), byte(e)}), uint16(i+1)))
+			p.Pools[0].Endpoints = append(p.Pools[0].Endpoints, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 100, byte(e >> 8), byte(e)}), uint16(i+1)))
 		}
-		s.Ports = append(s.Ports, p)
+		all = append(all, p)
 	}
+	s := backendtest.Named(name, all...)
+	s.Name.Namespace = "large"
 	return s
 }
 
@@ -100,12 +100,12 @@ func TestLargeServiceInParts(t *testing.T) {
 			others[turn%40] = next
 		}
 		now := largeService("svc", 4, 0, 0)
-		now.Ports = nil
+		now.Frontends, now.Pools = nil, nil
 		for _, next := range []plan.Service{
 			largeService("svc", 4, 0, 1000), largeService("svc", 4, 1, 1000), largeService("svc", 3, 500, 900), largeService("svc", 4000, 0, 0), removed(now),
 		} {
 			steps := h.finish(t, begin(t, b, now, next), changeAnother)
-			t.Logf("%d ports: %d steps", len(next.Ports), steps)
+			t.Logf("%d ports: %d steps", len(next.Pools), steps)
 			now = next
 			diff(t, freshly(t, h.variant, append(slices.Clone(others), now)), counters.ReplaceAllString(h.run(t, "iptables-save"), ""))
 		}
@@ -225,14 +225,14 @@ func TestLostFrontendGoesFirst(t *testing.T) {
 		ctx, b := t.Context(), newBackend(t)[cluster.IPv4]
 		h.do(t, func() error { _, err := b.Sync(ctx, stateOf(nil, cluster.IPv4)); return err })
 		old := largeService("svc", 1, 0, 1500)
-		old.Ports[0].External = plan.External{Verdict: plan.Forward, IPs: []netip.Addr{netip.MustParseAddr("203.0.113.7")}}
+		old = backendtest.Outside{Verdict: plan.Forward, IPs: []netip.Addr{netip.MustParseAddr("203.0.113.7")}}.Add(old)
 		h.finish(t, begin(t, b, removed(old), old), nil)
 		if !strings.Contains(h.run(t, "iptables-save"), "-d 203.0.113.7/32") {
 			t.Fatal("the external address is not served")
 		}
 		w := begin(t, b, old, largeService("svc", 1, 700, 1500))
 		h.do(t, func() error { _, err := w.Step(ctx); return err })
-		if saved := h.run(t, "iptables-save"); strings.Contains(saved, "-d 203.0.113.7/32") || !strings.Contains(saved, "-d "+single(old.Ports[0].Frontend.Addr())) {
+		if saved := h.run(t, "iptables-save"); strings.Contains(saved, "-d 203.0.113.7/32") || !strings.Contains(saved, "-d "+single(old.Frontends[0].At.Addr())) {
 			t.Error("after the first step, the external address is served, or the ClusterIP is not")
 		}
 	})
@@ -263,9 +263,9 @@ func TestLargeServiceGoesOnAfterSync(t *testing.T) {
 // What the kernel may hold of a Service is still known when its Work is dropped.
 func TestDroppedWorkForgetsNothing(t *testing.T) {
 	s := largeService("svc", 3, 0, 0)
-	s.Ports[0].Verdict, s.Ports[0].Endpoints = plan.Forward, addrPorts("10.42.0.1:80")
+	s.Frontends[0].Verdict, s.Pools[0].Endpoints = plan.Forward, addrPorts("10.42.0.1:80")
 	h := &held{rules: render(s).shared}
-	var before [places][]string
+	var before [places][]rule
 	for p, rules := range h.rules {
 		before[p] = slices.Clone(rules)
 	}
@@ -290,13 +290,16 @@ func TestRefusalsGoAtOnce(t *testing.T) {
 // Ten times as large is ten times the work.
 func BenchmarkRender(b *testing.B) {
 	for _, n := range []int{100, 1000, 10_000} {
-		external := largeService("svc", 10, 0, 3)
+		var ips []netip.Addr
 		for i := range n / 10 {
-			for p := range external.Ports {
-				e := &external.Ports[p].External
-				e.Verdict, e.IPs = plan.Forward, append(e.IPs, netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)}))
-			}
+			ips = append(ips, netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)}))
 		}
+		var ports []plan.Service
+		for i := range 10 {
+			port := onePort(fmt.Sprintf("p%d", i), cluster.TCP, addrPorts(fmt.Sprint("10.43.200.3:", i+1))[0], addrPorts("10.100.0.0:1", "10.100.0.1:1", "10.100.0.2:1")...)
+			ports = append(ports, backendtest.Outside{Verdict: plan.Forward, IPs: ips}.Add(port))
+		}
+		external := backendtest.Named("svc", ports...)
 		for what, s := range map[string]plan.Service{"endpoints": largeService("svc", 1, 0, n), "ports": largeService("svc", n, 0, 0), "external": external} {
 			b.Run(fmt.Sprintf("%s=%d", what, n), func(b *testing.B) {
 				for b.Loop() {
@@ -311,7 +314,7 @@ func BenchmarkRender(b *testing.B) {
 func BenchmarkArrange(b *testing.B) {
 	for _, n := range []int{1000, 10_000} {
 		b.Run(fmt.Sprintf("ports=%d", n), func(b *testing.B) {
-			rules, none := render(largeService("svc", n, 0, 0)).shared, [places][]string{}
+			rules, none := render(largeService("svc", n, 0, 0)).shared, [places][]rule{}
 			a := arrangementOf(services(1000, 1, 1)...)
 			for b.Loop() {
 				a.update(tableFilter, rules, none)

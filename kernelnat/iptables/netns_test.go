@@ -205,15 +205,20 @@ var (
 	clusterIPv6 = plan.Masquerade{Outside: plan.Clients{Range: netip.MustParsePrefix("fd00:10:42::/64")}}
 )
 
+// onePort is the plan of one port that masquerades clients outside the pods.
+func onePort(name string, protocol cluster.Protocol, at netip.AddrPort, endpoints ...netip.AddrPort) plan.Service {
+	p := backendtest.Port(protocol, at, endpoints...)
+	p.Pools[0].Port = name
+	if p.Frontends[0].Masquerade = clusterIPv4; at.Addr().Is6() {
+		p.Frontends[0].Masquerade = clusterIPv6
+	}
+	return p
+}
+
 // pageService is the Service of which kube-proxy's rules are in testdata.
 func pageService() plan.Service {
-	return plan.Service{
-		Name: cluster.ServiceName{Namespace: "testing", Name: "echo-server-clusterip"},
-		Ports: []plan.Port{{
-			Protocol: cluster.TCP, Frontend: netip.MustParseAddrPort("10.43.134.253:8080"), Verdict: plan.Forward,
-			Masquerade: clusterIPv4, Endpoints: addrPorts("10.42.0.49:5678", "10.42.1.63:5678", "10.42.1.64:5678"),
-		}},
-	}
+	return backendtest.Named("echo-server-clusterip", onePort("", cluster.TCP, netip.MustParseAddrPort("10.43.134.253:8080"),
+		addrPorts("10.42.0.49:5678", "10.42.1.63:5678", "10.42.1.64:5678")...))
 }
 
 // What is read back is, line by line, what kube-proxy 1.37 leaves in nat.
@@ -272,16 +277,17 @@ func diff(t *testing.T, want, got string) {
 func services(n, ports, endpoints int) []plan.Service {
 	var out []plan.Service
 	for i := range n {
-		s := plan.Service{Name: cluster.ServiceName{Namespace: "ns", Name: fmt.Sprintf("svc-%d", i)}}
+		var all []plan.Service
 		vip := netip.AddrFrom4([4]byte{10, 43, byte(i >> 8), byte(i)})
 		for p := range ports {
-			port := plan.Port{Name: fmt.Sprintf("p%d", p), Protocol: cluster.TCP, Verdict: plan.Forward,
-				Frontend: netip.AddrPortFrom(vip, uint16(8000+p)), Masquerade: clusterIPv4}
+			port := onePort(fmt.Sprintf("p%d", p), cluster.TCP, netip.AddrPortFrom(vip, uint16(8000+p)))
 			for e := range endpoints {
-				port.Endpoints = append(port.Endpoints, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 42, byte(e), byte(i)}), uint16(5000+p)))
+				port.Pools[0].Endpoints = append(port.Pools[0].Endpoints, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 42, byte(e), byte(i)}), uint16(5000+p)))
 			}
-			s.Ports = append(s.Ports, port)
+			all = append(all, port)
 		}
+		s := backendtest.Named(fmt.Sprintf("svc-%d", i), all...)
+		s.Name.Namespace = "ns"
 		out = append(out, s)
 	}
 	return out

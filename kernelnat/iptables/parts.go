@@ -25,8 +25,8 @@ type part struct {
 // each port has either its old rules or its new ones at every moment.
 type large struct {
 	to    plan.Service
-	from  []plan.Service   // what the kernel holds, if that is sure, or may hold
-	rules [places][]string // if it is not sure: what else may be in shared chains
+	from  []plan.Service // what the kernel holds, if that is sure, or may hold
+	rules [places][]rule // if it is not sure: what else may be in shared chains
 	sure  bool
 	right map[string]bool // if it is not sure: chains that are as they are to be
 
@@ -61,8 +61,8 @@ func (l *large) next() (part, bool) {
 func (l *large) begin() {
 	l.ports = make(map[portKey]int)
 	if l.sure {
-		for i, p := range l.from[0].Ports {
-			l.ports[portKey{p.Name, p.Protocol}] = i
+		for i, p := range l.from[0].Pools {
+			l.ports[portKey{p.Port, p.Protocol}] = i
 		}
 	}
 	insert, remove := l.sharedRules()
@@ -83,22 +83,22 @@ func (l *large) begin() {
 
 // before returns what the kernel surely holds of a port of the new plan.
 func (l *large) before(i int) rendering {
-	p := &l.to.Ports[i]
-	if at, known := l.ports[portKey{p.Name, p.Protocol}]; known {
-		return renderPort(l.from[0], at)
+	p := &l.to.Pools[i]
+	if at, known := l.ports[portKey{p.Port, p.Protocol}]; known {
+		return renderPool(l.from[0], at)
 	}
 	return rendering{}
 }
 
 // sharedRules returns the rules that come to shared chains, and those that go.
-func (l *large) sharedRules() (insert, remove [places][]string) {
-	var old, now [places][]string
+func (l *large) sharedRules() (insert, remove [places][]rule) {
+	var old, now [places][]rule
 	for p, rules := range l.rules {
 		old[p] = slices.Clip(rules)
 	}
-	add := func(to *[places][]string, s plan.Service) {
-		for i := range s.Ports {
-			for p, rules := range renderPort(s, i).shared {
+	add := func(to *[places][]rule, s plan.Service) {
+		for i := range s.Pools {
+			for p, rules := range renderPool(s, i).shared {
 				to[p] = append(to[p], rules...)
 			}
 		}
@@ -118,18 +118,18 @@ func (l *large) sharedRules() (insert, remove [places][]string) {
 
 // lost takes the rules out of those that go that are for packets which no rule of the new
 // plan is for.
-func (l *large) lost(remove *[places][]string) (out [places][]string) {
-	kept := make(map[string]bool)
-	for i := range l.to.Ports {
-		for _, rules := range renderPort(l.to, i).shared {
+func (l *large) lost(remove *[places][]rule) (out [places][]rule) {
+	kept := make(map[plan.Key]bool)
+	for i := range l.to.Pools {
+		for _, rules := range renderPool(l.to, i).shared {
 			for _, rule := range rules {
-				kept[packetsOf(rule)] = true
+				kept[rule.Key] = true
 			}
 		}
 	}
 	for p := range places {
-		out[p] = slices.DeleteFunc(slices.Clone(remove[p]), func(rule string) bool { return kept[packetsOf(rule)] })
-		remove[p] = slices.DeleteFunc(slices.Clone(remove[p]), func(rule string) bool { return !kept[packetsOf(rule)] })
+		out[p] = slices.DeleteFunc(slices.Clone(remove[p]), func(r rule) bool { return kept[r.Key] })
+		remove[p] = slices.DeleteFunc(slices.Clone(remove[p]), func(r rule) bool { return !kept[r.Key] })
 	}
 	return out
 }
@@ -172,9 +172,9 @@ func (s *preparation) next() (part, bool) {
 
 // fill reports whether there is a chain to write.
 func (s *preparation) fill() bool {
-	for len(s.pending) == 0 && s.port < len(s.to.Ports) {
+	for len(s.pending) == 0 && s.port < len(s.to.Pools) {
 		before := chainNames(s.before(s.port))
-		for _, c := range renderPort(s.to, s.port).chains {
+		for _, c := range renderPool(s.to, s.port).chains {
 			if !before[c.name] && !s.right[c.name] {
 				s.pending = append(s.pending, c)
 			}
@@ -207,11 +207,11 @@ func (s *switching) next() (part, bool) {
 			s.pending = s.pending[1:]
 			continue
 		}
-		if s.port == len(s.to.Ports) {
+		if s.port == len(s.to.Pools) {
 			break
 		}
 		before := s.before(s.port)
-		there, change := chainNames(before), difference(before, renderPort(s.to, s.port))
+		there, change := chainNames(before), difference(before, renderPool(s.to, s.port))
 		s.pending = slices.DeleteFunc(change.write, func(c chain) bool { return !there[c.name] })
 		for _, p := range []place{natServices, natNodePorts} {
 			d.insert[p] = append(d.insert[p], change.insert[p]...)
@@ -229,7 +229,7 @@ func (s *switching) next() (part, bool) {
 type exchange struct {
 	*large
 	table          string
-	insert, remove [places][]string
+	insert, remove [places][]rule
 }
 
 func (s *exchange) next() (part, bool) {
@@ -237,7 +237,7 @@ func (s *exchange) next() (part, bool) {
 	var undo func()
 	for p := range places {
 		for shared[p].table == s.table && out.buf.Len() == 0 && len(s.insert[p])+len(s.remove[p]) > 0 {
-			var in, gone [places][]string
+			var in, gone [places][]rule
 			in[p], s.insert[p] = cut(s.insert[p])
 			gone[p], s.remove[p] = cut(s.remove[p])
 			var write []chain
@@ -249,7 +249,7 @@ func (s *exchange) next() (part, bool) {
 	return part{out.buf.Bytes(), undo}, out.buf.Len() > 0
 }
 
-func cut(rules []string) (first, rest []string) {
+func cut(rules []rule) (first, rest []rule) {
 	n := min(len(rules), rulesInPart)
 	return rules[:n], rules[n:]
 }
@@ -275,15 +275,15 @@ func (s *removal) next() (part, bool) {
 // unused returns the chains that go, those first that lead to others.
 func (l *large) unused() []string {
 	seen := make(map[string]bool)
-	for i := range l.to.Ports {
-		for _, c := range renderPort(l.to, i).chains {
+	for i := range l.to.Pools {
+		for _, c := range renderPool(l.to, i).chains {
 			seen[c.name] = true
 		}
 	}
 	var gone []string
 	for _, s := range l.from {
-		for i := range s.Ports {
-			for _, c := range renderPort(s, i).chains {
+		for i := range s.Pools {
+			for _, c := range renderPool(s, i).chains {
 				if !seen[c.name] {
 					seen[c.name] = true
 					gone = append(gone, c.name)

@@ -50,65 +50,69 @@ func (b *Backend) quarantine(ctx context.Context, state kernelnat.State, d diale
 	return session{}, nil, errors.Join(append(errs, rejected)...)
 }
 
-// atFault finds the Services to blame for a rejection: the one whose rule it is
-// and, if that rule uses a match that most do without, all that use the same.
+// atFault finds the Services to blame for a rejection: the one whose rule it is and, if
+// that is where matches are that most do without, all that have the same.
 func atFault(err error, services []plan.Service) []cluster.ServiceName {
 	var r *rejection
 	if !errors.As(err, &r) {
 		return nil
 	}
 	if at, is := placeOf(tableFilter, r.chain); is && r.rule == "" {
-		return withSpecial(services, at)
+		// The kernel has not said which rule of a shared chain it rejects.
+		return having(services, func(out rendering) bool {
+			return slices.ContainsFunc(out.shared[at], func(rule rule) bool { return needsOf(rule.Protocol) != nil })
+		})
 	}
-	at := slices.IndexFunc(services, func(s plan.Service) bool {
-		isChain := func(c chain) bool { return c.name == r.chain }
-		return s.Name.String() == serviceOf(r.rule) || rank(r.chain) >= 0 && slices.ContainsFunc(render(s).chains, isChain)
-	})
-	if at < 0 {
-		return nil
-	}
-	names := []cluster.ServiceName{services[at].Name}
-	special := specialMatches(r.rule)
-	for i, s := range services {
-		if i != at && len(special) > 0 && uses(s, special) {
-			names = append(names, s.Name)
+	var needs []string
+	names := having(services, func(out rendering) bool {
+		has, of := out.has(r)
+		if has {
+			needs = of
 		}
+		return has
+	})
+	if len(names) == 0 || len(needs) == 0 {
+		return names
 	}
-	return names
+	return having(services, func(out rendering) bool {
+		has, _ := out.has(r)
+		return has || out.needs(needs)
+	})
 }
 
-// withSpecial finds the Services that have a rule in a shared chain with a match that
-// most do without, where the kernel has not said which rule it rejects.
-func withSpecial(services []plan.Service, at place) (names []cluster.ServiceName) {
+func having(services []plan.Service, has func(rendering) bool) (names []cluster.ServiceName) {
 	for _, s := range services {
-		if slices.ContainsFunc(render(s).shared[at], func(rule string) bool { return len(specialMatches(rule)) > 0 }) {
+		if has(render(s)) {
 			names = append(names, s.Name)
 		}
 	}
 	return names
 }
 
-// specialMatches returns the matches of a rule that not every Service needs.
-func specialMatches(rule string) []string {
-	var out []string
-	w := words(rule)
-	for i := 0; i+1 < len(w); i++ {
-		if w[i] == "-m" && !slices.Contains([]string{"comment", "tcp", "udp", "addrtype"}, w[i+1]) {
-			out = append(out, w[i+1])
+// has reports whether a rejected rule is of a Service, and what matches it may be about.
+func (r *rendering) has(rejected *rejection) (is bool, needs []string) {
+	for _, c := range r.chains {
+		if c.name == rejected.chain {
+			return true, c.needs
 		}
 	}
-	return out
+	for _, rules := range r.shared {
+		for _, rule := range rules {
+			if rule.text == rejected.rule {
+				return true, needsOf(rule.Protocol)
+			}
+		}
+	}
+	return false, nil
 }
 
-// uses reports whether a rule of the Service has all these matches.
-func uses(s plan.Service, matches []string) bool {
-	r := render(s)
-	all := slices.Concat(r.shared[:]...)
-	for _, c := range r.chains {
-		all = append(all, c.rules...)
-	}
-	return slices.ContainsFunc(all, func(rule string) bool {
-		of := specialMatches(rule)
+// needs reports whether there is a chain or rule with all these matches.
+func (r *rendering) needs(matches []string) bool {
+	all := func(of []string) bool {
 		return !slices.ContainsFunc(matches, func(m string) bool { return !slices.Contains(of, m) })
-	})
+	}
+	return slices.ContainsFunc(r.chains, func(c chain) bool { return all(c.needs) }) ||
+		slices.ContainsFunc(r.shared[:], func(rules []rule) bool {
+			return slices.ContainsFunc(rules, func(rule rule) bool { return all(needsOf(rule.Protocol)) })
+		})
 }

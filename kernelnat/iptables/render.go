@@ -3,7 +3,6 @@ package iptables
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat/plan"
@@ -15,108 +14,127 @@ import (
 type chain struct {
 	name  string
 	rules []string
+	// needs are the matches in it that not every Service has.
+	needs []string
 }
 
 func (c *chain) add(rule string) { c.rules = append(c.rules, rule) }
 
+// rule is one in a chain that several Services have rules in.
+type rule struct {
+	// Key is what packets it is for. One that is for no address, such as that of a
+	// NodePort, has none.
+	plan.Key
+	text string
+}
+
 // rendering is what one Service needs.
 type rendering struct {
-	chains []chain          // in nat
-	shared [places][]string // rules in chains that others use too
+	chains []chain        // in nat
+	shared [places][]rule // rules in chains that others use too
 }
 
 // render is pure: equal plans give equal renderings.
 func render(service plan.Service) rendering {
 	var r rendering
-	for i := range service.Ports {
-		r.port(service, i)
+	for i := range service.Pools {
+		r.pool(service, i)
 	}
-	r.once()
 	return r
 }
 
-// renderPort is what one port of a Service needs.
-func renderPort(service plan.Service, i int) rendering {
+// renderPool is what one port of a Service needs.
+func renderPool(service plan.Service, i int) rendering {
 	var r rendering
-	r.port(service, i)
-	r.once()
+	r.pool(service, i)
 	return r
 }
 
-func (r *rendering) port(service plan.Service, i int) {
-	p := &portRendering{Port: &service.Ports[i], name: portName(service.Name, service.Ports[i].Name), out: r}
+func (r *rendering) pool(service plan.Service, i int) {
+	pool := &service.Pools[i]
+	p := &poolRendering{Pool: pool, frontends: service.Of(i), name: portName(service.Name, pool.Port), out: r}
+	if len(p.frontends) == 0 {
+		return
+	}
 	p.render()
-	if port := service.HealthCheckNodePort; port != 0 {
+	if port := service.HealthCheck.NodePort; port != 0 {
 		// One for each of the Service's ports, as kube-proxy has it.
-		r.add(filterNodePorts, fmt.Sprintf("-p tcp %s -m tcp --dport %d -j ACCEPT", comment(p.name+" health check node port"), port))
+		r.add(filterNodePorts, anywhere(port, cluster.TCP), fmt.Sprintf("-p tcp %s -m tcp --dport %d -j ACCEPT", comment(p.name+" health check node port"), port))
 	}
 }
 
-func (r *rendering) add(p place, rule string) { r.shared[p] = append(r.shared[p], rule) }
-
-// once leaves rules out that are there already: an address can be both external and
-// a load balancer's.
-func (r *rendering) once() {
-	for p, rules := range r.shared {
-		if len(rules) < 2 {
-			continue
-		}
-		seen := make(map[string]bool, len(rules))
-		r.shared[p] = slices.DeleteFunc(rules, func(rule string) bool {
-			again := seen[rule]
-			seen[rule] = true
-			return again
-		})
-	}
+func (r *rendering) add(p place, packets plan.Key, text string) {
+	r.shared[p] = append(r.shared[p], rule{packets, text})
 }
 
-// portRendering renders one port of a Service.
-type portRendering struct {
-	*plan.Port
-	name string // as it is in comments and hashes
-	out  *rendering
+// anywhere is the Key of packets to a port, whatever their address.
+func anywhere(port uint16, protocol cluster.Protocol) plan.Key {
+	return plan.Key{At: netip.AddrPortFrom(netip.Addr{}, port), Protocol: protocol}
+}
+
+// poolRendering renders one port of a Service.
+type poolRendering struct {
+	*plan.Pool
+	frontends []plan.Frontend
+	name      string // as it is in comments and hashes
+	out       *rendering
 }
 
 // chain returns the name of a chain of this port.
-func (p *portRendering) chain(prefix string) string {
+func (p *poolRendering) chain(prefix string) string {
 	return prefix + hash(p.name, p.Protocol.Lower())
 }
 
 // policy returns the chain that chooses an endpoint.
-func (p *portRendering) policy(local bool) string {
+func (p *poolRendering) policy(local bool) string {
 	if local {
 		return p.chain(prefixLocal)
 	}
 	return p.chain(prefixService)
 }
 
-func (p *portRendering) render() {
-	if p.Verdict == plan.Forward {
-		p.out.add(natServices, p.match(p.Frontend, "cluster IP", nobody)+" -j "+p.policy(p.Local))
-	} else {
-		p.out.add(filterServices, p.match(p.Frontend, reason(p.Verdict), nobody)+p.refusal(p.Verdict))
+// clusterIP returns the frontend at the ClusterIP, or nil.
+func (p *poolRendering) clusterIP() *plan.Frontend {
+	if p.frontends[0].Kind == plan.ClusterIP {
+		return &p.frontends[0]
+	}
+	return nil
+}
+
+func (p *poolRendering) render() {
+	external := p.frontends
+	if f := p.clusterIP(); f != nil {
+		external = external[1:]
+		if f.Verdict == plan.Forward {
+			p.out.add(natServices, f.Key, p.match(f.Key, "cluster IP", nobody)+" -j "+p.policy(f.Local))
+		} else {
+			p.out.add(filterServices, f.Key, p.match(f.Key, reason(f.Verdict), nobody)+refusal(f))
+		}
 	}
 	p.endpointChains()
-	p.policyChain(false, p.Endpoints)
-	p.policyChain(true, p.LocalEndpoints)
-	if p.External.Any() {
-		p.external()
-	}
+	p.policyChain(false)
+	p.policyChain(true)
+	p.external(external)
 }
 
 // policyChain chooses among endpoints. If packets to the ClusterIP come here, it
 // has some masqueraded first.
-func (p *portRendering) policyChain(local bool, endpoints []netip.AddrPort) {
+func (p *poolRendering) policyChain(local bool) {
+	endpoints := p.For(local)
 	if len(endpoints) == 0 {
 		return
 	}
 	c := chain{name: p.policy(local)}
-	if local == p.Local {
-		if m := p.Masquerade; m.All || m.Outside.Known() {
-			c.add(p.match(p.Frontend, "cluster IP", m.Outside) + " -j " + chainMarkMasq)
+	if len(endpoints) > 1 {
+		c.needs = append(c.needs, "statistic")
+	}
+	if f := p.clusterIP(); f != nil && f.Local == local {
+		if m := f.Masquerade; m.All || m.Outside.Known() {
+			c.add(p.match(f.Key, "cluster IP", m.Outside) + " -j " + chainMarkMasq)
 		}
 	}
 	if p.AffinitySeconds > 0 {
+		c.needs = append(c.needs, "recent")
 		for _, e := range endpoints {
 			c.add(fmt.Sprintf("%s -m recent --rcheck --seconds %d --reap %s -j %s",
 				p.to(e), p.AffinitySeconds, p.recent(e), p.endpointChain(e)))
@@ -133,14 +151,14 @@ func (p *portRendering) policyChain(local bool, endpoints []netip.AddrPort) {
 	p.out.chains = append(p.out.chains, c)
 }
 
-func (p *portRendering) to(e netip.AddrPort) string { return comment(p.name + " -> " + e.String()) }
+func (p *poolRendering) to(e netip.AddrPort) string { return comment(p.name + " -> " + e.String()) }
 
-func (p *portRendering) endpointChain(e netip.AddrPort) string {
+func (p *poolRendering) endpointChain(e netip.AddrPort) string {
 	return prefixEndpoint + hash(p.name, p.Protocol.Lower(), e.String())
 }
 
 // recent names the list of an endpoint's clients, by their whole address.
-func (p *portRendering) recent(e netip.AddrPort) string {
+func (p *poolRendering) recent(e netip.AddrPort) string {
 	mask := "255.255.255.255"
 	if e.Addr().Is6() {
 		mask = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"
@@ -148,20 +166,28 @@ func (p *portRendering) recent(e netip.AddrPort) string {
 	return "--name " + p.endpointChain(e) + " --mask " + mask + " --rsource"
 }
 
-func (p *portRendering) endpointChains() {
+// needsOf returns the match of a protocol that most Services do not have.
+func needsOf(protocol cluster.Protocol) []string {
+	if protocol == cluster.SCTP {
+		return []string{"sctp"}
+	}
+	return nil
+}
+
+func (p *poolRendering) endpointChains() {
 	done := make(map[netip.AddrPort]bool)
 	protocol := p.Protocol.Lower()
-	for _, endpoints := range [][]netip.AddrPort{p.Endpoints, p.LocalEndpoints} {
+	for _, endpoints := range [][]netip.AddrPort{p.Endpoints, p.Local} {
 		for _, e := range endpoints {
 			if done[e] {
 				continue
 			}
 			done[e] = true
-			set := ""
+			set, needs := "", needsOf(p.Protocol)
 			if p.AffinitySeconds > 0 {
-				set = "-m recent --set " + p.recent(e) + " "
+				set, needs = "-m recent --set "+p.recent(e)+" ", append(needs, "recent")
 			}
-			p.out.chains = append(p.out.chains, chain{name: p.endpointChain(e), rules: []string{
+			p.out.chains = append(p.out.chains, chain{name: p.endpointChain(e), needs: needs, rules: []string{
 				// An endpoint that reaches itself must not see its own address
 				// as the source: it would answer past the translation.
 				"-s " + single(e.Addr()) + " " + comment(p.name) + " -j " + chainMarkMasq,
@@ -174,7 +200,7 @@ func (p *portRendering) endpointChains() {
 var nobody plan.Clients
 
 // match selects the packets to a frontend, but for those of some clients.
-func (p *portRendering) match(frontend netip.AddrPort, text string, but plan.Clients) string {
+func (p *poolRendering) match(frontend plan.Key, text string, but plan.Clients) string {
 	protocol, source, in := p.Protocol.Lower(), "", ""
 	switch {
 	case but.Range.IsValid():
@@ -183,7 +209,7 @@ func (p *portRendering) match(frontend netip.AddrPort, text string, but plan.Cli
 		in = " ! -i " + but.Interface
 	}
 	return fmt.Sprintf("%s-d %s%s -p %s %s -m %s --dport %d",
-		source, single(frontend.Addr()), in, protocol, comment(p.name+" "+text), protocol, frontend.Port())
+		source, single(frontend.At.Addr()), in, protocol, comment(p.name+" "+text), protocol, frontend.At.Port())
 }
 
 // reason says in a comment why packets are refused.
@@ -197,13 +223,13 @@ func reason(v plan.Verdict) string {
 // refusal is the end of a rule for packets that are not forwarded. Its reject is
 // the kernel's default for IPv4, as kube-proxy has it. Over IPv6 an ICMP error
 // takes effect only when a TCP client tries again, after a second; a reset at once.
-func (p *portRendering) refusal(v plan.Verdict) string {
+func refusal(f *plan.Frontend) string {
 	switch {
-	case v == plan.Drop:
+	case f.Verdict == plan.Drop:
 		return " -j DROP"
-	case p.Frontend.Addr().Is4():
+	case f.At.Addr().Is4():
 		return " -j REJECT --reject-with icmp-port-unreachable"
-	case p.Protocol == cluster.TCP:
+	case f.Protocol == cluster.TCP:
 		return " -j REJECT --reject-with tcp-reset"
 	}
 	return " -j REJECT --reject-with icmp6-port-unreachable"

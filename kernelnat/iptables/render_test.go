@@ -13,6 +13,7 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
+	"github.com/clusterip/clusterip/kernelnat/backendtest"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
@@ -36,54 +37,49 @@ func golden(t *testing.T, name string, got []byte) {
 // varied has a port of each kind, in both families.
 func varied() []plan.Service {
 	vip4, vip6 := netip.MustParseAddr("10.43.0.10"), netip.MustParseAddr("fd00:10:43::10")
-	port := func(name string, protocol cluster.Protocol, vip netip.Addr, number uint16, endpoints ...string) plan.Port {
-		p := plan.Port{Name: name, Protocol: protocol, Frontend: netip.AddrPortFrom(vip, number),
-			Verdict: plan.Forward, Masquerade: clusterIPv4, Endpoints: addrPorts(endpoints...)}
-		if vip.Is6() {
-			p.Masquerade = clusterIPv6
-		}
-		return p
+	port := func(name string, protocol cluster.Protocol, vip netip.Addr, number uint16, endpoints ...string) plan.Service {
+		return onePort(name, protocol, netip.AddrPortFrom(vip, number), addrPorts(endpoints...)...)
 	}
 	refused := port("", cluster.TCP, netip.MustParseAddr("10.43.0.11"), 80)
-	refused.Verdict = plan.Reject
+	refused.Frontends[0].Verdict = plan.Reject
 	refused6 := port("", cluster.TCP, netip.MustParseAddr("fd00:10:43::11"), 80)
-	refused6.Verdict = plan.Reject
+	refused6.Frontends[0].Verdict = plan.Reject
 	local := port("here", cluster.TCP, netip.MustParseAddr("10.43.0.12"), 80, "10.42.0.7:8080", "10.42.0.8:8080")
-	local.Local, local.Masquerade = true, plan.Masquerade{}
-	local.Endpoints, local.LocalEndpoints = nil, local.Endpoints
+	local.Frontends[0].Local, local.Frontends[0].Masquerade = true, plan.Masquerade{}
+	local.Pools[0].Endpoints, local.Pools[0].Local = nil, local.Pools[0].Endpoints
 	dropped := port("elsewhere", cluster.UDP, netip.MustParseAddr("10.43.0.12"), 80)
-	dropped.Local, dropped.Verdict = true, plan.Drop
+	dropped.Frontends[0].Local, dropped.Frontends[0].Verdict = true, plan.Drop
 	bridged := port("", cluster.TCP, netip.MustParseAddr("10.43.0.14"), 80, "10.42.0.9:80")
-	bridged.Masquerade = plan.Masquerade{Outside: plan.Clients{Interface: "cni0"}}
-	bridged.External = plan.External{NodePort: 30088, Local: true, Verdict: plan.Forward, Pods: bridged.Masquerade.Outside}
-	bridged.LocalEndpoints = bridged.Endpoints
+	bridge := plan.Clients{Interface: "cni0"}
+	bridged.Frontends[0].Masquerade = plan.Masquerade{Outside: bridge}
+	bridged.Pools[0].Local = bridged.Pools[0].Endpoints
+	bridged = backendtest.Outside{NodePort: 30088, Verdict: plan.Forward, Treatment: plan.Treatment{Local: true, Inside: bridge}}.Add(bridged)
 	all := port("", cluster.SCTP, netip.MustParseAddr("10.43.0.13"), 9, "10.42.0.9:9")
-	all.Masquerade = plan.Masquerade{All: true}
-	name := func(s string) cluster.ServiceName { return cluster.ServiceName{Namespace: "testing", Name: s} }
+	all.Frontends[0].Masquerade = plan.Masquerade{All: true}
 	return []plan.Service{
-		{Name: name("dns"), Ports: []plan.Port{
+		backendtest.Named("dns",
 			port("dns", cluster.UDP, vip4, 53, "10.42.0.5:1053", "10.42.1.5:1053"),
 			port("dns-tcp", cluster.TCP, vip4, 53, "10.42.0.5:1053", "10.42.1.5:1053"),
 			port("dns", cluster.UDP, vip6, 53, "[fd00:10:42::5]:1053", "[fd00:10:42::6]:1053"),
-		}},
-		{Name: name("empty"), Ports: []plan.Port{refused, refused6}},
-		{Name: name("local"), Ports: []plan.Port{local, dropped}},
-		{Name: name("bridged"), Ports: []plan.Port{bridged}},
-		{Name: name("masqueraded"), Ports: []plan.Port{all}},
-		{Name: name("without-address")},
+		),
+		backendtest.Named("empty", refused, refused6),
+		backendtest.Named("local", local, dropped),
+		backendtest.Named("bridged", bridged),
+		backendtest.Named("masqueraded", all),
+		backendtest.Named("without-address"),
 	}
 }
 
 // external has a frontend of each kind.
-func external(v plan.Verdict, local bool, clusterIP netip.Addr) plan.External {
-	e := plan.External{NodePort: 30080, Verdict: v, Local: local, FromNode: true}
+func external(v plan.Verdict, local bool, clusterIP netip.Addr) backendtest.Outside {
+	e := backendtest.Outside{NodePort: 30080, Verdict: v, Treatment: plan.Treatment{Local: local, FromNode: true}}
 	if clusterIP.Is4() {
-		e.Pods = plan.Clients{Range: netip.MustParsePrefix("10.42.0.0/16")}
+		e.Inside = plan.Clients{Range: netip.MustParsePrefix("10.42.0.0/16")}
 		e.IPs, e.LoadBalancers = []netip.Addr{netip.MustParseAddr("198.51.100.1")}, []netip.Addr{netip.MustParseAddr("203.0.113.7")}
-		e.SourceRanges = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+		e.Sources = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
 	} else {
 		e.IPs, e.LoadBalancers = []netip.Addr{netip.MustParseAddr("2001:db8:1::1")}, []netip.Addr{netip.MustParseAddr("2001:db8:2::7")}
-		e.SourceRanges = []netip.Prefix{netip.MustParsePrefix("2001:db8::/64")}
+		e.Sources = []netip.Prefix{netip.MustParsePrefix("2001:db8::/64")}
 	}
 	return e
 }
@@ -101,24 +97,26 @@ func externals() []plan.Service {
 		{"cluster", plan.Forward, false, 0}, {"local", plan.Forward, true, 0}, {"elsewhere", plan.Drop, true, 0},
 		{"none", plan.Reject, false, 0}, {"sticky", plan.Forward, false, 10800},
 	} {
-		s := plan.Service{Name: cluster.ServiceName{Namespace: "testing", Name: c.name}}
-		if c.local {
-			s.HealthCheckNodePort = uint16(31000 + i)
-		}
+		var ports []plan.Service
 		for family, vip := range []string{"10.43.0.", "fd00:10:43::"} {
-			p := plan.Port{Name: "web", Protocol: cluster.TCP, Verdict: plan.Forward, AffinitySeconds: c.sticky,
-				Frontend:   netip.AddrPortFrom(netip.MustParseAddr(vip+fmt.Sprint(20+i)), 80),
-				Masquerade: []plan.Masquerade{clusterIPv4, clusterIPv6}[family],
-				Endpoints:  [][]netip.AddrPort{addrPorts("10.42.0.7:8080", "10.42.1.7:8080"), addrPorts("[fd00:10:42::7]:8080", "[fd00:10:42::8]:8080")}[family]}
-			p.External = external(c.verdict, c.local, p.Frontend.Addr())
-			p.External.NodePort += uint16(i)
+			at := netip.AddrPortFrom(netip.MustParseAddr(vip+fmt.Sprint(20+i)), 80)
+			p := onePort("web", cluster.TCP, at,
+				[][]netip.AddrPort{addrPorts("10.42.0.7:8080", "10.42.1.7:8080"), addrPorts("[fd00:10:42::7]:8080", "[fd00:10:42::8]:8080")}[family]...)
+			pool := &p.Pools[0]
+			pool.AffinitySeconds = c.sticky
 			switch {
 			case c.verdict == plan.Reject:
-				p.Verdict, p.Endpoints = plan.Reject, nil
+				p.Frontends[0].Verdict, pool.Endpoints = plan.Reject, nil
 			case c.verdict == plan.Forward && c.local:
-				p.LocalEndpoints = p.Endpoints[:1]
+				pool.Local = pool.Endpoints[:1]
 			}
-			s.Ports = append(s.Ports, p)
+			e := external(c.verdict, c.local, at.Addr())
+			e.NodePort += uint16(i)
+			ports = append(ports, e.Add(p))
+		}
+		s := backendtest.Named(c.name, ports...)
+		if c.local {
+			s.HealthCheck.NodePort = uint16(31000 + i)
 		}
 		out = append(out, s)
 	}
@@ -169,7 +167,7 @@ func TestRulesAreWhatSyncSends(t *testing.T) {
 
 // arrangementOf is how the rules of Services in shared chains are arranged.
 func arrangementOf(all ...plan.Service) *arrangement {
-	var rules [places][]string
+	var rules [places][]rule
 	for _, s := range all {
 		for p, more := range render(s).shared {
 			rules[p] = append(rules[p], more...)
@@ -189,18 +187,18 @@ func changeScript(changes []kernelnat.Change, a *arrangement, chains int) []byte
 // What Apply sends for changes of the varied Services, in one golden a case.
 func TestChangeGolden(t *testing.T) {
 	page := pageService()
-	with := func(f func(p *plan.Port)) plan.Service {
+	with := func(f func(f *plan.Frontend, p *plan.Pool)) plan.Service {
 		s := pageService()
-		f(&s.Ports[0])
+		f(&s.Frontends[0], &s.Pools[0])
 		return s
 	}
 	none := plan.Service{Name: page.Name}
-	scaled := with(func(p *plan.Port) { p.Endpoints = p.Endpoints[:2] })
-	refused := with(func(p *plan.Port) { p.Endpoints, p.Verdict = nil, plan.Reject })
-	moved := with(func(p *plan.Port) { p.Frontend = netip.MustParseAddrPort("10.43.134.254:8080") })
-	local := with(func(p *plan.Port) { p.Local, p.Endpoints, p.LocalEndpoints = true, nil, p.Endpoints })
-	reachable := with(func(p *plan.Port) { p.External = external(plan.Forward, false, p.Frontend.Addr()) })
-	closed := with(func(p *plan.Port) { p.External = external(plan.Drop, true, p.Frontend.Addr()) })
+	scaled := with(func(_ *plan.Frontend, p *plan.Pool) { p.Endpoints = p.Endpoints[:2] })
+	refused := with(func(f *plan.Frontend, p *plan.Pool) { p.Endpoints, f.Verdict = nil, plan.Reject })
+	moved := with(func(f *plan.Frontend, _ *plan.Pool) { f.At = netip.MustParseAddrPort("10.43.134.254:8080") })
+	local := with(func(f *plan.Frontend, p *plan.Pool) { f.Local, p.Endpoints, p.Local = true, nil, p.Endpoints })
+	reachable := external(plan.Forward, false, page.Frontends[0].At.Addr()).Add(pageService())
+	closed := external(plan.Drop, true, page.Frontends[0].At.Addr()).Add(pageService())
 	var got bytes.Buffer
 	for _, c := range []struct {
 		name     string
@@ -222,7 +220,7 @@ func TestSyncGolden(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused := pageService()
-	refused.Ports[0].Endpoints, refused.Ports[0].Verdict = nil, plan.Reject
+	refused.Pools[0].Endpoints, refused.Frontends[0].Verdict = nil, plan.Reject
 	const filter = "*filter\n:KUBE-SERVICES - [0:0]\n"
 	var got bytes.Buffer
 	for _, c := range []struct {
@@ -236,7 +234,7 @@ func TestSyncGolden(t *testing.T) {
 		{"flushed by somebody", strings.ReplaceAll("*nat\n"+string(page), "-A KUBE-SEP", "-A NOT-KUBE-SEP"), []plan.Service{pageService()}, false},
 		{"used by somebody", "*nat\n" + string(page) + "-A CNI -j KUBE-SVC-EF6QQNEDGUCXH6TD\n" + filter, nil, false},
 		{"not all Services are known", "*nat\n" + string(page) + filter + `-A KUBE-SERVICES -d 10.43.0.9/32 -p tcp -m comment --comment "a/b:http has no endpoints" -m tcp --dport 80 -j REJECT` + "\n",
-			[]plan.Service{{Name: cluster.ServiceName{Namespace: "testing", Name: "other"}, Ports: refused.Ports}}, true},
+			[]plan.Service{backendtest.Named("other", refused)}, true},
 	} {
 		fmt.Fprintf(&got, "# %s\n", c.name)
 		s := session{have: parse(t, c.saved).state, chains: nft.chains(), send: func(input []byte) error {

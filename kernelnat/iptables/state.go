@@ -5,9 +5,13 @@ import (
 	"fmt"
 	"hash/maphash"
 	"math"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
 // state is what the kernel holds in one family, by table; a table that is not in
@@ -46,11 +50,14 @@ func (t *tableState) has(c chain) bool {
 }
 
 // rulesOf returns the rules of a place, in its own chain and in those for ranges.
-func (t *tableState) rulesOf(p place) []string {
-	rules := slices.Clone(t.shared[shared[p].chain])
-	for name, more := range t.shared {
-		if ranges := shared[p].ranges; ranges != "" && strings.HasPrefix(name, ranges) {
-			rules = append(rules, more...)
+func (t *tableState) rulesOf(p place) []rule {
+	var rules []rule
+	for name, texts := range t.shared {
+		if ranges := shared[p].ranges; name != shared[p].chain && (ranges == "" || !strings.HasPrefix(name, ranges)) {
+			continue
+		}
+		for _, text := range texts {
+			rules = append(rules, rule{packetsOf(text), text})
 		}
 	}
 	return rules
@@ -58,33 +65,39 @@ func (t *tableState) rulesOf(p place) []string {
 
 // kept returns the rules of a place that are to stay, each once: those of Services
 // that keep says so of, but not where a new rule is for the same packets.
-func (t *tableState) kept(p place, keep func(service string) bool, new []string) []string {
-	taken := make(map[string]bool, len(new))
-	for _, rule := range new {
-		taken[packetsOf(rule)] = true
+func (t *tableState) kept(p place, keep func(service string) bool, new []rule) []rule {
+	taken := make(map[plan.Key]bool, len(new))
+	for _, r := range new {
+		taken[r.Key] = true
 	}
-	var out []string
-	for _, rule := range t.rulesOf(p) {
-		if name := serviceOf(rule); name != "" && keep(name) && !taken[packetsOf(rule)] {
-			out = append(out, rule)
-		}
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
+	return sorted(slices.DeleteFunc(t.rulesOf(p), func(r rule) bool {
+		name := serviceOf(r.text)
+		return name == "" || !keep(name) || taken[r.Key]
+	}))
 }
 
-// packetsOf is what a rule says of packets to a frontend, without its comment and
-// target.
-func packetsOf(rule string) string {
-	var out []string
-	w := words(rule)
+// packetsOf returns what packets a rule of the kernel is for.
+func packetsOf(text string) plan.Key {
+	var addr netip.Addr
+	var key plan.Key
+	var port uint64
+	w := words(text)
 	for i := 0; i+1 < len(w); i++ {
-		if w[i] == "-d" || w[i] == "-p" || w[i] == "--dport" || w[i] == "--dst-type" {
-			out = append(out, w[i], w[i+1])
+		switch value := w[i+1]; w[i] {
+		case "-d":
+			prefix, _ := netip.ParsePrefix(value) // the zero Addr for what is none of ours
+			addr = prefix.Addr()
+		case "-p":
+			key.Protocol = protocols[value]
+		case "--dport":
+			port, _ = strconv.ParseUint(value, 10, 16)
 		}
 	}
-	return strings.Join(out, " ")
+	key.At = netip.AddrPortFrom(addr, uint16(port))
+	return key
 }
+
+var protocols = map[string]cluster.Protocol{"tcp": cluster.TCP, "udp": cluster.UDP, "sctp": cluster.SCTP}
 
 // commentOf returns the comment of a rule, or "".
 func commentOf(rule string) string {

@@ -83,7 +83,7 @@ func (s *session) sync(ctx context.Context, to kernelnat.State, d dialect, keep 
 
 // services writes the chains of Services, of large ones only if they are there. It
 // returns which chains those are, and the rules in shared chains that lead to them.
-func (s *session) services(ctx context.Context, all []plan.Service) (inUse map[string]bool, rules [places][]string, err error) {
+func (s *session) services(ctx context.Context, all []plan.Service) (inUse map[string]bool, rules [places][]rule, err error) {
 	inUse = make(map[string]bool)
 	if s.left == nil {
 		s.left = make(map[cluster.ServiceName]*held)
@@ -102,8 +102,8 @@ func (s *session) services(ctx context.Context, all []plan.Service) (inUse map[s
 				s.left[service.Name] = h
 				continue
 			}
-			for i := range service.Ports {
-				add(renderPort(service, i))
+			for i := range service.Pools {
+				add(renderPool(service, i))
 			}
 			continue
 		}
@@ -123,8 +123,8 @@ func (s *session) services(ctx context.Context, all []plan.Service) (inUse map[s
 func (s *session) holds(service plan.Service, inUse map[string]bool) *held {
 	have := s.have.table(tableNAT)
 	whole, none, right := true, true, make(map[string]bool)
-	for i := range service.Ports {
-		for _, c := range renderPort(service, i).chains {
+	for i := range service.Pools {
+		for _, c := range renderPool(service, i).chains {
 			inUse[c.name] = true
 			_, there := have.chains[c.name]
 			none = none && !there
@@ -151,14 +151,14 @@ func (s *session) keeping(keep func(service string) bool) func(service string) b
 }
 
 // keep adds the rules in shared chains that are to stay.
-func (s *session) keep(keep func(service string) bool, rules *[places][]string) {
+func (s *session) keep(keep func(service string) bool, rules *[places][]rule) {
 	left := make(map[string]*held, len(s.left))
 	for name, h := range s.left {
 		left[name.String()] = h
 	}
 	for p, at := range shared {
 		for _, rule := range s.have.table(at.table).kept(place(p), keep, rules[p]) {
-			if h := left[serviceOf(rule)]; h != nil {
+			if h := left[serviceOf(rule.text)]; h != nil {
 				h.rules[p] = append(h.rules[p], rule)
 			}
 			rules[p] = append(rules[p], rule)
@@ -236,7 +236,7 @@ func (s *session) guardLoopback(d dialect) {
 
 // refuse adds the rules of filter that refuse packets, and are not there, to those
 // that are, in chains that will not stay as they are.
-func (s *session) refuse(rules [places][]string) {
+func (s *session) refuse(rules [places][]rule) {
 	have := s.have.table(tableFilter)
 	for p, at := range shared {
 		if _, there := have.chains[at.chain]; at.table != tableFilter || !there {
@@ -244,7 +244,7 @@ func (s *session) refuse(rules [places][]string) {
 		}
 		for _, rule := range without(rules[p], have.rulesOf(place(p))) {
 			s.open(tableFilter)
-			s.script.insert(at.chain, rule)
+			s.script.insert(at.chain, rule.text)
 		}
 	}
 	s.commit()

@@ -14,6 +14,7 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
+	"github.com/clusterip/clusterip/kernelnat/backendtest"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
@@ -93,23 +94,20 @@ func TestNothingToDo(t *testing.T) {
 
 // randomService makes one of many plans for Service i; it has no ports at times.
 func randomService(r *rand.Rand, i int) plan.Service {
-	s := plan.Service{Name: cluster.ServiceName{Namespace: "ns", Name: fmt.Sprintf("svc-%d", i)}}
+	var all []plan.Service
 	vips := []string{fmt.Sprintf("10.43.0.%d", i), fmt.Sprintf("fd00:10:43::%x", i)}
 	for family, vip := range vips {
 		for p := range r.IntN(3) {
-			port := plan.Port{
-				Name:     []string{"a", "b", "c"}[p],
-				Protocol: []cluster.Protocol{cluster.TCP, cluster.UDP, cluster.SCTP}[p],
-				Frontend: netip.AddrPortFrom(netip.MustParseAddr(vip), uint16(80+r.IntN(2))),
-				Local:    r.IntN(4) == 0,
-				Masquerade: []plan.Masquerade{
-					{}, {All: true}, []plan.Masquerade{clusterIPv4, clusterIPv6}[family]}[r.IntN(3)],
-			}
-			port.Verdict = []plan.Verdict{plan.Forward, plan.Forward, plan.Reject, plan.Drop}[r.IntN(4)]
-			if port.Verdict == plan.Forward {
-				endpoints := &port.Endpoints
-				if port.Local {
-					endpoints = &port.LocalEndpoints
+			port := onePort([]string{"a", "b", "c"}[p], []cluster.Protocol{cluster.TCP, cluster.UDP, cluster.SCTP}[p],
+				netip.AddrPortFrom(netip.MustParseAddr(vip), uint16(80+r.IntN(2))))
+			f, pool := &port.Frontends[0], &port.Pools[0]
+			f.Local = r.IntN(4) == 0
+			f.Masquerade = []plan.Masquerade{{}, {All: true}, f.Masquerade}[r.IntN(3)]
+			f.Verdict = []plan.Verdict{plan.Forward, plan.Forward, plan.Reject, plan.Drop}[r.IntN(4)]
+			if f.Verdict == plan.Forward {
+				endpoints := &pool.Endpoints
+				if f.Local {
+					endpoints = &pool.Local
 				}
 				for e := range 1 + r.IntN(4) {
 					a := []string{fmt.Sprintf("10.42.0.%d", 2*e+1+r.IntN(2)), fmt.Sprintf("fd00:10:42::%d", 2*e+1+r.IntN(2))}[family]
@@ -117,38 +115,41 @@ func randomService(r *rand.Rand, i int) plan.Service {
 				}
 			}
 			if r.IntN(2) == 0 {
-				port.External = randomExternal(r, &port)
+				port = randomExternal(r, port)
 			}
 			if r.IntN(4) == 0 {
-				port.AffinitySeconds = uint32(1 + r.IntN(3))
+				pool.AffinitySeconds = uint32(1 + r.IntN(3))
 			}
-			s.Ports = append(s.Ports, port)
+			all = append(all, port)
 		}
 	}
+	s := backendtest.Named(fmt.Sprintf("svc-%d", i), all...)
+	s.Name.Namespace = "ns"
 	return s
 }
 
 // randomExternal makes frontends that fit the port's endpoints, which it may have
 // more of.
-func randomExternal(r *rand.Rand, p *plan.Port) plan.External {
-	e := external(p.Verdict, r.IntN(2) == 0, p.Frontend.Addr())
+func randomExternal(r *rand.Rand, port plan.Service) plan.Service {
+	f, p := &port.Frontends[0], &port.Pools[0]
+	e := external(f.Verdict, r.IntN(2) == 0, f.At.Addr())
 	e.NodePort = uint16(30000 + r.IntN(1000))
-	if p.Verdict == plan.Reject {
-		return e
+	if f.Verdict == plan.Reject {
+		return e.Add(port)
 	}
-	if p.Verdict == plan.Drop || len(p.LocalEndpoints) > 0 {
+	if f.Verdict == plan.Drop || len(p.Local) > 0 {
 		p.Endpoints = addrPorts("10.42.9.9:1")
-		if p.Frontend.Addr().Is6() {
+		if f.At.Addr().Is6() {
 			p.Endpoints = addrPorts("[fd00:10:42::9]:1")
 		}
 	}
 	switch {
-	case e.Local && p.Verdict == plan.Forward && !p.Local:
-		p.LocalEndpoints = p.Endpoints[:1]
+	case e.Local && f.Verdict == plan.Forward && !f.Local:
+		p.Local = p.Endpoints[:1]
 	case !e.Local:
 		e.Verdict = plan.Forward
 	}
-	return e
+	return e.Add(port)
 }
 
 // A walk of changes leads to what a fresh start gives.
@@ -422,12 +423,13 @@ func TestIncompleteSync(t *testing.T) {
 		// The first is headless now, and another has its address; of the second
 		// nothing is known; most others have lost their endpoints, so that the
 		// dispatch chain is not split any more.
-		heir := plan.Service{Name: cluster.ServiceName{Namespace: "ns", Name: "heir"}, Ports: slices.Clone(old[0].Ports)}
+		heir := old[0]
+		heir.Name.Name = "heir"
 		state := kernelnat.State{Incomplete: true, Ranges: rangesOf(cluster.IPv4), Services: []plan.Service{heir}}
 		for _, s := range old[2:] {
-			s.Ports = slices.Clone(s.Ports)
 			if len(state.Services) > 9 {
-				s.Ports[0].Verdict, s.Ports[0].Endpoints = plan.Reject, nil
+				s.Frontends, s.Pools = slices.Clone(s.Frontends), slices.Clone(s.Pools)
+				s.Frontends[0].Verdict, s.Pools[0].Endpoints = plan.Reject, nil
 			}
 			state.Services = append(state.Services, s)
 		}

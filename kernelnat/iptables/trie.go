@@ -18,7 +18,7 @@ import (
 type trie struct {
 	at   place
 	root node
-	flat []string // sorted: rules for no address, such as those of NodePorts
+	flat []rule   // sorted: rules for no address, such as those of NodePorts
 	tail []string // the last rules of the place
 
 	// What is different since the last call of changes.
@@ -33,63 +33,50 @@ const leafSize = 32
 type node struct {
 	slot     netip.Prefix // the addresses that lead here, as the jump to it says
 	count    int          // entries here and below
-	entries  []entry      // of a leaf, sorted
+	entries  []rule       // of a leaf, sorted
 	branch   int          // bits that all addresses of an inner node share, a multiple of 4
 	children []*node      // sorted by slot, which has branch+4 bits
 }
 
-// entry is a rule for packets to an address.
-type entry struct {
-	addr netip.Addr
-	rule string
+// compare orders rules by address, those for none first.
+func (r rule) compare(o rule) int {
+	return cmp.Or(r.At.Addr().Compare(o.At.Addr()), strings.Compare(r.text, o.text))
 }
 
-func (e entry) compare(o entry) int {
-	return cmp.Or(e.addr.Compare(o.addr), strings.Compare(e.rule, o.rule))
-}
+// flat reports whether a rule is for no address.
+func (r rule) flat() bool { return !r.At.Addr().IsValid() }
 
 // newTrie returns a trie of the rules, all of which count as changed.
-func newTrie(at place, rules, tail []string, any netip.Prefix) *trie {
+func newTrie(at place, rules []rule, tail []string, any netip.Prefix) *trie {
 	t := &trie{at: at, root: node{slot: any}, tail: tail, changed: make(map[netip.Prefix]*node), removed: make(map[netip.Prefix]bool)}
-	var entries []entry
-	for _, rule := range rules {
-		if addr := destination(rule); addr.IsValid() {
-			entries = append(entries, entry{addr, rule})
-		} else {
-			t.flat = append(t.flat, rule)
-		}
+	rules = sorted(rules)
+	first := slices.IndexFunc(rules, func(r rule) bool { return !r.flat() })
+	if first < 0 {
+		first = len(rules)
 	}
-	slices.Sort(t.flat)
-	t.flat = slices.Compact(t.flat)
-	slices.SortFunc(entries, entry.compare)
-	t.build(&t.root, slices.Compact(entries))
+	t.flat = rules[:first:first]
+	t.build(&t.root, rules[first:])
 	return t
 }
 
-// destination is the address that a rule is for, invalid if it is for none.
-func destination(rule string) netip.Addr {
-	rest, found := strings.CutPrefix(rule, "-d ")
-	if !found {
-		return netip.Addr{}
-	}
-	text, _, _ := strings.Cut(rest, "/")
-	addr, _ := netip.ParseAddr(text)
-	return addr
+// sorted returns the rules sorted, each once.
+func sorted(rules []rule) []rule {
+	return slices.CompactFunc(slices.SortedFunc(slices.Values(rules), rule.compare), func(a, b rule) bool { return a.compare(b) == 0 })
 }
 
 // build makes a node of sorted entries.
-func (t *trie) build(n *node, entries []entry) {
+func (t *trie) build(n *node, entries []rule) {
 	t.touch(n)
 	n.count, n.entries, n.children = len(entries), nil, nil
-	if len(entries) <= leafSize || entries[0].addr == entries[len(entries)-1].addr {
+	if len(entries) <= leafSize || entries[0].At.Addr() == entries[len(entries)-1].At.Addr() {
 		n.entries = entries
 		return
 	}
-	n.branch = shared4(entries[0].addr, entries[len(entries)-1].addr)
+	n.branch = shared4(entries[0].At.Addr(), entries[len(entries)-1].At.Addr())
 	for len(entries) > 0 {
-		slot := netip.PrefixFrom(entries[0].addr, n.branch+4).Masked()
+		slot := netip.PrefixFrom(entries[0].At.Addr(), n.branch+4).Masked()
 		end := 0
-		for end < len(entries) && slot.Contains(entries[end].addr) {
+		for end < len(entries) && slot.Contains(entries[end].At.Addr()) {
 			end++
 		}
 		child := &node{slot: slot}
@@ -130,54 +117,37 @@ func (t *trie) forget(n *node) {
 
 // update takes rules out and puts rules in. What is not there is not taken out, and
 // what is there is not put in again.
-func (t *trie) update(insert, remove []string) {
-	for _, group := range t.byAddress(remove) {
-		t.remove(&t.root, group)
+func (t *trie) update(insert, remove []rule) {
+	for _, group := range byAddress(remove) {
+		if group[0].flat() {
+			t.setFlat(without(t.flat, group))
+		} else {
+			t.remove(&t.root, group)
+		}
 	}
-	for _, group := range t.byAddress(insert) {
-		if group = slices.DeleteFunc(group, t.has); len(group) > 0 {
+	for _, group := range byAddress(insert) {
+		if group[0].flat() {
+			t.setFlat(sorted(slices.Concat(t.flat, group)))
+		} else if group = slices.DeleteFunc(group, t.has); len(group) > 0 {
 			t.insert(&t.root, group)
 		}
 	}
-	t.updateFlat(insert, remove)
 }
 
-// updateFlat takes over the rules that are for no address.
-func (t *trie) updateFlat(insert, remove []string) {
-	flat := func(rule string) bool { return !destination(rule).IsValid() }
-	if !slices.ContainsFunc(insert, flat) && !slices.ContainsFunc(remove, flat) {
-		return
-	}
-	gone := make(map[string]bool)
-	for _, rule := range remove {
-		gone[rule] = true
-	}
-	next := slices.DeleteFunc(slices.Clone(t.flat), func(rule string) bool { return gone[rule] })
-	for _, rule := range insert {
-		if flat(rule) {
-			next = append(next, rule)
-		}
-	}
-	slices.Sort(next)
-	if next = slices.Compact(next); !slices.Equal(next, t.flat) {
-		t.flat = next
+// setFlat replaces the rules that are for no address.
+func (t *trie) setFlat(flat []rule) {
+	if len(flat) != len(t.flat) { // they only come, or go
+		t.flat = flat
 		t.touch(&t.root)
 	}
 }
 
-// byAddress returns the rules that are for addresses, sorted, those for each together.
-func (t *trie) byAddress(rules []string) [][]entry {
-	var all []entry
-	for _, rule := range rules {
-		if addr := destination(rule); addr.IsValid() {
-			all = append(all, entry{addr, rule})
-		}
-	}
-	slices.SortFunc(all, entry.compare)
-	all = slices.Compact(all)
-	var groups [][]entry
+// byAddress returns rules sorted, those for each address together.
+func byAddress(rules []rule) [][]rule {
+	all := sorted(rules)
+	var groups [][]rule
 	for len(all) > 0 {
-		end := slices.IndexFunc(all, func(e entry) bool { return e.addr != all[0].addr })
+		end := slices.IndexFunc(all, func(r rule) bool { return r.At.Addr() != all[0].At.Addr() })
 		if end < 0 {
 			end = len(all)
 		}
@@ -186,34 +156,30 @@ func (t *trie) byAddress(rules []string) [][]entry {
 	return groups
 }
 
-func (t *trie) hasRule(rule string) bool {
-	if addr := destination(rule); addr.IsValid() {
-		return t.has(entry{addr, rule})
-	}
-	_, found := slices.BinarySearch(t.flat, rule)
-	return found
-}
-
-func (t *trie) has(e entry) bool {
-	n := &t.root
-	for n.children != nil {
-		at, found := n.child(e.addr)
-		if !found {
-			return false
+func (t *trie) has(r rule) bool {
+	in := t.flat
+	if !r.flat() {
+		n := &t.root
+		for n.children != nil {
+			at, found := n.child(r.At.Addr())
+			if !found {
+				return false
+			}
+			n = n.children[at]
 		}
-		n = n.children[at]
+		in = n.entries
 	}
-	_, found := slices.BinarySearchFunc(n.entries, e, entry.compare)
+	_, found := slices.BinarySearchFunc(in, r, rule.compare)
 	return found
 }
 
 // insert adds entries, sorted, of one address that are not there.
-func (t *trie) insert(n *node, group []entry) {
-	addr := group[0].addr
+func (t *trie) insert(n *node, group []rule) {
+	addr := group[0].At.Addr()
 	n.count += len(group)
 	if n.children == nil {
 		all := slices.Concat(n.entries, group)
-		slices.SortFunc(all, entry.compare)
+		slices.SortFunc(all, rule.compare)
 		t.build(n, all)
 		return
 	}
@@ -243,14 +209,14 @@ func (n *node) any() netip.Addr {
 	for n.children != nil {
 		n = n.children[0]
 	}
-	return n.entries[0].addr
+	return n.entries[0].At.Addr()
 }
 
 // remove takes entries of one address out, and returns how many were there.
-func (t *trie) remove(n *node, group []entry) (removed int) {
+func (t *trie) remove(n *node, group []rule) (removed int) {
 	if n.children == nil {
-		left := slices.DeleteFunc(slices.Clone(n.entries), func(e entry) bool {
-			_, found := slices.BinarySearchFunc(group, e, entry.compare)
+		left := slices.DeleteFunc(slices.Clone(n.entries), func(e rule) bool {
+			_, found := slices.BinarySearchFunc(group, e, rule.compare)
 			return found
 		})
 		if removed = len(n.entries) - len(left); removed > 0 {
@@ -258,7 +224,7 @@ func (t *trie) remove(n *node, group []entry) (removed int) {
 		}
 		return removed
 	}
-	at, found := n.child(group[0].addr)
+	at, found := n.child(group[0].At.Addr())
 	if !found {
 		return 0
 	}
@@ -287,7 +253,7 @@ func (t *trie) remove(n *node, group []entry) (removed int) {
 	return removed
 }
 
-func (n *node) all(entries []entry) []entry {
+func (n *node) all(entries []rule) []rule {
 	entries = append(entries, n.entries...)
 	for _, child := range n.children {
 		entries = child.all(entries)
@@ -327,14 +293,17 @@ func (t *trie) chainOf(slot netip.Prefix) string {
 
 func (t *trie) chain(n *node) chain {
 	c := chain{name: t.chainOf(n.slot)}
-	for _, e := range n.entries {
-		c.add(e.rule)
+	for _, r := range n.entries {
+		c.add(r.text)
 	}
 	for _, child := range n.children {
 		c.add("-d " + child.slot.String() + " " + comment("services in "+child.slot.String()) + " -j " + t.chainOf(child.slot))
 	}
 	if n == &t.root {
-		c.rules = append(append(c.rules, t.flat...), t.tail...)
+		for _, r := range t.flat {
+			c.add(r.text)
+		}
+		c.rules = append(c.rules, t.tail...)
 	}
 	return c
 }

@@ -8,12 +8,16 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
 var anyIPv4 = netip.MustParsePrefix("0.0.0.0/0")
 
-func dispatchRule(addr netip.Addr, port int) string {
-	return fmt.Sprintf("-d %s -p tcp --dport %d -j KUBE-SVC-A%d", single(addr), port, port)
+func dispatchRule(addr netip.Addr, port int) rule {
+	key := plan.Key{At: netip.AddrPortFrom(addr, uint16(port)), Protocol: cluster.TCP}
+	return rule{key, fmt.Sprintf("-d %s -p tcp --dport %d -j KUBE-SVC-A%d", single(addr), port, port)}
 }
 
 // world is chains as the kernel holds them.
@@ -68,12 +72,12 @@ func TestTrieRandomWalk(t *testing.T) {
 	for seed := range uint64(8) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 0))
-			have := make(map[string]netip.Addr)
+			have := make(map[rule]netip.Addr)
 			trie, kernel := newTrie(natServices, nil, nil, anyIPv4), world{}
 			kernel.apply(t, trie)
 			size := []int{20, 60, 400, 3000}[r.IntN(4)]
 			for range 150 {
-				var insert, remove []string
+				var insert, remove []rule
 				for range r.IntN(40) {
 					addr := randomAddr(r)
 					rule := dispatchRule(addr, r.IntN(3))
@@ -130,7 +134,7 @@ func TestTrieIsLogarithmic(t *testing.T) {
 	for _, c := range []struct{ services, passed, written int }{
 		{16, 32, 34}, {1000, 60, 52}, {10_000, 70, 52}, {100_000, 90, 52},
 	} {
-		var rules []string
+		var rules []rule
 		addr := func(i int) netip.Addr {
 			h := uint32(i) * 2654435761 // spread as a hash spreads ClusterIPs
 			return netip.AddrFrom4([4]byte{10, byte(40 + h>>30), byte(h >> 22), byte(h >> 14)})

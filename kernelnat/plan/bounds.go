@@ -45,21 +45,25 @@ func (e *excess) add(format string, args ...any) { *e = append(*e, fmt.Sprintf(f
 
 func (e excess) String() string { return strings.Join(e, "; ") }
 
-// frontendsOf is how many frontends a port has besides its NodePort, and what looking
+// frontends is how many a port has besides its ClusterIP and NodePort, and what looking
 // at source ranges adds.
-func (e *External) frontends() int { return len(e.IPs) + len(e.LoadBalancers)*(1+len(e.SourceRanges)) }
+func (o *outside) frontends() int { return len(o.ips) + len(o.loadBalancers)*(1+len(o.sources)) }
+
+func hasNodePort(ports []cluster.Port) bool {
+	return slices.ContainsFunc(ports, func(p cluster.Port) bool { return p.NodePort != 0 })
+}
 
 // boundPorts leaves the addresses outside the cluster out where they and the ports
 // are too many together, and then the last ports.
-func boundPorts(ports []cluster.Port, given *External, over *excess) []cluster.Port {
+func boundPorts(ports []cluster.Port, out *outside, over *excess) []cluster.Port {
 	each := 1
-	if slices.ContainsFunc(ports, func(p cluster.Port) bool { return p.NodePort != 0 }) {
+	if hasNodePort(ports) {
 		each++
 	}
-	if all := len(ports) * (each + given.frontends()); all > MaxFrontends && given.frontends() > 0 {
+	if all := len(ports) * (each + out.frontends()); all > MaxFrontends && out.frontends() > 0 {
 		over.add("%d ports at %d external and load balancer addresses with %d source ranges are %d frontends, and a Service may have %d: none of these addresses is served; "+
-			"spread the ports or the addresses over several Services", len(ports), len(given.IPs)+len(given.LoadBalancers), len(given.SourceRanges), all, MaxFrontends)
-		given.IPs, given.LoadBalancers, given.SourceRanges = nil, nil, nil
+			"spread the ports or the addresses over several Services", len(ports), len(out.ips)+len(out.loadBalancers), len(out.sources), all, MaxFrontends)
+		*out = outside{}
 	}
 	if most := MaxFrontends / each; len(ports) > most {
 		over.add("%d ports, of which the first %d are served: spread them over several Services", len(ports), most)
@@ -70,7 +74,7 @@ func boundPorts(ports []cluster.Port, given *External, over *excess) []cluster.P
 
 // boundPairs leaves endpoints out that would be looked at for too many ports, those
 // of other nodes first.
-func boundPairs(endpoints []cluster.Endpoint, ports int, node Node, over *excess) []cluster.Endpoint {
+func boundPairs(endpoints []cluster.Endpoint, ports int, c *choice, over *excess) []cluster.Endpoint {
 	most := maxPairs / max(ports, 1)
 	if len(endpoints) <= most {
 		return endpoints
@@ -78,17 +82,18 @@ func boundPairs(endpoints []cluster.Endpoint, ports int, node Node, over *excess
 	over.add("%d ports of %d endpoints, of which this node looks at %d: spread the ports over several Services", ports, len(endpoints), most)
 	order := func(e cluster.Endpoint) (int, uint64) {
 		elsewhere := 1
-		if node.isOf(&e) {
+		if c.node.isOf(&e) {
 			elsewhere = 0
 		}
-		return elsewhere, rank(node, netip.AddrPortFrom(e.Addr, 0))
+		return elsewhere, rank(c.node, netip.AddrPortFrom(e.Addr, 0))
 	}
-	slices.SortStableFunc(endpoints, func(a, b cluster.Endpoint) int {
+	endpoints = slices.SortedStableFunc(slices.Values(endpoints), func(a, b cluster.Endpoint) int {
 		x, i := order(a)
 		y, j := order(b)
 		return cmp.Or(cmp.Compare(x, y), cmp.Compare(i, j))
 	})
-	return endpoints[:most]
+	c.keep(endpoints[most:], func(*cluster.Endpoint) Reason { return BeyondBounds })
+	return endpoints[:most:most]
 }
 
 // endpointsFor is how many endpoints each of the ports may have where so many frontends

@@ -38,12 +38,10 @@ func large(ports, endpoints, externalIPs int) *cluster.Service {
 }
 
 func frontendsAndRules(s plan.Service) (frontends, rules int) {
-	for _, p := range s.Ports {
-		n := 1 + len(p.External.IPs) + len(p.External.LoadBalancers) + min(1, int(p.External.NodePort))
-		frontends += n
-		rules += n * 3 * len(p.Endpoints)
+	for _, f := range s.Frontends {
+		rules += 3 * len(s.Pools[f.Pool].Endpoints)
 	}
-	return frontends, rules
+	return len(s.Frontends), rules
 }
 
 // What one Service may ask for is bounded, and what is left out is told.
@@ -65,8 +63,8 @@ func TestBounds(t *testing.T) {
 		t.Run(fmt.Sprintf("%d ports, %d endpoints, %d external addresses", c.ports, c.endpoints, c.ips), func(t *testing.T) {
 			p := plan.Compute(large(c.ports, c.endpoints, c.ips), cluster.IPv4, self, plan.Options{})
 			frontends, rules := frontendsAndRules(p)
-			if frontends != c.frontends || len(p.Ports[0].Endpoints) != c.endpointsFor {
-				t.Errorf("%d frontends, each with %d endpoints; want %d with %d", frontends, len(p.Ports[0].Endpoints), c.frontends, c.endpointsFor)
+			if frontends != c.frontends || len(p.Pools[0].Endpoints) != c.endpointsFor {
+				t.Errorf("%d frontends, each with %d endpoints; want %d with %d", frontends, len(p.Pools[0].Endpoints), c.frontends, c.endpointsFor)
 			}
 			if frontends > plan.MaxFrontends || rules > plan.MaxRules {
 				t.Errorf("%d frontends and %d rules are beyond the bounds", frontends, rules)
@@ -83,7 +81,7 @@ func TestBoundsOfAffinity(t *testing.T) {
 	s := large(4, 3000, 0)
 	s.AffinitySeconds = 10
 	p := plan.Compute(s, cluster.IPv4, self, plan.Options{})
-	if n := len(p.Ports[0].Endpoints); n != plan.MaxSticky/4 || p.Excess == "" {
+	if n := len(p.Pools[0].Endpoints); n != plan.MaxSticky/4 || p.Excess == "" {
 		t.Errorf("%d endpoints of each of 4 ports, told %q", n, p.Excess)
 	}
 }
@@ -96,10 +94,10 @@ func TestBoundsCountSourceRanges(t *testing.T) {
 		s.External.SourceRanges = append(s.External.SourceRanges, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24))
 	}
 	p := plan.Compute(s, cluster.IPv4, self, plan.Options{})
-	if e := p.Ports[0].External; e.Any() || p.Excess == "" {
-		t.Errorf("%d load balancer addresses with %d source ranges, told %q", len(e.LoadBalancers), len(e.SourceRanges), p.Excess)
+	if len(p.Frontends) != 100 || p.Excess == "" {
+		t.Errorf("%d frontends of 100 ports, told %q", len(p.Frontends), p.Excess)
 	}
-	if p.Ports[0].Verdict != plan.Forward {
+	if f := p.Frontends[0]; f.Kind != plan.ClusterIP || f.Verdict != plan.Forward {
 		t.Error("the ClusterIP is not served")
 	}
 }
@@ -109,7 +107,7 @@ func TestBoundsCountSourceRanges(t *testing.T) {
 func TestNodesChooseDifferentEndpoints(t *testing.T) {
 	service := large(1, 3000, 99)
 	chosen := func(node string, s *cluster.Service) []netip.AddrPort {
-		return plan.Compute(s, cluster.IPv4, plan.Node{Name: node}, plan.Options{}).Ports[0].Endpoints
+		return plan.Compute(s, cluster.IPv4, plan.Node{Name: node}, plan.Options{}).Pools[0].Endpoints
 	}
 	used := make(map[netip.AddrPort]bool)
 	for i := range 40 {
@@ -128,7 +126,7 @@ func TestNodesChooseDifferentEndpoints(t *testing.T) {
 	if len(kept) != len(before)-1 || len(after) != len(before) {
 		t.Errorf("of %d endpoints one goes: %d are kept, %d in all", len(before), len(kept), len(after))
 	}
-	if draining := plan.Compute(service, cluster.IPv4, self, plan.Options{}).Ports[0].Draining; len(draining) != 3000-666 {
+	if draining := plan.Compute(service, cluster.IPv4, self, plan.Options{}).Pools[0].Draining; len(draining) != 3000-666 {
 		t.Errorf("%d endpoints that are not chosen keep their flows, want 2334", len(draining))
 	}
 }

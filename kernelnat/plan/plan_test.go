@@ -115,19 +115,16 @@ func TestEndpoints(t *testing.T) {
 		{name: "local, none at all", local: true, verdict: plan.Reject},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			ports := plan.Compute(service(c.local, c.endpoints...), cluster.IPv4, self, plan.Options{}).Ports
-			if len(ports) != 1 {
-				t.Fatalf("%d ports", len(ports))
+			s := plan.Compute(service(c.local, c.endpoints...), cluster.IPv4, self, plan.Options{})
+			if len(s.Frontends) != 1 || len(s.Pools) != 1 {
+				t.Fatalf("%d frontends, %d pools", len(s.Frontends), len(s.Pools))
 			}
-			p := ports[0]
-			if p.Verdict != c.verdict || p.Local != c.local {
-				t.Errorf("verdict %v, local %v", p.Verdict, p.Local)
+			f, p := s.Frontends[0], s.Pools[0]
+			if f.Verdict != c.verdict || f.Local != c.local {
+				t.Errorf("verdict %v, local %v", f.Verdict, f.Local)
 			}
-			endpoints, others := p.Endpoints, p.LocalEndpoints
-			if c.local {
-				endpoints, others = others, endpoints
-			}
-			if len(others) > 0 {
+			endpoints := p.For(c.local)
+			if others := p.For(!c.local); len(others) > 0 {
 				t.Errorf("endpoints %v of the other policy, which nothing uses", others)
 			}
 			if !slices.Equal(endpoints, c.want) || !slices.Equal(p.Draining, c.draining) {
@@ -153,7 +150,7 @@ func TestTerminating(t *testing.T) {
 		{"the next pod is there", true, []cluster.Endpoint{endpoint("10.42.0.1", ready, here), endpoint("10.42.1.1", ready, there), endpoint("10.42.1.1", terminating, there)}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := plan.Compute(service(c.local, c.endpoints...), cluster.IPv4, self, plan.Options{}).Ports[0]
+			p := plan.Compute(service(c.local, c.endpoints...), cluster.IPv4, self, plan.Options{}).Pools[0]
 			if !slices.Equal(p.Terminating, c.want) {
 				t.Errorf("terminating %v, want %v", p.Terminating, c.want)
 			}
@@ -175,15 +172,16 @@ func TestNamedPorts(t *testing.T) {
 		[]cluster.Endpoint{endpoint("10.42.0.1", ready, node, http, metrics(9001))},
 		[]cluster.Endpoint{endpoint("10.42.0.2", ready, node, http, metrics(9002)), endpoint("10.42.0.3", ready, node)},
 	)
-	ports := plan.Compute(s, cluster.IPv4, self, plan.Options{}).Ports
+	p := plan.Compute(s, cluster.IPv4, self, plan.Options{})
+	ports := p.Pools
 	if want := addrPorts("10.42.0.1:5678", "10.42.0.2:5678", "10.42.0.3:5678"); !slices.Equal(ports[0].Endpoints, want) {
 		t.Errorf("http: %v, want %v", ports[0].Endpoints, want)
 	}
 	if want := addrPorts("10.42.0.1:9001", "10.42.0.2:9002"); !slices.Equal(ports[1].Endpoints, want) {
 		t.Errorf("metrics: %v, want %v", ports[1].Endpoints, want)
 	}
-	if ports[0].Name != "http" || ports[1].Name != "metrics" || ports[1].Frontend != netip.AddrPortFrom(vip4, 9000) {
-		t.Errorf("ports %v", ports)
+	if ports[0].Port != "http" || ports[1].Port != "metrics" || p.Of(1)[0].At != netip.AddrPortFrom(vip4, 9000) {
+		t.Errorf("plan %v", p)
 	}
 }
 
@@ -195,7 +193,7 @@ func TestAddressInTwoSlices(t *testing.T) {
 	s = cluster.New(*s,
 		[]cluster.Endpoint{endpoint("10.42.0.1", ready, node, http)},
 		[]cluster.Endpoint{endpoint("10.42.0.1", ready, node, http, other)})
-	if got, want := plan.Compute(s, cluster.IPv4, self, plan.Options{}).Ports[0].Endpoints, addrPorts("10.42.0.1:5678"); !slices.Equal(got, want) {
+	if got, want := plan.Compute(s, cluster.IPv4, self, plan.Options{}).Pools[0].Endpoints, addrPorts("10.42.0.1:5678"); !slices.Equal(got, want) {
 		t.Errorf("endpoints %v, want %v", got, want)
 	}
 }
@@ -207,7 +205,7 @@ func TestProxy(t *testing.T) {
 		for _, of := range proxies {
 			s := service(false, endpoint("10.42.0.1", ready, node))
 			s.Proxy = of
-			if got := len(plan.Compute(s, cluster.IPv4, self, plan.Options{Proxy: own}).Ports) > 0; got != (own == of) {
+			if got := len(plan.Compute(s, cluster.IPv4, self, plan.Options{Proxy: own}).Frontends) > 0; got != (own == of) {
 				t.Errorf("proxy %+v serves a Service for %+v: %t", own, of, got)
 			}
 		}
@@ -232,9 +230,9 @@ func TestNamesOnly(t *testing.T) {
 		{[]cluster.Endpoint{names(first), second}, plan.Forward, addrPorts("10.42.0.2:5678")},
 		{[]cluster.Endpoint{names(first), first}, plan.Forward, addrPorts("10.42.0.1:5678")},
 	} {
-		port := plan.Compute(service(false, c.given...), cluster.IPv4, self, plan.Options{}).Ports[0]
-		if port.Verdict != c.verdict || !slices.Equal(port.Endpoints, c.want) {
-			t.Errorf("verdict %v, endpoints %v; want %v, %v", port.Verdict, port.Endpoints, c.verdict, c.want)
+		p := plan.Compute(service(false, c.given...), cluster.IPv4, self, plan.Options{})
+		if v, endpoints := p.Frontends[0].Verdict, p.Pools[0].Endpoints; v != c.verdict || !slices.Equal(endpoints, c.want) {
+			t.Errorf("verdict %v, endpoints %v; want %v, %v", v, endpoints, c.verdict, c.want)
 		}
 	}
 }
@@ -248,9 +246,9 @@ func TestDualStack(t *testing.T) {
 		frontend netip.Addr
 		endpoint string
 	}{{cluster.IPv6, vip6, "[fd00:10:42::1]:5678"}, {cluster.IPv4, vip4, "10.42.0.1:5678"}} {
-		ports := plan.Compute(s, want.family, self, plan.Options{}).Ports
-		if len(ports) != 1 || ports[0].Frontend.Addr() != want.frontend || !slices.Equal(ports[0].Endpoints, addrPorts(want.endpoint)) {
-			t.Errorf("%s: ports %v", want.family, ports)
+		p := plan.Compute(s, want.family, self, plan.Options{})
+		if len(p.Frontends) != 1 || p.Frontends[0].At.Addr() != want.frontend || !slices.Equal(p.Pools[0].Endpoints, addrPorts(want.endpoint)) {
+			t.Errorf("%s: plan %v", want.family, p)
 		}
 	}
 }
@@ -273,7 +271,7 @@ func TestMasquerade(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for family, want := range map[cluster.Family]plan.Masquerade{cluster.IPv4: c.v4, cluster.IPv6: c.v6} {
-				if got := plan.Compute(both, family, self, c.options).Ports[0].Masquerade; got != want {
+				if got := plan.Compute(both, family, self, c.options).Frontends[0].Masquerade; got != want {
 					t.Errorf("%s: %v, want %v", family, got, want)
 				}
 			}
@@ -284,7 +282,7 @@ func TestMasquerade(t *testing.T) {
 func TestWithoutAddress(t *testing.T) {
 	s := cluster.New(cluster.Service{Name: name, Kind: cluster.KindHeadless, Ports: service(false).Ports},
 		[]cluster.Endpoint{endpoint("10.42.0.1", ready, node)})
-	if got := plan.Compute(s, cluster.IPv4, self, plan.Options{}); got.Name != name || len(got.Ports) != 0 {
+	if got := plan.Compute(s, cluster.IPv4, self, plan.Options{}); got.Name != name || len(got.Frontends)+len(got.Pools) != 0 {
 		t.Errorf("plan %v", got)
 	}
 }
@@ -313,16 +311,26 @@ func TestEqual(t *testing.T) {
 	}
 	for name, change := range map[string]func(s *plan.Service){
 		"name":       func(s *plan.Service) { s.Name.Name = "other" },
-		"no ports":   func(s *plan.Service) { s.Ports = nil },
-		"port name":  func(s *plan.Service) { s.Ports[0].Name = "other" },
-		"protocol":   func(s *plan.Service) { s.Ports[0].Protocol = cluster.UDP },
-		"frontend":   func(s *plan.Service) { s.Ports[0].Frontend = addrPorts("10.43.0.1:81")[0] },
-		"verdict":    func(s *plan.Service) { s.Ports[0].Verdict = plan.Drop },
-		"local":      func(s *plan.Service) { s.Ports[0].Local = false },
-		"masquerade": func(s *plan.Service) { s.Ports[0].Masquerade.All = true },
-		"endpoints":  func(s *plan.Service) { s.Ports[0].Endpoints = addrPorts("10.42.0.9:5678") },
-		"draining":   func(s *plan.Service) { s.Ports[0].Draining = nil },
-		"terminates": func(s *plan.Service) { s.Ports[0].Terminating = nil },
+		"nothing":    func(s *plan.Service) { s.Frontends, s.Pools = nil, nil },
+		"health":     func(s *plan.Service) { s.HealthCheck.Local++ },
+		"excess":     func(s *plan.Service) { s.Excess = "too many" },
+		"port name":  func(s *plan.Service) { s.Pools[0].Port = "other" },
+		"protocol":   func(s *plan.Service) { s.Pools[0].Protocol = cluster.UDP },
+		"affinity":   func(s *plan.Service) { s.Pools[0].AffinitySeconds++ },
+		"frontend":   func(s *plan.Service) { s.Frontends[0].At = addrPorts("10.43.0.1:81")[0] },
+		"of":         func(s *plan.Service) { s.Frontends[0].Protocol = cluster.UDP },
+		"kind":       func(s *plan.Service) { s.Frontends[0].Kind = plan.NodePort },
+		"pool":       func(s *plan.Service) { s.Frontends[0].Pool++ },
+		"verdict":    func(s *plan.Service) { s.Frontends[0].Verdict = plan.Drop },
+		"policy":     func(s *plan.Service) { s.Frontends[0].Local = false },
+		"masquerade": func(s *plan.Service) { s.Frontends[0].Masquerade.All = true },
+		"inside":     func(s *plan.Service) { s.Frontends[0].Inside.Interface = "cni0" },
+		"sources":    func(s *plan.Service) { s.Frontends[0].Sources = self.PodCIDRs },
+		"from node":  func(s *plan.Service) { s.Frontends[0].FromNode = true },
+		"endpoints":  func(s *plan.Service) { s.Pools[0].Endpoints = addrPorts("10.42.0.9:5678") },
+		"local":      func(s *plan.Service) { s.Pools[0].Local = addrPorts("10.42.0.9:5678") },
+		"draining":   func(s *plan.Service) { s.Pools[0].Draining = nil },
+		"terminates": func(s *plan.Service) { s.Pools[0].Terminating = nil },
 	} {
 		s := base()
 		change(&s)

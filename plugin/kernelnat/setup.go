@@ -89,6 +89,7 @@ type nat struct {
 	lock    io.Closer // of the one writer; nil in a dry run, and while another has it
 	cancel  context.CancelFunc
 	done    sync.WaitGroup
+	services *healthcheck.Services
 	writing atomic.Pointer[map[cluster.Family]*kernelnat.Controller] // nil: none runs
 }
 
@@ -198,24 +199,20 @@ func (n *nat) serveHealth(ctx context.Context, node *kernelnat.Node, controllers
 	if n.options.DryRun {
 		return
 	}
-	proxy := &healthcheck.Proxy{
-		Status: func() map[cluster.Family]healthcheck.Status {
-			all := make(map[cluster.Family]healthcheck.Status)
-			for family, c := range controllers {
-				h := c.Health()
-				all[family] = healthcheck.Status{LastUpdated: h.LastUpdated, Healthy: !h.Late}
-			}
-			return all
-		},
-		Eligible: node.Eligible,
-	}
+	proxy := &healthcheck.Proxy{Status: func() map[cluster.Family]healthcheck.Status { return healthOf(controllers) }, Eligible: node.Eligible}
 	if n.options.Healthz != "" {
 		n.run(ctx, "NAT goes on without health checks", func() error { return serveHealthz(ctx, proxy, n.options.Healthz) })
 	}
-	services := healthcheck.NewServices(healthcheck.Options{
-		Node: n.options.NodeName, Proxy: n.options.Plan.Proxy, Addresses: n.nodePortAddresses, Healthy: proxy.Healthy, Log: log.Errorf,
-	})
-	n.run(ctx, "Services have no health checks any more", func() error { return services.Run(ctx, n.source.Store()) })
+	n.run(ctx, "Services have no health checks any more", func() error { return n.services.Run(ctx, n.source.Store()) })
+}
+
+func healthOf(controllers map[cluster.Family]*kernelnat.Controller) map[cluster.Family]healthcheck.Status {
+	all := make(map[cluster.Family]healthcheck.Status)
+	for family, c := range controllers {
+		h := c.Health()
+		all[family] = healthcheck.Status{LastUpdated: h.LastUpdated, Healthy: !h.Late}
+	}
+	return all
 }
 
 func (n *nat) nodePortAddresses(family cluster.Family, node *cluster.Node) ([]netip.Addr, error) {
@@ -253,10 +250,15 @@ func (n *nat) controllers() (map[cluster.Family]*kernelnat.Controller, error) {
 		return nil, err
 	}
 	out := make(map[cluster.Family]*kernelnat.Controller)
+	n.services = healthcheck.NewServices(healthcheck.Options{
+		Node: n.options.NodeName, Addresses: n.nodePortAddresses, Log: log.Errorf,
+		Healthy: func() bool { return (&healthcheck.Proxy{Status: func() map[cluster.Family]healthcheck.Status { return healthOf(out) }}).Healthy() },
+	})
 	for family, backend := range backends {
 		options := n.options.Options
 		options.Family = family
 		if !n.options.DryRun {
+			options.Planned = func(changes []kernelnat.Change) { n.services.Apply(family, changes) }
 			options.Refused = func(service cluster.ServiceName, why string) { n.source.Warn(service, "FrontendRefused", why) }
 			options.Overlaps = func(o plan.Overlap) {
 				o.Example = netip.Prefix{} // another on each node, and they are to make one Event

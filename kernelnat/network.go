@@ -1,12 +1,14 @@
 package kernelnat
 
 import (
+	"errors"
 	"maps"
 	"net/netip"
 	"slices"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat/plan"
+	"github.com/vishvananda/netlink"
 )
 
 // around is what a source says of the ranges of ClusterIPs, besides Services.
@@ -66,13 +68,60 @@ func (a *around) take() around {
 	return out
 }
 
-// known is what does not depend on Services, in the order in which it is told.
-func (a *around) known(o *Options) []plan.Known {
+// network gathers what addresses mean besides what Services say of them: what the source
+// says, what is configured, and what this node itself knows.
+type network struct {
+	options *Options
+	log     Logger
+
+	around  around
+	look    bool         // it is time to ask this node
+	here    []plan.Known // what it last said
+	trouble string       // why it does not say it now
+	heard   bool         // it could be asked once
+	unheard bool         // it was asked, and never could say
+}
+
+// unsure reports whether nothing in ranges is to be refused.
+func (n *network) unsure() bool { return n.around.unsure || n.unheard }
+
+// follow returns what there is, or nil if that cannot be other than before.
+func (n *network) follow(now around, again bool) *plan.Network {
+	if n.around = now; !now.changed && !n.look && !again {
+		return nil
+	}
+	n.look = false
+	out := &plan.Network{ServiceCIDRs: now.cidrs, Broadcasts: broadcasts()}
+	if len(now.cidrs) > 0 {
+		out.Known = append(now.known(n.options.Plan.ClusterCIDRs), n.ask(now.cidrs)...)
+	}
+	return out
+}
+
+// ask returns what the node itself says of ranges. What it has said before counts until it
+// could be asked again; as long as it never could, nothing is refused.
+func (n *network) ask(cidrs []netip.Prefix) []plan.Known {
+	now, err := nodeKnows(n.options.Family, cidrs)
+	if err == nil {
+		n.here, n.trouble, n.heard, n.unheard = now, "", true, false
+		return now
+	}
+	n.unheard = !n.heard
+	// One that routes have changed during is repeated soon enough.
+	if text := err.Error(); text != n.trouble && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		n.trouble = text
+		n.log.Errorf("%s: %v: it is not known whether ranges of ClusterIPs overlap new networks of this node", n.options.Family, err)
+	}
+	return append(now, n.here...)
+}
+
+// known is what does not depend on Services or on this node, in the order in which it is told.
+func (a *around) known(clusterCIDRs []netip.Prefix) []plan.Known {
 	var all []plan.Known
 	for _, addr := range a.origins {
 		all = append(all, plan.KnownAt(addr, "the address of the API server"))
 	}
-	for _, cidr := range o.Plan.ClusterCIDRs {
+	for _, cidr := range clusterCIDRs {
 		all = append(all, plan.Known{At: cidr, What: "cluster_cidr"})
 	}
 	for _, name := range slices.Sorted(maps.Keys(a.nodes)) {

@@ -1,0 +1,104 @@
+package plan
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/clusterip/clusterip/cluster"
+)
+
+// Pool is where connections to one port of a Service go, whatever frontend they come
+// to. Its lists are sorted.
+type Pool struct {
+	Port            string // the port's name, "" if it has none
+	Protocol        cluster.Protocol
+	AffinitySeconds uint32 // how long a client that connects again gets the same endpoint; 0: it does not
+	// Endpoints get new connections under the policy Cluster, and Local, which are on
+	// this node, under the policy Local. Empty where no frontend asks for them.
+	Endpoints, Local []netip.AddrPort
+	// Draining endpoints are all others that serve: they get no new connections and
+	// keep those they have. Terminating are those of them that are about to go.
+	Draining, Terminating []netip.AddrPort
+}
+
+// For returns the endpoints under a policy.
+func (p *Pool) For(local bool) []netip.AddrPort {
+	if local {
+		return p.Local
+	}
+	return p.Endpoints
+}
+
+// Serving returns all endpoints that may go on serving connections that they have,
+// sorted; some may be in it twice.
+func (p *Pool) Serving() []netip.AddrPort {
+	all := slices.Concat(p.Endpoints, p.Local, p.Draining)
+	slices.SortFunc(all, netip.AddrPort.Compare)
+	return all
+}
+
+func (p Pool) equal(o Pool) bool {
+	return p.Port == o.Port && p.Protocol == o.Protocol && p.AffinitySeconds == o.AffinitySeconds &&
+		slices.Equal(p.Endpoints, o.Endpoints) && slices.Equal(p.Local, o.Local) &&
+		slices.Equal(p.Draining, o.Draining) && slices.Equal(p.Terminating, o.Terminating)
+}
+
+// uses says which of a pool's lists its frontends ask for.
+type uses struct{ everywhere, local bool }
+
+// verdicts are those on new connections under each policy.
+type verdicts struct{ everywhere, local Verdict }
+
+func (v verdicts) of(local bool) Verdict {
+	if local {
+		return v.local
+	}
+	return v.everywhere
+}
+
+// fill chooses among the endpoints that have the port: by hints and policy, then by
+// condition, and then as many as there may be. The fallback to terminating endpoints
+// is taken in the cluster and on the node independently (KEP-1669). It returns the
+// verdicts and, for the bounds, how many endpoints there are to choose from.
+func (p *Pool) fill(port cluster.Port, among []cluster.Endpoint, c *choice, uses uses, most int) (v verdicts, found int) {
+	all := c.withPort(among, port)
+	if len(cluster.Usable(all)) == 0 {
+		c.usable(all) // for the reasons
+		return verdicts{Reject, Reject}, 0
+	}
+	v = verdicts{Forward, Drop}
+	if c.local = uses.local; c.local {
+		p.Local, found = c.bounded(c.usable(c.here(all)), port, most)
+		if found > 0 {
+			v.local = Forward
+		}
+	}
+	if c.local = false; uses.everywhere {
+		var everywhere int
+		p.Endpoints, everywhere = c.bounded(c.usable(c.near(all)), port, most)
+		found = max(found, everywhere)
+	}
+	p.drain(all, port, c)
+	return v, found
+}
+
+// drain notes the endpoints that serve and get no new connections. A pod in the host's
+// network may have the address and port of the one before it, which terminates.
+func (p *Pool) drain(all []cluster.Endpoint, port cluster.Port, c *choice) {
+	serving := func(terminating bool) []netip.AddrPort {
+		return c.targets(slices.DeleteFunc(slices.Clone(all), func(e cluster.Endpoint) bool {
+			return !e.Serving || e.Terminating != terminating
+		}), port)
+	}
+	used := func(t netip.AddrPort) bool { return contains(p.Endpoints, t) || contains(p.Local, t) }
+	staying := serving(false)
+	p.Terminating = slices.DeleteFunc(serving(true), func(t netip.AddrPort) bool { return used(t) || contains(staying, t) })
+	p.Draining = append(slices.DeleteFunc(staying, used), p.Terminating...)
+	slices.SortFunc(p.Draining, netip.AddrPort.Compare)
+}
+
+// contains searches sorted endpoints.
+func contains(sorted []netip.AddrPort, e netip.AddrPort) bool {
+	_, found := slices.BinarySearchFunc(sorted, e, netip.AddrPort.Compare)
+	return found
+}

@@ -1,0 +1,239 @@
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/clusterip/clusterip/cluster"
+)
+
+// precedence settles who has a frontend that several Services ask for. A ClusterIP that
+// exists comes before every other address, at whatever port. External and load balancer
+// addresses and NodePorts are chosen by people: the oldest Service has one, so that all
+// nodes agree. Where ages are not known, as in manifests written by hand, the one that
+// had it first keeps it, and at a start the one whose name sorts first.
+type precedence struct {
+	asked      map[Key][]*entry        // in the order of precedence
+	at         map[netip.Addr][]*entry // who asks for an address as an external one, whatever the port
+	clusterIPs map[netip.Addr]int      // how many Services have it, those without frontends too
+	closed     []netip.Prefix          // ranges of ClusterIPs in which no other address is taken
+	broadcasts []netip.Addr            // of this node's networks
+}
+
+func newPrecedence() precedence {
+	return precedence{asked: make(map[Key][]*entry), at: make(map[netip.Addr][]*entry), clusterIPs: make(map[netip.Addr]int)}
+}
+
+// set replaces what an entry asks for, and its age. touch is called for each other entry
+// to which that makes a difference.
+func (p *precedence) set(e *entry, service *cluster.Service, asked Service, touch func(*entry)) {
+	family := e.family
+	p.own(e.service.ClusterIP(family), service.ClusterIP(family), touch)
+	same := e.service != nil && service != nil && e.service.Created.Equal(service.Created)
+	before := e.asked.Frontends
+	e.service, e.asked = service, asked
+	if same && slices.EqualFunc(before, asked.Frontends, sameClaim) {
+		return
+	}
+	stays := make(map[claim]bool)
+	if same {
+		for _, f := range asked.Frontends {
+			stays[claimOf(f)] = false // not known yet
+		}
+	}
+	for _, f := range before {
+		if _, asks := stays[claimOf(f)]; asks {
+			stays[claimOf(f)] = true
+		} else {
+			p.leave(e, f.Key, touch)
+		}
+	}
+	for _, f := range asked.Frontends {
+		if !stays[claimOf(f)] {
+			p.join(e, f.Key, touch)
+		}
+	}
+	p.setAddresses(e, before, asked.Frontends)
+}
+
+// claim is what decides over precedence, besides the Service.
+type claim struct {
+	Key
+	kind Kind
+}
+
+func claimOf(f Frontend) claim { return claim{f.Key, f.Kind} }
+
+func sameClaim(a, b Frontend) bool { return claimOf(a) == claimOf(b) }
+
+// own notes that a Service has another ClusterIP. Either may be the zero Addr.
+func (p *precedence) own(before, now netip.Addr, touch func(*entry)) {
+	if before == now {
+		return
+	}
+	if before.IsValid() {
+		if p.clusterIPs[before]--; p.clusterIPs[before] == 0 {
+			delete(p.clusterIPs, before)
+			touchAll(p.at[before], touch)
+		}
+	}
+	if now.IsValid() {
+		if p.clusterIPs[now]++; p.clusterIPs[now] == 1 {
+			touchAll(p.at[now], touch)
+		}
+	}
+}
+
+func touchAll(all []*entry, touch func(*entry)) {
+	for _, e := range all {
+		touch(e)
+	}
+}
+
+func (p *precedence) leave(e *entry, key Key, touch func(*entry)) {
+	asked := p.asked[key]
+	first := asked[0] == e
+	asked = slices.DeleteFunc(asked, func(o *entry) bool { return o == e })
+	if p.asked[key] = asked; len(asked) == 0 {
+		delete(p.asked, key)
+	} else if first {
+		touchAll(asked, touch)
+	}
+}
+
+func (p *precedence) join(e *entry, key Key, touch func(*entry)) {
+	asked := p.asked[key]
+	at := slices.IndexFunc(asked, func(o *entry) bool { return e.precedes(o, key) })
+	if at < 0 {
+		at = len(asked)
+	}
+	if at == 0 {
+		touchAll(asked, touch)
+	}
+	p.asked[key] = slices.Insert(asked, at, e)
+}
+
+// precedes reports whether a Service that asks for a frontend comes before one that has
+// asked for it already: with its ClusterIP, or if it is older. Of those that were created
+// in one second all nodes, whenever they started, choose the same; those of unknown age
+// come last.
+func (e *entry) precedes(o *entry, key Key) bool {
+	if x, y := e.owns(key), o.owns(key); x != y {
+		return x
+	}
+	x, y := e.service.Created, o.service.Created
+	if x.IsZero() || y.IsZero() {
+		return !x.IsZero()
+	}
+	return cmp.Or(x.Compare(y), e.service.Name.Compare(o.service.Name)) < 0
+}
+
+// owns reports whether a frontend is at the entry's own ClusterIP.
+func (e *entry) owns(key Key) bool { return e.service.ClusterIP(e.family) == key.At.Addr() }
+
+// setAddresses notes at which external addresses an entry has frontends.
+func (p *precedence) setAddresses(e *entry, before, now []Frontend) {
+	for addr := range externalAddresses(before) {
+		if p.at[addr] = slices.DeleteFunc(p.at[addr], func(o *entry) bool { return o == e }); len(p.at[addr]) == 0 {
+			delete(p.at, addr)
+		}
+	}
+	for addr := range externalAddresses(now) {
+		p.at[addr] = append(p.at[addr], e)
+	}
+}
+
+func externalAddresses(frontends []Frontend) map[netip.Addr]bool {
+	out := make(map[netip.Addr]bool)
+	for _, f := range frontends {
+		if f.Kind == ExternalIP || f.Kind == LoadBalancer {
+			out[f.At.Addr()] = true
+		}
+	}
+	return out
+}
+
+// grant returns the plan of an entry without the frontends that it does not get.
+func (p *precedence) grant(e *entry) (Service, []Refusal) {
+	var refused []Refusal
+	for _, f := range e.asked.Frontends {
+		if r, is := p.refuses(e, f); is {
+			refused = append(refused, r)
+		}
+	}
+	if len(refused) == 0 {
+		return e.asked, nil
+	}
+	out, left := e.asked, refused
+	out.Frontends = slices.DeleteFunc(slices.Clone(out.Frontends), func(f Frontend) bool {
+		lost := len(left) > 0 && left[0].Key == f.Key
+		if lost {
+			left = left[1:]
+		}
+		return lost
+	})
+	return out, refused
+}
+
+// refuses says why an entry does not get a frontend.
+func (p *precedence) refuses(e *entry, f Frontend) (Refusal, bool) {
+	r := Refusal{Key: f.Key}
+	external := f.Kind == ExternalIP || f.Kind == LoadBalancer
+	addr := f.At.Addr()
+	switch {
+	case external && slices.Contains(p.broadcasts, addr):
+		r.Why = IsBroadcast
+	case external && (p.clusterIPs[addr] > 0 || slices.ContainsFunc(p.closed, func(c netip.Prefix) bool { return c.Contains(addr) })):
+		r.Why = IsClusterIP
+	case p.asked[f.Key][0] != e:
+		r.Why, r.Holder = IsHeld, p.asked[f.Key][0].service.Name
+	default:
+		return r, false
+	}
+	return r, true
+}
+
+// close replaces the ranges of ClusterIPs in which no other address is taken, and the
+// broadcast addresses.
+func (p *precedence) close(ranges []netip.Prefix, broadcasts []netip.Addr, touch func(*entry)) {
+	if slices.Equal(ranges, p.closed) && slices.Equal(broadcasts, p.broadcasts) {
+		return
+	}
+	p.closed, p.broadcasts = ranges, broadcasts
+	for all := range maps.Values(p.at) {
+		touchAll(all, touch)
+	}
+}
+
+// Refusal is a frontend that a Service asks for and does not get.
+type Refusal struct {
+	Key
+	Why    RefusalReason
+	Holder cluster.ServiceName // if it IsHeld
+}
+
+// RefusalReason says why a Service does not get a frontend. The zero value is invalid.
+type RefusalReason uint8
+
+const (
+	// IsHeld: another Service has it.
+	IsHeld RefusalReason = iota + 1
+	// IsClusterIP: the address is one, or in a range of them.
+	IsClusterIP
+	// IsBroadcast: the address is that of all hosts of a network of this node.
+	IsBroadcast
+)
+
+// String says why, for a log.
+func (r Refusal) String() string {
+	switch r.Why {
+	case IsBroadcast:
+		return fmt.Sprintf("%s is the broadcast address of a network of this node: choose an address of its own", r.Key)
+	case IsClusterIP:
+		return fmt.Sprintf("%s is a ClusterIP, or in the range of them: choose an address outside it", r.Key)
+	}
+	return fmt.Sprintf("%s belongs to Service %s, which is older or had it first: choose another", r.Key, r.Holder)
+}

@@ -1,0 +1,221 @@
+package plan
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/clusterip/clusterip/cluster"
+)
+
+// Table holds the plans of all Services in one IP family on a node, in which each Key has
+// one Frontend, and what is nobody's in the ranges of ClusterIPs. The kernel is to hold
+// what a Table says.
+type Table struct {
+	family  cluster.Family
+	options Options
+	node    Node
+	entries map[cluster.ServiceName]*entry
+
+	precedence precedence
+	nobodys    nobodys
+	short      map[cluster.ServiceName]Shortfall // of those that do not get everything
+	planned    int                               // Services with frontends
+	ports      int                               // with frontends, in all
+}
+
+// entry is what a Table knows of one Service.
+type entry struct {
+	family  cluster.Family
+	service *cluster.Service
+	asked   Service // what it asks for
+	plan    Service // what it gets
+}
+
+// NewTable returns a Table without Services.
+func NewTable(family cluster.Family, options Options) *Table {
+	return &Table{
+		family: family, options: options, entries: make(map[cluster.ServiceName]*entry), short: make(map[cluster.ServiceName]Shortfall),
+		precedence: newPrecedence(), nobodys: newNobodys(family, options.Proxy),
+	}
+}
+
+// Update is what has changed.
+type Update struct {
+	// Services are those that came or changed, and nil for those that went.
+	Services map[cluster.ServiceName]*cluster.Service
+	Node     Node     // as it is now
+	Network  *Network // nil: as before
+}
+
+// Shortfall is what a Service asks for and does not get.
+type Shortfall struct {
+	Service cluster.ServiceName
+	// Refused are the frontends that are not its own to have.
+	Refused []Refusal
+	// Excess is Service.Excess.
+	Excess string
+}
+
+// ShortfallChange is that a Service does not get something else than before.
+type ShortfallChange struct{ Old, New Shortfall }
+
+// maxTold is how many refusals of one Service are told one by one.
+const maxTold = 5
+
+// Texts says it in words.
+func (s Shortfall) Texts() []string {
+	var out []string
+	for _, r := range s.Refused[:min(len(s.Refused), maxTold)] {
+		out = append(out, r.String())
+	}
+	if n := len(s.Refused) - maxTold; n > 0 {
+		out = append(out, fmt.Sprintf("%d more frontends are refused for such reasons", n))
+	}
+	if s.Excess != "" {
+		out = append(out, s.Excess)
+	}
+	return out
+}
+
+func (s Shortfall) equal(o Shortfall) bool {
+	return s.Excess == o.Excess && slices.Equal(s.Refused, o.Refused)
+}
+
+// Apply takes an Update over. It returns the Services whose plans are others than before,
+// also those that lose or get a frontend by it, and those whose shortfall is another; both
+// sorted by name. An Update of a few Services costs what these cost.
+func (t *Table) Apply(u Update) ([]Change, []ShortfallChange) {
+	touched := make(map[*entry]bool)
+	touch := func(e *entry) { touched[e] = true }
+	replan := !u.Node.Equal(t.node)
+	t.node = u.Node
+	for _, name := range slices.SortedFunc(maps.Keys(u.Services), cluster.ServiceName.Compare) {
+		t.set(name, u.Services[name], touch)
+	}
+	if replan {
+		for _, name := range t.names() {
+			if _, done := u.Services[name]; !done {
+				t.set(name, t.entries[name].service, touch)
+			}
+		}
+	}
+	t.network(u.Network, u.Services, touch)
+	return t.settle(touched)
+}
+
+// set plans a Service, nil if it is gone.
+func (t *Table) set(name cluster.ServiceName, service *cluster.Service, touch func(*entry)) {
+	e := t.entries[name]
+	if e == nil {
+		if service == nil {
+			return
+		}
+		e = &entry{family: t.family, plan: Service{Name: name}}
+		t.entries[name] = e
+	}
+	asked := Service{Name: name}
+	if service != nil {
+		asked = Compute(service, t.family, t.node, t.options)
+	}
+	t.precedence.set(e, service, asked, touch)
+	touch(e)
+}
+
+// network takes over what is known of the ranges of ClusterIPs.
+func (t *Table) network(now *Network, changed map[cluster.ServiceName]*cluster.Service, touch func(*entry)) {
+	if now != nil {
+		// The address of the API server, or a name server's, may be a ClusterIP; then a
+		// Service has it.
+		known := slices.DeleteFunc(slices.Clone(now.Known), func(k Known) bool {
+			return k.At.IsSingleIP() && t.precedence.clusterIPs[k.At.Addr()] > 0
+		})
+		if t.nobodys.fix(now.ServiceCIDRs, known) {
+			for name, e := range t.entries {
+				t.nobodys.set(name, e.service)
+			}
+		}
+		t.precedence.close(t.nobodys.closed(), now.Broadcasts, touch)
+	}
+	for name, service := range changed {
+		t.nobodys.set(name, service)
+	}
+	t.nobodys.update()
+}
+
+// settle grants the entries what they get.
+func (t *Table) settle(touched map[*entry]bool) (changes []Change, shortfalls []ShortfallChange) {
+	byName := func(a, b *entry) int { return a.plan.Name.Compare(b.plan.Name) }
+	for _, e := range slices.SortedFunc(maps.Keys(touched), byName) {
+		next, refused := t.precedence.grant(e)
+		name := next.Name
+		if s := (ShortfallChange{t.short[name], Shortfall{name, refused, next.Excess}}); !s.New.equal(s.Old) {
+			shortfalls = append(shortfalls, s)
+			if delete(t.short, name); !s.New.equal(Shortfall{}) {
+				t.short[name] = s.New
+			}
+		}
+		if !next.Equal(e.plan) {
+			changes = append(changes, Change{Old: e.plan, New: next})
+			t.count(e.plan, -1)
+			t.count(next, 1)
+			e.plan = next
+		}
+		if e.service == nil {
+			delete(t.entries, name)
+		}
+	}
+	return changes, shortfalls
+}
+
+func (t *Table) count(s Service, by int) {
+	if len(s.Frontends) > 0 {
+		t.planned += by
+		t.ports += by * len(s.Pools)
+	}
+}
+
+// names returns those of all Services, sorted.
+func (t *Table) names() []cluster.ServiceName {
+	return slices.SortedFunc(maps.Keys(t.entries), cluster.ServiceName.Compare)
+}
+
+// Plan returns the plan of a Service.
+func (t *Table) Plan(name cluster.ServiceName) Service {
+	if e := t.entries[name]; e != nil {
+		return e.plan
+	}
+	return Service{Name: name}
+}
+
+// Plans returns the plans of all Services that have frontends, sorted by name.
+func (t *Table) Plans() []Service {
+	out := make([]Service, 0, t.planned)
+	for _, name := range t.names() {
+		if p := t.entries[name].plan; len(p.Frontends) > 0 {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// Shortfalls returns what Services do not get, sorted by name.
+func (t *Table) Shortfalls() []Shortfall {
+	return slices.SortedFunc(maps.Values(t.short), func(a, b Shortfall) int { return a.Service.Compare(b.Service) })
+}
+
+// Counts returns how many Services have frontends, and at how many ports.
+func (t *Table) Counts() (services, ports int) { return t.planned, t.ports }
+
+// Known says of all Services whether more is known of them than that they are there.
+func (t *Table) Known() map[cluster.ServiceName]bool {
+	known := make(map[cluster.ServiceName]bool, len(t.entries))
+	for name, e := range t.entries {
+		known[name] = !e.service.Remembered
+	}
+	return known
+}
+
+// Ranges returns the ranges of ClusterIPs with what is somebody's in them, and what they
+// overlap, in the order in which that is to be told. Neither may be written to.
+func (t *Table) Ranges() ([]Range, []Overlap) { return t.nobodys.now, t.nobodys.overlaps }

@@ -1,0 +1,42 @@
+// Package status says what the process believes and what the kernel holds, in immutable
+// values: each part publishes its own when it has done something, and whoever reads them
+// asks no running loop.
+package status
+
+import (
+	"time"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat/plan"
+)
+
+// NAT is how the NAT of one IP family stood at the end of a sync.
+type NAT struct {
+	Family cluster.Family
+	// Updated is when the kernel last held all that was asked for, but for what is
+	// Waiting; zero: never yet.
+	Updated time.Time
+	// Services and Ports are how many are asked for.
+	Services, Ports int
+	// Waiting are the Services that may not have the rules yet that are asked for.
+	Waiting []Waiting
+	// Short are the Services that do not get all that they ask for, sorted by name.
+	Short []plan.Shortfall
+	// Error is why the last sync failed, "" if it did not, and Failed when one last did.
+	Error  string
+	Failed time.Time
+	// Repairs are how many chains and rules of ours others had changed since the start.
+	// Repaired are some of the last, in words, and RepairedAt is when they were found.
+	Repairs    int
+	Repaired   []string
+	RepairedAt time.Time
+}
+
+// Waiting is a Service whose rules are on their way.
+type Waiting struct {
+	Service cluster.ServiceName
+	// Why is what was wrong when it was last tried; "" if it is large and not done.
+	Why string
+	// Again is when it is tried again, if that is not now.
+	Again time.Time
+}
