@@ -2,13 +2,13 @@ package iptables
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"slices"
 	"strings"
 
 	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/hostaddrs"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
@@ -55,18 +55,13 @@ func (n NodePorts) at(family cluster.Family, node plan.Node) (*addresses, error)
 	case len(n.Ranges) == 0:
 		return &addresses{all: true}, nil
 	default:
-		found, err := net.InterfaceAddrs()
+		found, err := hostaddrs.List()
 		if err != nil {
 			return nil, fmt.Errorf("list this node's addresses for NodePorts: %w", err)
 		}
 		for _, f := range found {
-			prefix, err := netip.ParsePrefix(f.String())
-			if err != nil {
-				continue
-			}
-			addr := prefix.Addr().Unmap()
-			if slices.ContainsFunc(n.Ranges, func(r netip.Prefix) bool { return r.Contains(addr) }) {
-				list = append(list, addr)
+			if slices.ContainsFunc(n.Ranges, func(r netip.Prefix) bool { return r.Contains(f.Addr()) }) {
+				list = append(list, f.Addr())
 			}
 		}
 	}
