@@ -23,6 +23,7 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
+	"github.com/clusterip/clusterip/kernelnat/netfilter"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
@@ -35,7 +36,7 @@ type Options struct {
 	// masqueraded.
 	MasqueradeBit uint8
 	// NodePorts says at which addresses of this node NodePorts are.
-	NodePorts NodePorts
+	NodePorts netfilter.NodePorts
 }
 
 // Backend implements kernelnat.Backend for one IP family.
@@ -52,12 +53,12 @@ type Backend struct {
 	left []plan.Service
 
 	// For Untouched; nil where it is not known.
-	ledger  *ledger
+	ledger  *netfilter.Ledger
 	foreign *uint32 // nft: the writes of others before the last Sync
 	tables  []byte  // legacy: the tables after the last write, if nobody came before it
 	// The addresses that NodePorts are at, which change with the node's.
 	node      plan.Node
-	nodePorts *addresses
+	nodePorts *netfilter.NodeAddresses
 }
 
 var _ kernelnat.Backend = (*Backend)(nil)
@@ -68,7 +69,7 @@ func New(options Options) (map[cluster.Family]*Backend, error) {
 	if options.MasqueradeBit > 31 {
 		return nil, fmt.Errorf("masquerade bit %d is outside 0-31", options.MasqueradeBit)
 	}
-	both, shared := make(map[cluster.Family]*Backend), new(ledger)
+	both, shared := make(map[cluster.Family]*Backend), new(netfilter.Ledger)
 	for _, family := range cluster.Families {
 		both[family] = &Backend{family: family, options: options, ledger: shared}
 	}
@@ -89,7 +90,7 @@ func (b *Backend) Sync(ctx context.Context, state kernelnat.State) ([]string, er
 
 func (b *Backend) sync(ctx context.Context, state kernelnat.State) ([]string, error) {
 	b.foreign, b.tables, b.nodePorts = nil, nil, nil
-	foreign, errForeign := b.ledger.foreign()
+	foreign, errForeign := b.ledger.Foreign()
 	have, err := b.read(ctx)
 	if err != nil {
 		b.tools = nil
@@ -146,17 +147,17 @@ func unknown(state kernelnat.State) func(service string) bool {
 func (b *Backend) dialect(state kernelnat.State) (dialect, error) {
 	d := dialect{
 		family: b.family, bit: b.options.MasqueradeBit, randomFully: b.tools.version.hasRandomFully(),
-		dropInvalid: !conntrackLiberal(), ranges: state.Ranges,
+		dropInvalid: !netfilter.ConntrackLiberal(), ranges: state.Ranges,
 	}
 	b.node = state.Node
 	var err error
-	d.nodePorts, err = b.options.NodePorts.at(b.family, b.node)
+	d.nodePorts, err = b.options.NodePorts.At(b.family, b.node)
 	if err != nil || b.family == cluster.IPv6 {
 		return d, err
 	}
 	// Without it the kernel takes packets from 127.0.0.1 that leave loopback
 	// for martians. Where it cannot be set, such NodePorts are refused.
-	d.localhost = d.nodePorts.loopback() && setRouteLocalnet("1") == nil
+	d.localhost = d.nodePorts.Loopback() && netfilter.SetRouteLocalnet(true) == nil
 	return d, nil
 }
 
@@ -167,7 +168,7 @@ func (b *Backend) session(ctx context.Context, have state) session {
 
 // write runs iptables-restore.
 func (b *Backend) write(ctx context.Context, t *tools, input []byte) error {
-	return b.ledger.during(func() error { return t.write(ctx, input) }, bytes.Count(input, []byte("\nCOMMIT\n")))
+	return b.ledger.During(func() error { return t.write(ctx, input) }, bytes.Count(input, []byte("\nCOMMIT\n")))
 }
 
 // leaveOther removes what translates the same packets elsewhere, once: what is ours
@@ -181,12 +182,12 @@ func (b *Backend) leaveOther(ctx context.Context, state kernelnat.State) (remove
 	if _, err := b.cleanup(ctx, other); err != nil && !absent(err) {
 		return nil, fmt.Errorf("remove what is left in iptables-%s, which this host does not use: %w", other, err)
 	}
-	found, err := b.removeProxyTable()
+	found, err := netfilter.RemoveProxyTable(b.family, b.ledger)
 	if err != nil {
 		return nil, err
 	}
 	if found {
-		removed = append(removed, "no nf_tables table "+proxyTable)
+		removed = append(removed, "no nf_tables table "+netfilter.ProxyTable)
 	}
 	b.alone = true
 	return removed, nil
@@ -196,15 +197,15 @@ func (b *Backend) leaveOther(ctx context.Context, state kernelnat.State) (remove
 // legacy tables are looked at for their size. New addresses of the node count as
 // touched if NodePorts are to be at them.
 func (b *Backend) Untouched() bool {
-	now, err := b.options.NodePorts.at(b.family, b.node)
-	if err != nil || b.nodePorts == nil || !now.equal(b.nodePorts) {
+	now, err := b.options.NodePorts.At(b.family, b.node)
+	if err != nil || b.nodePorts == nil || !now.Equal(b.nodePorts) {
 		return false
 	}
 	switch {
 	case b.tools == nil:
 		return false
 	case b.tools.variant == nft:
-		foreign, err := b.ledger.foreign()
+		foreign, err := b.ledger.Foreign()
 		return err == nil && b.foreign != nil && *b.foreign == foreign
 	}
 	tables, err := legacyTables(b.family)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
+	"github.com/clusterip/clusterip/kernelnat/netfilter"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
@@ -175,7 +176,7 @@ func arrangementOf(all ...plan.Service) *arrangement {
 			rules[p] = append(rules[p], more...)
 		}
 	}
-	a := arrange(rules, dialect{family: cluster.IPv4, nodePorts: &addresses{all: true}, localhost: true})
+	a := arrange(rules, dialect{family: cluster.IPv4, nodePorts: &netfilter.NodeAddresses{All: true}, localhost: true})
 	for _, t := range a {
 		t.changes()
 	}
@@ -243,7 +244,7 @@ func TestSyncGolden(t *testing.T) {
 			got.Write(input)
 			return nil
 		}}
-		if _, err := s.sync(t.Context(), kernelnat.State{Services: c.services}, dialect{family: cluster.IPv4, bit: DefaultMasqueradeBit, randomFully: true, nodePorts: &addresses{all: true}},
+		if _, err := s.sync(t.Context(), kernelnat.State{Services: c.services}, dialect{family: cluster.IPv4, bit: DefaultMasqueradeBit, randomFully: true, nodePorts: &netfilter.NodeAddresses{All: true}},
 			unknown(kernelnat.State{Incomplete: c.partial, Known: map[cluster.ServiceName]bool{{Namespace: "testing", Name: "other"}: true}})); err != nil {
 			t.Fatal(err)
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
+	"github.com/clusterip/clusterip/kernelnat/netfilter"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
@@ -16,10 +17,10 @@ type dialect struct {
 	family      cluster.Family
 	bit         uint8 // of the mark of packets to be masqueraded
 	randomFully bool
-	nodePorts   *addresses   // where NodePorts are
-	localhost   bool         // whether they may be at 127.0.0.0/8
-	dropInvalid bool         // packets that conntrack cannot place
-	ranges      []plan.Range // in which everything else is refused
+	nodePorts   *netfilter.NodeAddresses // where NodePorts are
+	localhost   bool                     // whether they may be at 127.0.0.0/8
+	dropInvalid bool                     // packets that conntrack cannot place
+	ranges      []plan.Range             // in which everything else is refused
 }
 
 // Rules writes what Sync sends for one family to a kernel without any rules, for
@@ -32,7 +33,7 @@ func Rules(w io.Writer, family cluster.Family, to kernelnat.State, options Optio
 	}}
 	a, err := s.sync(context.Background(), to, dialect{
 		family: family, bit: options.MasqueradeBit, randomFully: true,
-		nodePorts: &addresses{all: true}, localhost: family == cluster.IPv4, dropInvalid: true, ranges: to.Ranges,
+		nodePorts: &netfilter.NodeAddresses{All: true}, localhost: family == cluster.IPv4, dropInvalid: true, ranges: to.Ranges,
 	}, nil)
 	for _, h := range s.left {
 		l := h.change(h.plans[0], nil, a, s.chains)

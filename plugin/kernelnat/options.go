@@ -15,6 +15,7 @@ import (
 	"github.com/clusterip/clusterip/kernelnat"
 	"github.com/clusterip/clusterip/kernelnat/conntrack"
 	"github.com/clusterip/clusterip/kernelnat/iptables"
+	"github.com/clusterip/clusterip/kernelnat/netfilter"
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/plugin"
 )
@@ -26,7 +27,7 @@ type Options struct {
 	// masquerading.
 	MasqueradeBit uint8
 	// NodePorts says at which addresses of this node NodePorts are.
-	NodePorts iptables.NodePorts
+	NodePorts netfilter.NodePorts
 	// Sysctls are those of connection tracking that are set at the start.
 	Sysctls conntrack.Sysctls
 	// Healthz is the address that /healthz and /livez are served on; "" for none.
@@ -280,7 +281,7 @@ func parseNodePortAddresses(o *Options, args []string) error {
 		return errors.New("needs all, primary, or the CIDRs of this node's addresses that NodePorts are to be at")
 	}
 	if len(args) == 1 && (args[0] == "all" || args[0] == "primary") {
-		o.NodePorts = iptables.NodePorts{Primary: args[0] == "primary"}
+		o.NodePorts = netfilter.NodePorts{Primary: args[0] == "primary"}
 		return nil
 	}
 	for _, arg := range args {
@@ -291,7 +292,7 @@ func parseNodePortAddresses(o *Options, args []string) error {
 		o.NodePorts.Ranges = append(o.NodePorts.Ranges, cidr.Masked())
 	}
 	if slices.ContainsFunc(o.NodePorts.Ranges, func(r netip.Prefix) bool { return r.Bits() == 0 }) {
-		o.NodePorts = iptables.NodePorts{} // one that holds every address is as good as all
+		o.NodePorts = netfilter.NodePorts{} // one that holds every address is as good as all
 	}
 	return nil
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
 	"github.com/clusterip/clusterip/kernelnat/conntrack"
-	"github.com/clusterip/clusterip/kernelnat/iptables"
+	"github.com/clusterip/clusterip/kernelnat/netfilter"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 	"github.com/coredns/caddy"
 	"github.com/google/go-cmp/cmp"
@@ -64,7 +64,7 @@ func TestParseOptions(t *testing.T) {
 			},
 			MasqueradeBit: 15,
 			Sysctls:       conntrack.Sysctls{Min: 1000, TCPEstablished: 2 * time.Hour, UDP: time.Minute, UDPStream: 3 * time.Minute, TCPLiberal: true},
-			NodePorts:     iptables.NodePorts{Ranges: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/64")}},
+			NodePorts:     netfilter.NodePorts{Ranges: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/64")}},
 		}},
 	}
 	for _, tt := range tests {
