@@ -12,31 +12,57 @@ import (
 
 // Ledger tells writes to nf_tables that are ours from those of others. The kernel
 // counts all that are made in a network namespace, so both families share one.
+//
+// It knows how many transactions a write of ours makes at most, not which they are.
+// While one is under way, or more at the same time, as many are taken for ours: those of
+// others among them are counted when none is under way any more, at the latest.
 type Ledger struct {
-	mu  sync.Mutex
-	own uint32 // how many of them were ours
+	mu      sync.Mutex
+	counted uint32 // the generation up to which all but ours is in others
+	ours    uint32 // how many since then are ours, at most
+	writing int    // how many writes are under way
+	others  uint32
 }
 
-// Foreign counts the writes of others, from an unknown start.
+// Foreign counts the writes of others, from an unknown start. It waits for no write.
 func (l *Ledger) Foreign() (uint32, error) {
-	now, err := generation()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return now - l.own, err
+	err := l.count()
+	return l.others, err
 }
 
 // During makes a write of at most so many transactions. Those that change nothing
-// are not counted by the kernel.
+// are not counted by the kernel. The error is that of the write.
 func (l *Ledger) During(write func() error, transactions int) error {
-	before, errBefore := generation()
-	err := write()
-	after, errAfter := generation()
-	if errBefore == nil && errAfter == nil {
+	l.mu.Lock()
+	_ = l.count() // what is not counted now, the next that can will count
+	l.writing++
+	l.ours += uint32(transactions)
+	l.mu.Unlock()
+	defer func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.own += min(after-before, uint32(transactions))
+		l.writing--
+		_ = l.count()
+	}()
+	return write()
+}
+
+// count counts the transactions of others since the last time.
+func (l *Ledger) count() error {
+	now, err := generation()
+	if err != nil {
+		return err
 	}
-	return err
+	if since := now - l.counted; since > l.ours {
+		l.others += since - l.ours
+		l.counted = now - l.ours
+	}
+	if l.writing == 0 {
+		l.counted, l.ours = now, 0
+	}
+	return nil
 }
 
 // generation is the number of the last transaction of nf_tables.
