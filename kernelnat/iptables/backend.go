@@ -27,24 +27,12 @@ import (
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
-// DefaultMasqueradeBit is kube-proxy's default.
-const DefaultMasqueradeBit = 14
-
-// Options are the settings of a Backend.
-type Options struct {
-	// MasqueradeBit is the bit, 0 to 31, of the mark of packets that are to be
-	// masqueraded.
-	MasqueradeBit uint8
-	// NodePorts says at which addresses of this node NodePorts are.
-	NodePorts netfilter.NodePorts
-}
-
 // Backend implements kernelnat.Backend for one IP family.
 type Backend struct {
-	family  cluster.Family
-	options Options
-	tools   *tools // nil before the first use
-	alone   bool   // nothing else translates: not the other variant, nor kube-proxy's table
+	family   cluster.Family
+	settings netfilter.Settings
+	tools    *tools // nil before the first use
+	alone    bool   // nothing else translates: not the other variant, nor kube-proxy's table
 
 	arrangement *arrangement // as in the kernel, since the last Sync
 	// What the kernel may hold of Services whose Work is not done, and the plans of
@@ -65,13 +53,13 @@ var _ kernelnat.Backend = (*Backend)(nil)
 
 // New returns the Backends of the IP families. It runs nothing: that iptables is
 // missing or may not be used is an error of the first Sync.
-func New(options Options) (map[cluster.Family]*Backend, error) {
-	if options.MasqueradeBit > 31 {
-		return nil, fmt.Errorf("masquerade bit %d is outside 0-31", options.MasqueradeBit)
+func New(settings netfilter.Settings) (map[cluster.Family]kernelnat.Backend, error) {
+	if settings.MasqueradeBit > 31 {
+		return nil, fmt.Errorf("masquerade bit %d is outside 0-31", settings.MasqueradeBit)
 	}
-	both, shared := make(map[cluster.Family]*Backend), new(netfilter.Ledger)
+	both, shared := make(map[cluster.Family]kernelnat.Backend), new(netfilter.Ledger)
 	for _, family := range cluster.Families {
-		both[family] = &Backend{family: family, options: options, ledger: shared}
+		both[family] = &Backend{family: family, settings: settings, ledger: shared}
 	}
 	return both, nil
 }
@@ -146,12 +134,12 @@ func unknown(state kernelnat.State) func(service string) bool {
 // dialect finds out what the rules depend on besides the plans.
 func (b *Backend) dialect(state kernelnat.State) (dialect, error) {
 	d := dialect{
-		family: b.family, bit: b.options.MasqueradeBit, randomFully: b.tools.version.hasRandomFully(),
+		family: b.family, bit: b.settings.MasqueradeBit, randomFully: b.tools.version.hasRandomFully(),
 		dropInvalid: !netfilter.ConntrackLiberal(), ranges: state.Ranges,
 	}
 	b.node = state.Node
 	var err error
-	d.nodePorts, err = b.options.NodePorts.At(b.family, b.node)
+	d.nodePorts, err = b.settings.NodePorts.At(b.family, b.node)
 	if err != nil || b.family == cluster.IPv6 {
 		return d, err
 	}
@@ -197,7 +185,7 @@ func (b *Backend) leaveOther(ctx context.Context, state kernelnat.State) (remove
 // legacy tables are looked at for their size. New addresses of the node count as
 // touched if NodePorts are to be at them.
 func (b *Backend) Untouched() bool {
-	now, err := b.options.NodePorts.At(b.family, b.node)
+	now, err := b.settings.NodePorts.At(b.family, b.node)
 	if err != nil || b.nodePorts == nil || !now.Equal(b.nodePorts) {
 		return false
 	}

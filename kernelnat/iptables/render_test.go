@@ -141,7 +141,7 @@ func TestRulesGolden(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var got bytes.Buffer
-			if err := Rules(&got, c.family, stateOf(c.services, c.family), Options{MasqueradeBit: DefaultMasqueradeBit}); err != nil {
+			if err := Rules(&got, c.family, stateOf(c.services, c.family), netfilter.Settings{MasqueradeBit: netfilter.DefaultMasqueradeBit}); err != nil {
 				t.Fatal(err)
 			}
 			golden(t, c.name+".rules", got.Bytes())
@@ -157,7 +157,7 @@ func TestRulesAreWhatSyncSends(t *testing.T) {
 	h.do(t, func() error { return newBackend(t).Sync(t.Context(), all) })
 	for _, f := range cluster.Families {
 		var want bytes.Buffer
-		if err := Rules(&want, f, stateOf(all, f), Options{MasqueradeBit: DefaultMasqueradeBit}); err != nil {
+		if err := Rules(&want, f, stateOf(all, f), netfilter.Settings{MasqueradeBit: netfilter.DefaultMasqueradeBit}); err != nil {
 			t.Fatal(err)
 		}
 		sent, err := os.ReadFile(filepath.Join(dir, command(f)+"-nft-restore.in"))
@@ -244,7 +244,7 @@ func TestSyncGolden(t *testing.T) {
 			got.Write(input)
 			return nil
 		}}
-		if _, err := s.sync(t.Context(), kernelnat.State{Services: c.services}, dialect{family: cluster.IPv4, bit: DefaultMasqueradeBit, randomFully: true, nodePorts: &netfilter.NodeAddresses{All: true}},
+		if _, err := s.sync(t.Context(), kernelnat.State{Services: c.services}, dialect{family: cluster.IPv4, bit: netfilter.DefaultMasqueradeBit, randomFully: true, nodePorts: &netfilter.NodeAddresses{All: true}},
 			unknown(kernelnat.State{Incomplete: c.partial, Known: map[cluster.ServiceName]bool{{Namespace: "testing", Name: "other"}: true}})); err != nil {
 			t.Fatal(err)
 		}
@@ -281,7 +281,7 @@ func TestNumberOfRules(t *testing.T) {
 		{10, 2, 10, 645},
 	} {
 		var out bytes.Buffer
-		if err := Rules(&out, cluster.IPv4, kernelnat.State{Services: services(c.services, c.ports, c.endpoints)}, Options{}); err != nil {
+		if err := Rules(&out, cluster.IPv4, kernelnat.State{Services: services(c.services, c.ports, c.endpoints)}, netfilter.Settings{}); err != nil {
 			t.Fatal(err)
 		}
 		got := 0

@@ -26,13 +26,13 @@ type dialect struct {
 // Rules writes what Sync sends for one family to a kernel without any rules, for
 // iptables 1.6.2 or newer in its nft variant, where NodePorts are at all addresses.
 // It runs no tool.
-func Rules(w io.Writer, family cluster.Family, to kernelnat.State, options Options) error {
+func Rules(w io.Writer, family cluster.Family, to kernelnat.State, settings netfilter.Settings) error {
 	s := session{have: state{}, chains: nft.chains(), send: func(input []byte) error {
 		_, err := w.Write(input)
 		return err
 	}}
 	a, err := s.sync(context.Background(), to, dialect{
-		family: family, bit: options.MasqueradeBit, randomFully: true,
+		family: family, bit: settings.MasqueradeBit, randomFully: true,
 		nodePorts: &netfilter.NodeAddresses{All: true}, localhost: family == cluster.IPv4, dropInvalid: true, ranges: to.Ranges,
 	}, nil)
 	for _, h := range s.left {

@@ -13,6 +13,18 @@ import (
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
+// DefaultMasqueradeBit is kube-proxy's default.
+const DefaultMasqueradeBit = 14
+
+// Settings are those that all backends have.
+type Settings struct {
+	// MasqueradeBit is the bit, 0 to 31, of the mark of packets that are to be
+	// masqueraded.
+	MasqueradeBit uint8
+	// NodePorts says at which addresses of this node NodePorts are.
+	NodePorts NodePorts
+}
+
 // NodePorts says at which addresses of this node NodePorts are. The zero value:
 // at all.
 type NodePorts struct {

@@ -15,8 +15,8 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
+	"github.com/clusterip/clusterip/kernelnat/backends"
 	"github.com/clusterip/clusterip/kernelnat/healthcheck"
-	"github.com/clusterip/clusterip/kernelnat/iptables"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
@@ -248,12 +248,16 @@ func serveHealthz(ctx context.Context, proxy *healthcheck.Proxy, address string)
 
 // controllers returns that of each IP family.
 func (n *nat) controllers() (map[cluster.Family]*kernelnat.Controller, error) {
-	backends, err := iptables.New(iptables.Options{MasqueradeBit: n.options.MasqueradeBit, NodePorts: n.options.NodePorts})
+	backend, err := backends.Find(n.options.Backend)
+	if err != nil {
+		return nil, err
+	}
+	families, err := backend.New(n.options.Settings)
 	if err != nil {
 		return nil, err
 	}
 	out := make(map[cluster.Family]*kernelnat.Controller)
-	for family, backend := range backends {
+	for family, backend := range families {
 		options := n.options.Options
 		options.Family = family
 		if !n.options.DryRun {

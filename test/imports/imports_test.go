@@ -26,14 +26,15 @@ var allowed = map[string][]string{
 	"kernelnat/conntrack":   {"cluster", "hostaddrs", "kernelnat/plan"},
 	"kernelnat/netfilter":   {"cluster", "hostaddrs", "kernelnat/plan"},
 	"kernelnat/iptables":    {"cluster", "kernelnat", "kernelnat/netfilter", "kernelnat/plan"},
+	"kernelnat/backends":    {"cluster", "kernelnat", "kernelnat/iptables", "kernelnat/netfilter"},
 	"kernelnat/healthcheck": {"cluster"},
 	"kernelnat/netlab":      {"cluster"},
 	"kernelnat/backendtest": {"cluster", "kernelnat", "kernelnat/plan", "kernelnat/netlab"},
 	"kernelnat":             {"cluster", "hostaddrs"},
-	"plugin/kernelnat":      {"cluster", "hostaddrs", "kernelnat", "kernelnat/conntrack", "kernelnat/healthcheck", "kernelnat/netfilter", "kernelnat/plan", "kernelnat/iptables"},
+	"plugin/kernelnat":      {"cluster", "hostaddrs", "kernelnat", "kernelnat/conntrack", "kernelnat/healthcheck", "kernelnat/backends", "kernelnat/netfilter", "kernelnat/plan"},
 	"corefile":              {},
 	"coredns/demo":          {"cluster", "kernelnat/netlab"},
-	"coredns":               {"cluster", "cluster/kubernetes", "cluster/manifest", "corefile", "kernelnat", "kernelnat/iptables", "kernelnat/plan", "plugin/clusterip", "plugin/kernelnat"},
+	"coredns":               {"cluster", "cluster/kubernetes", "cluster/manifest", "corefile", "kernelnat", "kernelnat/backends", "kernelnat/plan", "plugin/clusterip", "plugin/kernelnat"},
 }
 
 // forbidden lists what a package (and those below it) must not use, even
