@@ -2,6 +2,7 @@ package iptables
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"fmt"
 	"net/netip"
@@ -149,22 +150,34 @@ func TestRulesGolden(t *testing.T) {
 	}
 }
 
-// Rules prints what Sync sends.
+// Rules prints what Sync sends, wherever NodePorts are.
 func TestRulesAreWhatSyncSends(t *testing.T) {
-	h := newHost(t, nft)
-	dir := h.replaceRestore(t, `tee -a $DIR/${0##*/}.in | $REAL "$@"`)
-	all := varied()
-	h.do(t, func() error { return newBackend(t).Sync(t.Context(), all) })
-	for _, f := range cluster.Families {
-		var want bytes.Buffer
-		if err := Rules(&want, f, stateOf(all, f), netfilter.Settings{MasqueradeBit: netfilter.DefaultMasqueradeBit}); err != nil {
-			t.Fatal(err)
-		}
-		sent, err := os.ReadFile(filepath.Join(dir, command(f)+"-nft-restore.in"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		diff(t, want.String(), string(sent))
+	for name, at := range map[string]netfilter.NodePorts{
+		"everywhere": {}, "at the Node's addresses": {Primary: true}, "in a range": {Ranges: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t, nft)
+			dir := h.replaceRestore(t, `tee -a $DIR/${0##*/}.in | $REAL "$@"`)
+			settings := netfilter.Settings{MasqueradeBit: netfilter.DefaultMasqueradeBit, NodePorts: at}
+			both, err := New(settings)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range cluster.Families {
+				state := stateOf(varied(), f)
+				state.Node.Addresses = []netip.Addr{netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("2001:db8::7")}
+				var want bytes.Buffer
+				h.do(t, func() error {
+					_, err := both[f].Sync(t.Context(), state)
+					return errors.Join(err, Rules(&want, f, state, settings))
+				})
+				sent, err := os.ReadFile(filepath.Join(dir, command(f)+"-nft-restore.in"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				diff(t, want.String(), string(sent))
+			}
+		})
 	}
 }
 

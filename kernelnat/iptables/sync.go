@@ -24,16 +24,20 @@ type dialect struct {
 }
 
 // Rules writes what Sync sends for one family to a kernel without any rules, for
-// iptables 1.6.2 or newer in its nft variant, where NodePorts are at all addresses.
-// It runs no tool.
+// iptables 1.6.2 or newer in its nft variant, where NodePorts may be at 127.0.0.1 and
+// packets outside the TCP window are INVALID. It runs no tool.
 func Rules(w io.Writer, family cluster.Family, to kernelnat.State, settings netfilter.Settings) error {
+	nodePorts, err := settings.NodePorts.At(family, to.Node)
+	if err != nil {
+		return err
+	}
 	s := session{have: state{}, chains: nft.chains(), send: func(input []byte) error {
 		_, err := w.Write(input)
 		return err
 	}}
 	a, err := s.sync(context.Background(), to, dialect{
 		family: family, bit: settings.MasqueradeBit, randomFully: true,
-		nodePorts: &netfilter.NodeAddresses{All: true}, localhost: family == cluster.IPv4, dropInvalid: true, ranges: to.Ranges,
+		nodePorts: nodePorts, localhost: family == cluster.IPv4 && nodePorts.Loopback(), dropInvalid: true, ranges: to.Ranges,
 	}, nil)
 	for _, h := range s.left {
 		l := h.change(h.plans[0], nil, a, s.chains)
