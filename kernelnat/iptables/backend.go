@@ -2,13 +2,22 @@
 // rules that kube-proxy writes, chain for chain, so that what one has left the
 // other takes over, and what is written about kube-proxy's rules holds for these.
 //
-// It writes only chains whose names are its own and, at the head of the built-in
-// chains, the jumps to them; everything else in the tables stays. It uses the
-// variant, nft or legacy, that the host uses.
+// It serves all that is in a plan: ClusterIPs, external IPs, the addresses of load
+// balancers with their source ranges, NodePorts, traffic policies and client
+// affinity. It lets health checks in at their ports, and refuses what has no endpoint
+// or is in a range of ClusterIPs and nobody's.
 //
-// It needs CAP_NET_ADMIN and the tools iptables, iptables-save and
-// iptables-restore, and the same of ip6tables for IPv6. Before
-// version 1.6.2 they do not wait for the xtables lock and have no --random-fully.
+// It writes only chains whose names are its own and, at the head of the built-in
+// chains, the jumps to them. To KUBE-FIREWALL, which the kubelet may have too, it adds
+// one rule, and sets route_localnet, where NodePorts are at 127.0.0.1. Everything else
+// in the tables stays. It uses the variant, nft or legacy, that the host uses, and
+// removes what is its own in the other and kube-proxy's own tables of nf_tables.
+//
+// It needs CAP_NET_ADMIN, the tools iptables, iptables-save and iptables-restore, the
+// same of ip6tables for IPv6, and /proc/sys/net writable for NodePorts at 127.0.0.1.
+// Before version 1.6.2 the tools do not wait for the xtables lock and have no
+// --random-fully. Where the kernel lacks a match that few Services need, such as recent
+// for client affinity, only those go without their new rules.
 //
 // Start with render (a Service's rules), then sync and changeScripts (what is sent
 // to iptables-restore, and in which order), and large for what is sent in parts.
