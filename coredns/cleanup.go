@@ -2,14 +2,13 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"time"
 
 	"github.com/clusterip/clusterip/kernelnat"
-	"github.com/clusterip/clusterip/kernelnat/iptables"
+	"github.com/clusterip/clusterip/kernelnat/backends"
 )
 
 const cleanupTimeout = 2 * time.Minute
@@ -28,14 +27,10 @@ func runCleanup(flags *flag.FlagSet, args []string) int {
 		return 1
 	}
 	defer lock.Close()
-	backends, err := iptables.New(iptables.Options{})
-	for _, backend := range backends {
-		err = errors.Join(err, backend.Cleanup(ctx))
-	}
-	if err != nil {
+	if err := backends.Cleanup(ctx); err != nil {
 		fmt.Fprintf(os.Stderr, "cleanup: %v\n", err)
 		return 1
 	}
-	fmt.Fprintln(os.Stderr, "No rule of kernelnat is left in iptables, nft and legacy variant, IPv4 and IPv6.")
+	fmt.Fprintf(os.Stderr, "No rule of kernelnat is left in %s, IPv4 and IPv6.\n", backends.Places())
 	return 0
 }

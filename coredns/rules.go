@@ -11,7 +11,7 @@ import (
 	"github.com/clusterip/clusterip/cluster/kubernetes"
 	"github.com/clusterip/clusterip/cluster/manifest"
 	"github.com/clusterip/clusterip/kernelnat"
-	"github.com/clusterip/clusterip/kernelnat/iptables"
+	"github.com/clusterip/clusterip/kernelnat/backends"
 )
 
 // runRules prints what kernelnat would program for the Corefile's Services. It
@@ -19,11 +19,11 @@ import (
 // hold.
 func runRules(flags *flag.FlagSet, args []string) int {
 	conf := confFlag(flags)
-	flags.Func("backend", "`backend` whose rules to print (default iptables)", func(name string) error {
-		if name != "iptables" {
-			return errors.New("the only one in this version is iptables")
-		}
-		return nil
+	backend := ""
+	flags.Func("backend", "`name` of the backend whose rules to print: "+backends.Names()+" (default: the Corefile's)", func(name string) (err error) {
+		backend = name
+		_, err = backends.Find(name)
+		return err
 	})
 	family := cluster.IPv4
 	flags.Func("family", "IP `version`, 4 or 6 (default 4)", func(version string) error {
@@ -56,6 +56,9 @@ func runRules(flags *flag.FlagSet, args []string) int {
 		return 1
 	}
 	for _, b := range found {
+		if backend != "" {
+			b.nat.Backend = backend
+		}
 		if err := printRules(b, family); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
@@ -80,7 +83,11 @@ func printRules(b block, family cluster.Family) error {
 	options := b.nat.Options
 	options.Family = family
 	state := kernelnat.Preview(update, options, toStderr{})
-	return iptables.Rules(os.Stdout, family, state, iptables.Options{MasqueradeBit: b.nat.MasqueradeBit})
+	backend, err := backends.Find(b.nat.Backend)
+	if err != nil {
+		return err
+	}
+	return backend.Rules(os.Stdout, family, state, b.nat.Settings)
 }
 
 // toStderr has errors told as the server would log them.

@@ -2,23 +2,23 @@ package kernelnat
 
 import (
 	"encoding/binary"
-	"net"
 	"net/netip"
 	"slices"
+
+	"github.com/clusterip/clusterip/hostaddrs"
 )
 
 // broadcasts returns the broadcast addresses of this node's networks, sorted. What is
 // sent there is for every host of the network; a rule for it would take it from the
 // node. Without an answer of the kernel there are none.
 func broadcasts() []netip.Addr {
-	found, err := net.InterfaceAddrs()
+	found, err := hostaddrs.List()
 	if err != nil {
 		return nil
 	}
 	var out []netip.Addr
-	for _, f := range found {
-		p, err := netip.ParsePrefix(f.String())
-		if err != nil || !p.Addr().Is4() || p.Bits() > 30 || p.Addr().IsLoopback() {
+	for _, p := range found {
+		if !p.Addr().Is4() || p.Bits() > 30 || p.Addr().IsLoopback() {
 			continue // IPv6 has none, nor have links between two hosts (RFC 3021)
 		}
 		first := p.Masked().Addr().As4()

@@ -20,6 +20,7 @@ import (
 	"slices"
 
 	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/hostaddrs"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -140,15 +141,13 @@ func Forget(family cluster.Family, stale *Stale, draining *Draining) (deleted ui
 // ownAddresses returns the addresses of this node, which NodePorts are at. A port
 // alone would match flows that only pass through.
 func ownAddresses() (map[netip.Addr]bool, error) {
-	addresses, err := net.InterfaceAddrs()
+	addresses, err := hostaddrs.List()
 	if err != nil {
 		return nil, fmt.Errorf("list this node's addresses: %w", err)
 	}
 	own := make(map[netip.Addr]bool, len(addresses))
 	for _, a := range addresses {
-		if prefix, err := netip.ParsePrefix(a.String()); err == nil {
-			own[prefix.Addr().Unmap()] = true
-		}
+		own[a.Addr()] = true
 	}
 	return own, nil
 }

@@ -2,13 +2,22 @@
 // rules that kube-proxy writes, chain for chain, so that what one has left the
 // other takes over, and what is written about kube-proxy's rules holds for these.
 //
-// It writes only chains whose names are its own and, at the head of the built-in
-// chains, the jumps to them; everything else in the tables stays. It uses the
-// variant, nft or legacy, that the host uses.
+// It serves all that is in a plan: ClusterIPs, external IPs, the addresses of load
+// balancers with their source ranges, NodePorts, traffic policies and client
+// affinity. It lets health checks in at their ports, and refuses what has no endpoint
+// or is in a range of ClusterIPs and nobody's.
 //
-// It needs CAP_NET_ADMIN and the tools iptables, iptables-save and
-// iptables-restore, and the same of ip6tables for IPv6. Before
-// version 1.6.2 they do not wait for the xtables lock and have no --random-fully.
+// It writes only chains whose names are its own and, at the head of the built-in
+// chains, the jumps to them. To KUBE-FIREWALL, which the kubelet may have too, it adds
+// one rule, and sets route_localnet, where NodePorts are at 127.0.0.1. Everything else
+// in the tables stays. It uses the variant, nft or legacy, that the host uses, and
+// removes what is its own in the other and kube-proxy's own tables of nf_tables.
+//
+// It needs CAP_NET_ADMIN, the tools iptables, iptables-save and iptables-restore, the
+// same of ip6tables for IPv6, and /proc/sys/net writable for NodePorts at 127.0.0.1.
+// Before version 1.6.2 the tools do not wait for the xtables lock and have no
+// --random-fully. Where the kernel lacks a match that few Services need, such as recent
+// for client affinity, only those go without their new rules.
 //
 // Start with render (a Service's rules), then sync and changeScripts (what is sent
 // to iptables-restore, and in which order), and large for what is sent in parts.
@@ -23,27 +32,16 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
+	"github.com/clusterip/clusterip/kernelnat/netfilter"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
-// DefaultMasqueradeBit is kube-proxy's default.
-const DefaultMasqueradeBit = 14
-
-// Options are the settings of a Backend.
-type Options struct {
-	// MasqueradeBit is the bit, 0 to 31, of the mark of packets that are to be
-	// masqueraded.
-	MasqueradeBit uint8
-	// NodePorts says at which addresses of this node NodePorts are.
-	NodePorts NodePorts
-}
-
 // Backend implements kernelnat.Backend for one IP family.
 type Backend struct {
-	family  cluster.Family
-	options Options
-	tools   *tools // nil before the first use
-	alone   bool   // nothing else translates: not the other variant, nor kube-proxy's table
+	family   cluster.Family
+	settings netfilter.Settings
+	tools    *tools // nil before the first use
+	alone    bool   // nothing else translates: not the other variant, nor kube-proxy's table
 
 	arrangement *arrangement // as in the kernel, since the last Sync
 	// What the kernel may hold of Services whose Work is not done, and the plans of
@@ -52,25 +50,25 @@ type Backend struct {
 	left []plan.Service
 
 	// For Untouched; nil where it is not known.
-	ledger  *ledger
+	ledger  *netfilter.Ledger
 	foreign *uint32 // nft: the writes of others before the last Sync
 	tables  []byte  // legacy: the tables after the last write, if nobody came before it
 	// The addresses that NodePorts are at, which change with the node's.
 	node      plan.Node
-	nodePorts *addresses
+	nodePorts *netfilter.NodeAddresses
 }
 
 var _ kernelnat.Backend = (*Backend)(nil)
 
 // New returns the Backends of the IP families. It runs nothing: that iptables is
 // missing or may not be used is an error of the first Sync.
-func New(options Options) (map[cluster.Family]*Backend, error) {
-	if options.MasqueradeBit > 31 {
-		return nil, fmt.Errorf("masquerade bit %d is outside 0-31", options.MasqueradeBit)
+func New(settings netfilter.Settings) (map[cluster.Family]kernelnat.Backend, error) {
+	if settings.MasqueradeBit > 31 {
+		return nil, fmt.Errorf("masquerade bit %d is outside 0-31", settings.MasqueradeBit)
 	}
-	both, shared := make(map[cluster.Family]*Backend), new(ledger)
+	both, shared := make(map[cluster.Family]kernelnat.Backend), new(netfilter.Ledger)
 	for _, family := range cluster.Families {
-		both[family] = &Backend{family: family, options: options, ledger: shared}
+		both[family] = &Backend{family: family, settings: settings, ledger: shared}
 	}
 	return both, nil
 }
@@ -89,7 +87,7 @@ func (b *Backend) Sync(ctx context.Context, state kernelnat.State) ([]string, er
 
 func (b *Backend) sync(ctx context.Context, state kernelnat.State) ([]string, error) {
 	b.foreign, b.tables, b.nodePorts = nil, nil, nil
-	foreign, errForeign := b.ledger.foreign()
+	foreign, errForeign := b.ledger.Foreign()
 	have, err := b.read(ctx)
 	if err != nil {
 		b.tools = nil
@@ -145,18 +143,18 @@ func unknown(state kernelnat.State) func(service string) bool {
 // dialect finds out what the rules depend on besides the plans.
 func (b *Backend) dialect(state kernelnat.State) (dialect, error) {
 	d := dialect{
-		family: b.family, bit: b.options.MasqueradeBit, randomFully: b.tools.version.hasRandomFully(),
-		dropInvalid: !conntrackLiberal(), ranges: state.Ranges,
+		family: b.family, bit: b.settings.MasqueradeBit, randomFully: b.tools.version.hasRandomFully(),
+		dropInvalid: !netfilter.ConntrackLiberal(), ranges: state.Ranges,
 	}
 	b.node = state.Node
 	var err error
-	d.nodePorts, err = b.options.NodePorts.at(b.family, b.node)
+	d.nodePorts, err = b.settings.NodePorts.At(b.family, b.node)
 	if err != nil || b.family == cluster.IPv6 {
 		return d, err
 	}
 	// Without it the kernel takes packets from 127.0.0.1 that leave loopback
 	// for martians. Where it cannot be set, such NodePorts are refused.
-	d.localhost = d.nodePorts.loopback() && setRouteLocalnet("1") == nil
+	d.localhost = d.nodePorts.Loopback() && netfilter.SetRouteLocalnet(true) == nil
 	return d, nil
 }
 
@@ -167,7 +165,7 @@ func (b *Backend) session(ctx context.Context, have state) session {
 
 // write runs iptables-restore.
 func (b *Backend) write(ctx context.Context, t *tools, input []byte) error {
-	return b.ledger.during(func() error { return t.write(ctx, input) }, bytes.Count(input, []byte("\nCOMMIT\n")))
+	return b.ledger.During(func() error { return t.write(ctx, input) }, bytes.Count(input, []byte("\nCOMMIT\n")))
 }
 
 // leaveOther removes what translates the same packets elsewhere, once: what is ours
@@ -181,12 +179,12 @@ func (b *Backend) leaveOther(ctx context.Context, state kernelnat.State) (remove
 	if _, err := b.cleanup(ctx, other); err != nil && !absent(err) {
 		return nil, fmt.Errorf("remove what is left in iptables-%s, which this host does not use: %w", other, err)
 	}
-	found, err := b.removeProxyTable()
+	found, err := netfilter.RemoveProxyTable(b.family, b.ledger)
 	if err != nil {
 		return nil, err
 	}
 	if found {
-		removed = append(removed, "no nf_tables table "+proxyTable)
+		removed = append(removed, "no nf_tables table "+netfilter.ProxyTable)
 	}
 	b.alone = true
 	return removed, nil
@@ -196,15 +194,15 @@ func (b *Backend) leaveOther(ctx context.Context, state kernelnat.State) (remove
 // legacy tables are looked at for their size. New addresses of the node count as
 // touched if NodePorts are to be at them.
 func (b *Backend) Untouched() bool {
-	now, err := b.options.NodePorts.at(b.family, b.node)
-	if err != nil || b.nodePorts == nil || !now.equal(b.nodePorts) {
+	now, err := b.settings.NodePorts.At(b.family, b.node)
+	if err != nil || b.nodePorts == nil || !now.Equal(b.nodePorts) {
 		return false
 	}
 	switch {
 	case b.tools == nil:
 		return false
 	case b.tools.variant == nft:
-		foreign, err := b.ledger.foreign()
+		foreign, err := b.ledger.Foreign()
 		return err == nil && b.foreign != nil && *b.foreign == foreign
 	}
 	tables, err := legacyTables(b.family)

@@ -8,6 +8,7 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
 	"github.com/clusterip/clusterip/kernelnat/backendtest"
+	"github.com/clusterip/clusterip/kernelnat/netfilter"
 )
 
 func TestBackend(t *testing.T) {
@@ -19,12 +20,7 @@ func TestBackend(t *testing.T) {
 				return exec.Command("iptables-"+string(v), "-t", "mangle", "-N", "KUBE-IPTABLES-HINT").Run()
 			}
 			backendtest.Run(t, hint, func() (map[cluster.Family]kernelnat.Backend, error) {
-				out := make(map[cluster.Family]kernelnat.Backend)
-				both, err := New(Options{MasqueradeBit: DefaultMasqueradeBit})
-				for family, b := range both {
-					out[family] = b
-				}
-				return out, err
+				return New(netfilter.Settings{MasqueradeBit: netfilter.DefaultMasqueradeBit})
 			}, "iptables-"+string(v), "ip6tables-"+string(v))
 		})
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat/netfilter"
 )
 
 // Cleanup implements kernelnat.Backend. It removes what this Backend and
@@ -14,14 +15,14 @@ import (
 // it could not look at one.
 func (b *Backend) Cleanup(ctx context.Context) error {
 	var errs []error
-	if _, err := b.removeProxyTable(); err != nil {
+	if _, err := netfilter.RemoveProxyTable(b.family, b.ledger); err != nil {
 		errs = append(errs, err)
 	}
 	for _, v := range variants {
 		unguarded, err := b.cleanup(ctx, v)
 		if err == nil && unguarded {
 			// With the guard goes what it guards against.
-			err = setRouteLocalnet("0")
+			err = netfilter.SetRouteLocalnet(false)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("remove %s rules of iptables-%s: %w", b.family, v, err))

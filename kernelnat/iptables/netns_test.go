@@ -17,6 +17,7 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
 	"github.com/clusterip/clusterip/kernelnat/backendtest"
+	"github.com/clusterip/clusterip/kernelnat/netfilter"
 	"github.com/clusterip/clusterip/kernelnat/netlab"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
@@ -91,11 +92,15 @@ type dual map[cluster.Family]*Backend
 
 func newBackend(t testing.TB) dual {
 	t.Helper()
-	both, err := New(Options{MasqueradeBit: DefaultMasqueradeBit})
+	both, err := New(netfilter.Settings{MasqueradeBit: netfilter.DefaultMasqueradeBit})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return both
+	out := make(dual)
+	for family, b := range both {
+		out[family] = b.(*Backend)
+	}
+	return out
 }
 
 func (d dual) each(f func(cluster.Family, *Backend) error) error {

@@ -2,6 +2,7 @@ package iptables
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"fmt"
 	"net/netip"
@@ -14,6 +15,7 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
 	"github.com/clusterip/clusterip/kernelnat/backendtest"
+	"github.com/clusterip/clusterip/kernelnat/netfilter"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
@@ -138,7 +140,7 @@ func TestRulesGolden(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var got bytes.Buffer
-			if err := Rules(&got, c.family, stateOf(c.services, c.family), Options{MasqueradeBit: DefaultMasqueradeBit}); err != nil {
+			if err := Rules(&got, c.family, stateOf(c.services, c.family), netfilter.Settings{MasqueradeBit: netfilter.DefaultMasqueradeBit}); err != nil {
 				t.Fatal(err)
 			}
 			golden(t, c.name+".rules", got.Bytes())
@@ -146,22 +148,34 @@ func TestRulesGolden(t *testing.T) {
 	}
 }
 
-// Rules prints what Sync sends.
+// Rules prints what Sync sends, wherever NodePorts are.
 func TestRulesAreWhatSyncSends(t *testing.T) {
-	h := newHost(t, nft)
-	dir := h.replaceRestore(t, `tee -a $DIR/${0##*/}.in | $REAL "$@"`)
-	all := varied()
-	h.do(t, func() error { return newBackend(t).Sync(t.Context(), all) })
-	for _, f := range cluster.Families {
-		var want bytes.Buffer
-		if err := Rules(&want, f, stateOf(all, f), Options{MasqueradeBit: DefaultMasqueradeBit}); err != nil {
-			t.Fatal(err)
-		}
-		sent, err := os.ReadFile(filepath.Join(dir, command(f)+"-nft-restore.in"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		diff(t, want.String(), string(sent))
+	for name, at := range map[string]netfilter.NodePorts{
+		"everywhere": {}, "at the Node's addresses": {Primary: true}, "in a range": {Ranges: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t, nft)
+			dir := h.replaceRestore(t, `tee -a $DIR/${0##*/}.in | $REAL "$@"`)
+			settings := netfilter.Settings{MasqueradeBit: netfilter.DefaultMasqueradeBit, NodePorts: at}
+			both, err := New(settings)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range cluster.Families {
+				state := stateOf(varied(), f)
+				state.Node.Addresses = []netip.Addr{netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("2001:db8::7")}
+				var want bytes.Buffer
+				h.do(t, func() error {
+					_, err := both[f].Sync(t.Context(), state)
+					return errors.Join(err, Rules(&want, f, state, settings))
+				})
+				sent, err := os.ReadFile(filepath.Join(dir, command(f)+"-nft-restore.in"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				diff(t, want.String(), string(sent))
+			}
+		})
 	}
 }
 
@@ -173,7 +187,7 @@ func arrangementOf(all ...plan.Service) *arrangement {
 			rules[p] = append(rules[p], more...)
 		}
 	}
-	a := arrange(rules, dialect{family: cluster.IPv4, nodePorts: &addresses{all: true}, localhost: true})
+	a := arrange(rules, dialect{family: cluster.IPv4, nodePorts: &netfilter.NodeAddresses{All: true}, localhost: true})
 	for _, t := range a {
 		t.changes()
 	}
@@ -241,7 +255,7 @@ func TestSyncGolden(t *testing.T) {
 			got.Write(input)
 			return nil
 		}}
-		if _, err := s.sync(t.Context(), kernelnat.State{Services: c.services}, dialect{family: cluster.IPv4, bit: DefaultMasqueradeBit, randomFully: true, nodePorts: &addresses{all: true}},
+		if _, err := s.sync(t.Context(), kernelnat.State{Services: c.services}, dialect{family: cluster.IPv4, bit: netfilter.DefaultMasqueradeBit, randomFully: true, nodePorts: &netfilter.NodeAddresses{All: true}},
 			unknown(kernelnat.State{Incomplete: c.partial, Known: map[cluster.ServiceName]bool{{Namespace: "testing", Name: "other"}: true}})); err != nil {
 			t.Fatal(err)
 		}
@@ -278,7 +292,7 @@ func TestNumberOfRules(t *testing.T) {
 		{10, 2, 10, 645},
 	} {
 		var out bytes.Buffer
-		if err := Rules(&out, cluster.IPv4, kernelnat.State{Services: services(c.services, c.ports, c.endpoints)}, Options{}); err != nil {
+		if err := Rules(&out, cluster.IPv4, kernelnat.State{Services: services(c.services, c.ports, c.endpoints)}, netfilter.Settings{}); err != nil {
 			t.Fatal(err)
 		}
 		got := 0

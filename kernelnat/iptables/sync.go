@@ -8,6 +8,7 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
+	"github.com/clusterip/clusterip/kernelnat/netfilter"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
@@ -16,23 +17,27 @@ type dialect struct {
 	family      cluster.Family
 	bit         uint8 // of the mark of packets to be masqueraded
 	randomFully bool
-	nodePorts   *addresses   // where NodePorts are
-	localhost   bool         // whether they may be at 127.0.0.0/8
-	dropInvalid bool         // packets that conntrack cannot place
-	ranges      []plan.Range // in which everything else is refused
+	nodePorts   *netfilter.NodeAddresses // where NodePorts are
+	localhost   bool                     // whether they may be at 127.0.0.0/8
+	dropInvalid bool                     // packets that conntrack cannot place
+	ranges      []plan.Range             // in which everything else is refused
 }
 
 // Rules writes what Sync sends for one family to a kernel without any rules, for
-// iptables 1.6.2 or newer in its nft variant, where NodePorts are at all addresses.
-// It runs no tool.
-func Rules(w io.Writer, family cluster.Family, to kernelnat.State, options Options) error {
+// iptables 1.6.2 or newer in its nft variant, where NodePorts may be at 127.0.0.1 and
+// packets outside the TCP window are INVALID. It runs no tool.
+func Rules(w io.Writer, family cluster.Family, to kernelnat.State, settings netfilter.Settings) error {
+	nodePorts, err := settings.NodePorts.At(family, to.Node)
+	if err != nil {
+		return err
+	}
 	s := session{have: state{}, chains: nft.chains(), send: func(input []byte) error {
 		_, err := w.Write(input)
 		return err
 	}}
 	a, err := s.sync(context.Background(), to, dialect{
-		family: family, bit: options.MasqueradeBit, randomFully: true,
-		nodePorts: &addresses{all: true}, localhost: family == cluster.IPv4, dropInvalid: true, ranges: to.Ranges,
+		family: family, bit: settings.MasqueradeBit, randomFully: true,
+		nodePorts: nodePorts, localhost: family == cluster.IPv4 && nodePorts.Loopback(), dropInvalid: true, ranges: to.Ranges,
 	}, nil)
 	for _, h := range s.left {
 		l := h.change(h.plans[0], nil, a, s.chains)

@@ -2,67 +2,12 @@ package iptables
 
 import (
 	"bytes"
-	"encoding/binary"
-	"errors"
 	"fmt"
-	"sync"
 	"unsafe"
 
 	"github.com/clusterip/clusterip/cluster"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
-
-// ledger tells writes to nf_tables that are ours from those of others. The kernel
-// counts all that are made in a network namespace, so both families share one.
-type ledger struct {
-	mu  sync.Mutex
-	own uint32 // how many of them were ours
-}
-
-// foreign counts the writes of others, from an unknown start.
-func (l *ledger) foreign() (uint32, error) {
-	generation, err := nftGeneration()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return generation - l.own, err
-}
-
-// during makes a write of at most so many transactions. Those that change nothing
-// are not counted by the kernel.
-func (l *ledger) during(write func() error, transactions int) error {
-	before, errBefore := nftGeneration()
-	err := write()
-	after, errAfter := nftGeneration()
-	if errBefore == nil && errAfter == nil {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.own += min(after-before, uint32(transactions))
-	}
-	return err
-}
-
-// nftGeneration is the number of the last transaction of nf_tables.
-func nftGeneration() (uint32, error) {
-	request := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETGEN, 0)
-	request.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_UNSPEC, Version: nl.NFNETLINK_V0})
-	replies, err := request.Execute(unix.NETLINK_NETFILTER, 0)
-	if err != nil {
-		return 0, fmt.Errorf("ask for the generation of nf_tables: %w", err)
-	}
-	for _, reply := range replies {
-		attributes, err := nl.ParseRouteAttr(reply[nl.SizeofNfgenmsg:])
-		if err != nil {
-			return 0, fmt.Errorf("read the generation of nf_tables: %w", err)
-		}
-		for _, a := range attributes {
-			if a.Attr.Type&nl.NLA_TYPE_MASK == unix.NFTA_GEN_ID && len(a.Value) == 4 {
-				return binary.BigEndian.Uint32(a.Value), nil
-			}
-		}
-	}
-	return 0, errors.New("the kernel does not tell the generation of nf_tables")
-}
 
 // legacyInfo is struct ipt_getinfo, which ip6t_getinfo equals
 // (linux/netfilter_ipv4/ip_tables.h).

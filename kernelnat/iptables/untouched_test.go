@@ -1,7 +1,10 @@
 package iptables
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/clusterip/clusterip/cluster"
@@ -82,4 +85,48 @@ func TestUntouched(t *testing.T) {
 			want(true, "the repair")
 		}
 	})
+}
+
+// What one family has in the kernel already and is not done with is no foreign write
+// to the other.
+func TestUntouchedAmidWrite(t *testing.T) {
+	h := newHost(t, nft)
+	dir := h.replaceRestore(t, `$REAL "$@" || exit; if [ -p $DIR/written ]; then echo > $DIR/written; read x < $DIR/end; fi`)
+	ctx, b, page := t.Context(), newBackend(t), pageService()
+	h.do(t, func() error { return b.Sync(ctx, []plan.Service{page}) })
+	h.do(t, func() error { return b.Sync(ctx, []plan.Service{page}) }) // the first of IPv6 came after that of IPv4
+	written, end := filepath.Join(dir, "written"), filepath.Join(dir, "end")
+	for _, fifo := range []string{written, end} {
+		if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ended := make(chan error)
+	go func() {
+		ended <- h.Do(func() error {
+			return b[cluster.IPv4].Apply(ctx, []kernelnat.Change{{Old: page, New: plan.Service{Name: page.Name}}})
+		})
+	}()
+	if _, err := os.ReadFile(written); err != nil {
+		t.Fatal(err)
+	}
+	untouched := func(want bool, when string) {
+		t.Helper()
+		h.do(t, func() error {
+			if got := b[cluster.IPv6].Untouched(); got != want {
+				t.Errorf("%s: untouched %t", when, got)
+			}
+			return nil
+		})
+	}
+	untouched(true, "IPv4 is writing")
+	if err := os.WriteFile(end, []byte("\n"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	untouched(true, "IPv4 has written")
+	h.nft(t, "add table ip stranger")
+	untouched(false, "somebody else has written")
 }

@@ -7,11 +7,11 @@
 package clusterip
 
 import (
-	"net"
 	"net/netip"
 	"slices"
 	"sync/atomic"
 
+	"github.com/clusterip/clusterip/hostaddrs"
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
@@ -127,11 +127,9 @@ func ownAddresses(hosts []string) []netip.Addr {
 			continue
 		}
 		// Without addresses of interfaces, only the name servers' go missing.
-		addresses, _ := net.InterfaceAddrs()
+		addresses, _ := hostaddrs.List()
 		for _, a := range addresses {
-			if prefix, err := netip.ParsePrefix(a.String()); err == nil {
-				add(prefix.Addr())
-			}
+			add(a.Addr())
 		}
 	}
 	if len(reachable) == 0 {

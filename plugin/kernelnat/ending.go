@@ -2,12 +2,12 @@ package kernelnat
 
 import (
 	"context"
-	"net"
 	"net/netip"
 	"strconv"
 	"sync"
 	"time"
 
+	"github.com/clusterip/clusterip/hostaddrs"
 	"github.com/coredns/coredns/core/dnsserver"
 )
 
@@ -42,11 +42,9 @@ func listening(config *dnsserver.Config) []netip.AddrPort {
 			own = append(own, netip.AddrPortFrom(ip.Unmap(), uint16(port)))
 			continue
 		}
-		addresses, _ := net.InterfaceAddrs() // without them nothing is forgotten
+		addresses, _ := hostaddrs.List() // without them nothing is forgotten
 		for _, a := range addresses {
-			if prefix, err := netip.ParsePrefix(a.String()); err == nil {
-				own = append(own, netip.AddrPortFrom(prefix.Addr().Unmap(), uint16(port)))
-			}
+			own = append(own, netip.AddrPortFrom(a.Addr(), uint16(port)))
 		}
 	}
 	return own

@@ -13,8 +13,9 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
+	"github.com/clusterip/clusterip/kernelnat/backends"
 	"github.com/clusterip/clusterip/kernelnat/conntrack"
-	"github.com/clusterip/clusterip/kernelnat/iptables"
+	"github.com/clusterip/clusterip/kernelnat/netfilter"
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/plugin"
 )
@@ -22,11 +23,9 @@ import (
 // Options is a kernelnat stanza.
 type Options struct {
 	kernelnat.Options
-	// MasqueradeBit is the bit of the packet mark, 0 to 31, that asks for
-	// masquerading.
-	MasqueradeBit uint8
-	// NodePorts says at which addresses of this node NodePorts are.
-	NodePorts iptables.NodePorts
+	// Backend is the name of one in the list of package backends. It gets the Settings.
+	Backend string
+	netfilter.Settings
 	// Sysctls are those of connection tracking that are set at the start.
 	Sysctls conntrack.Sysctls
 	// Healthz is the address that /healthz and /livez are served on; "" for none.
@@ -99,8 +98,8 @@ var options = slices.Concat([]option{
 //
 // Errors name the line of the Corefile.
 func ParseOptions(c *caddy.Controller) (Options, error) {
-	o := Options{MasqueradeBit: iptables.DefaultMasqueradeBit, Healthz: ":10256", Sysctls: conntrack.DefaultSysctls}
-	o.NodeName, o.SyncPeriod = nodeName(), 30*time.Second
+	o := Options{Backend: backends.Default, Healthz: ":10256", Sysctls: conntrack.DefaultSysctls}
+	o.NodeName, o.SyncPeriod, o.MasqueradeBit = nodeName(), 30*time.Second, netfilter.DefaultMasqueradeBit
 	stanzas := 0
 	for c.Next() {
 		if stanzas++; stanzas > 1 {
@@ -169,10 +168,9 @@ func oneArgument(args []string, what string) (string, error) {
 	return args[0], nil
 }
 
-func parseBackend(_ *Options, args []string) error {
-	name, err := oneArgument(args, "iptables")
-	if err == nil && name != "iptables" {
-		err = fmt.Errorf("%q is not available in this version: use iptables", name)
+func parseBackend(o *Options, args []string) (err error) {
+	if o.Backend, err = oneArgument(args, backends.Names()); err == nil {
+		_, err = backends.Find(o.Backend)
 	}
 	return err
 }
@@ -280,7 +278,7 @@ func parseNodePortAddresses(o *Options, args []string) error {
 		return errors.New("needs all, primary, or the CIDRs of this node's addresses that NodePorts are to be at")
 	}
 	if len(args) == 1 && (args[0] == "all" || args[0] == "primary") {
-		o.NodePorts = iptables.NodePorts{Primary: args[0] == "primary"}
+		o.NodePorts = netfilter.NodePorts{Primary: args[0] == "primary"}
 		return nil
 	}
 	for _, arg := range args {
@@ -291,7 +289,7 @@ func parseNodePortAddresses(o *Options, args []string) error {
 		o.NodePorts.Ranges = append(o.NodePorts.Ranges, cidr.Masked())
 	}
 	if slices.ContainsFunc(o.NodePorts.Ranges, func(r netip.Prefix) bool { return r.Bits() == 0 }) {
-		o.NodePorts = iptables.NodePorts{} // one that holds every address is as good as all
+		o.NodePorts = netfilter.NodePorts{} // one that holds every address is as good as all
 	}
 	return nil
 }

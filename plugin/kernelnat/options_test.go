@@ -9,7 +9,7 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
 	"github.com/clusterip/clusterip/kernelnat/conntrack"
-	"github.com/clusterip/clusterip/kernelnat/iptables"
+	"github.com/clusterip/clusterip/kernelnat/netfilter"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 	"github.com/coredns/caddy"
 	"github.com/google/go-cmp/cmp"
@@ -23,14 +23,14 @@ func TestParseOptions(t *testing.T) {
 		want         Options
 	}{
 		{"defaults", `kernelnat`, Options{
-			Options: kernelnat.Options{NodeName: "node-1", SyncPeriod: 30 * time.Second}, MasqueradeBit: 14, Healthz: ":10256", Sysctls: conntrack.DefaultSysctls,
+			Options: kernelnat.Options{NodeName: "node-1", SyncPeriod: 30 * time.Second}, Backend: "iptables", Settings: netfilter.Settings{MasqueradeBit: 14}, Healthz: ":10256", Sysctls: conntrack.DefaultSysctls,
 		}},
 		{"pods by interface, NodePorts everywhere", `kernelnat {
 			detect_local interface_prefix abcdefghijklmn
 			nodeport_addresses 192.0.2.0/24 0.0.0.0/0
 		}`, Options{
-			Options:       kernelnat.Options{NodeName: "node-1", SyncPeriod: 30 * time.Second, Plan: plan.Options{PodInterface: "abcdefghijklmn+"}},
-			MasqueradeBit: 14, Healthz: ":10256", Sysctls: conntrack.DefaultSysctls,
+			Options: kernelnat.Options{NodeName: "node-1", SyncPeriod: 30 * time.Second, Plan: plan.Options{PodInterface: "abcdefghijklmn+"}},
+			Backend: "iptables", Settings: netfilter.Settings{MasqueradeBit: 14}, Healthz: ":10256", Sysctls: conntrack.DefaultSysctls,
 		}},
 		{"everything", `kernelnat {
 			backend iptables
@@ -62,9 +62,11 @@ func TestParseOptions(t *testing.T) {
 				KeepUnknown: true,
 				NodeName:    "worker", MinSyncPeriod: 100 * time.Millisecond, SyncPeriod: time.Minute, DryRun: true,
 			},
-			MasqueradeBit: 15,
-			Sysctls:       conntrack.Sysctls{Min: 1000, TCPEstablished: 2 * time.Hour, UDP: time.Minute, UDPStream: 3 * time.Minute, TCPLiberal: true},
-			NodePorts:     iptables.NodePorts{Ranges: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/64")}},
+			Backend: "iptables",
+			Settings: netfilter.Settings{MasqueradeBit: 15, NodePorts: netfilter.NodePorts{
+				Ranges: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/64")},
+			}},
+			Sysctls: conntrack.Sysctls{Min: 1000, TCPEstablished: 2 * time.Hour, UDP: time.Minute, UDPStream: 3 * time.Minute, TCPLiberal: true},
 		}},
 	}
 	for _, tt := range tests {

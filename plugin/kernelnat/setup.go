@@ -15,8 +15,8 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
+	"github.com/clusterip/clusterip/kernelnat/backends"
 	"github.com/clusterip/clusterip/kernelnat/healthcheck"
-	"github.com/clusterip/clusterip/kernelnat/iptables"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
@@ -83,14 +83,14 @@ type source interface {
 
 // nat is the NAT half of one server.
 type nat struct {
-	options Options
-	refuse  func(why string) error // with the place in the Corefile
-	source  source
-	lock    io.Closer // of the one writer; nil in a dry run, and while another has it
-	cancel  context.CancelFunc
-	done    sync.WaitGroup
+	options  Options
+	refuse   func(why string) error // with the place in the Corefile
+	source   source
+	lock     io.Closer // of the one writer; nil in a dry run, and while another has it
+	cancel   context.CancelFunc
+	done     sync.WaitGroup
 	services *healthcheck.Services
-	writing atomic.Pointer[map[cluster.Family]*kernelnat.Controller] // nil: none runs
+	writing  atomic.Pointer[map[cluster.Family]*kernelnat.Controller] // nil: none runs
 }
 
 // running is the one nat of this process that runs. CoreDNS discards the server
@@ -245,16 +245,22 @@ func serveHealthz(ctx context.Context, proxy *healthcheck.Proxy, address string)
 
 // controllers returns that of each IP family.
 func (n *nat) controllers() (map[cluster.Family]*kernelnat.Controller, error) {
-	backends, err := iptables.New(iptables.Options{MasqueradeBit: n.options.MasqueradeBit, NodePorts: n.options.NodePorts})
+	backend, err := backends.Find(n.options.Backend)
+	if err != nil {
+		return nil, err
+	}
+	families, err := backend.New(n.options.Settings)
 	if err != nil {
 		return nil, err
 	}
 	out := make(map[cluster.Family]*kernelnat.Controller)
 	n.services = healthcheck.NewServices(healthcheck.Options{
 		Node: n.options.NodeName, Addresses: n.nodePortAddresses, Log: log.Errorf,
-		Healthy: func() bool { return (&healthcheck.Proxy{Status: func() map[cluster.Family]healthcheck.Status { return healthOf(out) }}).Healthy() },
+		Healthy: func() bool {
+			return (&healthcheck.Proxy{Status: func() map[cluster.Family]healthcheck.Status { return healthOf(out) }}).Healthy()
+		},
 	})
-	for family, backend := range backends {
+	for family, backend := range families {
 		options := n.options.Options
 		options.Family = family
 		if !n.options.DryRun {

@@ -14,29 +14,33 @@ const module = "github.com/clusterip/clusterip/"
 // allowed lists for a package (and those below it) which packages of the module
 // it may import, besides those below itself. The longest entry decides.
 var allowed = map[string][]string{
+	"hostaddrs":             {},
 	"cluster":               {},
 	"cluster/convert":       {"cluster"},
 	"cluster/allocator":     {"cluster"},
 	"cluster/manifest":      {"cluster", "cluster/convert", "cluster/allocator"},
 	"cluster/kubernetes":    {"cluster", "cluster/convert"},
 	"plugin/clusterip/zone": {"cluster"},
-	"plugin/clusterip":      {"cluster", "cluster/manifest", "cluster/kubernetes"},
+	"plugin/clusterip":      {"cluster", "cluster/manifest", "cluster/kubernetes", "hostaddrs"},
 	"kernelnat/plan":        {"cluster"},
-	"kernelnat/conntrack":   {"cluster", "kernelnat/plan"},
-	"kernelnat/iptables":    {"cluster", "kernelnat", "kernelnat/plan"},
+	"kernelnat/conntrack":   {"cluster", "hostaddrs", "kernelnat/plan"},
+	"kernelnat/netfilter":   {"cluster", "hostaddrs", "kernelnat/plan"},
+	"kernelnat/iptables":    {"cluster", "kernelnat", "kernelnat/netfilter", "kernelnat/plan"},
+	"kernelnat/backends":    {"cluster", "kernelnat", "kernelnat/iptables", "kernelnat/netfilter"},
 	"kernelnat/healthcheck": {"cluster"},
-	"kernelnat/netlab":     {"cluster"},
+	"kernelnat/netlab":      {"cluster"},
 	"kernelnat/backendtest": {"cluster", "kernelnat", "kernelnat/plan", "kernelnat/netlab"},
-	"kernelnat":             {"cluster"},
-	"plugin/kernelnat":      {"cluster", "kernelnat", "kernelnat/conntrack", "kernelnat/healthcheck", "kernelnat/plan", "kernelnat/iptables"},
+	"kernelnat":             {"cluster", "hostaddrs"},
+	"plugin/kernelnat":      {"cluster", "hostaddrs", "kernelnat", "kernelnat/conntrack", "kernelnat/healthcheck", "kernelnat/backends", "kernelnat/netfilter", "kernelnat/plan"},
 	"corefile":              {},
 	"coredns/demo":          {"cluster", "kernelnat/netlab"},
-	"coredns":               {"cluster", "cluster/kubernetes", "cluster/manifest", "corefile", "kernelnat", "kernelnat/iptables", "kernelnat/plan", "plugin/clusterip", "plugin/kernelnat"},
+	"coredns":               {"cluster", "cluster/kubernetes", "cluster/manifest", "corefile", "kernelnat", "kernelnat/backends", "kernelnat/plan", "plugin/clusterip", "plugin/kernelnat"},
 }
 
 // forbidden lists what a package (and those below it) must not use, even
 // through others.
 var forbidden = map[string][]string{
+	"hostaddrs":             {"github.com/coredns/", "github.com/miekg/dns", "github.com/vishvananda/netlink"},
 	"cluster":               {"github.com/coredns/", "github.com/miekg/dns", "github.com/vishvananda/netlink"},
 	"plugin/clusterip/zone": {"github.com/coredns/", "github.com/vishvananda/netlink"},
 	"kernelnat/plan":        {"github.com/coredns/", "github.com/miekg/dns", "github.com/vishvananda/netlink"},

@@ -1,0 +1,88 @@
+package netfilter
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// Ledger tells writes to nf_tables that are ours from those of others. The kernel
+// counts all that are made in a network namespace, so both families share one.
+//
+// It knows how many transactions a write of ours makes at most, not which they are.
+// While one is under way, or more at the same time, as many are taken for ours: those of
+// others among them are counted when none is under way any more, at the latest.
+type Ledger struct {
+	mu      sync.Mutex
+	counted uint32 // the generation up to which all but ours is in others
+	ours    uint32 // how many since then are ours, at most
+	writing int    // how many writes are under way
+	others  uint32
+}
+
+// Foreign counts the writes of others, from an unknown start. It waits for no write.
+func (l *Ledger) Foreign() (uint32, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	err := l.count()
+	return l.others, err
+}
+
+// During makes a write of at most so many transactions. Those that change nothing
+// are not counted by the kernel. The error is that of the write.
+func (l *Ledger) During(write func() error, transactions int) error {
+	l.mu.Lock()
+	_ = l.count() // what is not counted now, the next that can will count
+	l.writing++
+	l.ours += uint32(transactions)
+	l.mu.Unlock()
+	defer func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.writing--
+		_ = l.count()
+	}()
+	return write()
+}
+
+// count counts the transactions of others since the last time.
+func (l *Ledger) count() error {
+	now, err := generation()
+	if err != nil {
+		return err
+	}
+	if since := now - l.counted; since > l.ours {
+		l.others += since - l.ours
+		l.counted = now - l.ours
+	}
+	if l.writing == 0 {
+		l.counted, l.ours = now, 0
+	}
+	return nil
+}
+
+// generation is the number of the last transaction of nf_tables.
+func generation() (uint32, error) {
+	request := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETGEN, 0)
+	request.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_UNSPEC, Version: nl.NFNETLINK_V0})
+	replies, err := request.Execute(unix.NETLINK_NETFILTER, 0)
+	if err != nil {
+		return 0, fmt.Errorf("ask for the generation of nf_tables: %w", err)
+	}
+	for _, reply := range replies {
+		attributes, err := nl.ParseRouteAttr(reply[nl.SizeofNfgenmsg:])
+		if err != nil {
+			return 0, fmt.Errorf("read the generation of nf_tables: %w", err)
+		}
+		for _, a := range attributes {
+			if a.Attr.Type&nl.NLA_TYPE_MASK == unix.NFTA_GEN_ID && len(a.Value) == 4 {
+				return binary.BigEndian.Uint32(a.Value), nil
+			}
+		}
+	}
+	return 0, errors.New("the kernel does not tell the generation of nf_tables")
+}

@@ -1,0 +1,44 @@
+package netfilter
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/google/nftables"
+	"golang.org/x/sys/unix"
+)
+
+// ProxyTable is what kube-proxy calls its tables of nf_tables in its nftables mode.
+const ProxyTable = "kube-proxy"
+
+// RemoveProxyTable removes what kube-proxy has left in one family if it ran in its
+// nftables mode: it translates the same packets, and whoever came first wins. It reports
+// whether there was anything. A kernel without nf_tables has nothing.
+func RemoveProxyTable(family cluster.Family, ledger *Ledger) (found bool, err error) {
+	of := nftables.TableFamilyIPv4
+	if family == cluster.IPv6 {
+		of = nftables.TableFamilyIPv6
+	}
+	conn, err := nftables.New()
+	if err != nil {
+		return false, fmt.Errorf("open a netlink socket: %w", err)
+	}
+	tables, err := conn.ListTablesOfFamily(of)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EPROTONOSUPPORT) {
+		return false, nil // a kernel without nf_tables, or without nfnetlink
+	}
+	if err != nil {
+		return false, fmt.Errorf("list the tables of nf_tables: %w", err)
+	}
+	at := slices.IndexFunc(tables, func(t *nftables.Table) bool { return t.Name == ProxyTable })
+	if at < 0 {
+		return false, nil
+	}
+	conn.DelTable(tables[at])
+	if err := ledger.During(conn.Flush, 1); err != nil {
+		return false, fmt.Errorf("delete table %s of nf_tables: %w", ProxyTable, err)
+	}
+	return true, nil
+}
