@@ -98,24 +98,7 @@ func (f *flipper) during(what string, lasts func() bool) {
 // No object of somebody who may create Services holds up others' changes, when it
 // comes and when it goes.
 func TestLargeObjects(t *testing.T) {
-	netlab.Require(t, "iptables", "ip6tables", "iptables-save")
-	a := startAPIServer(t)
-	n, err := netlab.NewNode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := n.Close(); err != nil {
-			t.Errorf("close node: %v", err)
-		}
-	})
-	client := addPod(t, n, "client", "10.42.0.2")
-	for i := range 2 {
-		if err := addPod(t, n, fmt.Sprintf("pod-%d", i), fmt.Sprintf("10.42.0.1%d", i)).ServeTCP(8080); err != nil {
-			t.Fatal(err)
-		}
-	}
-	a.namespace("shop")
+	a, n, client := startNode(t, "pod-0", "pod-1")
 	a.AddNode(inZone("zone-0"))
 	a.create(service("web", "10.43.0.7"))
 	f := &flipper{program: startNAT(t, n, a.KubeconfigOn(n.Host)), a: a, client: client}
