@@ -185,7 +185,7 @@ func (n *node) grow(c *kubetest.ControlPlane, given *objects) {
 		part := objects{given.services[from:to], given.slices[from:to]}
 		part.create(n.t, c, manyWriters)
 		eventually(n.t, "the rules of the first Services", func() error {
-			if rules := n.tool("iptables", "-t", "nat", "-S", "KUBE-SERVICES"); strings.Count(rules, " cluster IP\"") < to {
+			if rules := kubetest.Output(n.t, n.Host, "iptables", "-t", "nat", "-S", "KUBE-SERVICES"); strings.Count(rules, " cluster IP\"") < to {
 				return fmt.Errorf("not those of all %d", to)
 			}
 			return nil

@@ -5,12 +5,9 @@
 package differential
 
 import (
-	"bytes"
 	"fmt"
-	"io"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -143,12 +140,8 @@ func (n *node) rules() []string {
 	n.t.Helper()
 	var all []string
 	for _, save := range []string{"iptables-save", "ip6tables-save"} {
-		cmd := exec.Command(save)
-		var out bytes.Buffer
-		cmd.Stdout, cmd.Stderr = &out, io.Discard
-		n.must(n.Do(cmd.Run))
 		table := ""
-		for line := range strings.Lines(out.String()) {
+		for line := range strings.Lines(kubetest.Output(n.t, n.Host, save)) {
 			line = strings.TrimSpace(line)
 			switch {
 			case strings.HasPrefix(line, "*"):
@@ -161,16 +154,6 @@ func (n *node) rules() []string {
 	}
 	slices.Sort(all)
 	return all
-}
-
-// tool runs a program on the node and returns what it prints.
-func (n *node) tool(name string, args ...string) string {
-	n.t.Helper()
-	var out bytes.Buffer
-	cmd := exec.Command(name, args...)
-	cmd.Stdout = &out
-	n.must(n.Do(cmd.Run))
-	return out.String()
 }
 
 // eventually fails the test unless the condition comes true in good time.

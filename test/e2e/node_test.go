@@ -3,10 +3,8 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -216,13 +214,7 @@ func (n *node) kernelRules() string {
 	n.t.Helper()
 	var all strings.Builder
 	for _, save := range []string{"iptables-save", "ip6tables-save"} {
-		cmd := exec.Command(save)
-		var out bytes.Buffer
-		cmd.Stdout, cmd.Stderr = &out, io.Discard
-		if err := n.Do(cmd.Run); err != nil {
-			n.t.Fatalf("%s: %v", save, err)
-		}
-		for line := range strings.Lines(out.String()) {
+		for line := range strings.Lines(kubetest.Output(n.t, n.Host, save)) {
 			if !strings.HasPrefix(line, "#") {
 				line, _, _ = strings.Cut(line, " [")
 				all.WriteString(strings.TrimSpace(line) + "\n")

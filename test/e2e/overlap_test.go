@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/clusterip/clusterip/test/kubetest"
 )
 
 // The range of ClusterIPs holds the pods: they are reached, through their Service and
@@ -41,19 +43,8 @@ func TestRangeHoldsThePods(t *testing.T) {
 		t.Errorf("check: %v\n%s", err, check)
 	}
 	p.Stop(syscall.SIGTERM)
-	if out, err := n.cleanUp(); err != nil || strings.Contains(out, "KUBE-SERVICE-RANGES") {
-		t.Errorf("after cleanup: %v\n%s", err, out)
+	kubetest.Output(t, n.Host, n.program, "cleanup")
+	if left := kubetest.Output(t, n.Host, "iptables-save"); strings.Contains(left, "KUBE-SERVICE-RANGES") {
+		t.Errorf("after cleanup:\n%s", left)
 	}
-}
-
-// cleanUp removes all rules and returns those that are left.
-func (n *node) cleanUp() (string, error) {
-	if err := n.Do(exec.Command(n.program, "cleanup").Run); err != nil {
-		return "", err
-	}
-	var out strings.Builder
-	save := exec.Command("iptables-save")
-	save.Stdout = &out
-	err := n.Do(save.Run)
-	return out.String(), err
 }

@@ -1,18 +1,17 @@
 package kubernetes
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
-	"os/exec"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/clusterip/clusterip/kernelnat/netlab"
+	"github.com/clusterip/clusterip/test/kubetest"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -106,12 +105,8 @@ func TestLargeObjects(t *testing.T) {
 
 	// has reports whether the node has a rule with these parts.
 	has := func(parts ...string) bool {
-		var saved []byte
-		if err := n.Do(func() (err error) { saved, err = exec.Command("iptables-save").Output(); return err }); err != nil {
-			t.Fatal(err)
-		}
-		for rule := range bytes.Lines(saved) {
-			if !slices.ContainsFunc(parts, func(p string) bool { return !bytes.Contains(rule, []byte(p)) }) {
+		for rule := range strings.Lines(kubetest.Output(t, n.Host, "iptables-save")) {
+			if !slices.ContainsFunc(parts, func(p string) bool { return !strings.Contains(rule, p) }) {
 				return true
 			}
 		}

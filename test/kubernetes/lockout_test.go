@@ -171,13 +171,7 @@ func (l *lockout) leave(chain string) {
 
 func (l *lockout) rules() string {
 	l.t.Helper()
-	var out strings.Builder
-	cmd := exec.Command("iptables-save", "-t", "filter")
-	cmd.Stdout = &out
-	if err := l.node.Do(cmd.Run); err != nil {
-		l.t.Fatal(err)
-	}
-	return out.String()
+	return kubetest.Output(l.t, l.node.Host, "iptables-save", "-t", "filter")
 }
 
 // event waits for an Event about the ServiceCIDR.

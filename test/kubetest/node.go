@@ -1,6 +1,7 @@
 package kubetest
 
 import (
+	"os/exec"
 	"testing"
 
 	"github.com/clusterip/clusterip/kernelnat/netlab"
@@ -19,4 +20,19 @@ func NewNode(t testing.TB) *netlab.Node {
 		}
 	})
 	return n
+}
+
+// Output runs a tool on a host and returns what it prints. If the tool fails, so does the
+// test.
+func Output(t testing.TB, host *netlab.Host, name string, args ...string) string {
+	t.Helper()
+	var out []byte
+	err := host.Do(func() (err error) {
+		out, err = exec.Command(name, args...).Output()
+		return err
+	})
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return string(out)
 }
