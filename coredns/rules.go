@@ -12,6 +12,7 @@ import (
 	"github.com/clusterip/clusterip/cluster/manifest"
 	"github.com/clusterip/clusterip/kernelnat"
 	"github.com/clusterip/clusterip/kernelnat/backends"
+	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
 // runRules prints what kernelnat would program for the Corefile's Services. It
@@ -82,21 +83,16 @@ func printRules(b block, family cluster.Family) error {
 	}
 	options := b.nat.Options
 	options.Family = family
-	state := kernelnat.Preview(update, options, toStderr{})
+	options.Overlaps = func(o plan.Overlap) { fmt.Fprintln(os.Stderr, "kernelnat:", o) }
+	options.Refused = func(service cluster.ServiceName, why string) {
+		fmt.Fprintf(os.Stderr, "kernelnat: Service %s: %s\n", service, why)
+	}
+	state := kernelnat.Preview(update, options, silent{})
 	backend, err := backends.Find(b.nat.Backend)
 	if err != nil {
 		return err
 	}
 	return backend.Rules(os.Stdout, family, state, b.nat.Settings)
-}
-
-// toStderr has errors told as the server would log them.
-type toStderr struct{}
-
-func (toStderr) Infof(string, ...any) {}
-
-func (toStderr) Errorf(format string, args ...any) {
-	fmt.Fprintf(os.Stderr, "kernelnat: "+format+"\n", args...)
 }
 
 // objects returns what the server would start with. What is wrong with the

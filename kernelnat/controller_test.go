@@ -15,6 +15,7 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat/plan"
+	"github.com/clusterip/clusterip/test/clustertest"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
@@ -174,19 +175,8 @@ func (l testLog) Infof(format string, args ...any)  { l.t.Logf(format, args...) 
 func (l testLog) Errorf(format string, args ...any) { l.t.Logf("error: "+format, args...) }
 
 func service(name string, endpoints ...string) cluster.ServiceUpdate {
-	id := cluster.ServiceName{Namespace: "testing", Name: name}
-	var list []cluster.Endpoint
-	for _, e := range endpoints {
-		list = append(list, cluster.Endpoint{
-			Addr: netip.MustParseAddr(e), Ready: true, Serving: true,
-			Slice: &cluster.EndpointSlice{Ports: []cluster.EndpointPort{{Protocol: cluster.TCP, Port: 80}}},
-		})
-	}
-	return cluster.ServiceUpdate{Name: id, Service: cluster.New(cluster.Service{
-		Name: id, Kind: cluster.KindClusterIP,
-		ClusterIPs: []netip.Addr{vipOf(name)},
-		Ports:      []cluster.Port{{Protocol: cluster.TCP, Port: 80}},
-	}, list)}
+	s := cluster.New(clustertest.Service("testing/"+name, vipOf(name).String()), clustertest.Ready(endpoints...))
+	return clustertest.Changed(s)[0]
 }
 
 // vipOf is the ClusterIP of a Service, each another.
@@ -199,7 +189,7 @@ func vipOf(name string) netip.Addr {
 }
 
 func gone(name string) cluster.ServiceUpdate {
-	return cluster.ServiceUpdate{Name: cluster.ServiceName{Namespace: "testing", Name: name}}
+	return clustertest.Gone("testing/" + name)[0]
 }
 
 // run starts a Controller inside a synctest bubble and stops it at the end.

@@ -71,7 +71,7 @@ func TestLargeServiceGoesOrChangesMeanwhile(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		wantCalls(t, backend, "part", "part", "apply 1", "part", "part", "apply 1")
-		if got := backend.held[largeEcho.Name].Pools[0].Endpoints[2].String(); got != "10.42.0.5:80" {
+		if got := backend.held[largeEcho.Name].Pools[0].Endpoints[2].String(); got != "10.42.0.5:8080" {
 			t.Errorf("the last endpoint is %s", got)
 		}
 	})

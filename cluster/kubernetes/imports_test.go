@@ -45,22 +45,13 @@ func TestImports(t *testing.T) {
 		}
 		api.ServeHTTP(w, r)
 	}))
-	defer server.Close()
+	t.Cleanup(server.Close)
 	troubles := make(chan string, 10)
 	source, err := New(Options{Endpoint: server.URL, Imports: true}, func(place string, err error) { troubles <- fmt.Sprint(place, " ", err) })
 	if err != nil {
 		t.Fatal(err)
 	}
-	store := cluster.NewStore()
-	updates := make(chan cluster.Update, 10)
-	store.Subscribe(func(u cluster.Update) { updates <- u })
-	ctx, cancel := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	running.Go(func() { source.Run(ctx, store, atOnce) })
-	defer running.Wait()
-	defer cancel()
-
-	<-updates // the empty Store's
+	updates := follow(t, source)
 	if first := <-updates; !first.Synced || len(first.Imports) > 0 || len(first.Services) != 1 || first.Services[0].Service.Endpoints[0].Cluster() != "" {
 		t.Errorf("the first Update is %+v", first)
 	}

@@ -107,6 +107,20 @@ func about(version, namespace, name string) metav1.ObjectMeta {
 		Labels: map[string]string{discoveryv1.LabelServiceName: "web"}}
 }
 
+// follow runs a Source for as long as the test and returns what its Store is told.
+func follow(t *testing.T, source *Source) <-chan cluster.Update {
+	store := cluster.NewStore()
+	updates := make(chan cluster.Update, 10)
+	store.Subscribe(func(u cluster.Update) { updates <- u })
+	<-updates // the empty Store's
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { source.Run(ctx, store, atOnce) })
+	t.Cleanup(running.Wait)
+	t.Cleanup(cancel)
+	return updates
+}
+
 // Lists are streamed; the first Update is whole; a kind that may be missing does not
 // keep the others.
 func TestRun(t *testing.T) {
@@ -120,22 +134,13 @@ func TestRun(t *testing.T) {
 		events: map[string]chan metav1.WatchEvent{slicesPath: make(chan metav1.WatchEvent)},
 	}
 	server := httptest.NewServer(api)
-	defer server.Close()
+	t.Cleanup(server.Close)
 	troubles := make(chan error, 10)
 	source, err := New(Options{Endpoint: server.URL, Node: "node-1"}, func(place string, err error) { troubles <- fmt.Errorf("%s %w", place, err) })
 	if err != nil {
 		t.Fatal(err)
 	}
-	store := cluster.NewStore()
-	updates := make(chan cluster.Update, 10)
-	store.Subscribe(func(u cluster.Update) { updates <- u })
-	ctx, cancel := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	running.Go(func() { source.Run(ctx, store, atOnce) })
-	defer running.Wait()
-	defer cancel()
-
-	<-updates // the empty Store's
+	updates := follow(t, source)
 	first := <-updates
 	if !first.Synced || len(first.Namespaces) != 1 || len(first.Services) != 1 || len(first.Nodes) != 1 ||
 		len(first.Services[0].Service.Endpoints) != 1 {

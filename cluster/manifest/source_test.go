@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/test/clustertest"
 )
 
 // live is a Source that runs, with what it has published and reported.
@@ -80,19 +81,16 @@ func (l *live) awaitProblem(texts ...string) {
 
 func (l *live) poll(get func() string, texts []string) {
 	l.t.Helper()
-	var now string
-	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		now = get()
-		wrong := false
+	clustertest.Eventually(l.t, 15*time.Second, "what is published", func() error {
+		now := get()
 		for _, text := range texts {
-			text, absent := strings.CutPrefix(text, "!")
-			wrong = wrong || strings.Contains(now, text) == absent
+			part, absent := strings.CutPrefix(text, "!")
+			if strings.Contains(now, part) == absent {
+				return fmt.Errorf("this does not have (!: or still has) %q:\n%s", text, now)
+			}
 		}
-		if !wrong {
-			return
-		}
-	}
-	l.t.Fatalf("after 15 s this does not have (!: or still has) %q:\n%s", texts, now)
+		return nil
+	})
 }
 
 func (l *live) path(name string) string { return filepath.Join(l.options.Dir, name) }

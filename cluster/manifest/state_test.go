@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/clusterip/clusterip/test/clustertest"
 )
 
 func TestAddressesSurviveRestart(t *testing.T) {
@@ -58,14 +60,10 @@ func TestStateIsWrittenAgainWhenRemoved(t *testing.T) {
 	l.await("default/a")
 	must(t, os.Remove(l.options.State))
 	write(t, l.path("b.txt"), "any event has it look again")
-	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		if _, err := os.Stat(l.options.State); err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the state file is not written again")
-		}
-	}
+	clustertest.Eventually(t, 15*time.Second, "a new state file", func() error {
+		_, err := os.Stat(l.options.State)
+		return err
+	})
 }
 
 // The state file is written only when something changed.

@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"errors"
 	"fmt"
 	"math/rand"
 	"net/netip"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/test/clustertest"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -43,21 +45,19 @@ func TestRandomWalkConverges(t *testing.T) {
 // awaitFreshStart polls until the Store holds what Load returns.
 func (l *live) awaitFreshStart() {
 	l.t.Helper()
-	var diff string
-	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	clustertest.Eventually(l.t, 15*time.Second, "the state of a fresh start (-), and not this of the running Source (+)", func() error {
 		want, problems, err := Load(l.options)
 		must(l.t, err)
 		l.mu.Lock()
 		reported := l.problems
 		l.mu.Unlock()
 		got := l.store.Snapshot()
-		diff = cmp.Diff(format(want)+formatProblems(problems, l.options.Dir), format(got)+reported)
-		if diff == "" {
-			checkAddresses(l.t, got)
-			return
+		if diff := cmp.Diff(format(want)+formatProblems(problems, l.options.Dir), format(got)+reported); diff != "" {
+			return errors.New(diff)
 		}
-	}
-	l.t.Fatalf("after 15 s a fresh start (-) and the running Source (+) differ:\n%s", diff)
+		checkAddresses(l.t, got)
+		return nil
+	})
 }
 
 func checkAddresses(t *testing.T, u cluster.Update) {

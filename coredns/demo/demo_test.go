@@ -10,36 +10,15 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/clusterip/clusterip/kernelnat/netlab"
+	"github.com/clusterip/clusterip/test/kubetest"
 )
 
-// buildFolder holds the binary; "" until a test needs it.
-var buildFolder string
-
-var buildCoreDNS = sync.OnceValues(func() (binary string, err error) {
-	if buildFolder, err = os.MkdirTemp("", "coredns-"); err != nil {
-		return "", err
-	}
-	binary = filepath.Join(buildFolder, "coredns")
-	out, err := exec.Command("go", "build", "-o", binary, "..").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("build coredns: %w\n%s", err, out)
-	}
-	return binary, nil
-})
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if buildFolder != "" {
-		os.RemoveAll(buildFolder)
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { kubetest.Main(m.Run) }
 
 // newDemo prepares `coredns demo`, and checks in the end that nothing of it is
 // left: it has a folder of its own for temporary files, and that folder's name in
@@ -47,11 +26,7 @@ func TestMain(m *testing.M) {
 func newDemo(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	netlab.Require(t, "curl", "host", "iptables", "mount")
-	binary, err := buildCoreDNS()
-	if err != nil {
-		t.Fatal(err)
-	}
-	folder := t.TempDir()
+	binary, folder := kubetest.Program(t, false), t.TempDir()
 	cmd := exec.CommandContext(t.Context(), binary, append([]string{"demo"}, args...)...)
 	cmd.Dir = folder
 	cmd.Env = append(os.Environ(), "TMPDIR="+folder, "SHELL=/bin/sh", "NO_COLOR=1")

@@ -17,6 +17,7 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat/plan"
+	"github.com/clusterip/clusterip/test/clustertest"
 )
 
 func TestProxy(t *testing.T) {
@@ -78,8 +79,7 @@ func TestServeNamesTheMend(t *testing.T) {
 	}
 }
 
-func withHealthPort(port uint16, nodes ...string) cluster.ServiceUpdate {
-	name := cluster.ServiceName{Namespace: "testing", Name: "echo"}
+func withHealthPort(port uint16, nodes ...string) *cluster.Service {
 	var endpoints []cluster.Endpoint
 	for i, node := range nodes {
 		for _, addr := range []netip.Addr{netip.AddrFrom4([4]byte{10, 42, 0, byte(i)}), netip.MustParseAddr(fmt.Sprintf("fd00::%x", i+1))} {
@@ -87,22 +87,21 @@ func withHealthPort(port uint16, nodes ...string) cluster.ServiceUpdate {
 		}
 	}
 	endpoints = append(endpoints, cluster.Endpoint{Addr: netip.MustParseAddr("10.42.9.9"), Topology: &cluster.Topology{NodeName: "here"}})
-	return cluster.ServiceUpdate{Name: name, Service: cluster.New(cluster.Service{
-		Name: name, Kind: cluster.KindClusterIP, ClusterIPs: []netip.Addr{netip.MustParseAddr("10.43.0.1"), netip.MustParseAddr("fd00:43::1")},
-		External: cluster.External{Local: true, HealthCheckNodePort: port},
-	}, endpoints)}
+	s := clustertest.Service("testing/echo", "10.43.0.1", "fd00:43::1")
+	s.External = cluster.External{Local: true, HealthCheckNodePort: port}
+	return cluster.New(s, endpoints)
 }
 
 // planned plans what comes and hands it on, as the controllers do.
-func planned(s *Services) func(cluster.ServiceUpdate) {
+func planned(s *Services) func(*cluster.Service) {
 	tables := make(map[cluster.Family]*plan.Table)
 	for _, family := range cluster.Families {
 		tables[family] = plan.NewTable(family, plan.Options{})
 	}
-	return func(u cluster.ServiceUpdate) {
+	return func(service *cluster.Service) {
 		for family, table := range tables {
 			changes, _ := table.Apply(plan.Update{
-				Services: map[cluster.ServiceName]*cluster.Service{u.Name: u.Service}, Node: plan.Node{Name: "here"},
+				Services: map[cluster.ServiceName]*cluster.Service{service.Name: service}, Node: plan.Node{Name: "here"},
 			})
 			s.Apply(family, changes)
 		}
@@ -122,16 +121,13 @@ func TestServices(t *testing.T) {
 
 	want := func(port uint16, code, local int) {
 		t.Helper()
-		var got string
-		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-			if got = get("127.0.0.1", port); got == fmt.Sprintf(`%d %d {"service":{"namespace":"testing","name":"echo"},"localEndpoints":%d,"serviceProxyHealthy":%t}`, code, local, local, !ill.Load()) {
-				return
+		clustertest.Eventually(t, 10*time.Second, fmt.Sprintf("port %d", port), func() error {
+			got := get("127.0.0.1", port)
+			if got == fmt.Sprintf(`%d %d {"service":{"namespace":"testing","name":"echo"},"localEndpoints":%d,"serviceProxyHealthy":%t}`, code, local, local, !ill.Load()) || code == 0 && strings.Contains(got, "refused") {
+				return nil
 			}
-			if code == 0 && strings.Contains(got, "refused") {
-				return
-			}
-		}
-		t.Fatalf("port %d: %s", port, got)
+			return errors.New(got)
+		})
 	}
 	apply(withHealthPort(ports[0], "here", "there", "here"))
 	want(ports[0], 200, 2)
@@ -144,7 +140,7 @@ func TestServices(t *testing.T) {
 	want(ports[1], 200, 1)
 	want(ports[0], 0, 0)
 	others := withHealthPort(ports[1], "here")
-	others.Service.Proxy = cluster.NamedProxy("")
+	others.Proxy = cluster.NamedProxy("")
 	apply(others)
 	want(ports[1], 0, 0)
 
@@ -183,19 +179,18 @@ func TestServicesByFamily(t *testing.T) {
 	go func() { done <- s.Run(ctx, store) }()
 	plans := planned(s)
 	apply := func(edit func(*cluster.Service)) {
-		u := withHealthPort(port, "here")
-		edit(u.Service)
-		plans(u)
+		s := withHealthPort(port, "here")
+		edit(s)
+		plans(s)
 	}
 	want := func(host, code string) {
 		t.Helper()
-		got := ""
-		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-			if got = get(host, port); strings.HasPrefix(got, code+" ") || code == "refused" && strings.Contains(got, code) {
-				return
+		clustertest.Eventually(t, 10*time.Second, host, func() error {
+			if got := get(host, port); !strings.HasPrefix(got, code+" ") && (code != "refused" || !strings.Contains(got, code)) {
+				return fmt.Errorf("%s, want %s", got, code)
 			}
-		}
-		t.Fatalf("%s: %s, want %s", host, got, code)
+			return nil
+		})
 	}
 	elsewhere := func(family cluster.Family) func(*cluster.Service) {
 		return func(s *cluster.Service) {
@@ -218,7 +213,7 @@ func TestServicesByFamily(t *testing.T) {
 	apply(func(s *cluster.Service) { s.ClusterIPs = s.ClusterIPs[:1] })
 	want("127.0.0.1", "200")
 	want("::1", "refused")
-	node := &cluster.Node{Name: "here", Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.2"), netip.MustParseAddr("::1")}}
+	node := &cluster.Node{Name: "here", Addresses: clustertest.Addrs("127.0.0.2", "::1")}
 	store.Apply(cluster.Update{Nodes: []cluster.NodeUpdate{{Name: "here", Node: node}}})
 	apply(func(*cluster.Service) {})
 	want("127.0.0.1", "refused")

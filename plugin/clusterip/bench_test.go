@@ -8,17 +8,17 @@ import (
 	"testing"
 
 	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/test/clustertest"
 	"github.com/miekg/dns"
 )
 
 // large is 10,000 Services of 10 endpoints each, every fifth headless.
 func large() cluster.Update {
-	u := cluster.Update{Synced: true}
+	var all []*cluster.Service
 	for i := range 10_000 {
-		s := largeService(i, 80)
-		u.Services = append(u.Services, cluster.ServiceUpdate{Name: s.Name, Service: s})
+		all = append(all, largeService(i, 80))
 	}
-	return u
+	return cluster.Update{Synced: true, Services: clustertest.Changed(all...)}
 }
 
 func largeService(i int, port uint16) *cluster.Service {
@@ -77,7 +77,7 @@ func BenchmarkApply(b *testing.B) {
 			b.ReportAllocs()
 			for n := uint16(0); b.Loop(); n++ {
 				s := changed(n)
-				h.Store().Apply(cluster.Update{Services: []cluster.ServiceUpdate{{Name: s.Name, Service: s}}})
+				h.Store().Apply(cluster.Update{Services: clustertest.Changed(s)})
 			}
 		})
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/plugin/clusterip/zone"
+	"github.com/clusterip/clusterip/test/clustertest"
 	"github.com/coredns/coredns/plugin/metadata"
 	"github.com/coredns/coredns/plugin/pkg/dnstest"
 	"github.com/coredns/coredns/plugin/test"
@@ -38,10 +39,10 @@ func FuzzServeDNS(f *testing.F) {
 		o.Pods, o.Zonal, o.IgnoreEmpty = zone.PodsInsecure, true, true
 	})
 	h.Next = next
-	pets := cluster.Service{Name: cluster.ServiceName{Namespace: "default", Name: "pets"}, Kind: cluster.KindHeadless}
+	pets := clustertest.Service("default/pets")
 	for _, in := range []string{"", "east"} {
 		e := cluster.Endpoint{Addr: netip.MustParseAddr("10.42.0.9"), Hostname: "pet-0", Slice: &cluster.EndpointSlice{Cluster: in}, Topology: &cluster.Topology{Zone: "a"}, Ready: true}
-		u := []cluster.ServiceUpdate{{Name: pets.Name, Service: cluster.New(pets, []cluster.Endpoint{e})}}
+		u := clustertest.Changed(cluster.New(pets, []cluster.Endpoint{e}))
 		if in == "" {
 			h.Store().Apply(cluster.Update{Services: u})
 		} else {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/plugin/clusterip/zone"
+	"github.com/clusterip/clusterip/test/clustertest"
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/pkg/dnstest"
 	"github.com/coredns/coredns/plugin/test"
@@ -31,38 +32,34 @@ func testHandler(change ...func(*Options)) *Handler {
 }
 
 func example() cluster.Update {
-	name := func(n string) cluster.ServiceName { return cluster.ServiceName{Namespace: "default", Name: n} }
-	alias := func(n, target string) *cluster.Service {
-		return cluster.New(cluster.Service{Name: name(n), Kind: cluster.KindExternalName, ExternalName: target})
-	}
-	u := cluster.Update{
+	web := cluster.New(clustertest.Service("default/web", "10.43.0.10"), []cluster.Endpoint{{Addr: netip.MustParseAddr("10.42.0.7"), Ready: true}})
+	return cluster.Update{
 		Synced:     true,
 		Namespaces: []cluster.NamespaceUpdate{{Name: "default", Exists: true}, {Name: "other", Exists: true}},
 		Pods: []cluster.PodUpdate{{
 			Name: cluster.PodName{Namespace: "default", Name: "p"},
-			Pod:  &cluster.Pod{Name: cluster.PodName{Namespace: "default", Name: "p"}, Labels: map[string]string{"app": "web", "example.com/tier": "front"}, IPs: []netip.Addr{netip.MustParseAddr("10.42.0.7"), netip.MustParseAddr("fd00::7")}},
+			Pod:  &cluster.Pod{Name: cluster.PodName{Namespace: "default", Name: "p"}, Labels: map[string]string{"app": "web", "example.com/tier": "front"}, IPs: clustertest.Addrs("10.42.0.7", "fd00::7")},
 		}},
+		Services: clustertest.Changed(
+			web,
+			alias("near", "web.default.svc.cluster.local"),
+			alias("far", "www.example.com"),
+			alias("mixed", "WEB.default.svc.Cluster.local"),
+			alias("missing", "nope.default.svc.cluster.local"),
+			alias("empty", "default.svc.cluster.local"),
+			alias("broken", "broken.example.com"),
+			alias("gone", "gone.example.com"),
+			alias("refused", "refused.example.com"),
+			alias("self", "self.default.svc.cluster.local"),
+			alias("ping", "pong.default.svc.cluster.local"),
+			alias("pong", "ping.default.svc.cluster.local"),
+		),
 	}
-	for _, s := range []*cluster.Service{
-		cluster.New(cluster.Service{
-			Name: name("web"), Kind: cluster.KindClusterIP, ClusterIPs: []netip.Addr{netip.MustParseAddr("10.43.0.10")},
-			Ports: []cluster.Port{{Name: "http", Protocol: cluster.TCP, Port: 80}},
-		}, []cluster.Endpoint{{Addr: netip.MustParseAddr("10.42.0.7"), Ready: true}}),
-		alias("near", "web.default.svc.cluster.local"),
-		alias("far", "www.example.com"),
-		alias("mixed", "WEB.default.svc.Cluster.local"),
-		alias("missing", "nope.default.svc.cluster.local"),
-		alias("empty", "default.svc.cluster.local"),
-		alias("broken", "broken.example.com"),
-		alias("gone", "gone.example.com"),
-		alias("refused", "refused.example.com"),
-		alias("self", "self.default.svc.cluster.local"),
-		alias("ping", "pong.default.svc.cluster.local"),
-		alias("pong", "ping.default.svc.cluster.local"),
-	} {
-		u.Services = append(u.Services, cluster.ServiceUpdate{Name: s.Name, Service: s})
-	}
-	return u
+}
+
+// alias is a Service in the namespace default that is another name.
+func alias(name, target string) *cluster.Service {
+	return cluster.New(cluster.Service{Name: clustertest.Name("default/" + name), Kind: cluster.KindExternalName, ExternalName: target})
 }
 
 // outside is what the rest of the server knows of other names.
@@ -150,18 +147,15 @@ func TestAlias(t *testing.T) {
 func TestAliasChain(t *testing.T) {
 	h := testHandler()
 	chain := func(length int, end string) {
-		var u cluster.Update
+		var links []*cluster.Service
 		for i := range length {
 			target := fmt.Sprintf("link-%d.default.svc.cluster.local", i+1)
 			if i == length-1 {
 				target = end
 			}
-			s := cluster.New(cluster.Service{
-				Name: cluster.ServiceName{Namespace: "default", Name: fmt.Sprintf("link-%d", i)}, Kind: cluster.KindExternalName, ExternalName: target,
-			})
-			u.Services = append(u.Services, cluster.ServiceUpdate{Name: s.Name, Service: s})
+			links = append(links, alias(fmt.Sprintf("link-%d", i), target))
 		}
-		h.Store().Apply(u)
+		h.Store().Apply(cluster.Update{Services: clustertest.Changed(links...)})
 	}
 	for _, c := range []struct {
 		length  int

@@ -14,6 +14,7 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/cluster/manifest"
+	"github.com/clusterip/clusterip/test/clustertest"
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	_ "github.com/coredns/coredns/plugin/bind"
@@ -69,18 +70,17 @@ func corefile(dir, options, plugins string) caddy.Input {
 // eventually asks until the answer is right.
 func eventually(t *testing.T, instance *caddy.Instance, want string) {
 	t.Helper()
-	got := ""
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+	clustertest.Eventually(t, 10*time.Second, "the answer", func() error {
 		address := instance.Servers()[0].LocalAddr().String()
 		m, err := dns.Exchange(new(dns.Msg).SetQuestion("web.default.svc.cluster.local.", dns.TypeA), address)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got = text(m); got == want {
-			return
+		if got := text(m); got != want {
+			return fmt.Errorf("got\n%s\nwant\n%s", got, want)
 		}
-	}
-	t.Fatalf("got\n%s\nwant\n%s", got, want)
+		return nil
+	})
 }
 
 // The life of a server: it starts with the folder, follows it, survives a reload
@@ -117,11 +117,12 @@ func TestLifecycle(t *testing.T) {
 	eventually(t, instance, "NOERROR\nweb.default.svc.cluster.local. 30 IN A 10.43.0.12")
 
 	write(t, file, "not: [yaml")
-	for deadline := time.Now().Add(10 * time.Second); values(t, gauges)[2] == before[2]; <-time.After(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the broken file is not counted as a problem")
+	clustertest.Eventually(t, 10*time.Second, "the broken file among the problems", func() error {
+		if n := values(t, gauges)[2]; n == before[2] {
+			return fmt.Errorf("%v are counted, as before", n)
 		}
-	}
+		return nil
+	})
 	eventually(t, instance, "NOERROR\nweb.default.svc.cluster.local. 30 IN A 10.43.0.12")
 
 	// The last good state of the broken file outlives a reload.
@@ -328,28 +329,28 @@ func TestCounted(t *testing.T) {
 	for _, kind := range []string{"services", "imports", "endpoints", "namespaces", "pods"} {
 		before[kind] = value(t, objects.WithLabelValues(kind))
 	}
-	name := cluster.ServiceName{Namespace: "default", Name: "web"}
-	endpoints := func(n int) *cluster.Service {
+	const name = "default/web"
+	endpoints := func(n int) []cluster.ServiceUpdate {
 		all := make([]cluster.Endpoint, n)
 		for i := range all {
 			all[i].Addr = netip.AddrFrom4([4]byte{10, 42, 0, byte(i)})
 		}
-		return cluster.New(cluster.Service{Name: name}, all)
+		return clustertest.Changed(cluster.New(clustertest.Service(name), all))
 	}
 	for _, step := range []struct {
 		update                               cluster.Update
 		services, imports, endpoints, others float64
 	}{
-		{cluster.Update{Services: []cluster.ServiceUpdate{{Name: name, Service: endpoints(3)}}}, 1, 0, 3, 0},
-		{cluster.Update{Services: []cluster.ServiceUpdate{{Name: name, Service: endpoints(2)}}}, 1, 0, 2, 0},
-		{cluster.Update{Imports: []cluster.ServiceUpdate{{Name: name, Service: endpoints(4)}}}, 1, 1, 6, 0},
+		{cluster.Update{Services: endpoints(3)}, 1, 0, 3, 0},
+		{cluster.Update{Services: endpoints(2)}, 1, 0, 2, 0},
+		{cluster.Update{Imports: endpoints(4)}, 1, 1, 6, 0},
 		{cluster.Update{
 			Namespaces: []cluster.NamespaceUpdate{{Name: "default", Exists: true}},
 			Pods:       []cluster.PodUpdate{{Name: cluster.PodName{Name: "p"}, Pod: &cluster.Pod{}}},
 		}, 1, 1, 6, 1},
 		{cluster.Update{
-			Services:   []cluster.ServiceUpdate{{Name: name}},
-			Imports:    []cluster.ServiceUpdate{{Name: name}},
+			Services:   clustertest.Gone(name),
+			Imports:    clustertest.Gone(name),
 			Namespaces: []cluster.NamespaceUpdate{{Name: "default"}},
 			Pods:       []cluster.PodUpdate{{Name: cluster.PodName{Name: "p"}}},
 		}, 0, 0, 0, 0},

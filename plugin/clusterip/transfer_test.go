@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/test/clustertest"
 	"github.com/coredns/coredns/plugin/transfer"
 	"github.com/miekg/dns"
 )
@@ -46,9 +47,9 @@ func TestTransfer(t *testing.T) {
 	defer h.close()
 	web := example().Services[0]
 	h.Store().Apply(cluster.Update{Namespaces: []cluster.NamespaceUpdate{{Name: "new", Exists: true}}})
-	h.Store().Apply(cluster.Update{Services: []cluster.ServiceUpdate{{Name: web.Name}}})
+	h.Store().Apply(cluster.Update{Services: clustertest.Gone("default/web")})
 	h.Store().Apply(cluster.Update{Services: []cluster.ServiceUpdate{web}})
-	h.Store().Apply(cluster.Update{Services: []cluster.ServiceUpdate{{Name: web.Name}}})
+	h.Store().Apply(cluster.Update{Services: clustertest.Gone("default/web")})
 	now := h.serial()
 	all := transferred(t, h, "cluster.local.", 0)
 	if got, want := shape(h, all[:4]), "SOA-0 NS:cluster A:ns TXT:dns-version"; got != want {

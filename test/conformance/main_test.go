@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/clusterip/clusterip/test/kubetest"
 	"github.com/miekg/dns"
 )
 
@@ -20,7 +21,7 @@ import (
 // if it was not built here.
 var host, port, program string
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+func TestMain(m *testing.M) { kubetest.Main(func() int { return run(m) }) }
 
 func run(m *testing.M) int {
 	if _, err := exec.LookPath("dig"); err != nil {
@@ -56,13 +57,9 @@ func start() (stop func(), err error) {
 		return stop, err
 	}
 	stop = func() { os.RemoveAll(dir) }
-	path := filepath.Join(dir, "coredns")
-	build := exec.Command("go", "build", "-o", path, "./coredns")
-	build.Dir = filepath.Join("..", "..")
-	if out, err := build.CombinedOutput(); err != nil {
-		return stop, fmt.Errorf("build the server: %w\n%s", err, out)
+	if program, err = kubetest.Build(false); err != nil {
+		return stop, err
 	}
-	program = path
 	host = "127.0.0.1"
 	if port, err = freePort(); err != nil {
 		return stop, err

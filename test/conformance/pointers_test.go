@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/clusterip/clusterip/test/kubetest"
 )
 
 // A pod of a StatefulSet behind its headless Service, with a Service of its own.
@@ -35,7 +37,7 @@ func TestPointersOfAStatefulSet(t *testing.T) {
 	)
 	for option, want := range map[string][]string{"all": {good, other}, "first": {good}} {
 		t.Run(option, func(t *testing.T) {
-			s := startServer(t, mustFreePort(t), `cluster.local in-addr.arpa {
+			s := startServer(t, kubetest.FreePort(t), `cluster.local in-addr.arpa {
     bind 127.0.0.1
     transfer {
         to *

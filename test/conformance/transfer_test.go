@@ -9,6 +9,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/clusterip/clusterip/test/clustertest"
+	"github.com/clusterip/clusterip/test/kubetest"
 )
 
 // server is one more server, of which dig asks with at.
@@ -27,22 +30,9 @@ func startServer(t *testing.T, port, corefile string) server {
 	if err := os.Mkdir(filepath.Join(s.dir, "manifests"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	logs, err := os.Create(filepath.Join(s.dir, "log"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	command := exec.Command(program, "-dns.port", port)
-	command.Dir, command.Stdout, command.Stderr = s.dir, logs, logs
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		command.Process.Kill()
-		command.Wait()
-		if out, err := os.ReadFile(logs.Name()); t.Failed() && err == nil {
-			t.Logf("the server on port %s said:\n%s", port, out)
-		}
-	})
+	command.Dir = s.dir
+	kubetest.StartOn(t, nil, command)
 	return s
 }
 
@@ -56,13 +46,12 @@ func (s server) dig(args string) answer {
 // eventually waits for an answer that has the record.
 func (s server) eventually(t *testing.T, query, record string) {
 	t.Helper()
-	var last answer
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); <-time.After(20 * time.Millisecond) {
-		if last = s.dig(query); slices.Contains(last.answer, record) {
-			return
+	clustertest.Eventually(t, 30*time.Second, fmt.Sprintf("%s on port %s", query, s.port), func() error {
+		if last := s.dig(query); !slices.Contains(last.answer, record) {
+			return fmt.Errorf("the answer has no %q, it is\n%s", record, last)
 		}
-	}
-	t.Fatalf("%s on port %s: the answer has no %q, it is\n%s", query, s.port, record, last)
+		return nil
+	})
 }
 
 // put replaces a manifest in one step.
@@ -110,7 +99,7 @@ spec:
 `
 
 func TestRFC5936_WholeZone(t *testing.T) {
-	s := startServer(t, mustFreePort(t), examples(t))
+	s := startServer(t, kubetest.FreePort(t), examples(t))
 	s.eventually(t, "web.testing.svc.cluster.local A", "web.testing.svc.cluster.local. 5 IN A 10.43.0.10")
 	records := s.zone(t, "cluster.local")
 	if len(records) < 100 {
@@ -164,7 +153,7 @@ func examples(t *testing.T) string {
 
 // What the transfer plugin does not let through is refused.
 func TestRFC5936_Refused(t *testing.T) {
-	s := startServer(t, mustFreePort(t), examples(t))
+	s := startServer(t, kubetest.FreePort(t), examples(t))
 	s.eventually(t, "web.testing.svc.cluster.local A", "web.testing.svc.cluster.local. 5 IN A 10.43.0.10")
 	out, _ := exec.Command("dig", "@127.0.0.1", "-p", s.port, "+time=5", "+tries=1", "ip6.arpa", "AXFR").Output()
 	if !strings.Contains(string(out), "; Transfer failed.") {
@@ -174,7 +163,7 @@ func TestRFC5936_Refused(t *testing.T) {
 
 // A change is transferred alone to a client that knows what was before it.
 func TestRFC1995_IncrementalTransfer(t *testing.T) {
-	own := mustFreePort(t)
+	own := kubetest.FreePort(t)
 	s := startServer(t, own, "cluster.local {\n bind 127.0.0.1\n clusterip {\n manifests manifests\n }\n transfer {\n to *\n }\n}\n")
 	s.put(t, "web.yaml", fmt.Sprintf(serviceWithIP, "10.43.0.10"))
 	s.eventually(t, "web.shop.svc.cluster.local A", "web.shop.svc.cluster.local. 5 IN A 10.43.0.10")
@@ -220,7 +209,7 @@ func (s server) incremental(t *testing.T, serial string) []string {
 
 // A secondary hears of every change and comes to have the same records.
 func TestRFC1996_SecondaryFollows(t *testing.T) {
-	first, second := mustFreePort(t), mustFreePort(t)
+	first, second := kubetest.FreePort(t), kubetest.FreePort(t)
 	zones := []string{"cluster.local", "in-addr.arpa"}
 	primary := startServer(t, first, fmt.Sprintf(`cluster.local in-addr.arpa {
     bind 127.0.0.1
@@ -256,13 +245,4 @@ func TestRFC1996_SecondaryFollows(t *testing.T) {
 			t.Errorf("%s: the secondary has\n%s\nwant\n%s", zone, strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
 	}
-}
-
-func mustFreePort(t *testing.T) string {
-	t.Helper()
-	p, err := freePort()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
 }

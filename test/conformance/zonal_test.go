@@ -1,6 +1,10 @@
 package conformance
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/clusterip/clusterip/test/kubetest"
+)
 
 const zonedEndpoints = `
 apiVersion: v1
@@ -25,7 +29,7 @@ spec: {clusterIP: 10.43.0.9, ports: [{port: 80}]}
 
 // The options zonal and ignore empty_service, as CoreDNS's plugin has them.
 func TestZonalAndEmptyServices(t *testing.T) {
-	s := startServer(t, mustFreePort(t), `cluster.local in-addr.arpa {
+	s := startServer(t, kubetest.FreePort(t), `cluster.local in-addr.arpa {
     bind 127.0.0.1
     clusterip {
         manifests manifests

@@ -5,9 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"net/netip"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -16,6 +14,7 @@ import (
 	"time"
 
 	"github.com/clusterip/clusterip/kernelnat/netlab"
+	"github.com/clusterip/clusterip/test/clustertest"
 	"github.com/clusterip/clusterip/test/kubetest"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -148,14 +147,10 @@ func benchOurs(t *testing.T, given *objects) measured {
 	c, n := kubetest.Start(t), newNode(t)
 	given.create(t, c, manyWriters)
 	c.AddNode(kubetest.Node())
-	dir := t.TempDir()
-	path, conf := filepath.Join(dir, "coredns"), filepath.Join(dir, "Corefile")
-	if out, err := exec.Command("go", "build", "-o", path, "../../coredns").CombinedOutput(); err != nil {
-		t.Fatalf("build coredns: %v\n%s", err, out)
-	}
-	n.must(os.WriteFile(conf, fmt.Appendf(nil, benchCorefile, c.KubeconfigOn(n.Host)), 0o644))
+	text := fmt.Sprintf(benchCorefile, c.KubeconfigOn(n.Host))
+	kubetest.Program(t, false) // so that it is not built on the clock
 	start := time.Now()
-	p := kubetest.StartOn(t, n.Host, exec.Command(path, "-conf", conf))
+	p := kubetest.StartProgram(t, n.Host, false, text)
 	s := side{n, p, netip.MustParseAddrPort("127.0.0.1:9153"), "kernelnat"}
 	s.awaitFirstSync()
 	m := measured{full: time.Since(start)}
@@ -190,7 +185,7 @@ func (n *node) grow(c *kubetest.ControlPlane, given *objects) {
 		part := objects{given.services[from:to], given.slices[from:to]}
 		part.create(n.t, c, manyWriters)
 		eventually(n.t, "the rules of the first Services", func() error {
-			if rules := n.tool("iptables", "-t", "nat", "-S", "KUBE-SERVICES"); strings.Count(rules, " cluster IP\"") < to {
+			if rules := kubetest.Output(n.t, n.Host, "iptables", "-t", "nat", "-S", "KUBE-SERVICES"); strings.Count(rules, " cluster IP\"") < to {
 				return fmt.Errorf("not those of all %d", to)
 			}
 			return nil
@@ -239,11 +234,12 @@ func (s *side) sample(name string) float64 {
 
 func (s *side) awaitFirstSync() {
 	s.t.Helper()
-	for deadline := time.Now().Add(syncLimit); s.sample("sync_proxy_rules_last_timestamp_seconds") == 0; time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			s.t.Fatalf("no first sync within %v:\n%s", syncLimit, s.process.Log())
+	clustertest.Eventually(s.t, syncLimit, "the first sync", func() error {
+		if s.sample("sync_proxy_rules_last_timestamp_seconds") == 0 {
+			return fmt.Errorf("none yet: %s", s.process.Log())
 		}
-	}
+		return nil
+	})
 }
 
 // measure takes an endpoint of a Service in the middle out and in again.

@@ -5,20 +5,17 @@
 package differential
 
 import (
-	"bytes"
 	"fmt"
-	"io"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/clusterip/clusterip/kernelnat/netlab"
+	"github.com/clusterip/clusterip/test/clustertest"
 	"github.com/clusterip/clusterip/test/kubetest"
 )
 
@@ -42,31 +39,7 @@ const corefile = `.:53 {
 }
 `
 
-// scratch is a folder for as long as the tests run.
-var scratch string
-
-func TestMain(m *testing.M) { os.Exit(withScratch(m.Run)) }
-
-func withScratch(run func() int) int {
-	var err error
-	if scratch, err = os.MkdirTemp("", "clusterip-differential-"); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(scratch)
-	return run()
-}
-
-// program builds the program when it is first needed: mostly all tests are
-// skipped.
-var program = sync.OnceValues(func() (path string, err error) {
-	path = filepath.Join(scratch, "coredns")
-	out, err := exec.Command("go", "build", "-race", "-o", path, "../../coredns").CombinedOutput()
-	if err != nil {
-		err = fmt.Errorf("build coredns: %w\n%s", err, out)
-	}
-	return path, err
-})
+func TestMain(m *testing.M) { kubetest.Main(m.Run) }
 
 // require says what the tests of this package need.
 func require(t *testing.T) {
@@ -104,16 +77,7 @@ type node struct {
 
 func newNode(t *testing.T) *node {
 	t.Helper()
-	built, err := netlab.NewNode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := built.Close(); err != nil {
-			t.Errorf("close node: %v", err)
-		}
-	})
-	n := &node{Node: built, t: t, pods: make(map[string]*netlab.Host)}
+	n := &node{Node: kubetest.NewNode(t), t: t, pods: make(map[string]*netlab.Host)}
 	n.must(n.Do(answerEachWithICMP))
 	for _, p := range pods {
 		host := n.addPod(p.name, p.v4, p.v6)
@@ -157,13 +121,8 @@ func (n *node) must(err error) {
 // written the rules of both families.
 func (n *node) startOurs(manifests string) *kubetest.Process {
 	n.t.Helper()
-	path, err := program()
-	n.must(err)
-	dir := n.t.TempDir()
-	conf := filepath.Join(dir, "Corefile")
-	text := fmt.Sprintf(corefile, manifests, filepath.Join(dir, "state.json"))
-	n.must(os.WriteFile(conf, []byte(text), 0o644))
-	p := kubetest.StartOn(n.t, n.Host, exec.Command(path, "-conf", conf))
+	text := fmt.Sprintf(corefile, manifests, filepath.Join(n.t.TempDir(), "state.json"))
+	p := kubetest.StartProgram(n.t, n.Host, true, text)
 	eventually(n.t, "the first sync of ours", func() error {
 		if got := strings.Count(p.Log(), "all rules are in place") + strings.Count(p.Log(), "no Service has a ClusterIP"); got < 2 {
 			return fmt.Errorf("%d families are in place", got)
@@ -181,12 +140,8 @@ func (n *node) rules() []string {
 	n.t.Helper()
 	var all []string
 	for _, save := range []string{"iptables-save", "ip6tables-save"} {
-		cmd := exec.Command(save)
-		var out bytes.Buffer
-		cmd.Stdout, cmd.Stderr = &out, io.Discard
-		n.must(n.Do(cmd.Run))
 		table := ""
-		for line := range strings.Lines(out.String()) {
+		for line := range strings.Lines(kubetest.Output(n.t, n.Host, save)) {
 			line = strings.TrimSpace(line)
 			switch {
 			case strings.HasPrefix(line, "*"):
@@ -201,30 +156,8 @@ func (n *node) rules() []string {
 	return all
 }
 
-// tool runs a program on the node and returns what it prints.
-func (n *node) tool(name string, args ...string) string {
-	n.t.Helper()
-	var out bytes.Buffer
-	cmd := exec.Command(name, args...)
-	cmd.Stdout = &out
-	n.must(n.Do(cmd.Run))
-	return out.String()
-}
-
 // eventually fails the test unless the condition comes true in good time.
 func eventually(t *testing.T, what string, condition func() error) {
 	t.Helper()
-	within(t, patience, what, condition)
-}
-
-// within is eventually for what takes longer than others do.
-func within(t *testing.T, limit time.Duration, what string, condition func() error) {
-	t.Helper()
-	var err error
-	for deadline := time.Now().Add(limit); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		if err = condition(); err == nil {
-			return
-		}
-	}
-	t.Fatalf("%s: not within %v: %v", what, limit, err)
+	clustertest.Eventually(t, patience, what, condition)
 }

@@ -5,13 +5,11 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/clusterip/clusterip/kernelnat/netlab"
+	"github.com/clusterip/clusterip/test/clustertest"
 	"github.com/clusterip/clusterip/test/kubetest"
 	"github.com/google/go-cmp/cmp"
 )
@@ -33,11 +31,7 @@ const apiCorefile = `.:53 {
 // startOursAs runs the program on the node, under the name of a Node of the API server.
 func (n *node) startOursAs(c *kubetest.ControlPlane, name string) *kubetest.Process {
 	n.t.Helper()
-	path, err := program()
-	n.must(err)
-	conf := filepath.Join(n.t.TempDir(), "Corefile")
-	n.must(os.WriteFile(conf, []byte(fmt.Sprintf(apiCorefile, c.KubeconfigOn(n.Host), name)), 0o600))
-	return kubetest.StartOn(n.t, n.Host, exec.Command(path, "-conf", conf))
+	return kubetest.StartProgram(n.t, n.Host, true, fmt.Sprintf(apiCorefile, c.KubeconfigOn(n.Host), name))
 }
 
 // A Node that there is not is told in the log, and load balancers are told that the node
@@ -68,8 +62,8 @@ func TestNodeThatIsMissing(t *testing.T) {
 		})
 	}
 	// kube-proxy waits for the Node before it answers.
-	within(t, 2*patience, "kube-proxy's error", inLog(proxy, "Timed out waiting for node to exist"))
-	eventually(t, "our error", inLog(own, `no Node is called "node-1"`))
+	clustertest.Eventually(t, 2*patience, "kube-proxy's error", proxy.Says("Timed out waiting for node to exist"))
+	eventually(t, "our error", own.Says(`no Node is called "node-1"`))
 	says("503 Service Unavailable")
 	c.AddNode(kubetest.Node())
 	eventually(t, "ours with the Node", func() error {
@@ -79,15 +73,6 @@ func TestNodeThatIsMissing(t *testing.T) {
 		}
 		return err
 	})
-}
-
-func inLog(p *kubetest.Process, text string) func() error {
-	return func() error {
-		if !strings.Contains(p.Log(), text) {
-			return fmt.Errorf("no %q in the log", text)
-		}
-		return nil
-	}
 }
 
 // nodeHealth is what /healthz says, without times.

@@ -61,7 +61,7 @@ func takeover(t *testing.T, c *kubetest.ControlPlane, mode, manifests string) {
 	if diff := cmp.Diff(fresh.rules(), got); diff != "" {
 		t.Errorf("on a node of its own (-), after kube-proxy (+):\n%s", diff)
 	}
-	if tables := n.tool("nft", "list", "tables"); strings.Contains(tables, "kube-proxy") {
+	if tables := kubetest.Output(t, n.Host, "nft", "list", "tables"); strings.Contains(tables, "kube-proxy") {
 		t.Errorf("kube-proxy's tables are still there:\n%s", tables)
 	}
 	asking.none(t)

@@ -11,42 +11,33 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/clusterip/clusterip/kernelnat/netlab"
+	"github.com/clusterip/clusterip/test/clustertest"
+	"github.com/clusterip/clusterip/test/kubetest"
 	"github.com/miekg/dns"
 )
 
 const repository = "../.."
 
-func TestMain(m *testing.M) { os.Exit(withProgram(m.Run)) }
+func TestMain(m *testing.M) { kubetest.Main(func() int { return withProgram(m.Run) }) }
 
 // withProgram runs a function while coredns is in PATH.
 func withProgram(run func() int) int {
-	bin, err := os.MkdirTemp("", "coredns-")
+	program, err := kubetest.Build(false)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer os.RemoveAll(bin)
-	build := exec.Command("go", "build", "-o", filepath.Join(bin, "coredns"), repository+"/coredns")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build coredns: %v\n%s", err, out)
-		return 1
-	}
-	os.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	os.Setenv("PATH", filepath.Dir(program)+":"+os.Getenv("PATH"))
 	return run()
 }
 
 func TestCommands(t *testing.T) {
 	netlab.Require(t, "dig", "iptables")
-	n, err := netlab.NewNode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { n.Close() })
+	n := kubetest.NewNode(t)
 	serve(t, n)
 
 	files, err := filepath.Glob(repository + "/docs/*.md")
@@ -81,35 +72,22 @@ func TestCommands(t *testing.T) {
 // serve runs coredns without arguments in an empty folder.
 func serve(t *testing.T, n *netlab.Node) {
 	t.Helper()
-	var log bytes.Buffer
 	server := exec.Command("coredns")
 	server.Dir = t.TempDir()
-	server.Stdout, server.Stderr = &log, &log
-	if err := n.Do(server.Start); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		server.Process.Signal(syscall.SIGTERM)
-		server.Wait()
-		if t.Failed() {
-			t.Logf("log of coredns:\n%s", log.String())
-		}
-	})
+	kubetest.StartOn(t, n.Host, server)
 	query := new(dns.Msg).SetQuestion("db.testing.svc.cluster.local.", dns.TypeA)
-	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	clustertest.Eventually(t, 15*time.Second, "an answer of coredns without arguments", func() error {
 		conn, err := n.Dial(t.Context(), "udp", netip.MustParseAddrPort("127.0.0.1:1053"))
-		if err == nil {
-			var reply *dns.Msg
-			reply, _, err = (&dns.Client{Timeout: time.Second}).ExchangeWithConn(query, &dns.Conn{Conn: conn})
-			conn.Close()
-			if err == nil && len(reply.Answer) == 2 {
-				return
-			}
+		if err != nil {
+			return err
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("coredns without arguments does not answer: %v\n%s", err, log.String())
+		defer conn.Close()
+		reply, _, err := (&dns.Client{Timeout: time.Second}).ExchangeWithConn(query, &dns.Conn{Conn: conn})
+		if err == nil && len(reply.Answer) != 2 {
+			err = fmt.Errorf("the reply is %v", reply)
 		}
-	}
+		return err
+	})
 }
 
 // fencedBlocks returns the blocks marked with a language by their line.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -137,10 +136,7 @@ func TestLameduckLeavesNoFlows(t *testing.T) {
 	other := n.pod("other", "10.42.0.11")
 	n.remove("other.yaml")
 	serveDNS(t, other)
-	conf := strings.Replace(fmt.Sprintf(corefile, n.manifests, n.state), "errors\n", "errors\n\thealth {\n\t\tlameduck 1s\n\t}\n", 1)
-	if err := os.WriteFile(n.conf, []byte(conf), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	n.configure("errors\n", "errors\n\thealth {\n\t\tlameduck 1s\n\t}\n")
 	// The port of this process, and the addresses of both.
 	asName := strings.NewReplacer("port: 8080", "port: 53", "port: 5678", "port: 53")
 	n.write("service.yaml", asName.Replace(drainingService))
@@ -169,7 +165,7 @@ func TestLameduckLeavesNoFlows(t *testing.T) {
 	if err := exchange(dns.RcodeSuccess)(); err != nil {
 		t.Errorf("the busy flow does not go on: %v", err)
 	}
-	p.cmd.Process.Signal(syscall.SIGTERM)
+	p.Signal(syscall.SIGTERM)
 	lost := 0
 	eventually(t, "an answer of the other", func() error {
 		err := exchange(dns.RcodeNotImplemented)()
@@ -178,7 +174,7 @@ func TestLameduckLeavesNoFlows(t *testing.T) {
 		}
 		return err
 	})
-	p.stop(syscall.SIGTERM)
+	p.Stop(syscall.SIGTERM)
 	if err := exchange(dns.RcodeNotImplemented)(); err != nil {
 		t.Errorf("after the end: %v", err)
 	}

@@ -73,7 +73,7 @@ func TestLoadBalancerFromManifest(t *testing.T) {
 	n.write("copy.yaml", strings.NewReplacer("name: web", "name: thief", "2026-01-01", "2026-02-01").Replace(loadBalancerService))
 	eventually(t, "the conflict in the log", func() error {
 		for _, f := range []string{"203.0.113.7:80/TCP", "198.51.100.1:80/TCP", "NodePort 30080/TCP"} {
-			if want := "Service testing/thief: " + f + " belongs to Service testing/web, which is older or had it first"; !strings.Contains(p.output.String(), want) {
+			if want := "Service testing/thief: " + f + " belongs to Service testing/web, which is older or had it first"; !strings.Contains(p.Log(), want) {
 				return fmt.Errorf("no %q", want)
 			}
 		}
@@ -125,7 +125,7 @@ spec:
 	if length, _, err := heard.ReadFrom(got); err != nil || string(got[:length]) != "everybody" {
 		t.Errorf("the node hears %q, %v", got[:length], err)
 	}
-	eventually(t, "the refusal in the log", logs(p, "Service testing/thief: 192.0.2.255:9999/UDP is the broadcast address of a network of this node"))
+	eventually(t, "the refusal in the log", p.Says("Service testing/thief: 192.0.2.255:9999/UDP is the broadcast address of a network of this node"))
 }
 
 const dualStackLoadBalancer = `apiVersion: v1

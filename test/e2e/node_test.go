@@ -3,21 +3,19 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/clusterip/clusterip/kernelnat/netlab"
+	"github.com/clusterip/clusterip/test/clustertest"
+	"github.com/clusterip/clusterip/test/kubetest"
 	"github.com/miekg/dns"
 )
 
@@ -43,33 +41,13 @@ const corefile = `.:53 {
 
 var dnsServer = netip.MustParseAddrPort("10.42.0.1:53")
 
-// program is the binary that TestMain built.
-var program string
-
-func TestMain(m *testing.M) {
-	os.Exit(buildAndRun(m))
-}
-
-func buildAndRun(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "clusterip-e2e-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	program = filepath.Join(dir, "coredns")
-	build := exec.Command("go", "build", "-race", "-o", program, "../../coredns")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build coredns: %v\n%s", err, out)
-		return 1
-	}
-	return m.Run()
-}
+func TestMain(m *testing.M) { kubetest.Main(m.Run) }
 
 // node is a netlab.Node with a folder of manifests.
 type node struct {
 	*netlab.Node
 	t         *testing.T
+	program   string
 	manifests string
 	state     string
 	conf      string
@@ -78,18 +56,10 @@ type node struct {
 func newNode(t *testing.T) *node {
 	t.Helper()
 	netlab.Require(t, "iptables", "ip6tables", "iptables-save")
-	n, err := netlab.NewNode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := n.Close(); err != nil {
-			t.Errorf("close node: %v", err)
-		}
-	})
 	dir := t.TempDir()
 	out := &node{
-		Node: n, t: t,
+		Node: kubetest.NewNode(t), t: t,
+		program:   kubetest.Program(t, true),
 		manifests: filepath.Join(dir, "manifests"),
 		state:     filepath.Join(dir, "state.json"),
 		conf:      filepath.Join(dir, "Corefile"),
@@ -194,77 +164,16 @@ func (n *node) remove(name string) {
 	}
 }
 
-// process is a running program.
-type process struct {
-	cmd    *exec.Cmd
-	t      *testing.T
-	output *log
-}
-
-// log keeps what a program writes, to be read at any time.
-type log struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *log) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *log) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
-// start runs the program on the node. The test's end stops it and shows its log
-// if the test failed.
-func (n *node) start() *process {
+// start runs the program on the node.
+func (n *node) start() *kubetest.Process {
 	n.t.Helper()
-	p := &process{t: n.t, output: new(log)}
-	p.cmd = exec.Command(program, "-conf", n.conf)
-	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
-	if err := n.Do(p.cmd.Start); err != nil {
-		n.t.Fatal(err)
-	}
-	n.t.Cleanup(func() {
-		p.stop(syscall.SIGTERM)
-		if n.t.Failed() {
-			n.t.Logf("log of the program:\n%s", p.output)
-		}
-	})
-	return p
-}
-
-// stop ends the program and waits for it. A race it found fails the test.
-func (p *process) stop(signal syscall.Signal) {
-	p.t.Helper()
-	if p.cmd.ProcessState != nil {
-		return
-	}
-	p.cmd.Process.Signal(signal)
-	kill := time.AfterFunc(patience, func() { p.cmd.Process.Kill() })
-	p.cmd.Wait()
-	if !kill.Stop() {
-		p.t.Errorf("the program did not end within %v of %v", patience, signal)
-	}
-	if strings.Contains(p.output.String(), "WARNING: DATA RACE") {
-		p.t.Errorf("data race in the program:\n%s", p.output)
-	}
+	return kubetest.StartOn(n.t, n.Host, exec.Command(n.program, "-conf", n.conf))
 }
 
 // eventually fails the test unless the condition comes true in good time.
 func eventually(t *testing.T, what string, condition func() error) {
 	t.Helper()
-	var err error
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if err = condition(); err == nil {
-			return
-		}
-	}
-	t.Fatalf("%s: not within %v: %v", what, patience, err)
+	clustertest.Eventually(t, patience, what, condition)
 }
 
 // ask makes one connection or flow from a host.
@@ -305,13 +214,7 @@ func (n *node) kernelRules() string {
 	n.t.Helper()
 	var all strings.Builder
 	for _, save := range []string{"iptables-save", "ip6tables-save"} {
-		cmd := exec.Command(save)
-		var out bytes.Buffer
-		cmd.Stdout, cmd.Stderr = &out, io.Discard
-		if err := n.Do(cmd.Run); err != nil {
-			n.t.Fatalf("%s: %v", save, err)
-		}
-		for line := range strings.Lines(out.String()) {
+		for line := range strings.Lines(kubetest.Output(n.t, n.Host, save)) {
 			if !strings.HasPrefix(line, "#") {
 				line, _, _ = strings.Cut(line, " [")
 				all.WriteString(strings.TrimSpace(line) + "\n")

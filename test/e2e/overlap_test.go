@@ -3,25 +3,19 @@ package e2e
 import (
 	"errors"
 	"net/netip"
-	"os"
 	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/clusterip/clusterip/test/kubetest"
 )
 
 // The range of ClusterIPs holds the pods: they are reached, through their Service and
 // by themselves, and what is nobody's is refused.
 func TestRangeHoldsThePods(t *testing.T) {
 	n, client := newEcho(t)
-	text, err := os.ReadFile(n.conf)
-	if err != nil {
-		t.Fatal(err)
-	}
-	wide := strings.Replace(string(text), "service_cidr 10.43.0.0/16 ", "service_cidr 10.42.0.0/15 ", 1)
-	if err := os.WriteFile(n.conf, []byte(wide), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	n.configure("service_cidr 10.43.0.0/16 ", "service_cidr 10.42.0.0/15 ")
 	p := n.start()
 	pod := netip.MustParseAddrPort("10.42.0.10:5678")
 	for _, network := range []string{"tcp", "udp"} {
@@ -41,27 +35,16 @@ func TestRangeHoldsThePods(t *testing.T) {
 		t.Errorf("an address that nobody has: %v", err)
 	}
 	const told = "the range of ClusterIPs 10.42.0.0/15 overlaps cluster_cidr, such as 10.42.0.0/16"
-	if !strings.Contains(p.output.String(), told) {
+	if !strings.Contains(p.Log(), told) {
 		t.Errorf("the log does not say %q", told)
 	}
-	check, err := exec.Command(program, "check", "-conf", n.conf).CombinedOutput()
+	check, err := exec.Command(n.program, "check", "-conf", n.conf).CombinedOutput()
 	if err != nil || !strings.Contains(string(check), told) {
 		t.Errorf("check: %v\n%s", err, check)
 	}
-	p.stop(syscall.SIGTERM)
-	if out, err := n.cleanUp(); err != nil || strings.Contains(out, "KUBE-SERVICE-RANGES") {
-		t.Errorf("after cleanup: %v\n%s", err, out)
+	p.Stop(syscall.SIGTERM)
+	kubetest.Output(t, n.Host, n.program, "cleanup")
+	if left := kubetest.Output(t, n.Host, "iptables-save"); strings.Contains(left, "KUBE-SERVICE-RANGES") {
+		t.Errorf("after cleanup:\n%s", left)
 	}
-}
-
-// cleanUp removes all rules and returns those that are left.
-func (n *node) cleanUp() (string, error) {
-	if err := n.Do(exec.Command(program, "cleanup").Run); err != nil {
-		return "", err
-	}
-	var out strings.Builder
-	save := exec.Command("iptables-save")
-	save.Stdout = &out
-	err := n.Do(save.Run)
-	return out.String(), err
 }

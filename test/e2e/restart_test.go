@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/clusterip/clusterip/kernelnat/netlab"
+	"github.com/clusterip/clusterip/test/kubetest"
 	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
 )
@@ -34,7 +35,7 @@ func TestStartWithABrokenManifest(t *testing.T) {
 	n, client := newEcho(t)
 	p := n.start()
 	eventually(t, "an answer", reaches(client, "tcp", echoIPv4))
-	p.stop(syscall.SIGTERM)
+	p.Stop(syscall.SIGTERM)
 
 	n.write("service.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: echo\n")
 	n.write("other.yaml", otherService)
@@ -76,7 +77,7 @@ func TestFlowsOfAServiceThatWentWhileDown(t *testing.T) {
 	}
 	defer conn.Close()
 	eventually(t, "an answer on the flow", func() error { return exchange(conn) })
-	p.stop(syscall.SIGTERM)
+	p.Stop(syscall.SIGTERM)
 	if err := exchange(conn); err != nil {
 		t.Fatalf("while no program runs: %v", err)
 	}
@@ -96,27 +97,19 @@ func TestFlowsOfAServiceThatWentWhileDown(t *testing.T) {
 func TestLameduck(t *testing.T) {
 	const lameduck = 6 * time.Second
 	n := newNode(t)
-	conf := strings.Replace(fmt.Sprintf(corefile, n.manifests, n.state), "errors\n", fmt.Sprintf("errors\n\thealth {\n\t\tlameduck %s\n\t}\n", lameduck), 1)
-	if err := os.WriteFile(n.conf, []byte(conf), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	n.configure("errors\n", fmt.Sprintf("errors\n\thealth {\n\t\tlameduck %s\n\t}\n", lameduck))
 	n.pod("echo-0", "10.42.0.10", "fd00:10:42::10")
 	n.write("service.yaml", echoService)
 	p := n.start()
 	eventually(t, "the rules", n.rulesHave("10.42.0.10:5678"))
 
-	p.cmd.Process.Signal(syscall.SIGTERM)
-	eventually(t, "the lameduck", func() error {
-		if !strings.Contains(p.output.String(), "lameduck mode") {
-			return errors.New("not in the log")
-		}
-		return nil
-	})
+	p.Signal(syscall.SIGTERM)
+	eventually(t, "the lameduck", p.Says("lameduck mode"))
 	n.write("echo-0.yaml", podManifest("echo-0", "10.42.0.11", "fd00:10:42::11"))
 	eventually(t, "the other endpoint in the rules", n.rulesHave("10.42.0.11:5678"))
 	healthy := netip.AddrPortFrom(netlab.NodeIPv4.Addr(), 10256)
 	eventually(t, "/healthz", answers(n.Outside, healthy, "/healthz", `200 {`))
-	p.stop(syscall.SIGTERM)
+	p.Stop(syscall.SIGTERM)
 	if err := n.rulesHave("10.42.0.11:5678")(); err != nil {
 		t.Errorf("after the end: %v", err)
 	}
@@ -127,7 +120,7 @@ func TestLameduck(t *testing.T) {
 func TestSuccessor(t *testing.T) {
 	n, client := newEcho(t)
 	conf := fmt.Sprintf(corefile, n.manifests, n.state)
-	startWith := func(from, to string) *process {
+	startWith := func(from, to string) *kubetest.Process {
 		t.Helper()
 		text := strings.Replace(conf, from, to, 1)
 		if err := os.WriteFile(n.conf, []byte(text), 0o644); err != nil {
@@ -136,7 +129,7 @@ func TestSuccessor(t *testing.T) {
 		return n.start()
 	}
 	// Each of the waiting programs has ports of its own, to be told apart by.
-	startWaiting := func(port uint16) *process {
+	startWaiting := func(port uint16) *kubetest.Process {
 		t.Helper()
 		p := startWith(":53 {", fmt.Sprintf(":%d {", port))
 		eventually(t, "names while NAT waits", func() error {
@@ -146,7 +139,7 @@ func TestSuccessor(t *testing.T) {
 			}
 			return err
 		})
-		if log := p.output.String(); strings.Count(log, "NAT waits: kernelnat runs in another process") != 1 || strings.Contains(log, "NAT begins") {
+		if log := p.Log(); strings.Count(log, "NAT waits: kernelnat runs in another process") != 1 || strings.Contains(log, "NAT begins") {
 			t.Errorf("the log does not say once that NAT waits:\n%s", log)
 		}
 		return p
@@ -159,9 +152,9 @@ func TestSuccessor(t *testing.T) {
 
 	first := startWith("errors\n", "errors\n\thealth {\n\t\tlameduck 6s\n\t}\n")
 	eventually(t, "the rules", n.rulesHave("10.42.0.10:5678"))
-	first.cmd.Process.Signal(syscall.SIGTERM)
+	first.Signal(syscall.SIGTERM)
 	second := startWaiting(5301)
-	first.stop(syscall.SIGTERM)
+	first.Stop(syscall.SIGTERM)
 	follows("10.42.0.11")
 	healthy := netip.AddrPortFrom(netlab.NodeIPv4.Addr(), 10256)
 	eventually(t, "/healthz", answers(n.Outside, healthy, "/healthz", `200 {`))
@@ -171,16 +164,16 @@ func TestSuccessor(t *testing.T) {
 	if answers(n.Outside, netip.AddrPortFrom(netlab.NodeIPv4.Addr(), 10257), "/healthz")() == nil {
 		t.Error("/healthz is answered while NAT waits")
 	}
-	third.cmd.Process.Signal(syscall.SIGUSR1)
+	third.Signal(syscall.SIGUSR1)
 	eventually(t, "a reload while NAT waits", func() error {
-		if strings.Count(third.output.String(), "NAT waits") != 2 {
-			return errors.New(third.output.String())
+		if strings.Count(third.Log(), "NAT waits") != 2 {
+			return errors.New(third.Log())
 		}
 		return nil
 	})
 	fourth := startWaiting(5303)
-	fourth.stop(syscall.SIGTERM)
-	second.stop(syscall.SIGKILL)
+	fourth.Stop(syscall.SIGTERM)
+	second.Stop(syscall.SIGKILL)
 	follows("10.42.0.12")
 	eventually(t, "/healthz of the third", answers(n.Outside, netip.AddrPortFrom(netlab.NodeIPv4.Addr(), 10257), "/healthz", `200 {`))
 }
@@ -217,7 +210,7 @@ func TestForeignEditsAreRepaired(t *testing.T) {
 			}
 		}
 	}
-	if !strings.Contains(p.output.String(), "somebody else had changed our rules; repaired: ") {
+	if !strings.Contains(p.Log(), "somebody else had changed our rules; repaired: ") {
 		t.Error("the log does not say what was repaired")
 	}
 }

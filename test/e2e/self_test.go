@@ -67,18 +67,18 @@ func TestNodeCIDR(t *testing.T) {
 	}
 	eventually(t, "an answer", masqueraded)
 	eventually(t, "all rules", func() error {
-		if got := strings.Count(first.output.String(), "all rules are in place"); got < 2 {
+		if got := strings.Count(first.Log(), "all rules are in place"); got < 2 {
 			return fmt.Errorf("%d families are in place", got)
 		}
 		return nil
 	})
-	first.stop(syscall.SIGTERM)
+	first.Stop(syscall.SIGTERM)
 	before := n.kernelRules()
 
 	n.configure("cluster_cidr 10.42.0.0/16 fd00:10:42::/64", "detect_local node_cidr")
 	n.write("node.yaml", nodeManifest("node-1", ""))
 	p := n.start()
-	eventually(t, "what it waits for in the log", logs(p, "NAT waits, and the kernel's rules stay as they are: detect_local is node_cidr, and Node node-1 has no spec.podCIDRs"))
+	eventually(t, "what it waits for in the log", p.Says("NAT waits, and the kernel's rules stay as they are: detect_local is node_cidr, and Node node-1 has no spec.podCIDRs"))
 	eventually(t, "the name", func() error { _, err := lookup(client, "echo.testing.svc.cluster.local.", 1); return err })
 	if after := n.kernelRules(); after != before {
 		t.Errorf("the rules were\n%s\nand are\n%s", before, after)
@@ -105,7 +105,7 @@ func TestNodeCIDR(t *testing.T) {
 		t.Error(err)
 	}
 	n.write("node.yaml", nodeManifest("node-1", ""))
-	eventually(t, "the loss in the log", logs(p, "Node node-1 has no spec.podCIDRs any more of the family of [10.42.0.0/24]"))
+	eventually(t, "the loss in the log", p.Says("Node node-1 has no spec.podCIDRs any more of the family of [10.42.0.0/24]"))
 	n.write("service.yaml", strings.ReplaceAll(echoService, "port: 8080", "port: 8081"))
 	echoIPv4 := netip.AddrPortFrom(echoIPv4.Addr(), 8081)
 	eventually(t, "a change", reaches(client, "tcp", echoIPv4))
@@ -115,13 +115,4 @@ func TestNodeCIDR(t *testing.T) {
 	n.write("node.yaml", nodeManifest("node-1", "podCIDRs: [10.42.0.0/25]"))
 	eventually(t, "rules for others", rule("! -s 10.42.0.0/25", true))
 	eventually(t, "none for those before", rule("! -s 10.42.0.0/24", false))
-}
-
-func logs(p *process, text string) func() error {
-	return func() error {
-		if !strings.Contains(p.output.String(), text) {
-			return fmt.Errorf("no %q in the log", text)
-		}
-		return nil
-	}
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -176,7 +177,7 @@ func TestEstablishedConnectionSurvives(t *testing.T) {
 	alive("its own endpoint left the Service")
 
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
-		p.stop(signal)
+		p.Stop(signal)
 		alive("the program ended by " + signal.String())
 		if _, err := ask(client, "tcp", echoIPv4); err != nil {
 			t.Errorf("a new connection while no program runs: %v", err)
@@ -243,7 +244,7 @@ func TestEditsConvergeToAFreshStart(t *testing.T) {
 	fresh.conf = n.conf
 	eventually(t, "the same rules as after a fresh start", func() error {
 		p := fresh.start()
-		defer p.stop(syscall.SIGTERM)
+		defer p.Stop(syscall.SIGTERM)
 		eventually(t, "the fresh sync", fresh.rulesHave("KUBE-SERVICES -m comment"))
 		want := sorted(fresh.kernelRules())
 		if diff := cmp.Diff(want, sorted(n.kernelRules())); diff != "" {
@@ -295,9 +296,9 @@ func TestFailedReloadChangesNothing(t *testing.T) {
 	}
 	const reloads = 4
 	for i := range reloads {
-		p.cmd.Process.Signal(syscall.SIGUSR1)
+		p.Signal(syscall.SIGUSR1)
 		eventually(t, "the failed reload", func() error {
-			if got := strings.Count(p.output.String(), "Restart failed"); got != i+1 {
+			if got := strings.Count(p.Log(), "Restart failed"); got != i+1 {
 				return fmt.Errorf("%d failures in the log", got)
 			}
 			return nil
@@ -308,8 +309,8 @@ func TestFailedReloadChangesNothing(t *testing.T) {
 	if _, err := ask(client, "tcp", echoIPv4); err != nil {
 		t.Error(err)
 	}
-	p.stop(syscall.SIGTERM)
-	if got := strings.Count(p.output.String(), "IPv4: changed Services"); got != 1 {
+	p.Stop(syscall.SIGTERM)
+	if got := strings.Count(p.Log(), "IPv4: changed Services"); got != 1 {
 		t.Errorf("one change was written %d times", got)
 	}
 }
@@ -322,11 +323,12 @@ func TestPortTakenNamesTheAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	p := n.start()
-	if err := p.cmd.Wait(); err == nil {
+	var out []byte
+	err = n.Do(func() (err error) { out, err = exec.Command(n.program, "-conf", n.conf).CombinedOutput(); return err })
+	if err == nil {
 		t.Error("the program started although its port is taken")
 	}
-	if out := p.output.String(); !strings.Contains(out, "10.42.0.1:53") {
+	if !strings.Contains(string(out), "10.42.0.1:53") {
 		t.Errorf("the error does not name the address:\n%s", out)
 	}
 }
@@ -368,7 +370,7 @@ func TestNewConnectionsNeverFail(t *testing.T) {
 			"  clusterIPs: [10.43.0.7, \"fd00:10:43::7\"]\n", "").Replace(echoService))
 		eventually(t, "the pod out of the rules", n.rulesLack("10.42.0.13:5678"))
 		if round%2 == 1 {
-			p.stop(syscall.SIGKILL)
+			p.Stop(syscall.SIGKILL)
 			p = n.start()
 		}
 		n.write("echo-3.yaml", podManifest("echo-3", "10.42.0.13", "fd00:10:42::13"))

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -52,22 +51,15 @@ func TestDeployment(t *testing.T) {
 	a.namespace("shop")
 	a.create(service("web", "10.43.0.5"))
 	a.AddNode(kubetest.Node())
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &program{t: t, corefile: filepath.Join(t.TempDir(), "Corefile"), dns: freePort(t)}
+	p := &program{t: t, dns: kubetest.FreePort(t)}
 	// This machine is none of the cluster's nodes.
 	text := strings.NewReplacer(
-		".:1053", ".:"+p.dns, ":18080", "127.0.0.1:"+freePort(t), ":18181", "127.0.0.1:"+freePort(t), ":9153", "127.0.0.1:"+freePort(t),
+		".:1053", ".:"+p.dns, ":18080", "127.0.0.1:"+kubetest.FreePort(t), ":18181", "127.0.0.1:"+kubetest.FreePort(t), ":9153", "127.0.0.1:"+kubetest.FreePort(t),
 		"pods insecure", "pods verified\n kubeconfig "+a.AccountKubeconfig(),
 		"kernelnat {", "kernelnat {\n dry_run\n node_name "+kubetest.NodeName,
 		"loop\n", "", "/etc/resolv.conf", "192.0.2.1",
 	).Replace(readFile(t, "Corefile"))
-	if err := os.WriteFile(p.corefile, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	p.Process = kubetest.StartOn(t, nil, exec.Command(path, "-conf", p.corefile))
+	p.Process = kubetest.StartProgram(t, nil, true, text)
 	p.answers("web.shop.svc.cluster.local", "A", "NOERROR 10.43.0.5")
 	if strings.Contains(p.Log(), "forbidden") {
 		t.Error("a right is missing")

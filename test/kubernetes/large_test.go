@@ -1,18 +1,17 @@
 package kubernetes
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
-	"os/exec"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/clusterip/clusterip/kernelnat/netlab"
+	"github.com/clusterip/clusterip/test/kubetest"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -98,24 +97,7 @@ func (f *flipper) during(what string, lasts func() bool) {
 // No object of somebody who may create Services holds up others' changes, when it
 // comes and when it goes.
 func TestLargeObjects(t *testing.T) {
-	netlab.Require(t, "iptables", "ip6tables", "iptables-save")
-	a := startAPIServer(t)
-	n, err := netlab.NewNode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := n.Close(); err != nil {
-			t.Errorf("close node: %v", err)
-		}
-	})
-	client := addPod(t, n, "client", "10.42.0.2")
-	for i := range 2 {
-		if err := addPod(t, n, fmt.Sprintf("pod-%d", i), fmt.Sprintf("10.42.0.1%d", i)).ServeTCP(8080); err != nil {
-			t.Fatal(err)
-		}
-	}
-	a.namespace("shop")
+	a, n, client := startNode(t, "pod-0", "pod-1")
 	a.AddNode(inZone("zone-0"))
 	a.create(service("web", "10.43.0.7"))
 	f := &flipper{program: startNAT(t, n, a.KubeconfigOn(n.Host)), a: a, client: client}
@@ -123,12 +105,8 @@ func TestLargeObjects(t *testing.T) {
 
 	// has reports whether the node has a rule with these parts.
 	has := func(parts ...string) bool {
-		var saved []byte
-		if err := n.Do(func() (err error) { saved, err = exec.Command("iptables-save").Output(); return err }); err != nil {
-			t.Fatal(err)
-		}
-		for rule := range bytes.Lines(saved) {
-			if !slices.ContainsFunc(parts, func(p string) bool { return !bytes.Contains(rule, []byte(p)) }) {
+		for rule := range strings.Lines(kubetest.Output(t, n.Host, "iptables-save")) {
+			if !slices.ContainsFunc(parts, func(p string) bool { return !strings.Contains(rule, p) }) {
 				return true
 			}
 		}

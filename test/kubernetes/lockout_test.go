@@ -36,27 +36,13 @@ type lockout struct {
 // neither, not over a restart either; and rules that do, whoever has left them, are gone
 // before they are known to be wrong.
 func TestLockout(t *testing.T) {
-	netlab.Require(t, "iptables", "ip6tables", "iptables-save", "iptables-restore")
-	n, err := netlab.NewNode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := n.Close(); err != nil {
-			t.Errorf("close node: %v", err)
-		}
-	})
-	l := &lockout{apiServer: startAPIServer(t), node: n}
+	a, n, client := startNode(t, "web")
+	l := &lockout{apiServer: a, node: n, client: client}
 	l.kubeconfig, l.server = l.KubeconfigIn(n.Outside, netlab.OutsideIPv4.Addr())
-	l.client = addPod(t, n, "client", "10.42.0.2")
-	if err := addPod(t, n, "web", "10.42.0.10").ServeTCP(8080); err != nil {
-		t.Fatal(err)
-	}
 	l.AddNode(kubetest.Node())
 	another := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "another"}}
 	another.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.0.55.55"}}
 	l.AddNode(another)
-	l.namespace("shop")
 	l.put(slice("web-1", "web", "10.42.0.10"))
 	l.serves("web", "10.43.0.7", func() { l.program = startNAT(t, n, l.kubeconfig) })
 	l.refuses("10.43.99.99")
@@ -185,13 +171,7 @@ func (l *lockout) leave(chain string) {
 
 func (l *lockout) rules() string {
 	l.t.Helper()
-	var out strings.Builder
-	cmd := exec.Command("iptables-save", "-t", "filter")
-	cmd.Stdout = &out
-	if err := l.node.Do(cmd.Run); err != nil {
-		l.t.Fatal(err)
-	}
-	return out.String()
+	return kubetest.Output(l.t, l.node.Host, "iptables-save", "-t", "filter")
 }
 
 // event waits for an Event about the ServiceCIDR.

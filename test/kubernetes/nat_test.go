@@ -4,9 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -36,24 +33,7 @@ const natCorefile = `cluster.local {
 // NAT lives from the same watch as the names, with the Node and the ServiceCIDRs
 // that it alone needs.
 func TestNAT(t *testing.T) {
-	netlab.Require(t, "iptables", "ip6tables", "iptables-save")
-	a := startAPIServer(t)
-	n, err := netlab.NewNode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := n.Close(); err != nil {
-			t.Errorf("close node: %v", err)
-		}
-	})
-	client := addPod(t, n, "client", "10.42.0.2")
-	for i, name := range []string{"in-zone-0", "in-zone-1"} {
-		if err := addPod(t, n, name, fmt.Sprintf("10.42.0.1%d", i)).ServeTCP(8080); err != nil {
-			t.Fatal(err)
-		}
-	}
-	a.namespace("shop")
+	a, n, client := startNode(t, "in-zone-0", "in-zone-1")
 	a.create(service("web", "10.43.0.7"))
 	a.put(hinted(slice("web-1", "web", "10.42.0.10", "10.42.0.11")))
 	a.AddNode(inZone("zone-0"))
@@ -123,6 +103,22 @@ func TestNAT(t *testing.T) {
 	})
 }
 
+// startNode makes a node beside an API server that has the namespace shop. On the node
+// are a client and pods of the names given, from 10.42.0.10 on, that answer at port 8080.
+func startNode(t *testing.T, pods ...string) (a *apiServer, n *netlab.Node, client *netlab.Host) {
+	t.Helper()
+	netlab.Require(t, "iptables", "ip6tables", "iptables-save", "iptables-restore")
+	a, n = startAPIServer(t), kubetest.NewNode(t)
+	client = addPod(t, n, "client", "10.42.0.2")
+	for i, name := range pods {
+		if err := addPod(t, n, name, fmt.Sprintf("10.42.0.1%d", i)).ServeTCP(8080); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.namespace("shop")
+	return a, n, client
+}
+
 func addPod(t *testing.T, n *netlab.Node, name, address string) *netlab.Host {
 	t.Helper()
 	host, err := n.AddPod(name, netip.MustParseAddr(address))
@@ -149,15 +145,5 @@ func hinted(s *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
 // startNAT runs the program with NAT on a node.
 func startNAT(t *testing.T, n *netlab.Node, kubeconfig string) *program {
 	t.Helper()
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &program{t: t, corefile: filepath.Join(t.TempDir(), "Corefile")}
-	text := fmt.Sprintf(natCorefile, kubeconfig, kubetest.NodeName)
-	if err := os.WriteFile(p.corefile, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	p.Process = kubetest.StartOn(t, n.Host, exec.Command(path, "-conf", p.corefile))
-	return p
+	return &program{t: t, Process: kubetest.StartProgram(t, n.Host, true, fmt.Sprintf(natCorefile, kubeconfig, kubetest.NodeName))}
 }

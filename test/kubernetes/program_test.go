@@ -7,16 +7,15 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
+	"github.com/clusterip/clusterip/test/clustertest"
 	"github.com/clusterip/clusterip/test/kubetest"
 )
 
@@ -24,30 +23,7 @@ import (
 // the program may leave the API server alone for up to 20 seconds.
 const patience = 60 * time.Second
 
-// scratch is a folder for as long as the tests run.
-var scratch string
-
-func TestMain(m *testing.M) { os.Exit(withScratch(m.Run)) }
-
-func withScratch(run func() int) int {
-	var err error
-	if scratch, err = os.MkdirTemp("", "clusterip-kubernetes-"); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(scratch)
-	return run()
-}
-
-// binary builds the program when it is first needed: mostly all tests are skipped.
-var binary = sync.OnceValues(func() (path string, err error) {
-	path = filepath.Join(scratch, "coredns")
-	out, err := exec.Command("go", "build", "-race", "-o", path, "../../coredns").CombinedOutput()
-	if err != nil {
-		err = fmt.Errorf("build coredns: %w\n%s", err, out)
-	}
-	return path, err
-})
+func TestMain(m *testing.M) { kubetest.Main(m.Run) }
 
 // program is one that runs, and its Corefile.
 type program struct {
@@ -80,14 +56,10 @@ func start(t *testing.T, options ...string) *program {
 
 func startWith(t *testing.T, zones string, options ...string) *program {
 	t.Helper()
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &program{t: t, corefile: filepath.Join(t.TempDir(), "Corefile"), zones: zones, dns: freePort(t)}
-	p.metrics, p.ready = "127.0.0.1:"+freePort(t), "127.0.0.1:"+freePort(t)
+	p := &program{t: t, corefile: filepath.Join(t.TempDir(), "Corefile"), zones: zones, dns: kubetest.FreePort(t)}
+	p.metrics, p.ready = "127.0.0.1:"+kubetest.FreePort(t), "127.0.0.1:"+kubetest.FreePort(t)
 	p.configure(options...)
-	p.Process = kubetest.StartOn(t, nil, exec.Command(path, "-conf", p.corefile, "-dns.port", p.dns))
+	p.Process = kubetest.StartOn(t, nil, exec.Command(kubetest.Program(t, true), "-conf", p.corefile, "-dns.port", p.dns))
 	return p
 }
 
@@ -97,24 +69,6 @@ func (p *program) configure(options ...string) {
 	text := fmt.Sprintf(corefile, p.zones, p.metrics, p.ready, strings.Join(options, "\n\t\t"))
 	if err := os.WriteFile(p.corefile, []byte(text), 0o600); err != nil {
 		p.t.Fatal(err)
-	}
-}
-
-// freePort returns a port of the loopback that is free for UDP and TCP.
-func freePort(t *testing.T) string {
-	t.Helper()
-	for {
-		udp, err := net.ListenPacket("udp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, port, _ := net.SplitHostPort(udp.LocalAddr().String())
-		tcp, err := net.Listen("tcp", "127.0.0.1:"+port)
-		udp.Close()
-		if err == nil {
-			tcp.Close()
-			return port
-		}
 	}
 }
 
@@ -169,24 +123,13 @@ func (p *program) answers(name, qtype, want string) {
 // eventually fails the test unless the condition comes true in good time.
 func (p *program) eventually(what string, condition func() error) {
 	p.t.Helper()
-	var err error
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); <-time.After(20 * time.Millisecond) {
-		if err = condition(); err == nil {
-			return
-		}
-	}
-	p.t.Fatalf("%s: not within %v: %v", what, patience, err)
+	clustertest.Eventually(p.t, patience, what, condition)
 }
 
 // logs waits until the program has logged a text.
 func (p *program) logs(text string) {
 	p.t.Helper()
-	p.eventually("a line in the log", func() error {
-		if !strings.Contains(p.Log(), text) {
-			return fmt.Errorf("no %q", text)
-		}
-		return nil
-	})
+	p.eventually("a line in the log", p.Says(text))
 }
 
 // readiness waits until the ready plugin says so.

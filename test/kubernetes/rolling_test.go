@@ -5,15 +5,13 @@ import (
 	"flag"
 	"fmt"
 	"net/netip"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/clusterip/clusterip/kernelnat/netlab"
+	"github.com/clusterip/clusterip/test/clustertest"
 	"github.com/clusterip/clusterip/test/kubetest"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -133,15 +131,7 @@ func newRollout(t *testing.T) *rollout {
 	t.Helper()
 	netlab.Require(t, "iptables", "ip6tables")
 	r := &rollout{t: t, api: startAPIServer(t)}
-	first, err := netlab.NewNode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := first.Close(); err != nil {
-			t.Errorf("close node: %v", err)
-		}
-	})
+	first := kubetest.NewNode(t)
 	second, err := first.AddNode()
 	if err != nil {
 		t.Fatal(err)
@@ -203,20 +193,12 @@ func (r *rollout) noneLost(clients []*resolver, mayLose int) {
 // start does what the kubelet does with a new pod.
 func (r *rollout) start(n *daemonNode) {
 	r.t.Helper()
-	path, err := binary()
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	n.program = &program{t: r.t, corefile: filepath.Join(r.t.TempDir(), "Corefile")}
 	text := strings.NewReplacer(
 		"pods insecure", "kubeconfig "+r.api.KubeconfigOn(n.Host),
 		"10.244.0.0/16", "10.42.0.0/16\n node_name "+n.name+"\n conntrack_max_per_core 0",
 		"/etc/resolv.conf", "192.0.2.2", "loop\n", "",
 	).Replace(readFile(r.t, "Corefile"))
-	if err := os.WriteFile(n.program.corefile, []byte(text), 0o600); err != nil {
-		r.t.Fatal(err)
-	}
-	n.program.Process = kubetest.StartOn(r.t, n.Host, exec.Command(path, "-conf", n.program.corefile))
+	n.program = &program{t: r.t, Process: kubetest.StartProgram(r.t, n.Host, true, text)}
 	n.endpoint = &discoveryv1.Endpoint{Addresses: []string{n.address}, NodeName: &n.name, Zone: new(kubetest.Zone), Conditions: conditions(false, false, false)}
 	r.publish()
 }
@@ -253,17 +235,9 @@ func (r *rollout) restart(n *daemonNode) {
 // ready.
 func (r *rollout) startCoreDNS(n *daemonNode, address string) *coreDNS {
 	r.t.Helper()
-	path, err := binary()
-	if err != nil {
-		r.t.Fatal(err)
-	}
 	host := addPod(r.t, n.Node, "coredns", address)
-	p := &program{t: r.t, corefile: filepath.Join(r.t.TempDir(), "Corefile")}
-	if err := os.WriteFile(p.corefile, fmt.Appendf(nil, kubeadmCorefile, r.api.KubeconfigOn(host)), 0o600); err != nil {
-		r.t.Fatal(err)
-	}
-	c := &coreDNS{Process: kubetest.StartOn(r.t, host, exec.Command(path, "-conf", p.corefile))}
-	p.eventually("readiness of CoreDNS", func() error {
+	c := &coreDNS{Process: kubetest.StartProgram(r.t, host, true, fmt.Sprintf(kubeadmCorefile, r.api.KubeconfigOn(host)))}
+	clustertest.Eventually(r.t, patience, "readiness of CoreDNS", func() error {
 		_, err := kubetest.Get(host, netip.MustParseAddrPort("127.0.0.1:8181"), "/ready")
 		return err
 	})

@@ -1,15 +1,15 @@
-// Package kubetest runs the real parts of Kubernetes for tests: an API server with
-// its etcd on this machine's loopback, and kube-proxy in the namespace of a
-// netlab.Node. `make peers` builds them; Require says what is missing. There are
-// two kinds of etcd, and which one a control plane has decides how its API server
-// lists.
+// Package kubetest runs real programs for tests: the one of this repository, which it
+// builds, and the parts of Kubernetes, which are an API server with its etcd on this
+// machine's loopback, and kube-proxy in the namespace of a netlab.Node. `make peers`
+// builds those; Require says what is missing. There are two kinds of etcd, and which
+// one a control plane has decides how its API server lists.
 //
 // No kubelet, scheduler or controller runs: a test creates the EndpointSlices and
 // Nodes it needs itself. Every process ends with the test that started it, and
 // also when the test binary is killed. Nothing of the machine's network is
 // changed: kube-proxy runs in namespaces only.
 //
-// Start with Start.
+// Start with StartProgram, or with Start for an API server.
 package kubetest
 
 import (

@@ -2,6 +2,7 @@ package kubetest
 
 import (
 	"bytes"
+	"fmt"
 	"os/exec"
 	"runtime"
 	"strings"
@@ -14,7 +15,7 @@ import (
 )
 
 // endTime is how long a process may take to end.
-const endTime = 20 * time.Second
+const endTime = 15 * time.Second
 
 // shownLog is how much of its log a process shows when its test fails.
 const shownLog = 8 << 10
@@ -69,6 +70,16 @@ func (p *Process) String() string {
 
 // Log returns what the process has written so far.
 func (p *Process) Log() string { return p.log.String() }
+
+// Says is a condition to wait for: that the log has a text.
+func (p *Process) Says(text string) func() error {
+	return func() error {
+		if !strings.Contains(p.Log(), text) {
+			return fmt.Errorf("no %q in the log", text)
+		}
+		return nil
+	}
+}
 
 // Signal sends a signal.
 func (p *Process) Signal(signal syscall.Signal) {

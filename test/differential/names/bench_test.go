@@ -69,11 +69,10 @@ func benchHandlers(t *testing.T, table *tabwriter.Writer, kubeconfig string) {
 const rounds = 3
 
 func benchPrograms(t *testing.T, table *tabwriter.Writer, crowd *crowd) {
-	binary := build(t)
 	var ours, stock measured
 	for range rounds {
-		t.Run("clusterip", func(t *testing.T) { crowd.measure(t, binary, "clusterip", &ours) })
-		t.Run("kubernetes", func(t *testing.T) { crowd.measure(t, binary, "kubernetes", &stock) })
+		t.Run("clusterip", func(t *testing.T) { crowd.measure(t, "clusterip", &ours) })
+		t.Run("kubernetes", func(t *testing.T) { crowd.measure(t, "kubernetes", &stock) })
 	}
 	duration := func(what string, a, b []time.Duration, percent int) {
 		x, y := percentile(a, percent), percentile(b, percent)

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -18,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/clusterip/clusterip/test/clustertest"
 	"github.com/clusterip/clusterip/test/kubetest"
 	"github.com/miekg/dns"
 	corev1 "k8s.io/api/core/v1"
@@ -84,16 +84,14 @@ type subject struct{ directive, profile, port string }
 
 func (s subject) address() string { return "127.0.0.1:" + s.port }
 
+func TestMain(m *testing.M) { kubetest.Main(m.Run) }
+
 // start runs the program with a server for each directive and profile.
 func start(t *testing.T, kubeconfig string) map[string][2]subject {
 	t.Helper()
-	dir := t.TempDir()
-	binary, conf, back := filepath.Join(dir, "coredns"), filepath.Join(dir, "Corefile"), filepath.Join(dir, "test.zone")
+	back := filepath.Join(t.TempDir(), "test.zone")
 	if err := os.WriteFile(back, []byte(backZone), 0o600); err != nil {
 		t.Fatal(err)
-	}
-	if out, err := exec.Command("go", "build", "-race", "-o", binary, "../../../coredns").CombinedOutput(); err != nil {
-		t.Fatalf("build coredns: %v\n%s", err, out)
 	}
 	var text strings.Builder
 	all := make(map[string][2]subject)
@@ -105,10 +103,7 @@ func start(t *testing.T, kubeconfig string) map[string][2]subject {
 		}
 		all[p.name] = pair
 	}
-	if err := os.WriteFile(conf, []byte(text.String()), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	kubetest.StartOn(t, nil, exec.Command(binary, "-conf", conf))
+	kubetest.StartProgram(t, nil, true, text.String())
 	return all
 }
 
@@ -286,13 +281,10 @@ func (a *writer) settle(pairs map[string][2]subject) {
 // await waits until a server has an answer.
 func (a *writer) await(s subject, q query) {
 	a.t.Helper()
-	var got reply
-	for deadline := time.Now().Add(patience); ; <-time.After(20 * time.Millisecond) {
-		if got = ask(a.t, s, q); len(got.answer) == 1 {
-			return
+	clustertest.Eventually(a.t, patience, fmt.Sprintf("what came last, from %s with %s", s.directive, s.profile), func() error {
+		if got := ask(a.t, s, q); len(got.answer) != 1 {
+			return fmt.Errorf("%s", got)
 		}
-		if time.Now().After(deadline) {
-			a.t.Fatalf("%s with %s does not know what came last: %s", s.directive, s.profile, got)
-		}
-	}
+		return nil
+	})
 }

@@ -4,9 +4,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"syscall"
 	"testing"
@@ -37,30 +34,19 @@ type measured struct {
 	change             []time.Duration // from the API server's reply to the new answer
 }
 
-// build makes the program as it is shipped.
-func build(t *testing.T) (binary string) {
-	t.Helper()
-	binary = filepath.Join(t.TempDir(), "coredns")
-	if out, err := exec.Command("go", "build", "-o", binary, "../../../coredns").CombinedOutput(); err != nil {
-		t.Fatalf("build coredns: %v\n%s", err, out)
-	}
-	return binary
-}
-
 // measure runs the program with one of the directives.
-func (c *crowd) measure(t *testing.T, binary, directive string, m *measured) {
+func (c *crowd) measure(t *testing.T, directive string, m *measured) {
 	t.Helper()
-	conf, port := filepath.Join(t.TempDir(), "Corefile"), freePorts(t, 1)[0]
-	if err := os.WriteFile(conf, fmt.Appendf(nil, programBlock, port, directive, c.Kubeconfig()), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	port := kubetest.FreePort(t)
+	text := fmt.Sprintf(programBlock, port, directive, c.Kubeconfig())
 	// The last one is not headless unless it is the only one.
 	virtual := c.size - 1
 	if virtual%headlessEvery == 0 {
 		virtual--
 	}
+	kubetest.Program(t, false) // so that it is not built on the clock
 	began := time.Now()
-	p := kubetest.StartOn(t, nil, exec.Command(binary, "-conf", conf))
+	p := kubetest.StartProgram(t, nil, false, text)
 	client := newClient(t, port)
 	client.await(crowdFQDN("", virtual), crowdClusterIP(virtual), time.Millisecond)
 	m.start = append(m.start, time.Since(began))
