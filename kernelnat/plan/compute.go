@@ -54,25 +54,36 @@ func Compute(service *cluster.Service, family cluster.Family, node Node, options
 	return compute(service, &choice{family: family, node: node}, options)
 }
 
-func compute(service *cluster.Service, c *choice, options Options) Service {
-	out := Service{Name: service.Name}
-	vip := service.ClusterIP(c.family)
-	if service.Proxy != options.Proxy || !vip.IsValid() {
-		return out
+func compute(service *cluster.Service, chosen *choice, options Options) Service {
+	c := computation{choice: chosen, options: &options, service: service, clusterIP: service.ClusterIP(chosen.family), out: Service{Name: service.Name}}
+	if service.Proxy != options.Proxy || !c.clusterIP.IsValid() {
+		return c.out
 	}
-	var over excess
-	outside := options.outside(service, c)
-	ports := boundPorts(service.Ports, &outside, &over)
-	out.expand(ports, vip, service, options.treatments(service, &outside, c), &outside, &over)
+	c.outside = c.outsideOf()
+	c.treatments = c.treatmentsOf()
+	ports := boundPorts(service.Ports, &c.outside, &c.over)
+	c.expand(ports)
 	c.pool = -1
 	taking := c.takingPackets(service)
 	if port := service.External.HealthCheckNodePort; port != 0 {
-		out.HealthCheck = HealthCheck{NodePort: port, Local: readyHere(taking, c)}
+		c.out.HealthCheck = HealthCheck{NodePort: port, Local: c.readyHere(taking)}
 	}
 	c.prepare(taking)
-	out.fill(ports, boundPairs(taking, len(ports), c, &over), c, &over)
-	out.Excess = over.String()
-	return out
+	c.fill(ports, boundPairs(taking, len(ports), c.choice, &c.over))
+	c.out.Excess = c.over.String()
+	return c.out
+}
+
+// computation is the making of one plan.
+type computation struct {
+	*choice
+	options    *Options
+	service    *cluster.Service
+	clusterIP  netip.Addr
+	outside    outside
+	treatments [NodePort + 1]*Treatment // of frontends, by their kind
+	over       excess
+	out        Service
 }
 
 // outside is how clients outside the cluster reach a Service, but for its NodePorts.
@@ -82,14 +93,14 @@ type outside struct {
 	fromNode           bool
 }
 
-func (o *Options) outside(service *cluster.Service, c *choice) outside {
-	given := &service.External
+func (c *computation) outsideOf() outside {
+	given := &c.service.External
 	other := func(a netip.Addr) bool { return cluster.FamilyOf(a) != c.family }
 	out := outside{
 		ips:           slices.DeleteFunc(slices.Clone(given.IPs), other),
 		loadBalancers: slices.DeleteFunc(slices.Clone(given.LoadBalancerIPs), other),
 	}
-	if o.NoExternalIPs {
+	if c.options.NoExternalIPs {
 		out.ips = nil
 	}
 	for _, r := range given.SourceRanges {
@@ -107,34 +118,33 @@ func (o *Options) outside(service *cluster.Service, c *choice) outside {
 	return out
 }
 
-// treatments are those of a Service's frontends by their kind.
-func (o *Options) treatments(service *cluster.Service, out *outside, c *choice) (of [NodePort + 1]*Treatment) {
-	pods := o.pods(c)
-	of[ClusterIP] = &Treatment{Local: service.InternalLocal, Masquerade: Masquerade{Outside: pods}}
-	if o.MasqueradeAll {
+func (c *computation) treatmentsOf() (of [NodePort + 1]*Treatment) {
+	pods := c.pods()
+	of[ClusterIP] = &Treatment{Local: c.service.InternalLocal, Masquerade: Masquerade{Outside: pods}}
+	if c.options.MasqueradeAll {
 		of[ClusterIP].Masquerade = Masquerade{All: true}
 	}
 	// The endpoint may be on another node, which would answer past this one.
 	external := Treatment{Masquerade: Masquerade{All: true}}
-	if service.External.Local {
+	if c.service.External.Local {
 		external = Treatment{Local: true, Inside: pods}
 	}
 	of[ExternalIP], of[LoadBalancer], of[NodePort] = &external, &external, &external
-	if len(out.sources) > 0 {
+	if len(c.outside.sources) > 0 {
 		restricted := external
-		restricted.Sources, restricted.FromNode = out.sources, out.fromNode
+		restricted.Sources, restricted.FromNode = c.outside.sources, c.outside.fromNode
 		of[LoadBalancer] = &restricted
 	}
 	return of
 }
 
 // pods says who the pods are.
-func (o *Options) pods(c *choice) Clients {
-	ranges := o.ClusterCIDRs
+func (c *computation) pods() Clients {
+	ranges := c.options.ClusterCIDRs
 	switch {
-	case o.PodInterface != "":
-		return Clients{Interface: o.PodInterface}
-	case o.NodeCIDR:
+	case c.options.PodInterface != "":
+		return Clients{Interface: c.options.PodInterface}
+	case c.options.NodeCIDR:
 		ranges = c.node.PodCIDRs
 	}
 	for _, cidr := range ranges {
@@ -147,53 +157,53 @@ func (o *Options) pods(c *choice) Clients {
 
 // expand makes the frontends of all ports, each Key once, and the pools, which are
 // empty. An address that is both external and a load balancer's is external.
-func (s *Service) expand(ports []cluster.Port, vip netip.Addr, service *cluster.Service, of [NodePort + 1]*Treatment, out *outside, over *excess) {
-	each := 1 + len(out.ips) + len(out.loadBalancers)
+func (c *computation) expand(ports []cluster.Port) {
+	each := 1 + len(c.outside.ips) + len(c.outside.loadBalancers)
 	if hasNodePort(ports) {
 		each++
 	}
 	seen := make(map[Key]int)
-	s.Frontends = make([]Frontend, 0, len(ports)*each)
+	frontends := make([]Frontend, 0, len(ports)*each)
 	for i, port := range ports {
-		s.Pools = append(s.Pools, Pool{Port: port.Name, Protocol: port.Protocol, AffinitySeconds: service.AffinitySeconds})
+		c.out.Pools = append(c.out.Pools, Pool{Port: port.Name, Protocol: port.Protocol, AffinitySeconds: c.service.AffinitySeconds})
 		add := func(key Key, kind Kind) {
 			first, again := seen[key]
 			switch {
 			case again && first != i:
-				over.add("%s is asked for by two ports: the port %q, which comes first, has it, and the port %q does not", key, ports[first].Name, port.Name)
+				c.over.add("%s is asked for by two ports: the port %q, which comes first, has it, and the port %q does not", key, ports[first].Name, port.Name)
 			case !again:
 				seen[key] = i
-				s.Frontends = append(s.Frontends, Frontend{Key: key, Kind: kind, Pool: i, Treatment: of[kind]})
+				frontends = append(frontends, Frontend{Key: key, Kind: kind, Pool: i, Treatment: c.treatments[kind]})
 			}
 		}
 		at := func(addr netip.Addr) Key { return Key{netip.AddrPortFrom(addr, port.Port), port.Protocol} }
-		add(at(vip), ClusterIP)
-		for _, ip := range out.ips {
+		add(at(c.clusterIP), ClusterIP)
+		for _, ip := range c.outside.ips {
 			add(at(ip), ExternalIP)
 		}
-		for _, ip := range out.loadBalancers {
+		for _, ip := range c.outside.loadBalancers {
 			add(at(ip), LoadBalancer)
 		}
 		if port.NodePort != 0 {
-			add(NodePortKey(vip, port.NodePort, port.Protocol), NodePort)
+			add(NodePortKey(c.clusterIP, port.NodePort, port.Protocol), NodePort)
 		}
 	}
-	s.Frontends = slices.Clip(s.Frontends)
+	c.out.Frontends = slices.Clip(frontends)
 }
 
 // fill gives each pool its endpoints, and the frontends their verdicts.
-func (s *Service) fill(ports []cluster.Port, among []cluster.Endpoint, c *choice, over *excess) {
-	most := endpointsFor(len(s.Frontends), len(ports), len(s.Pools) > 0 && s.Pools[0].AffinitySeconds > 0)
+func (c *computation) fill(ports []cluster.Port, among []cluster.Endpoint) {
+	most := endpointsFor(len(c.out.Frontends), len(ports), c.service.AffinitySeconds > 0)
 	found := 0
-	for i := range s.Pools {
-		frontends := s.Of(i)
+	for i := range c.out.Pools {
+		frontends := c.out.Of(i)
 		var uses uses
 		for _, f := range frontends {
 			uses.local = uses.local || f.Local
 			uses.everywhere = uses.everywhere || !f.Local || f.Kind != ClusterIP
 		}
 		c.pool = i
-		verdicts, n := s.Pools[i].fill(ports[i], among, c, uses, most)
+		verdicts, n := c.out.Pools[i].fill(ports[i], among, c.choice, uses, most)
 		for j := range frontends {
 			frontends[j].Verdict = verdicts.of(frontends[j].Local)
 		}
@@ -202,14 +212,14 @@ func (s *Service) fill(ports []cluster.Port, among []cluster.Endpoint, c *choice
 	switch {
 	case found <= most:
 	case most == MaxEndpoints:
-		over.add("a port has %d endpoints, and may have %d: each node uses that many of them, and not all the same; divide the pods between several Services", found, most)
+		c.over.add("a port has %d endpoints, and may have %d: each node uses that many of them, and not all the same; divide the pods between several Services", found, most)
 	default:
-		over.add("a port has %d endpoints, and may have %d with so many ports and addresses: each node uses that many of them, and not all the same; spread the ports or the addresses over several Services", found, most)
+		c.over.add("a port has %d endpoints, and may have %d with so many ports and addresses: each node uses that many of them, and not all the same; spread the ports or the addresses over several Services", found, most)
 	}
 }
 
 // readyHere counts the ready endpoints on the node.
-func readyHere(taking []cluster.Endpoint, c *choice) (n int) {
+func (c *choice) readyHere(taking []cluster.Endpoint) (n int) {
 	var last netip.Addr
 	for i := range taking {
 		// They are sorted by address; one with several lists of ports is one.
