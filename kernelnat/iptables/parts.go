@@ -65,8 +65,8 @@ func (l *large) begin() {
 			l.ports[portKey{p.Port, p.Protocol}] = i
 		}
 	}
-	insert, remove := l.sharedRules()
-	lost := l.lost(&remove)
+	insert, remove, kept := l.sharedRules()
+	lost := lost(&remove, kept)
 	l.stages = []stage{
 		// What it has no claim to any more may be another's by now.
 		&exchange{large: l, table: tableNAT, remove: lost},
@@ -90,43 +90,39 @@ func (l *large) before(i int) rendering {
 	return rendering{}
 }
 
-// sharedRules returns the rules that come to shared chains, and those that go.
-func (l *large) sharedRules() (insert, remove [places][]rule) {
+// sharedRules returns the rules that come to shared chains, those that go, and what packets
+// the new ones are for.
+func (l *large) sharedRules() (insert, remove [places][]rule, kept map[plan.Key]bool) {
 	var old, now [places][]rule
 	for p, rules := range l.rules {
 		old[p] = slices.Clip(rules)
 	}
-	add := func(to *[places][]rule, s plan.Service) {
-		for i := range s.Pools {
-			for p, rules := range renderPool(s, i).shared {
-				to[p] = append(to[p], rules...)
-			}
-		}
-	}
 	for _, s := range l.from {
-		add(&old, s)
+		addShared(&old, s)
 	}
-	add(&now, l.to)
+	addShared(&now, l.to)
 	for p := range places {
 		insert[p], remove[p] = now[p], without(old[p], now[p])
 		if l.sure {
 			insert[p] = without(now[p], old[p])
 		}
 	}
-	return insert, remove
+	return insert, remove, keysOf(now)
 }
 
-// lost takes the rules out of those that go that are for packets which no rule of the new
-// plan is for.
-func (l *large) lost(remove *[places][]rule) (out [places][]rule) {
-	kept := make(map[plan.Key]bool)
-	for i := range l.to.Pools {
-		for _, rules := range renderPool(l.to, i).shared {
-			for _, rule := range rules {
-				kept[rule.Key] = true
-			}
+func keysOf(rules [places][]rule) map[plan.Key]bool {
+	out := make(map[plan.Key]bool)
+	for _, of := range rules {
+		for _, r := range of {
+			out[r.Key] = true
 		}
 	}
+	return out
+}
+
+// lost takes the rules out of those that go that are for packets which nothing is for any
+// more.
+func lost(remove *[places][]rule, kept map[plan.Key]bool) (out [places][]rule) {
 	for p := range places {
 		out[p] = slices.DeleteFunc(slices.Clone(remove[p]), func(r rule) bool { return kept[r.Key] })
 		remove[p] = slices.DeleteFunc(slices.Clone(remove[p]), func(r rule) bool { return !kept[r.Key] })
@@ -275,19 +271,15 @@ func (s *removal) next() (part, bool) {
 // unused returns the chains that go, those first that lead to others.
 func (l *large) unused() []string {
 	seen := make(map[string]bool)
-	for i := range l.to.Pools {
-		for _, c := range renderPool(l.to, i).chains {
-			seen[c.name] = true
-		}
+	for c := range chainsOf(l.to) {
+		seen[c.name] = true
 	}
 	var gone []string
 	for _, s := range l.from {
-		for i := range s.Pools {
-			for _, c := range renderPool(s, i).chains {
-				if !seen[c.name] {
-					seen[c.name] = true
-					gone = append(gone, c.name)
-				}
+		for c := range chainsOf(s) {
+			if !seen[c.name] {
+				seen[c.name] = true
+				gone = append(gone, c.name)
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package iptables
 
 import (
 	"fmt"
+	"iter"
 	"net/netip"
 
 	"github.com/clusterip/clusterip/cluster"
@@ -48,6 +49,29 @@ func renderPool(service plan.Service, i int) rendering {
 	var r rendering
 	r.pool(service, i)
 	return r
+}
+
+// chainsOf yields the chains of a Service port by port: those of a large one are not all
+// there at once.
+func chainsOf(service plan.Service) iter.Seq[chain] {
+	return func(yield func(chain) bool) {
+		for i := range service.Pools {
+			for _, c := range renderPool(service, i).chains {
+				if !yield(c) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// addShared adds the rules of a Service in shared chains.
+func addShared(rules *[places][]rule, service plan.Service) {
+	for i := range service.Pools {
+		for p, more := range renderPool(service, i).shared {
+			rules[p] = append(rules[p], more...)
+		}
+	}
 }
 
 func (r *rendering) pool(service plan.Service, i int) {

@@ -183,9 +183,7 @@ func TestRulesAreWhatSyncSends(t *testing.T) {
 func arrangementOf(all ...plan.Service) *arrangement {
 	var rules [places][]rule
 	for _, s := range all {
-		for p, more := range render(s).shared {
-			rules[p] = append(rules[p], more...)
-		}
+		addShared(&rules, s)
 	}
 	a := arrange(rules, dialect{family: cluster.IPv4, nodePorts: &netfilter.NodeAddresses{All: true}, localhost: true})
 	for _, t := range a {

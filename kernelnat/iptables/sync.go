@@ -93,11 +93,6 @@ func (s *session) services(ctx context.Context, all []plan.Service) (inUse map[s
 	if s.left == nil {
 		s.left = make(map[cluster.ServiceName]*held)
 	}
-	add := func(r rendering) {
-		for p := range places {
-			rules[p] = append(rules[p], r.shared[p]...)
-		}
-	}
 	for _, service := range all {
 		if err := ctx.Err(); err != nil {
 			return nil, rules, err
@@ -107,9 +102,7 @@ func (s *session) services(ctx context.Context, all []plan.Service) (inUse map[s
 				s.left[service.Name] = h
 				continue
 			}
-			for i := range service.Pools {
-				add(renderPool(service, i))
-			}
+			addShared(&rules, service)
 			continue
 		}
 		r := render(service)
@@ -117,7 +110,9 @@ func (s *session) services(ctx context.Context, all []plan.Service) (inUse map[s
 			inUse[c.name] = true
 		}
 		s.write(tableNAT, r.chains...)
-		add(r)
+		for p, more := range r.shared {
+			rules[p] = append(rules[p], more...)
+		}
 	}
 	s.commit()
 	return inUse, rules, s.err
@@ -128,14 +123,12 @@ func (s *session) services(ctx context.Context, all []plan.Service) (inUse map[s
 func (s *session) holds(service plan.Service, inUse map[string]bool) *held {
 	have := s.have.table(tableNAT)
 	whole, none, right := true, true, make(map[string]bool)
-	for i := range service.Pools {
-		for _, c := range renderPool(service, i).chains {
-			inUse[c.name] = true
-			_, there := have.chains[c.name]
-			none = none && !there
-			right[c.name] = have.has(c)
-			whole = whole && right[c.name]
-		}
+	for c := range chainsOf(service) {
+		inUse[c.name] = true
+		_, there := have.chains[c.name]
+		none = none && !there
+		right[c.name] = have.has(c)
+		whole = whole && right[c.name]
 	}
 	if whole {
 		return nil

@@ -61,7 +61,9 @@ func newTrie(at place, rules []rule, tail []string, any netip.Prefix) *trie {
 
 // sorted returns the rules sorted, each once.
 func sorted(rules []rule) []rule {
-	return slices.CompactFunc(slices.SortedFunc(slices.Values(rules), rule.compare), func(a, b rule) bool { return a.compare(b) == 0 })
+	out := slices.Clone(rules)
+	slices.SortFunc(out, rule.compare)
+	return slices.CompactFunc(out, func(a, b rule) bool { return a.text == b.text })
 }
 
 // build makes a node of sorted entries.
