@@ -322,7 +322,7 @@ func TestReadmeNamesOptions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name := range parsers {
+	for name := range options.Parsers {
 		if !strings.Contains(string(readme), "* `"+name) {
 			t.Errorf("README.md does not describe option %s", name)
 		}
