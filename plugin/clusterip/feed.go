@@ -167,10 +167,7 @@ func newFeed(from origin) *feed {
 	f := &feed{
 		origin: from, store: cluster.NewStore(), counted: newCounted(), users: make(map[*server]*use), unobserve: func() {},
 	}
-	f.store.Subscribe(func(u cluster.Update) {
-		f.counted.apply(u)
-		generation.Set(float64(f.store.Generation()))
-	})
+	f.store.Subscribe(f.counted.apply)
 	return f
 }
 
@@ -241,7 +238,7 @@ func (f *feed) start(own *server, patience time.Duration) error {
 	err := f.run(own)
 	newest, reload := f.newest(), anyOther(own)
 	f.unobserve()
-	f.unobserve = f.store.Subscribe(observeProgramming)
+	f.unobserve = f.store.Subscribe(func(u cluster.Update) { observe(f.store.Generation(), u) })
 	feeds.Unlock()
 	if err != nil {
 		return err

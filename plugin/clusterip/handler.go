@@ -183,8 +183,9 @@ func (h *Handler) through(name string) bool {
 	return slices.ContainsFunc(h.fall.Zones, func(origin string) bool { return zone.Contains(origin, name) })
 }
 
-// serial is the SOA serial of the present state.
-func (h *Handler) serial() uint32 { return uint32(h.store.Generation()) }
+// serial is the SOA serial of a state that the Index has, or has passed by now: who
+// reads it first finds no older one there.
+func (h *Handler) serial() uint32 { return h.versions.serial.Load() }
 
 // newReply makes the reply in one allocation, which SetReply does not.
 func newReply(r *dns.Msg, a zone.Answer) *dns.Msg {

@@ -386,3 +386,32 @@ func TestAllocs(t *testing.T) {
 		})
 	}
 }
+
+// Nobody is told a serial before what it stands for can be found.
+func TestSerialFollowsData(t *testing.T) {
+	store := cluster.NewStore()
+	var h *Handler
+	seen := func() (serial uint32, web int) {
+		soa, _ := ask(t, h, "cluster.local.", dns.TypeSOA)
+		m, _ := ask(t, h, "web.default.svc.cluster.local.", dns.TypeA)
+		return soa.Answer[0].(*dns.SOA).Serial, m.Rcode
+	}
+	var serial uint32
+	var code int
+	store.Subscribe(func(cluster.Update) { // before the Handler
+		if h != nil && store.HasSynced() {
+			serial, code = seen()
+		}
+	})
+	h = New(Options{Zones: []string{"cluster.local."}}, store, nil)
+	store.Apply(example())
+	before, _ := seen()
+	web := example().Services[0].Name
+	store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{{Name: web}}})
+	if serial != before || code != dns.RcodeSuccess {
+		t.Errorf("while the Index has the state of serial %d, the serial is %d and %s has %s", before, serial, web, dns.RcodeToString[code])
+	}
+	if serial, code = seen(); serial != before+1 || code != dns.RcodeNameError {
+		t.Errorf("after the change of serial %d the serial is %d and %s has %s", before+1, serial, web, dns.RcodeToString[code])
+	}
+}

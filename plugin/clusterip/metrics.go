@@ -58,9 +58,10 @@ var (
 	}, []string{"severity"})
 )
 
-// observeProgramming is a cluster.Subscriber that comes after those that serve names.
-// The label has the values that CoreDNS's plugin gives it.
-func observeProgramming(u cluster.Update) {
+// observe is called when names have followed a change. The label has the values that
+// CoreDNS's plugin gives it.
+func observe(served uint64, u cluster.Update) {
+	generation.Set(float64(served))
 	kinds := map[cluster.Kind]string{cluster.KindHeadless: "headless_with_selector", cluster.KindClusterIP: "cluster_ip"}
 	for _, s := range u.Services {
 		if s.Service == nil || s.Triggered.IsZero() {
