@@ -26,7 +26,7 @@ func testHandler(change ...func(*Options)) *Handler {
 	}
 	h := New(o, cluster.NewStore(), []netip.Addr{netip.MustParseAddr("192.0.2.53")})
 	h.upstream = outside{}
-	h.Store().Apply(example())
+	h.store.Apply(example())
 	return h
 }
 
@@ -161,7 +161,7 @@ func TestAliasChain(t *testing.T) {
 			})
 			u.Services = append(u.Services, cluster.ServiceUpdate{Name: s.Name, Service: s})
 		}
-		h.Store().Apply(u)
+		h.store.Apply(u)
 	}
 	for _, c := range []struct {
 		length  int
@@ -322,7 +322,7 @@ func TestNotSynced(t *testing.T) {
 	if h.Ready() {
 		t.Error("ready before the first sync")
 	}
-	h.Store().Apply(cluster.Update{Synced: true})
+	h.store.Apply(cluster.Update{Synced: true})
 	if !h.Ready() {
 		t.Error("not ready after the first sync")
 	}
@@ -355,7 +355,7 @@ func TestSerial(t *testing.T) {
 		return m.Answer[0].(*dns.SOA).Serial
 	}
 	before := serial()
-	h.Store().Apply(cluster.Update{Namespaces: []cluster.NamespaceUpdate{{Name: "new", Exists: true}}})
+	h.store.Apply(cluster.Update{Namespaces: []cluster.NamespaceUpdate{{Name: "new", Exists: true}}})
 	if after := serial(); after != before+1 {
 		t.Errorf("serial %d after %d, want one more", after, before)
 	}

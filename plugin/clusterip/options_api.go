@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/clusterip/clusterip/cluster/feed"
 	"github.com/clusterip/clusterip/plugin/clusterip/zone"
 	"github.com/clusterip/clusterip/plugin/directive"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -64,24 +65,17 @@ func (o *Options) findIdle(seen directive.Places) {
 	}
 }
 
-// key is the same for options that read the same objects in the same way.
-func (o Options) key() any {
+// Origin is where the objects are.
+func (o Options) Origin() feed.Origin {
 	if o.Manifest.Dir != "" {
-		return folderKey(o.Manifest)
+		return feed.Folder(o.Manifest)
 	}
-	return o.API
+	return feed.APIServer(o.API)
 }
 
 // needs returns what the names need of a source beyond Services.
-func (o Options) needs() needs {
-	return needs{pods: o.Pods == zone.PodsVerified, podsNode: o.PodsOnNode, podNames: o.EndpointPodNames || o.PTRFirst, imports: len(o.Multicluster) > 0}
-}
-
-func newOrigin(own *server, o Options) (origin, error) {
-	if o.Manifest.Dir != "" {
-		return newFolder(own, o.Manifest)
-	}
-	return newAPIServer(own, o.API)
+func (o Options) needs() feed.Needs {
+	return feed.Needs{Pods: o.Pods == zone.PodsVerified, PodsNode: o.PodsOnNode, PodNames: o.EndpointPodNames || o.PTRFirst, Imports: len(o.Multicluster) > 0}
 }
 
 func parseKubeconfig(o *Options, args []string) error {

@@ -19,9 +19,10 @@ var allowed = map[string][]string{
 	"cluster/allocator":     {"cluster"},
 	"cluster/manifest":      {"cluster", "cluster/convert", "cluster/allocator"},
 	"cluster/kubernetes":    {"cluster", "cluster/convert"},
+	"cluster/feed":          {"cluster", "cluster/manifest", "cluster/kubernetes"},
 	"plugin/directive":      {},
 	"plugin/clusterip/zone": {"cluster"},
-	"plugin/clusterip":      {"cluster", "cluster/manifest", "cluster/kubernetes", "plugin/directive"},
+	"plugin/clusterip":      {"cluster", "cluster/feed", "cluster/manifest", "cluster/kubernetes", "plugin/directive"},
 	"kernelnat/plan":        {"cluster"},
 	"kernelnat/conntrack":   {"cluster", "kernelnat/plan"},
 	"kernelnat/iptables":    {"cluster", "kernelnat", "kernelnat/plan"},
@@ -29,10 +30,10 @@ var allowed = map[string][]string{
 	"kernelnat/netlab":     {"cluster"},
 	"kernelnat/backendtest": {"cluster", "kernelnat", "kernelnat/plan", "kernelnat/netlab"},
 	"kernelnat":             {"cluster"},
-	"plugin/kernelnat":      {"cluster", "plugin/directive", "kernelnat", "kernelnat/conntrack", "kernelnat/healthcheck", "kernelnat/plan", "kernelnat/iptables"},
+	"plugin/kernelnat":      {"cluster", "cluster/feed", "plugin/directive", "kernelnat", "kernelnat/conntrack", "kernelnat/healthcheck", "kernelnat/plan", "kernelnat/iptables"},
 	"corefile":              {},
 	"coredns/demo":          {"cluster", "kernelnat/netlab"},
-	"coredns":               {"cluster", "cluster/kubernetes", "cluster/manifest", "corefile", "kernelnat", "kernelnat/iptables", "kernelnat/plan", "plugin/clusterip", "plugin/kernelnat"},
+	"coredns":               {"cluster", "cluster/feed", "cluster/kubernetes", "cluster/manifest", "corefile", "kernelnat", "kernelnat/iptables", "kernelnat/plan", "plugin/clusterip", "plugin/kernelnat"},
 }
 
 // forbidden lists what a package (and those below it) must not use, even
