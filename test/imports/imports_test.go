@@ -27,7 +27,7 @@ var allowed = map[string][]string{
 	"kernelnat/conntrack":   {"cluster", "kernelnat/plan"},
 	"kernelnat/iptables":    {"cluster", "kernelnat", "kernelnat/plan"},
 	"kernelnat/healthcheck": {"cluster"},
-	"kernelnat/netlab":     {"cluster"},
+	"kernelnat/netlab":      {"cluster"},
 	"kernelnat/backendtest": {"cluster", "kernelnat", "kernelnat/plan", "kernelnat/netlab"},
 	"kernelnat":             {"cluster"},
 	"plugin/kernelnat":      {"cluster", "cluster/feed", "plugin/directive", "kernelnat", "kernelnat/conntrack", "kernelnat/healthcheck", "kernelnat/plan", "kernelnat/iptables"},
