@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/clusterip/clusterip/cluster/feed"
 	"github.com/clusterip/clusterip/corefile"
 	"github.com/clusterip/clusterip/plugin/clusterip"
 	"github.com/clusterip/clusterip/plugin/kernelnat"
@@ -127,7 +128,8 @@ func blocks(input caddy.Input) ([]block, error) {
 			}
 		}
 		if _, ok := server.Tokens["clusterip"]; !ok {
-			// The plugin itself notices only when the server starts.
+			// What the plugin itself would refuse in its setup, which coredns rules
+			// does not run.
 			if nat := stanza("kernelnat"); nat.Next() {
 				return nil, plugin.Error("kernelnat", nat.Err("there is no clusterip in this server block: add it, kernelnat takes its Services from there"))
 			}
@@ -143,7 +145,7 @@ func blocks(input caddy.Input) ([]block, error) {
 		}
 		if _, b.hasNAT = server.Tokens["kernelnat"]; b.hasNAT {
 			// This too.
-			if err := b.names.SuitNAT(); err != nil {
+			if _, err := b.names.Origin().Accept(feed.Needs{Node: b.nat.NodeName}); err != nil {
 				return nil, plugin.Error("kernelnat", nat.Err(err.Error()))
 			}
 		}

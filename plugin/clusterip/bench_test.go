@@ -44,7 +44,7 @@ func largeService(i int, port uint16) *cluster.Service {
 
 func BenchmarkServeDNS(b *testing.B) {
 	h := New(Options{Zones: []string{"cluster.local.", "in-addr.arpa."}, TTL: 5}, cluster.NewStore(), nil)
-	h.Store().Apply(large())
+	h.store.Apply(large())
 	for name, qtype := range map[string]uint16{
 		"service-4711.ns-11.svc.cluster.local.":            dns.TypeA,
 		"_http._tcp.service-4710.ns-10.svc.cluster.local.": dns.TypeSRV,
@@ -68,7 +68,7 @@ func BenchmarkServeDNS(b *testing.B) {
 // its endpoints.
 func BenchmarkApply(b *testing.B) {
 	h := New(Options{Zones: []string{"cluster.local.", "in-addr.arpa."}, TTL: 5}, cluster.NewStore(), nil)
-	h.Store().Apply(large())
+	h.store.Apply(large())
 	for name, changed := range map[string]func(n uint16) *cluster.Service{
 		"port": func(n uint16) *cluster.Service { return largeService(4711, n) },
 		"move": func(n uint16) *cluster.Service { return moved(largeService(4711, 80), n) },
@@ -77,7 +77,7 @@ func BenchmarkApply(b *testing.B) {
 			b.ReportAllocs()
 			for n := uint16(0); b.Loop(); n++ {
 				s := changed(n)
-				h.Store().Apply(cluster.Update{Services: clustertest.Changed(s)})
+				h.store.Apply(cluster.Update{Services: clustertest.Changed(s)})
 			}
 		})
 	}
@@ -99,7 +99,7 @@ func BenchmarkLoad(b *testing.B) {
 		runtime.GC()
 		runtime.ReadMemStats(&before)
 		h := New(Options{Zones: []string{"cluster.local.", "in-addr.arpa."}, TTL: 5}, cluster.NewStore(), nil)
-		h.Store().Apply(u)
+		h.store.Apply(u)
 		runtime.GC()
 		runtime.ReadMemStats(&after)
 		runtime.KeepAlive(h)

@@ -32,7 +32,7 @@ func clientHandler(change ...func(*Options)) *Handler {
 	for _, name := range []cluster.PodName{{Namespace: "kube-system", Name: "proxy"}, {Namespace: "other", Name: "agent"}} {
 		u.Pods = append(u.Pods, cluster.PodUpdate{Name: name, Pod: &cluster.Pod{Name: name, IPs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}})
 	}
-	h.Store().Apply(u)
+	h.store.Apply(u)
 	return h
 }
 
@@ -147,7 +147,7 @@ func TestMetadataOfClients(t *testing.T) {
 		"client-namespace": "default", "client-pod-name": "p", "client-label/app": "web", "client-label/example.com/tier": "front",
 	}
 	twin := cluster.PodName{Namespace: "default", Name: "twin"}
-	h.Store().Apply(cluster.Update{Pods: []cluster.PodUpdate{{Name: twin, Pod: &cluster.Pod{Name: twin, IPs: []netip.Addr{netip.MustParseAddr("fd00::7")}}}}})
+	h.store.Apply(cluster.Update{Pods: []cluster.PodUpdate{{Name: twin, Pod: &cluster.Pod{Name: twin, IPs: []netip.Addr{netip.MustParseAddr("fd00::7")}}}}})
 	for client, want := range map[string]map[string]string{
 		"10.42.0.7": p,
 		"10.42.0.8": {},

@@ -22,7 +22,6 @@ type ending struct {
 	began   time.Time   // when the process was told to end
 	ending  atomic.Bool // queries are counted
 	queries atomic.Uint64
-	first   []func() // see Handler.BeforeEnd
 }
 
 // begin is for caddy's OnShutdown, which comes before a lameduck.
@@ -32,13 +31,10 @@ func (e *ending) begin() error {
 	return nil
 }
 
-// finish is for caddy's OnFinalShutdown, and for after the lameduck. The server goes on
+// finish is for caddy's OnFinalShutdown, after the lameduck. The server goes on
 // answering until it returns: as long as queries come, but no longer than the lameduck
 // was. So without one it is no delay.
 func (e *ending) finish() error {
-	for _, f := range e.first {
-		f()
-	}
 	now := time.Now()
 	deadline := now.Add(min(now.Sub(e.began), longest))
 	for last, since := e.queries.Load(), now; now.Before(deadline) && now.Sub(since) < quiet; now = time.Now() {

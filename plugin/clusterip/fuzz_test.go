@@ -44,9 +44,9 @@ func FuzzServeDNS(f *testing.F) {
 		e := cluster.Endpoint{Addr: netip.MustParseAddr("10.42.0.9"), Hostname: "pet-0", Slice: &cluster.EndpointSlice{Cluster: in}, Topology: &cluster.Topology{Zone: "a"}, Ready: true}
 		u := clustertest.Changed(cluster.New(pets, []cluster.Endpoint{e}))
 		if in == "" {
-			h.Store().Apply(cluster.Update{Services: u})
+			h.store.Apply(cluster.Update{Services: u})
 		} else {
-			h.Store().Apply(cluster.Update{Imports: u})
+			h.store.Apply(cluster.Update{Imports: u})
 		}
 	}
 	f.Fuzz(func(t *testing.T, packet []byte) {

@@ -28,14 +28,10 @@ type Handler struct {
 	search       []string // of this machine, for AutoPath
 	outside      string   // the zone of k8s_external that PTR records lead to
 	upstream     upstreamer
-	hasNodes     bool
 	versions     versions
-	// ready, stale, followNode, warn and warnRange are those of the source.
-	ready      func() bool
-	stale      func() bool
-	followNode func(name string) error
-	warn       func(service cluster.ServiceName, reason, text string)
-	warnRange  func(cidr netip.Prefix, reason, text string)
+	// ready and stale are those of the source.
+	ready func() bool
+	stale func() bool
 
 	unsubscribe func() // stops following the Store
 
@@ -69,40 +65,12 @@ func New(o Options, store *cluster.Store, own []netip.Addr) *Handler {
 		multicluster: o.Multicluster,
 		search:       hostSearchPath("/etc/resolv.conf"),
 		upstream:     upstream.New(),
-		hasNodes:     o.Manifest.Dir == "",
 		ready:        store.HasSynced,
 		stale:        func() bool { return false },
-		followNode:   func(string) error { return nil },
-		warn:         func(cluster.ServiceName, string, string) {},
-		warnRange:    func(netip.Prefix, string, string) {},
 	}
 	h.unsubscribe = store.Subscribe(h.apply)
 	return h
 }
-
-// Store returns what the Handler answers from. Whoever else needs the Services
-// of this server block subscribes to it.
-func (h *Handler) Store() *cluster.Store { return h.store }
-
-// FollowNode has the Store hold, besides Services, the Node of that name and the
-// ServiceCIDRs. To call it when the server starts spares a second listing.
-func (h *Handler) FollowNode(name string) error { return h.followNode(name) }
-
-// HasNodes reports whether every node has a Node where the objects come from, as at an
-// API server.
-func (h *Handler) HasNodes() bool { return h.hasNodes }
-
-// Warn makes a Kubernetes Event about a Service, where there is an API server.
-func (h *Handler) Warn(service cluster.ServiceName, reason, text string) {
-	h.warn(service, reason, text)
-}
-
-// WarnRange makes one about the ServiceCIDR that has a range.
-func (h *Handler) WarnRange(cidr netip.Prefix, reason, text string) { h.warnRange(cidr, reason, text) }
-
-// BeforeEnd has a function called when the process is to end: after a lameduck, and
-// while the server still answers. It is for the server's start.
-func (h *Handler) BeforeEnd(f func()) { h.ending.first = append(h.ending.first, f) }
 
 // Name implements plugin.Handler.
 func (h *Handler) Name() string { return pluginName }
@@ -183,8 +151,9 @@ func (h *Handler) through(name string) bool {
 	return slices.ContainsFunc(h.fall.Zones, func(origin string) bool { return zone.Contains(origin, name) })
 }
 
-// serial is the SOA serial of the present state.
-func (h *Handler) serial() uint32 { return uint32(h.store.Generation()) }
+// serial is the SOA serial of a state that the Index has, or has passed by now: who
+// reads it first finds no older one there.
+func (h *Handler) serial() uint32 { return h.versions.serial.Load() }
 
 // newReply makes the reply in one allocation, which SetReply does not.
 func newReply(r *dns.Msg, a zone.Answer) *dns.Msg {

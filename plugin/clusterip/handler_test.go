@@ -27,7 +27,7 @@ func testHandler(change ...func(*Options)) *Handler {
 	}
 	h := New(o, cluster.NewStore(), []netip.Addr{netip.MustParseAddr("192.0.2.53")})
 	h.upstream = outside{}
-	h.Store().Apply(example())
+	h.store.Apply(example())
 	return h
 }
 
@@ -155,7 +155,7 @@ func TestAliasChain(t *testing.T) {
 			}
 			links = append(links, alias(fmt.Sprintf("link-%d", i), target))
 		}
-		h.Store().Apply(cluster.Update{Services: clustertest.Changed(links...)})
+		h.store.Apply(cluster.Update{Services: clustertest.Changed(links...)})
 	}
 	for _, c := range []struct {
 		length  int
@@ -316,7 +316,7 @@ func TestNotSynced(t *testing.T) {
 	if h.Ready() {
 		t.Error("ready before the first sync")
 	}
-	h.Store().Apply(cluster.Update{Synced: true})
+	h.store.Apply(cluster.Update{Synced: true})
 	if !h.Ready() {
 		t.Error("not ready after the first sync")
 	}
@@ -349,7 +349,7 @@ func TestSerial(t *testing.T) {
 		return m.Answer[0].(*dns.SOA).Serial
 	}
 	before := serial()
-	h.Store().Apply(cluster.Update{Namespaces: []cluster.NamespaceUpdate{{Name: "new", Exists: true}}})
+	h.store.Apply(cluster.Update{Namespaces: []cluster.NamespaceUpdate{{Name: "new", Exists: true}}})
 	if after := serial(); after != before+1 {
 		t.Errorf("serial %d after %d, want one more", after, before)
 	}
@@ -378,5 +378,34 @@ func TestAllocs(t *testing.T) {
 				t.Errorf("%v allocations, want at most 2", allocs)
 			}
 		})
+	}
+}
+
+// Nobody is told a serial before what it stands for can be found.
+func TestSerialFollowsData(t *testing.T) {
+	store := cluster.NewStore()
+	var h *Handler
+	seen := func() (serial uint32, web int) {
+		soa, _ := ask(t, h, "cluster.local.", dns.TypeSOA)
+		m, _ := ask(t, h, "web.default.svc.cluster.local.", dns.TypeA)
+		return soa.Answer[0].(*dns.SOA).Serial, m.Rcode
+	}
+	var serial uint32
+	var code int
+	store.Subscribe(func(cluster.Update) { // before the Handler
+		if h != nil && store.HasSynced() {
+			serial, code = seen()
+		}
+	})
+	h = New(Options{Zones: []string{"cluster.local."}}, store, nil)
+	store.Apply(example())
+	before, _ := seen()
+	web := example().Services[0].Name
+	store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{{Name: web}}})
+	if serial != before || code != dns.RcodeSuccess {
+		t.Errorf("while the Index has the state of serial %d, the serial is %d and %s has %s", before, serial, web, dns.RcodeToString[code])
+	}
+	if serial, code = seen(); serial != before+1 || code != dns.RcodeNameError {
+		t.Errorf("after the change of serial %d the serial is %d and %s has %s", before+1, serial, web, dns.RcodeToString[code])
 	}
 }

@@ -2,7 +2,6 @@ package clusterip
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
 	"path/filepath"
 	"regexp"
@@ -15,6 +14,7 @@ import (
 	"github.com/clusterip/clusterip/cluster/kubernetes"
 	"github.com/clusterip/clusterip/cluster/manifest"
 	"github.com/clusterip/clusterip/plugin/clusterip/zone"
+	"github.com/clusterip/clusterip/plugin/directive"
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/pkg/fall"
@@ -47,40 +47,47 @@ type Options struct {
 	Multicluster     []string // those of Zones that have imported Services
 	Fall             fall.F
 	Warnings         []string // each with its place in the Corefile
+
+	idle []idle // what there is to warn of, until the places are known
 }
 
-// parsers has the function that reads each option's arguments.
-var parsers = map[string]func(o *Options, args []string) error{
-	"manifests":              parseManifests,
+// idle is an option of which something has no effect, and why. CoreDNS's kubernetes
+// plugin takes that in silence and serves, so it is no error.
+type idle struct{ option, why string }
+
+func (o *Options) warn(option, why string) { o.idle = append(o.idle, idle{option, why}) }
+
+var options = directive.Table[Options]{Noun: "option", Parsers: map[string]directive.Parser[Options]{
+	"manifests":              path("folder", func(o *Options) *string { return &o.Manifest.Dir }),
 	"service_cidr":           parseServiceCIDR,
-	"state":                  parseState,
+	"state":                  path("file", func(o *Options) *string { return &o.Manifest.State }),
 	"kubeconfig":             parseKubeconfig,
 	"endpoint":               parseEndpoint,
 	"tls":                    parseTLS,
 	"apiserver_qps":          parseQPS,
-	"apiserver_burst":        parseBurst,
-	"apiserver_max_inflight": parseMaxInflight,
-	"labels":                 parseLabels,
-	"namespace_labels":       parseNamespaceLabels,
-	"noendpoints":            parseNoEndpoints,
-	"stale_after":            parseStaleAfter,
+	"apiserver_burst":        requests(func(o *Options) *int { return &o.API.Burst }),
+	"apiserver_max_inflight": requests(func(o *Options) *int { return &o.API.MaxInflight }),
+	"labels":                 selector("labels", func(o *Options) *string { return &o.API.Labels }),
+	"namespace_labels":       selector("namespace_labels", func(o *Options) *string { return &o.API.NamespaceLabels }),
+	"noendpoints":            directive.Flag(func(o *Options) *bool { return &o.API.NoEndpoints }),
+	"stale_after":            directive.Duration(time.Second, func(o *Options) *time.Duration { return &o.StaleAfter }),
 	"startup_timeout":        parseStartupTimeout,
 	"ttl":                    parseTTL,
 	"pods":                   parsePods,
 	"pods_on_node":           parsePodsOnNode,
 	"ptr":                    parsePTR,
 	"namespaces":             parseNamespaces,
-	"endpoint_pod_names":     parseEndpointPodNames,
+	"endpoint_pod_names":     directive.Flag(func(o *Options) *bool { return &o.EndpointPodNames }),
 	"ignore":                 parseIgnore,
-	"zonal":                  parseZonal,
+	"zonal":                  directive.Flag(func(o *Options) *bool { return &o.Zonal }),
 	"multicluster":           parseMulticluster,
 	"fallthrough":            parseFallthrough,
-}
-
-// once has the options that must not be given twice. All that CoreDNS's kubernetes
-// plugin has too may be: namespaces are added to each other, and of the others the
-// last counts, as there.
-var once = map[string]bool{"manifests": true, "service_cidr": true, "state": true, "stale_after": true, "pods_on_node": true, "ptr": true}
+}, Repeats: []string{
+	// All that CoreDNS's kubernetes plugin has too: namespaces are added to each
+	// other, and of the others the last counts, as there.
+	"kubeconfig", "endpoint", "tls", "apiserver_qps", "apiserver_burst", "apiserver_max_inflight", "labels", "namespace_labels", "noendpoints",
+	"startup_timeout", "ttl", "pods", "namespaces", "endpoint_pod_names", "ignore", "zonal", "multicluster", "fallthrough",
+}}
 
 // ParseOptions reads the clusterip directive of a server block, starts nothing and
 // logs nothing. Relative paths start at root, the block's root directive, or else at
@@ -128,14 +135,18 @@ func ParseOptions(c *caddy.Controller, root string) (Options, error) {
 		if !slices.ContainsFunc(o.Zones, func(z string) bool { return !zone.IsReverse(z) }) {
 			return o, c.Errf("clusterip needs a zone that is not a reverse one, such as cluster.local; it has %q", o.Zones)
 		}
-		seen, err := o.parseBlock(c)
+		seen, err := options.Parse(c, &o)
 		if err != nil {
 			return o, err
 		}
 		if err := o.complete(root, seen); err != nil {
 			return o, c.Err(err.Error())
 		}
-		o.Warnings = append(o.Warnings, o.idle(seen)...)
+		o.findIdle(seen)
+		for _, w := range o.idle {
+			o.Warnings = append(o.Warnings, fmt.Sprintf("%s: %s %s", seen[w.option], w.option, w.why))
+		}
+		o.idle = nil
 	}
 	return o, nil
 }
@@ -154,40 +165,8 @@ func checkZones(args []string) error {
 	return nil
 }
 
-// places has the options that are there, and where in the Corefile, as file:line.
-type places map[string]string
-
-func (p places) has(option string) bool { return p[option] != "" }
-
-func (o *Options) parseBlock(c *caddy.Controller) (places, error) {
-	seen := make(places)
-	for c.NextBlock() {
-		name := c.Val()
-		parse, known := parsers[name]
-		switch {
-		case !known:
-			return nil, c.Errf("unknown option %q: the options are %s", name, strings.Join(slices.Sorted(maps.Keys(parsers)), ", "))
-		case seen.has(name) && once[name]:
-			return nil, c.Errf("option %s is given twice: keep one", name)
-		}
-		seen[name] = fmt.Sprintf("%s:%d", c.File(), c.Line())
-		args := c.RemainingArgs()
-		if c.NextArg() { // which only a brace can be
-			return nil, c.Errf("option %s takes no block: remove the {", name)
-		}
-		told := len(o.Warnings)
-		if err := parse(o, args); err != nil {
-			return nil, c.Err(err.Error())
-		}
-		for i := range o.Warnings[told:] {
-			o.Warnings[told+i] = seen[name] + ": " + o.Warnings[told+i]
-		}
-	}
-	return seen, nil
-}
-
 // complete checks the options together and fills in defaults.
-func (o *Options) complete(root string, seen places) error {
+func (o *Options) complete(root string, seen directive.Places) error {
 	for _, z := range o.Multicluster {
 		if !slices.Contains(o.Zones, z) {
 			return fmt.Errorf("multicluster zone %s is none of the zones of clusterip, %q: add it to them", z, o.Zones)
@@ -197,7 +176,7 @@ func (o *Options) complete(root string, seen places) error {
 		return o.completeAPI(seen)
 	}
 	for _, name := range apiOptions {
-		if seen.has(name) {
+		if seen.Has(name) {
 			return fmt.Errorf("option %s is for an API server, and manifests for a folder in its place: remove one", name)
 		}
 	}
@@ -215,7 +194,7 @@ func (o *Options) complete(root string, seen places) error {
 // passes over.
 func (o *Options) onlyFirst(option string, args []string) {
 	if len(args) > 1 {
-		o.Warnings = append(o.Warnings, fmt.Sprintf("%s has %d arguments and only the first, %s, is used: remove the others", option, len(args), args[0]))
+		o.warn(option, fmt.Sprintf("has %d arguments and only the first, %s, is used: remove the others", len(args), args[0]))
 	}
 }
 
@@ -228,20 +207,15 @@ func below(root, name string) string {
 	return filepath.Join(root, name)
 }
 
-func parseManifests(o *Options, args []string) error {
-	if len(args) != 1 || args[0] == "" {
-		return fmt.Errorf("manifests takes one folder")
+// path is the Parser of an option with one path.
+func path(what string, field func(*Options) *string) directive.Parser[Options] {
+	return func(o *Options, args []string) error {
+		if len(args) != 1 || args[0] == "" {
+			return fmt.Errorf("takes one %s", what)
+		}
+		*field(o) = args[0]
+		return nil
 	}
-	o.Manifest.Dir = args[0]
-	return nil
-}
-
-func parseState(o *Options, args []string) error {
-	if len(args) != 1 || args[0] == "" {
-		return fmt.Errorf("state takes one file")
-	}
-	o.Manifest.State = args[0]
-	return nil
 }
 
 // reserved is for future use (RFC 1112 section 4).
@@ -249,23 +223,23 @@ var reserved = netip.MustParsePrefix("240.0.0.0/4")
 
 func parseServiceCIDR(o *Options, args []string) error {
 	if len(args) < 1 || len(args) > 2 {
-		return fmt.Errorf("service_cidr takes one CIDR, or two of different IP versions")
+		return fmt.Errorf("takes one CIDR, or two of different IP versions")
 	}
 	for _, text := range args {
 		prefix, err := netip.ParsePrefix(text)
 		if err != nil {
-			return fmt.Errorf("service_cidr %q is not a CIDR such as %s", text, defaultServiceCIDR)
+			return fmt.Errorf("%q is not a CIDR such as %s", text, defaultServiceCIDR)
 		}
 		if prefix != prefix.Masked() {
-			return fmt.Errorf("service_cidr %s has host bits set: write %s", prefix, prefix.Masked())
+			return fmt.Errorf("%s has host bits set: write %s", prefix, prefix.Masked())
 		}
 		if a := prefix.Addr(); prefix.Bits() > 0 && (a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsMulticast() || reserved.Contains(a)) {
-			return fmt.Errorf("service_cidr %s has addresses that no Service can have (loopback, link-local, multicast or reserved): give a private range such as %s", prefix, defaultServiceCIDR)
+			return fmt.Errorf("%s has addresses that no Service can have (loopback, link-local, multicast or reserved): give a private range such as %s", prefix, defaultServiceCIDR)
 		}
 		o.Manifest.ServiceCIDRs = append(o.Manifest.ServiceCIDRs, prefix)
 	}
 	if cidrs := o.Manifest.ServiceCIDRs; len(cidrs) == 2 && cluster.FamilyOf(cidrs[0].Addr()) == cluster.FamilyOf(cidrs[1].Addr()) {
-		return fmt.Errorf("service_cidr %s and %s are both %s: give one IPv4 and one IPv6 CIDR",
+		return fmt.Errorf("%s and %s are both %s: give one IPv4 and one IPv6 CIDR",
 			cidrs[0], cidrs[1], cluster.FamilyOf(cidrs[0].Addr()))
 	}
 	return nil
@@ -273,12 +247,12 @@ func parseServiceCIDR(o *Options, args []string) error {
 
 func parseTTL(o *Options, args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("ttl takes one number of seconds")
+		return fmt.Errorf("takes one number of seconds")
 	}
 	o.onlyFirst("ttl", args)
 	ttl, err := strconv.Atoi(args[0])
 	if err != nil || ttl < 0 || ttl > maxTTL {
-		return fmt.Errorf("ttl %q is no number of seconds from 0 to %d", args[0], maxTTL)
+		return fmt.Errorf("%q is no number of seconds from 0 to %d", args[0], maxTTL)
 	}
 	o.TTL = uint32(ttl)
 	return nil
@@ -294,16 +268,16 @@ func parsePods(o *Options, args []string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("pods %q: give one of disabled, insecure, verified", strings.Join(args, " "))
+	return fmt.Errorf("%q: give one of disabled, insecure, verified", strings.Join(args, " "))
 }
 
 func parseNamespaces(o *Options, args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("namespaces takes at least one namespace; without the option all are served")
+		return fmt.Errorf("takes at least one namespace; without the option all are served")
 	}
 	for _, name := range args {
 		if len(validation.IsDNS1123Label(name)) > 0 {
-			return fmt.Errorf("namespaces: %q cannot be the name of a namespace: write lower-case names, with spaces between", name)
+			return fmt.Errorf("%q cannot be the name of a namespace: write lower-case names, with spaces between", name)
 		}
 	}
 	for _, name := range args {
@@ -314,17 +288,9 @@ func parseNamespaces(o *Options, args []string) error {
 	return nil
 }
 
-func parseEndpointPodNames(o *Options, args []string) error {
-	if len(args) > 0 {
-		return fmt.Errorf("endpoint_pod_names takes no arguments")
-	}
-	o.EndpointPodNames = true
-	return nil
-}
-
 func parsePTR(o *Options, args []string) error {
 	if len(args) != 1 || args[0] != "all" && args[0] != "first" {
-		return fmt.Errorf("ptr %q: give one of all, first", strings.Join(args, " "))
+		return fmt.Errorf("%q: give one of all, first", strings.Join(args, " "))
 	}
 	o.PTRFirst = args[0] == "first"
 	return nil
@@ -332,22 +298,14 @@ func parsePTR(o *Options, args []string) error {
 
 func parseIgnore(o *Options, args []string) error {
 	if len(args) == 0 {
-		o.Warnings = append(o.Warnings, "ignore without an argument has no effect: make it ignore empty_service, or remove it")
+		o.warn("ignore", "without an argument has no effect: make it ignore empty_service, or remove it")
 		return nil
 	}
 	o.onlyFirst("ignore", args)
 	if args[0] != "empty_service" {
-		return fmt.Errorf("ignore %q: only empty_service can be ignored", args[0])
+		return fmt.Errorf("%q: only empty_service can be ignored", args[0])
 	}
 	o.IgnoreEmpty = true
-	return nil
-}
-
-func parseZonal(o *Options, args []string) error {
-	if len(args) > 0 {
-		return fmt.Errorf("zonal takes no arguments")
-	}
-	o.Zonal = true
 	return nil
 }
 

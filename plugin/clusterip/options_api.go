@@ -7,7 +7,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/clusterip/clusterip/cluster/feed"
 	"github.com/clusterip/clusterip/plugin/clusterip/zone"
+	"github.com/clusterip/clusterip/plugin/directive"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 )
@@ -22,9 +24,9 @@ var (
 	folderOptions = []string{"service_cidr", "state"}
 )
 
-func (o *Options) completeAPI(seen places) error {
+func (o *Options) completeAPI(seen directive.Places) error {
 	for _, name := range folderOptions {
-		if seen.has(name) {
+		if seen.Has(name) {
 			return fmt.Errorf("option %s is for a folder of YAML: name one with manifests DIR, or remove %s, since an API server keeps that itself", name, name)
 		}
 	}
@@ -40,59 +42,48 @@ func (o *Options) completeAPI(seen places) error {
 	return nil
 }
 
-// idle says which options have no effect. CoreDNS's kubernetes plugin takes them in
-// silence and serves, so they are no errors.
-func (o *Options) idle(seen places) []string {
-	var all []string
-	warn := func(option, why string) { all = append(all, fmt.Sprintf("%s: %s %s", seen[option], option, why)) }
+// findIdle warns of options that others make have no effect.
+func (o *Options) findIdle(seen directive.Places) {
 	switch {
 	case o.API.Kubeconfig == "":
-	case seen.has("endpoint"):
-		warn("endpoint", "has no effect beside kubeconfig, which says where the API server is: keep one")
-	case seen.has("tls"):
-		warn("tls", "has no effect beside kubeconfig, which names the certificates: remove it")
+	case seen.Has("endpoint"):
+		o.warn("endpoint", "has no effect beside kubeconfig, which says where the API server is: keep one")
+	case seen.Has("tls"):
+		o.warn("tls", "has no effect beside kubeconfig, which names the certificates: remove it")
 	}
-	if seen.has("kubeconfig") && o.API.Kubeconfig == "" {
-		warn("kubeconfig", "is empty and has no effect: name a file, or remove it")
+	if seen.Has("kubeconfig") && o.API.Kubeconfig == "" {
+		o.warn("kubeconfig", "is empty and has no effect: name a file, or remove it")
 	}
-	if seen.has("endpoint") && o.API.Endpoint == "" {
-		warn("endpoint", "is empty and has no effect: give the URL of an API server, or remove it")
+	if seen.Has("endpoint") && o.API.Endpoint == "" {
+		o.warn("endpoint", "is empty and has no effect: give the URL of an API server, or remove it")
 	}
-	if seen.has("tls") && o.API.Kubeconfig == "" && o.API.Endpoint == "" {
-		warn("tls", "has no effect without endpoint: give that the URL of the API server, or remove tls")
+	if seen.Has("tls") && o.API.Kubeconfig == "" && o.API.Endpoint == "" {
+		o.warn("tls", "has no effect without endpoint: give that the URL of the API server, or remove tls")
 	}
-	if seen.has("pods_on_node") && o.Pods != zone.PodsVerified {
-		warn("pods_on_node", "has no effect without pods verified: add that, or remove it")
+	if seen.Has("pods_on_node") && o.Pods != zone.PodsVerified {
+		o.warn("pods_on_node", "has no effect without pods verified: add that, or remove it")
 	}
-	return all
 }
 
-// key is the same for options that read the same objects in the same way.
-func (o Options) key() any {
+// Origin is where the objects are.
+func (o Options) Origin() feed.Origin {
 	if o.Manifest.Dir != "" {
-		return folderKey(o.Manifest)
+		return feed.Folder(o.Manifest)
 	}
-	return o.API
+	return feed.APIServer(o.API)
 }
 
 // needs returns what the names need of a source beyond Services.
-func (o Options) needs() needs {
-	return needs{pods: o.Pods == zone.PodsVerified, podsNode: o.PodsOnNode, podNames: o.EndpointPodNames || o.PTRFirst, imports: len(o.Multicluster) > 0}
-}
-
-func newOrigin(own *server, o Options) (origin, error) {
-	if o.Manifest.Dir != "" {
-		return newFolder(own, o.Manifest)
-	}
-	return newAPIServer(own, o.API)
+func (o Options) needs() feed.Needs {
+	return feed.Needs{Pods: o.Pods == zone.PodsVerified, PodsNode: o.PodsOnNode, PodNames: o.EndpointPodNames || o.PTRFirst, Imports: len(o.Multicluster) > 0}
 }
 
 func parseKubeconfig(o *Options, args []string) error {
 	if len(args) < 1 || len(args) > 2 {
-		return errors.New("kubeconfig takes a file, and the name of a context if it is not the current one")
+		return errors.New("takes a file, and the name of a context if it is not the current one")
 	}
 	if len(args) == 2 && args[0] == "" {
-		return fmt.Errorf("kubeconfig has the context %q and an empty file name: name the file", args[1])
+		return fmt.Errorf("has the context %q and an empty file name: name the file", args[1])
 	}
 	o.API.Kubeconfig, o.API.Context = args[0], ""
 	if len(args) == 2 {
@@ -104,7 +95,7 @@ func parseKubeconfig(o *Options, args []string) error {
 // parsePodsOnNode takes the name of a Node, mostly from an environment variable.
 func parsePodsOnNode(o *Options, args []string) error {
 	if len(args) != 1 || len(validation.IsDNS1123Subdomain(args[0])) > 0 {
-		return errors.New("pods_on_node takes the name of the Node that this server runs on, such as {$NODE_NAME}; is the variable set?")
+		return errors.New("takes the name of the Node that this server runs on, such as {$NODE_NAME}; is the variable set?")
 	}
 	o.PodsOnNode = args[0]
 	return nil
@@ -112,7 +103,7 @@ func parsePodsOnNode(o *Options, args []string) error {
 
 func parseEndpoint(o *Options, args []string) error {
 	if len(args) == 0 {
-		return errors.New("endpoint takes the URL of an API server, or those of several of one cluster")
+		return errors.New("takes the URL of an API server, or those of several of one cluster")
 	}
 	o.API.Endpoint = strings.Join(args, " ")
 	return nil
@@ -120,7 +111,7 @@ func parseEndpoint(o *Options, args []string) error {
 
 func parseTLS(o *Options, args []string) error {
 	if len(args) != 3 {
-		return errors.New("tls takes three files: certificate, key, and the API server's CA")
+		return errors.New("takes three files: certificate, key, and the API server's CA")
 	}
 	o.API.CertFile, o.API.KeyFile, o.API.CAFile = args[0], args[1], args[2]
 	return nil
@@ -133,80 +124,39 @@ func parseQPS(o *Options, args []string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("apiserver_qps %q: give one number of requests a second, or 0 for the default", strings.Join(args, " "))
+	return fmt.Errorf("%q: give one number of requests a second, or 0 for the default", strings.Join(args, " "))
 }
 
-func parseBurst(o *Options, args []string) error {
-	return parseCount("apiserver_burst", &o.API.Burst, args)
+func requests(field func(*Options) *int) directive.Parser[Options] {
+	return directive.Count("of requests, or 0 for the default", field)
 }
 
-func parseMaxInflight(o *Options, args []string) error {
-	return parseCount("apiserver_max_inflight", &o.API.MaxInflight, args)
-}
-
-func parseCount(name string, to *int, args []string) error {
-	if len(args) == 1 {
-		if n, err := strconv.Atoi(args[0]); err == nil && n >= 0 {
-			*to = n
-			return nil
+// selector is the Parser of an option with a label selector. It keeps the one canonical
+// form, so that origins can be compared.
+func selector(name string, field func(*Options) *string) directive.Parser[Options] {
+	return func(o *Options, args []string) error {
+		if len(args) == 0 {
+			return errors.New("takes a label selector such as app=web")
 		}
+		text := strings.Join(args, " ")
+		parsed, err := metav1.ParseToLabelSelector(text)
+		if err != nil {
+			return fmt.Errorf("%q is no label selector such as app=web,tier in (a, b): %w", text, err)
+		}
+		selector, err := metav1.LabelSelectorAsSelector(parsed)
+		if err != nil {
+			return fmt.Errorf("%q is no label selector such as app=web,tier in (a, b): %w", text, err)
+		}
+		if selector.Empty() {
+			o.warn(name, "is empty and selects everything: give a label selector such as app=web, or remove it")
+		}
+		*field(o) = selector.String()
+		return nil
 	}
-	return fmt.Errorf("%s %q: give one number of requests, or 0 for the default", name, strings.Join(args, " "))
-}
-
-func parseLabels(o *Options, args []string) error {
-	return o.parseSelector("labels", &o.API.Labels, args)
-}
-
-func parseNamespaceLabels(o *Options, args []string) error {
-	return o.parseSelector("namespace_labels", &o.API.NamespaceLabels, args)
-}
-
-// parseSelector keeps the selector in its one canonical form, so that feeds can be
-// compared.
-func (o *Options) parseSelector(name string, to *string, args []string) error {
-	if len(args) == 0 {
-		return fmt.Errorf("%s takes a label selector such as app=web", name)
-	}
-	text := strings.Join(args, " ")
-	parsed, err := metav1.ParseToLabelSelector(text)
-	if err != nil {
-		return fmt.Errorf("%s %q is no label selector such as app=web,tier in (a, b): %w", name, text, err)
-	}
-	selector, err := metav1.LabelSelectorAsSelector(parsed)
-	if err != nil {
-		return fmt.Errorf("%s %q is no label selector such as app=web,tier in (a, b): %w", name, text, err)
-	}
-	if selector.Empty() {
-		o.Warnings = append(o.Warnings, name+" is empty and selects everything: give a label selector such as app=web, or remove it")
-	}
-	*to = selector.String()
-	return nil
-}
-
-func parseNoEndpoints(o *Options, args []string) error {
-	if len(args) > 0 {
-		return errors.New("noendpoints takes no arguments")
-	}
-	o.API.NoEndpoints = true
-	return nil
-}
-
-func parseStaleAfter(o *Options, args []string) error {
-	return parseTime("stale_after", &o.StaleAfter, time.Second, args)
 }
 
 func parseStartupTimeout(o *Options, args []string) error {
 	o.onlyFirst("startup_timeout", args)
-	return parseTime("startup_timeout", &o.StartupTimeout, 0, args[:min(len(args), 1)])
-}
-
-func parseTime(name string, to *time.Duration, least time.Duration, args []string) error {
-	if len(args) == 1 {
-		if d, err := time.ParseDuration(args[0]); err == nil && d >= least {
-			*to = d
-			return nil
-		}
-	}
-	return fmt.Errorf("%s %q: give one duration such as 30s, of at least %s", name, strings.Join(args, " "), least)
+	parse := directive.Duration(0, func(o *Options) *time.Duration { return &o.StartupTimeout })
+	return parse(o, args[:min(len(args), 1)])
 }

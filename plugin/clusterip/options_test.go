@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/clusterip/clusterip/cluster/feed"
 	"github.com/clusterip/clusterip/cluster/kubernetes"
 	"github.com/clusterip/clusterip/cluster/manifest"
 	"github.com/clusterip/clusterip/plugin/clusterip/zone"
@@ -159,15 +160,25 @@ func TestParseOptions(t *testing.T) {
 	}
 }
 
-// To tell pods apart, names and pointers need to know which pod an endpoint is.
-func TestNeedsPodNames(t *testing.T) {
-	for block, want := range map[string]bool{"ttl 5": false, "ptr all": false, "ptr first": true, "endpoint_pod_names": true} {
+// What is needed of a source. To tell pods apart, names and pointers need to know which
+// pod an endpoint is.
+func TestNeeds(t *testing.T) {
+	for block, want := range map[string]feed.Needs{
+		"ttl 5":                               {},
+		"ptr all":                             {},
+		"ptr first":                           {PodNames: true},
+		"endpoint_pod_names":                  {PodNames: true},
+		"pods insecure":                       {},
+		"pods verified":                       {Pods: true},
+		"pods verified\n pods_on_node node-1": {Pods: true, PodsNode: "node-1"},
+		"multicluster cluster.local":          {Imports: true},
+	} {
 		o, err := ParseOptions(caddy.NewTestController("dns", "clusterip cluster.local {\n "+block+"\n}"), "")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := o.needs().podNames; got != want {
-			t.Errorf("%s: names of pods are needed: %v, want %v", block, got, want)
+		if got := o.needs(); got != want {
+			t.Errorf("%s: needed is %+v, want %+v", block, got, want)
 		}
 	}
 }
@@ -322,7 +333,7 @@ func TestReadmeNamesOptions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name := range parsers {
+	for name := range options.Parsers {
 		if !strings.Contains(string(readme), "* `"+name) {
 			t.Errorf("README.md does not describe option %s", name)
 		}

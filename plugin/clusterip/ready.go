@@ -23,8 +23,3 @@ func init() {
 // Ready implements ready.Readiness: true once the first sync is done and the server
 // listens, and until what is known has been out of date for as long as stale_after says.
 func (h *Handler) Ready() bool { return h.ready() }
-
-// onceListening is ready for a server that may not listen yet.
-func onceListening(ready func() bool) func() bool {
-	return func() bool { return listening.Load() && ready() }
-}

@@ -1,7 +1,7 @@
 // Package clusterip is the CoreDNS plugin that answers for Services: the names
-// half of clusterip. It reads the directive, runs the source of objects, and
-// serves what package zone compiles. The NAT half finds the same objects through
-// Handler.Store.
+// half of clusterip. It reads the directive, joins the feed of the objects that this
+// names, and serves what package zone compiles. The NAT half finds the same feed in
+// the storage of the server, see feed.Block.
 //
 // Start with ServeDNS in handler.go; what is answered is decided in zone.
 package clusterip
@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/clusterip/clusterip/cluster/feed"
 	"github.com/clusterip/clusterip/hostaddrs"
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
@@ -18,6 +19,7 @@ import (
 	external "github.com/coredns/coredns/plugin/k8s_external"
 	clog "github.com/coredns/coredns/plugin/pkg/log"
 	"github.com/coredns/coredns/plugin/transfer"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 const pluginName = "clusterip"
@@ -26,24 +28,42 @@ var log = clog.NewWithPlugin(pluginName)
 
 func init() { plugin.Register(pluginName, setup) }
 
+// feeds are those of this process.
+var feeds = feed.New(log, observe)
+
+func init() { prometheus.MustRegister(feeds) }
+
 func setup(c *caddy.Controller) error {
 	config := dnsserver.GetConfig(c)
 	o, err := ParseOptions(c, config.Root)
 	if err != nil {
 		return plugin.Error(pluginName, err)
 	}
+	own := serverOf(c)
+	subscription, err := feeds.Join(own, o.Origin(), o.needs())
+	if err != nil {
+		return plugin.Error(pluginName, c.Err(err.Error()))
+	}
+	c.Set(feed.Block(c.ServerBlockIndex), subscription) // kernelnat has it too
+	h := New(o, subscription.Store(), ownAddresses(config.ListenHosts))
+	subscription.AtEnd(h.close)
+	h.ready = func() bool { return listening.Load() && subscription.Ready(o.StaleAfter) }
+	if o.StaleAfter > 0 {
+		h.stale = func() bool { return subscription.Stale(o.StaleAfter) }
+	}
+	config.Plugin = slices.Insert(config.Plugin, 0, h.ending.see)
+	c.OnShutdown(h.ending.begin)
 	c.OnStartup(func() error { // not where the Corefile is only checked
 		for _, what := range o.Warnings {
 			log.Warning(what)
 		}
+		h.findOthers(config)
+		// This is after all that was asked for in a setup: health sleeps for its
+		// lameduck, and kernelnat has flows to our sockets forgotten.
+		c.OnFinalShutdown(h.ending.finish)
 		return nil
 	})
-	own := serverOf(c)
-	h, f, err := serve(own, o, config.ListenHosts)
-	if err != nil {
-		return plugin.Error(pluginName, c.Err(err.Error()))
-	}
-	h.ready = onceListening(h.ready)
+	leave := leaveWithServer(c, own)
 	started := false
 	config.AddPlugin(func(next plugin.Handler) plugin.Handler {
 		// This comes after all plugins are set up, once for each address. So the
@@ -51,7 +71,8 @@ func setup(c *caddy.Controller) error {
 		if !started {
 			started = true
 			c.OnStartup(func() error {
-				if err := f.start(own, o.StartupTimeout); err != nil {
+				c.OnFinalShutdown(leave) // until the last query names follow what changes
+				if err := subscription.Start(o.StartupTimeout); err != nil {
 					return plugin.Error(pluginName, err)
 				}
 				return nil
@@ -61,26 +82,34 @@ func setup(c *caddy.Controller) error {
 		return h
 	})
 	config.AddPlugin(accompany(h))
-	c.OnStartup(func() error {
-		if t, ok := config.Handler("transfer").(*transfer.Transfer); ok {
-			h.transfers(t)
-		}
-		if e, ok := config.Handler("k8s_external").(*external.External); ok && len(e.Zones) > 0 {
-			h.outside = e.Zones[0]
-		}
-		return nil
-	})
-	config.Plugin = slices.Insert(config.Plugin, 0, h.ending.see)
-	c.OnShutdown(h.ending.begin)
-	c.OnFinalShutdown(h.ending.finish)
-	endWithServer(c, own)
 	return nil
 }
 
-// endWithServer ends what a server uses when its time has come.
-func endWithServer(c *caddy.Controller, own *server) {
-	end := func() error {
-		leave(func(s *server) bool { return s == own })
+func serverOf(c *caddy.Controller) *feed.Server {
+	type key struct{}
+	if s, ok := c.Get(key{}).(*feed.Server); ok {
+		return s
+	}
+	s := &feed.Server{}
+	c.Set(key{}, s)
+	return s
+}
+
+// findOthers ties the Handler to plugins of its server block.
+func (h *Handler) findOthers(config *dnsserver.Config) {
+	if t, ok := config.Handler("transfer").(*transfer.Transfer); ok {
+		h.transfers(t)
+	}
+	if e, ok := config.Handler("k8s_external").(*external.External); ok && len(e.Zones) > 0 {
+		h.outside = e.Zones[0]
+	}
+}
+
+// leaveWithServer has a server leave its feeds when a reload has replaced it. When the
+// process ends, it is for leave.
+func leaveWithServer(c *caddy.Controller, own *feed.Server) (leave func() error) {
+	leave = func() error {
+		feeds.Leave(func(s *feed.Server) bool { return s == own })
 		return nil
 	}
 	// CoreDNS restarts and shuts down in goroutines of their own.
@@ -93,7 +122,7 @@ func endWithServer(c *caddy.Controller, own *server) {
 	// down; the one that goes on ends what it left.
 	c.OnRestartFailed(func() error {
 		reloading.Store(false)
-		leave(func(s *server) bool { return s != own })
+		feeds.Leave(func(s *feed.Server) bool { return s != own })
 		return nil
 	})
 	// On a reload this comes after the next instance has started. Leaving any
@@ -102,11 +131,9 @@ func endWithServer(c *caddy.Controller, own *server) {
 		if !reloading.Load() {
 			return nil
 		}
-		return end()
+		return leave()
 	})
-	// While health is a lameduck, which sleeps before this, names and NAT follow
-	// what changes: queries and connections still come.
-	c.OnFinalShutdown(end)
+	return leave
 }
 
 // ownAddresses returns the addresses that hosts to listen on stand for: those

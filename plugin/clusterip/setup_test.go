@@ -1,10 +1,7 @@
 package clusterip
 
 import (
-	"bytes"
 	"fmt"
-	golog "log"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,25 +9,30 @@ import (
 	"testing"
 	"time"
 
-	"github.com/clusterip/clusterip/cluster"
-	"github.com/clusterip/clusterip/cluster/manifest"
 	"github.com/clusterip/clusterip/test/clustertest"
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
+	"github.com/coredns/coredns/plugin"
 	_ "github.com/coredns/coredns/plugin/bind"
 	_ "github.com/coredns/coredns/plugin/cache"
 	_ "github.com/coredns/coredns/plugin/health"
 	_ "github.com/coredns/coredns/plugin/loadbalance"
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
 )
 
 func TestMain(m *testing.M) {
 	caddy.Quiet, dnsserver.Quiet = true, true
-	dnsserver.Directives = slices.Insert(dnsserver.Directives, slices.Index(dnsserver.Directives, "kubernetes"), pluginName)
+	dnsserver.Directives = slices.Insert(dnsserver.Directives, slices.Index(dnsserver.Directives, "kubernetes"), pluginName, "atend")
+	plugin.Register("atend", func(c *caddy.Controller) error {
+		c.OnFinalShutdown(func() error { atEnd(); return nil })
+		return nil
+	})
 	os.Exit(m.Run())
 }
+
+// atEnd is called by a directive as kernelnat is: when the process ends, as its setup asks.
+var atEnd func()
 
 const serviceYAML = `
 apiVersion: v1
@@ -86,10 +88,10 @@ func eventually(t *testing.T, instance *caddy.Instance, want string) {
 // The life of a server: it starts with the folder, follows it, survives a reload
 // that works and one that does not, and leaves nothing behind.
 func TestLifecycle(t *testing.T) {
-	gauges := []prometheus.Gauge{
-		objects.WithLabelValues("services"), objects.WithLabelValues("namespaces"), manifestProblems.WithLabelValues("error"),
+	gauges := func() []float64 {
+		return []float64{gauge(t, "objects", "services"), gauge(t, "objects", "namespaces"), gauge(t, "manifest_problems", "error")}
 	}
-	before := values(t, gauges)
+	before := gauges()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "web.yaml")
 	write(t, file, fmt.Sprintf(serviceYAML, "10.43.0.10"))
@@ -98,7 +100,7 @@ func TestLifecycle(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, instance, "NOERROR\nweb.default.svc.cluster.local. 5 IN A 10.43.0.10")
-	if got := values(t, gauges); got[0] != before[0]+1 {
+	if got := gauges(); got[0] != before[0]+1 {
 		t.Errorf("%v services are counted, want one more than %v", got[0], before[0])
 	}
 
@@ -118,7 +120,7 @@ func TestLifecycle(t *testing.T) {
 
 	write(t, file, "not: [yaml")
 	clustertest.Eventually(t, 10*time.Second, "the broken file among the problems", func() error {
-		if n := values(t, gauges)[2]; n == before[2] {
+		if n := gauges()[2]; n == before[2] {
 			return fmt.Errorf("%v are counted, as before", n)
 		}
 		return nil
@@ -135,23 +137,32 @@ func TestLifecycle(t *testing.T) {
 	if err := instance.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	if after := values(t, gauges); !slices.Equal(after, before) {
+	if after := gauges(); !slices.Equal(after, before) {
 		t.Errorf("services, namespaces and errors counted are %v after shutdown and were %v before", after, before)
 	}
 }
 
-// While health is a lameduck, names follow what changes.
+// While health is a lameduck, names follow what changes. Then kernelnat has flows to us
+// forgotten, and after that the server waits for the last queries.
 func TestLameduck(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "web.yaml")
 	write(t, file, fmt.Sprintf(serviceYAML, "10.43.0.10"))
+	before := gauge(t, "objects", "services")
 	const lameduck = 3 * time.Second
-	instance, err := caddy.Start(corefile(dir, "", fmt.Sprintf("health 127.0.0.1:0 {\nlameduck %s\n}", lameduck)))
+	instance, err := caddy.Start(corefile(dir, "", fmt.Sprintf("health 127.0.0.1:0 {\nlameduck %s\n}\natend", lameduck)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer instance.Stop()
 	begun, ended := time.Now(), make(chan struct{})
+	var called time.Duration
+	atEnd = func() {
+		called = time.Since(begun)
+		if got := gauge(t, "objects", "services"); got != before+1 {
+			t.Errorf("nothing is followed any more: %v services are counted and %v were before", got, before)
+		}
+	}
 	go func() {
 		defer close(ended)
 		instance.ShutdownCallbacks()
@@ -160,95 +171,29 @@ func TestLameduck(t *testing.T) {
 	write(t, file, fmt.Sprintf(serviceYAML, "10.43.0.11"))
 	eventually(t, instance, "NOERROR\nweb.default.svc.cluster.local. 5 IN A 10.43.0.11")
 	<-ended
-	if took := time.Since(begun); took < lameduck {
-		t.Errorf("the server ended after %s, before the lameduck", took)
+	if took := time.Since(begun); called < lameduck || took < called+quiet {
+		t.Errorf("the server ended after %s, flows were forgotten after %s, and the lameduck is %s", took, called, lameduck)
 	}
-	if len(feeds.byKey) != 0 {
-		t.Errorf("left behind: %v", feeds.byKey)
-	}
-}
-
-// Server blocks that read one folder share its source; one that reads another
-// does not.
-func TestServerBlocksShareASource(t *testing.T) {
-	own := new(server)
-	dir, other := t.TempDir(), t.TempDir()
-	serveFrom := func(dir string, ttl uint32) *feed {
-		t.Helper()
-		o := Options{Zones: []string{"cluster.local."}, TTL: ttl, Manifest: manifest.Options{Dir: dir}}
-		_, f, err := serve(own, o, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return f
-	}
-	first := serveFrom(dir, 5)
-	if again := serveFrom(dir+"/", 30); again != first {
-		t.Error("one folder is read by two sources")
-	}
-	if serveFrom(other, 5) == first {
-		t.Error("two folders have one source")
-	}
-	leave(func(s *server) bool { return s == own })
-	if len(feeds.byKey) != 0 {
-		t.Errorf("left behind: %v", feeds.byKey)
+	if got := gauge(t, "objects", "services"); got != before {
+		t.Errorf("left behind: %v services are counted and %v were before", got, before)
 	}
 }
 
-// Two sources of one server must not keep one state file: each would overwrite what
-// the other remembers. The server of a reload may read the folder in another way.
-func TestStateFileHasOneSource(t *testing.T) {
-	dir, other := t.TempDir(), t.TempDir()
-	link := filepath.Join(other, "link")
-	if err := os.Symlink(dir, link); err != nil {
+// gauge returns a gauge of the feeds, 0 if there is none with the label.
+func gauge(t *testing.T, name, label string) float64 {
+	t.Helper()
+	families, err := prometheus.DefaultGatherer.Gather()
+	if err != nil {
 		t.Fatal(err)
 	}
-	state := filepath.Join(dir, ".clusterip-state.json")
-	first := manifest.Options{Dir: dir, ServiceCIDRs: []netip.Prefix{netip.MustParsePrefix("10.43.0.0/16")}}
-	changed := first
-	changed.ServiceCIDRs = []netip.Prefix{netip.MustParsePrefix("10.44.0.0/16")}
-	old, own := new(server), new(server)
-	defer leave(func(*server) bool { return true })
-	for _, step := range []struct {
-		name  string
-		who   *server
-		o     manifest.Options
-		taken bool
-	}{
-		{"the first", old, first, true},
-		{"the default written out", old, manifest.Options{Dir: dir, State: state, ServiceCIDRs: first.ServiceCIDRs}, true},
-		{"other CIDRs", old, changed, false},
-		{"another folder", old, manifest.Options{Dir: other, State: state}, false},
-		{"through a link", old, manifest.Options{Dir: link, ServiceCIDRs: changed.ServiceCIDRs}, false},
-		{"a state of its own", old, manifest.Options{Dir: dir, State: filepath.Join(other, "state.json"), ServiceCIDRs: changed.ServiceCIDRs}, true},
-		{"other CIDRs after a reload", own, changed, true},
-	} {
-		_, _, err := serve(step.who, Options{Zones: []string{"cluster.local."}, Manifest: step.o}, nil)
-		if (err == nil) != step.taken {
-			t.Errorf("%s: error %v", step.name, err)
-		}
-		if err != nil && !strings.Contains(err.Error(), "is kept by two clusterip directives") {
-			t.Errorf("%s: the error is %v", step.name, err)
+	for _, family := range families {
+		for _, m := range family.Metric {
+			if family.GetName() == "coredns_clusterip_"+name && m.Label[0].GetValue() == label {
+				return m.GetGauge().GetValue()
+			}
 		}
 	}
-}
-
-func values(t *testing.T, gauges []prometheus.Gauge) []float64 {
-	t.Helper()
-	out := make([]float64, len(gauges))
-	for i, gauge := range gauges {
-		out[i] = value(t, gauge)
-	}
-	return out
-}
-
-func value(t *testing.T, gauge prometheus.Metric) float64 {
-	t.Helper()
-	var m dto.Metric
-	if err := gauge.Write(&m); err != nil {
-		t.Fatal(err)
-	}
-	return m.GetGauge().GetValue()
+	return 0
 }
 
 // Queries and changes at once, through the plugins that rewrite answers: the race
@@ -284,84 +229,6 @@ func TestConcurrentQueries(t *testing.T) {
 		write(t, file, fmt.Sprintf(serviceYAML, fmt.Sprintf("10.43.0.%d", 20+i)))
 		if err := <-failures; err != nil {
 			t.Error(err)
-		}
-	}
-}
-
-// Each problem is logged once as long as it lasts, and when it is mended, and
-// counted while it does.
-func TestProblems(t *testing.T) {
-	var p problems
-	var logged bytes.Buffer
-	golog.SetOutput(&logged)
-	defer golog.SetOutput(os.Stderr)
-	fault := manifest.Problem{File: "a.yaml", Line: 3, Object: "Service default/web", Err: os.ErrInvalid}
-	notice := manifest.Problem{File: "b.yaml", Err: os.ErrInvalid, Severity: manifest.Notice}
-	errors, notices := manifestProblems.WithLabelValues("error"), manifestProblems.WithLabelValues("notice")
-	for _, step := range []struct {
-		report          []manifest.Problem
-		errors, notices float64
-		logged          []string
-	}{
-		{[]manifest.Problem{fault, notice}, 1, 1, []string{fault.Error(), notice.Error()}},
-		{[]manifest.Problem{fault, fault}, 1, 0, []string{"no longer so: " + notice.Error()}},
-		{[]manifest.Problem{notice}, 0, 1, []string{notice.Error(), "no longer so: " + fault.Error()}},
-		{nil, 0, 0, nil},
-	} {
-		logged.Reset()
-		p.report(step.report)
-		lines := strings.Split(strings.TrimSuffix(logged.String(), "\n"), "\n")
-		for i, want := range step.logged {
-			if len(lines) != len(step.logged) || !strings.HasSuffix(lines[i], " "+want) {
-				t.Errorf("%v: logged is %q, want %q", step.report, lines, step.logged)
-				break
-			}
-		}
-		if e, n := value(t, errors), value(t, notices); e != step.errors || n != step.notices {
-			t.Errorf("%v: %v errors and %v notices are counted", step.report, e, n)
-		}
-	}
-}
-
-func TestCounted(t *testing.T) {
-	c := newCounted()
-	before := make(map[string]float64)
-	for _, kind := range []string{"services", "imports", "endpoints", "namespaces", "pods"} {
-		before[kind] = value(t, objects.WithLabelValues(kind))
-	}
-	const name = "default/web"
-	endpoints := func(n int) []cluster.ServiceUpdate {
-		all := make([]cluster.Endpoint, n)
-		for i := range all {
-			all[i].Addr = netip.AddrFrom4([4]byte{10, 42, 0, byte(i)})
-		}
-		return clustertest.Changed(cluster.New(clustertest.Service(name), all))
-	}
-	for _, step := range []struct {
-		update                               cluster.Update
-		services, imports, endpoints, others float64
-	}{
-		{cluster.Update{Services: endpoints(3)}, 1, 0, 3, 0},
-		{cluster.Update{Services: endpoints(2)}, 1, 0, 2, 0},
-		{cluster.Update{Imports: endpoints(4)}, 1, 1, 6, 0},
-		{cluster.Update{
-			Namespaces: []cluster.NamespaceUpdate{{Name: "default", Exists: true}},
-			Pods:       []cluster.PodUpdate{{Name: cluster.PodName{Name: "p"}, Pod: &cluster.Pod{}}},
-		}, 1, 1, 6, 1},
-		{cluster.Update{
-			Services:   clustertest.Gone(name),
-			Imports:    clustertest.Gone(name),
-			Namespaces: []cluster.NamespaceUpdate{{Name: "default"}},
-			Pods:       []cluster.PodUpdate{{Name: cluster.PodName{Name: "p"}}},
-		}, 0, 0, 0, 0},
-	} {
-		c.apply(step.update)
-		for kind, want := range map[string]float64{
-			"services": step.services, "imports": step.imports, "endpoints": step.endpoints, "namespaces": step.others, "pods": step.others,
-		} {
-			if got := value(t, objects.WithLabelValues(kind)) - before[kind]; got != want {
-				t.Errorf("%v %s are counted, want %v", got, kind, want)
-			}
 		}
 	}
 }

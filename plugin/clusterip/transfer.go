@@ -4,6 +4,7 @@ import (
 	"errors"
 	"iter"
 	"sync"
+	"sync/atomic"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/plugin/clusterip/zone"
@@ -15,7 +16,7 @@ import (
 // there if anybody transfers zones.
 type versions struct {
 	mu       sync.Mutex // held while the Index changes
-	serial   uint32
+	serial   atomic.Uint32
 	journals map[*zone.Zone]*journal // nil without the transfer plugin
 	tracking bool
 	notifier *notifier
@@ -27,12 +28,13 @@ func (h *Handler) apply(u cluster.Update) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	changes := h.index.Apply(u)
-	v.serial = h.serial()
+	serial := uint32(h.store.Generation())
+	v.serial.Store(serial)
 	if v.journals != nil && !v.tracking && u.Synced {
 		v.track(h.index)
 	}
 	for _, c := range changes {
-		v.journals[c.Zone].add(v.serial, c.Gone(), c.Come())
+		v.journals[c.Zone].add(serial, c.Gone(), c.Come())
 		v.notifier.mark(c.Zone.Origin())
 	}
 }
@@ -59,7 +61,7 @@ func (v *versions) track(index *zone.Index) {
 	v.tracking = true
 	index.Track()
 	for _, z := range index.Zones() {
-		v.journals[z] = &journal{oldest: v.serial}
+		v.journals[z] = &journal{oldest: v.serial.Load()}
 		v.notifier.mark(z.Origin())
 	}
 }
@@ -88,8 +90,9 @@ func (h *Handler) Transfer(origin string, serial uint32) (<-chan []dns.RR, error
 	v := &h.versions
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	soa := z.SOA(v.serial)
-	if serial != 0 && !newer(v.serial, serial) {
+	now := v.serial.Load()
+	soa := z.SOA(now)
+	if serial != 0 && !newer(now, serial) {
 		return send(only(soa)), nil
 	}
 	if j := v.journals[z]; j != nil && serial != 0 {

@@ -46,10 +46,10 @@ func TestTransfer(t *testing.T) {
 	h.transfers(&transfer.Transfer{})
 	defer h.close()
 	web := example().Services[0]
-	h.Store().Apply(cluster.Update{Namespaces: []cluster.NamespaceUpdate{{Name: "new", Exists: true}}})
-	h.Store().Apply(cluster.Update{Services: clustertest.Gone("default/web")})
-	h.Store().Apply(cluster.Update{Services: []cluster.ServiceUpdate{web}})
-	h.Store().Apply(cluster.Update{Services: clustertest.Gone("default/web")})
+	h.store.Apply(cluster.Update{Namespaces: []cluster.NamespaceUpdate{{Name: "new", Exists: true}}})
+	h.store.Apply(cluster.Update{Services: clustertest.Gone("default/web")})
+	h.store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{web}})
+	h.store.Apply(cluster.Update{Services: clustertest.Gone("default/web")})
 	now := h.serial()
 	all := transferred(t, h, "cluster.local.", 0)
 	if got, want := shape(h, all[:4]), "SOA-0 NS:cluster A:ns TXT:dns-version"; got != want {
@@ -111,7 +111,7 @@ func TestTransferIsOneMoment(t *testing.T) {
 	for _, u := range example().Services {
 		gone.Services = append(gone.Services, cluster.ServiceUpdate{Name: u.Name})
 	}
-	h.Store().Apply(gone)
+	h.store.Apply(gone)
 	var owners []string
 	for piece := range pieces {
 		owners = append(owners, piece[0].Header().Name)

@@ -16,6 +16,7 @@ import (
 	"github.com/clusterip/clusterip/kernelnat/backends"
 	"github.com/clusterip/clusterip/kernelnat/conntrack"
 	"github.com/clusterip/clusterip/kernelnat/netfilter"
+	"github.com/clusterip/clusterip/plugin/directive"
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/plugin"
 )
@@ -38,37 +39,35 @@ func (o *Options) Node(registered bool) kernelnat.NodeOptions {
 	return kernelnat.NodeOptions{Name: o.NodeName, Registered: registered, NodeCIDR: o.Plan.NodeCIDR}
 }
 
-// option reads the arguments of one option of the stanza.
-type option struct {
-	name  string
-	parse func(o *Options, args []string) error
-}
+var options = directive.Table[Options]{Noun: "kernelnat option", Parsers: map[string]directive.Parser[Options]{
+	"backend":            parseBackend,
+	"node_name":          parseNodeName,
+	"cluster_cidr":       parseClusterCIDR,
+	"detect_local":       parseDetectLocal,
+	"masquerade_all":     directive.Flag(func(o *Options) *bool { return &o.Plan.MasqueradeAll }),
+	"masquerade_bit":     parseMasqueradeBit,
+	"min_sync_period":    directive.Duration(0, func(o *Options) *time.Duration { return &o.MinSyncPeriod }),
+	"sync_period":        parseSyncPeriod,
+	"service_proxy_name": parseServiceProxyName,
+	"nodeport_addresses": parseNodePortAddresses,
+	"no_external_ips":    directive.Flag(func(o *Options) *bool { return &o.Plan.NoExternalIPs }),
+	"no_such_service":    parseNoSuchService,
+	"healthz":            parseHealthz,
+	"dry_run":            directive.Flag(func(o *Options) *bool { return &o.DryRun }),
 
-var options = slices.Concat([]option{
-	{"backend", parseBackend},
-	{"node_name", parseNodeName},
-	{"cluster_cidr", parseClusterCIDR},
-	{"detect_local", parseDetectLocal},
-	{"masquerade_all", func(o *Options, args []string) error {
-		o.Plan.MasqueradeAll = true
-		return noArguments(args)
-	}},
-	{"masquerade_bit", parseMasqueradeBit},
-	{"min_sync_period", func(o *Options, args []string) error { return parseDuration(&o.MinSyncPeriod, args) }},
-	{"sync_period", parseSyncPeriod},
-	{"service_proxy_name", parseServiceProxyName},
-	{"nodeport_addresses", parseNodePortAddresses},
-	{"no_external_ips", func(o *Options, args []string) error {
-		o.Plan.NoExternalIPs = true
-		return noArguments(args)
-	}},
-	{"no_such_service", parseNoSuchService},
-	{"healthz", parseHealthz},
-	{"dry_run", func(o *Options, args []string) error {
-		o.DryRun = true
-		return noArguments(args)
-	}},
-}, conntrackOptions)
+	// As kube-proxy's flags are named.
+	"conntrack_max_per_core":            connections(func(o *Options) *int { return &o.Sysctls.MaxPerCore }),
+	"conntrack_min":                     connections(func(o *Options) *int { return &o.Sysctls.Min }),
+	"conntrack_tcp_timeout_established": directive.Duration(0, func(o *Options) *time.Duration { return &o.Sysctls.TCPEstablished }),
+	"conntrack_tcp_timeout_close_wait":  directive.Duration(0, func(o *Options) *time.Duration { return &o.Sysctls.TCPCloseWait }),
+	"conntrack_udp_timeout":             directive.Duration(0, func(o *Options) *time.Duration { return &o.Sysctls.UDP }),
+	"conntrack_udp_timeout_stream":      directive.Duration(0, func(o *Options) *time.Duration { return &o.Sysctls.UDPStream }),
+	"conntrack_tcp_be_liberal":          directive.Flag(func(o *Options) *bool { return &o.Sysctls.TCPLiberal }),
+}}
+
+func connections(field func(*Options) *int) directive.Parser[Options] {
+	return directive.Count("of connections, or 0 to leave the kernel's value", field)
+}
 
 // ParseOptions reads the stanza that the controller stands on:
 //
@@ -108,34 +107,15 @@ func ParseOptions(c *caddy.Controller) (Options, error) {
 		if len(c.RemainingArgs()) > 0 {
 			return o, c.Errf("kernelnat takes no arguments, only a block of options")
 		}
-		seen := make(map[string]bool)
-		for c.NextBlock() {
-			name := c.Val()
-			i := slices.IndexFunc(options, func(o option) bool { return o.name == name })
-			if i < 0 {
-				return o, c.Errf("unknown kernelnat option %q: the options are %s", name, optionNames())
-			}
-			if seen[name] {
-				return o, c.Errf("kernelnat option %q is given twice: keep one", name)
-			}
-			seen[name] = true
-			if err := options[i].parse(&o, c.RemainingArgs()); err != nil {
-				return o, c.Errf("kernelnat option %q: %v", name, err)
-			}
+		seen, err := options.Parse(c, &o)
+		if err != nil {
+			return o, err
 		}
-		if seen["detect_local"] && seen["cluster_cidr"] {
+		if seen.Has("detect_local") && seen.Has("cluster_cidr") {
 			return o, c.Errf("kernelnat has detect_local and cluster_cidr, which both say who is a pod: keep one")
 		}
 	}
 	return o, nil
-}
-
-func optionNames() string {
-	names := make([]string, len(options))
-	for i, o := range options {
-		names[i] = o.name
-	}
-	return strings.Join(names, ", ")
 }
 
 // nodeName is the default of node_name: $NODE_NAME, which a DaemonSet sets from
@@ -153,13 +133,6 @@ func nodeName() string {
 
 // asRegistered returns the name under which the kubelet would register a host.
 func asRegistered(name string) string { return strings.ToLower(strings.TrimSpace(name)) }
-
-func noArguments(args []string) error {
-	if len(args) > 0 {
-		return fmt.Errorf("takes no argument, got %q", args)
-	}
-	return nil
-}
 
 func oneArgument(args []string, what string) (string, error) {
 	if len(args) != 1 {
@@ -244,27 +217,12 @@ func parseMasqueradeBit(o *Options, args []string) error {
 	return nil
 }
 
-func parseDuration(to *time.Duration, args []string) error {
-	text, err := oneArgument(args, "a duration such as 100ms")
-	if err != nil {
-		return err
-	}
-	period, err := time.ParseDuration(text)
-	if err != nil || period < 0 {
-		return fmt.Errorf("%q is not a duration such as 100ms", text)
-	}
-	*to = period
-	return nil
-}
-
 func parseSyncPeriod(o *Options, args []string) error {
-	if err := parseDuration(&o.SyncPeriod, args); err != nil {
-		return err
+	err := directive.Duration(0, func(o *Options) *time.Duration { return &o.SyncPeriod })(o, args)
+	if err == nil && o.SyncPeriod != 0 && o.SyncPeriod < time.Second {
+		err = fmt.Errorf("%v is too short to look at all rules: give 1s or more, or 0 to never look", o.SyncPeriod)
 	}
-	if o.SyncPeriod != 0 && o.SyncPeriod < time.Second {
-		return fmt.Errorf("%v is too short to look at all rules: give 1s or more, or 0 to never look", o.SyncPeriod)
-	}
-	return nil
+	return err
 }
 
 func parseServiceProxyName(o *Options, args []string) error {

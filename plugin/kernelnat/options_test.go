@@ -99,8 +99,9 @@ func TestParseOptionsErrors(t *testing.T) {
 	tests := []struct{ stanza, want string }{
 		{"kernelnat yes", "takes no arguments"},
 		{"kernelnat {\n backed iptables\n}", `Testfile:2 - Error during parsing: unknown kernelnat option "backed": the options are backend, `},
-		{"kernelnat {\n dry_run\n dry_run\n}", `Testfile:3 - Error during parsing: kernelnat option "dry_run" is given twice`},
+		{"kernelnat {\n dry_run\n dry_run\n}", `Testfile:3 - Error during parsing: kernelnat option dry_run is given twice`},
 		{"kernelnat {\n dry_run on\n}", "takes no argument"},
+		{"kernelnat {\n dry_run {\n }\n}", "takes no block"},
 		{"kernelnat {\n backend\n}", "needs one argument"},
 		{"kernelnat {\n backend ipvs\n}", "use iptables"},
 		{"kernelnat {\n no_such_service drop\n}", "neither reject nor off"},
@@ -114,7 +115,7 @@ func TestParseOptionsErrors(t *testing.T) {
 		{"kernelnat {\n masquerade_bit 32\n}", "number from 0 to 31"},
 		{"kernelnat {\n detect_local cluster\n}", "needs one of node_cidr, bridge NAME"},
 		{"kernelnat {\n detect_local bridge \"a b\"\n}", "no name of a network interface"},
-		{"kernelnat {\n conntrack_min many\n}", `"many" is not a number of connections`},
+		{"kernelnat {\n conntrack_min many\n}", `"many": give one number of connections`},
 		{"kernelnat {\n detect_local interface_prefix abcdefghijklmno\n}", "no name of a network interface"},
 		{"kernelnat {\n detect_local bridge \"\"\n}", "no name of a network interface"},
 		{"kernelnat {\n detect_local node_cidr\n cluster_cidr 10.42.0.0/16\n}", "keep one"},
@@ -126,8 +127,8 @@ func TestParseOptionsErrors(t *testing.T) {
 		{"kernelnat {\n no_external_ips yes\n}", "takes no argument"},
 		{"kernelnat {\n healthz 10256\n}", `"10256" is not an address such as :10256`},
 		{"kernelnat {\n healthz :x\n}", "is not an address"},
-		{"kernelnat {\n min_sync_period -1s\n}", "not a duration"},
-		{"kernelnat {\n min_sync_period 5\n}", "not a duration"},
+		{"kernelnat {\n min_sync_period -1s\n}", "give one duration"},
+		{"kernelnat {\n min_sync_period 5\n}", "give one duration"},
 		{"kernelnat\nkernelnat", "once per Server Block"},
 	}
 	for _, tt := range tests {

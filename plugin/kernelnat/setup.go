@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/cluster/feed"
 	"github.com/clusterip/clusterip/kernelnat"
 	"github.com/clusterip/clusterip/kernelnat/backends"
 	"github.com/clusterip/clusterip/kernelnat/healthcheck"
@@ -44,51 +45,43 @@ func setup(c *caddy.Controller) error {
 		return plugin.Error(name, c.Errf("kernelnat is in two server blocks: keep one, the kernel's rules have one writer"))
 	}
 	c.Set(onePerServer{}, true)
-	config := dnsserver.GetConfig(c)
-	n := &nat{options: o, refuse: c.Err}
-	c.OnStartup(func() error {
-		var ok bool
-		if n.source, ok = config.Handler("clusterip").(source); !ok {
-			return plugin.Error(name, n.refuse("there is no clusterip in this server block: add it, kernelnat takes its Services from there"))
-		}
-		n.source.BeforeEnd(func() { n.abandon(listening(config)) })
-		return n.start()
-	})
+	subscription, ok := c.Get(feed.Block(c.ServerBlockIndex)).(*feed.Subscription)
+	if !ok {
+		return plugin.Error(name, c.Err("there is no clusterip in this server block: add it, kernelnat takes its Services from there"))
+	}
+	if err := subscription.Need(feed.Needs{Node: o.NodeName}); err != nil {
+		return plugin.Error(name, c.Err(err.Error()))
+	}
+	n := &nat{options: o, feed: subscription}
 	// On a reload the new instance starts before the old one is shut down. Two
 	// writers would undo each other's work, so the old one pauses first.
 	c.OnRestart(n.stop)
 	c.OnRestartFailed(n.start)
 	// At the end of the process connections still come while health is a lameduck,
-	// which sleeps in a callback of this kind, and queries a little longer. CoreDNS
-	// calls them in the order of its directives, where health and clusterip are
-	// before us.
-	c.OnFinalShutdown(n.stop)
+	// which sleeps in a callback of this kind, and while clusterip waits for the last
+	// query in another. CoreDNS calls them in the order in which they are asked for.
+	// That of health is asked for in its setup, before ours, and that of clusterip when
+	// the server starts, before ours too.
+	config := dnsserver.GetConfig(c)
+	c.OnFinalShutdown(func() error {
+		n.abandon(listening(config))
+		return nil
+	})
+	c.OnStartup(func() error {
+		c.OnFinalShutdown(n.stop)
+		return n.start()
+	})
 	return nil
-}
-
-// source is what the server block's clusterip is to kernelnat.
-type source interface {
-	Store() *cluster.Store
-	// FollowNode has the Store hold the Node of that name and the ServiceCIDRs.
-	FollowNode(name string) error
-	// HasNodes reports whether every node has a Node where the Services come from.
-	HasNodes() bool
-	// Warn tells the owner of a Service what is wrong, where there is a way to.
-	Warn(service cluster.ServiceName, reason, text string)
-	// WarnRange tells likewise of a range of ClusterIPs.
-	WarnRange(cidr netip.Prefix, reason, text string)
-	// BeforeEnd has a function called when the process is to end and still answers.
-	BeforeEnd(func())
 }
 
 // nat is the NAT half of one server.
 type nat struct {
 	options  Options
-	refuse   func(why string) error // with the place in the Corefile
-	source   source
+	feed     *feed.Subscription
 	lock     io.Closer // of the one writer; nil in a dry run, and while another has it
 	cancel   context.CancelFunc
 	done     sync.WaitGroup
+	proxy    *healthcheck.Proxy
 	services *healthcheck.Services
 	writing  atomic.Pointer[map[cluster.Family]*kernelnat.Controller] // nil: none runs
 }
@@ -105,9 +98,6 @@ func (n *nat) start() error {
 	controllers, err := n.controllers()
 	if err != nil {
 		return plugin.Error(name, err)
-	}
-	if err := n.source.FollowNode(n.options.NodeName); err != nil {
-		return plugin.Error(name, n.refuse(err.Error()))
 	}
 	if n.options.DryRun {
 		log.Info("dry_run is set: the kernel is not touched. To switch NAT on, remove dry_run and run as root or with CAP_NET_ADMIN")
@@ -154,9 +144,9 @@ func (n *nat) beginLater(ctx context.Context, controllers map[cluster.Family]*ke
 
 // begin follows the Node, and starts all that writes as soon as that may be.
 func (n *nat) begin(ctx context.Context, controllers map[cluster.Family]*kernelnat.Controller) {
-	node := kernelnat.NewNode(n.options.Node(n.source.HasNodes()), log)
+	node := kernelnat.NewNode(n.options.Node(n.feed.HasNodes()), log)
 	n.run(ctx, "the Node is not followed any more", func() error {
-		return node.Run(ctx, n.source.Store(), func() { n.write(ctx, node, controllers) })
+		return node.Run(ctx, n.feed.Store(), func() { n.write(ctx, node, controllers) })
 	})
 }
 
@@ -165,9 +155,9 @@ func (n *nat) write(ctx context.Context, node *kernelnat.Node, controllers map[c
 	n.setSysctls()
 	n.writing.Store(&controllers)
 	for _, controller := range controllers {
-		n.run(ctx, "NAT stopped", func() error { return controller.Run(ctx, n.source.Store()) })
+		n.run(ctx, "NAT stopped", func() error { return controller.Run(ctx, n.feed.Store()) })
 	}
-	n.serveHealth(ctx, node, controllers)
+	n.serveHealth(ctx, node)
 }
 
 // setSysctls is no condition for NAT: it says what it changed, and what it may not.
@@ -195,15 +185,15 @@ func (n *nat) run(ctx context.Context, what string, f func() error) {
 
 // serveHealth answers whether this node should get traffic, which a node that
 // writes nothing cannot say.
-func (n *nat) serveHealth(ctx context.Context, node *kernelnat.Node, controllers map[cluster.Family]*kernelnat.Controller) {
+func (n *nat) serveHealth(ctx context.Context, node *kernelnat.Node) {
 	if n.options.DryRun {
 		return
 	}
-	proxy := &healthcheck.Proxy{Status: func() map[cluster.Family]healthcheck.Status { return healthOf(controllers) }, Eligible: node.Eligible}
+	n.proxy.Eligible = node.Eligible
 	if n.options.Healthz != "" {
-		n.run(ctx, "NAT goes on without health checks", func() error { return serveHealthz(ctx, proxy, n.options.Healthz) })
+		n.run(ctx, "NAT goes on without health checks", func() error { return serveHealthz(ctx, n.proxy, n.options.Healthz) })
 	}
-	n.run(ctx, "Services have no health checks any more", func() error { return n.services.Run(ctx, n.source.Store()) })
+	n.run(ctx, "Services have no health checks any more", func() error { return n.services.Run(ctx, n.feed.Store()) })
 }
 
 func healthOf(controllers map[cluster.Family]*kernelnat.Controller) map[cluster.Family]healthcheck.Status {
@@ -254,21 +244,19 @@ func (n *nat) controllers() (map[cluster.Family]*kernelnat.Controller, error) {
 		return nil, err
 	}
 	out := make(map[cluster.Family]*kernelnat.Controller)
+	n.proxy = &healthcheck.Proxy{Status: func() map[cluster.Family]healthcheck.Status { return healthOf(out) }}
 	n.services = healthcheck.NewServices(healthcheck.Options{
-		Node: n.options.NodeName, Addresses: n.nodePortAddresses, Log: log.Errorf,
-		Healthy: func() bool {
-			return (&healthcheck.Proxy{Status: func() map[cluster.Family]healthcheck.Status { return healthOf(out) }}).Healthy()
-		},
+		Node: n.options.NodeName, Addresses: n.nodePortAddresses, Healthy: n.proxy.Healthy, Log: log.Errorf,
 	})
 	for family, backend := range families {
 		options := n.options.Options
 		options.Family = family
 		if !n.options.DryRun {
 			options.Planned = func(changes []kernelnat.Change) { n.services.Apply(family, changes) }
-			options.Refused = func(service cluster.ServiceName, why string) { n.source.Warn(service, "FrontendRefused", why) }
+			options.Refused = func(service cluster.ServiceName, why string) { n.feed.Warn(service, "FrontendRefused", why) }
 			options.Overlaps = func(o plan.Overlap) {
 				o.Example = netip.Prefix{} // another on each node, and they are to make one Event
-				n.source.WarnRange(o.CIDR, "RangeOverlaps", o.String())
+				n.feed.WarnRange(o.CIDR, "RangeOverlaps", o.String())
 			}
 		}
 		out[family] = kernelnat.New(options, backend, log)

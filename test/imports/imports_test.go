@@ -20,8 +20,10 @@ var allowed = map[string][]string{
 	"cluster/allocator":     {"cluster"},
 	"cluster/manifest":      {"cluster", "cluster/convert", "cluster/allocator"},
 	"cluster/kubernetes":    {"cluster", "cluster/convert"},
+	"cluster/feed":          {"cluster", "cluster/manifest", "cluster/kubernetes"},
+	"plugin/directive":      {},
 	"plugin/clusterip/zone": {"cluster"},
-	"plugin/clusterip":      {"cluster", "cluster/manifest", "cluster/kubernetes", "hostaddrs"},
+	"plugin/clusterip":      {"cluster", "cluster/feed", "cluster/manifest", "cluster/kubernetes", "hostaddrs", "plugin/directive"},
 	"kernelnat/plan":        {"cluster"},
 	"kernelnat/conntrack":   {"cluster", "hostaddrs", "kernelnat/plan"},
 	"kernelnat/netfilter":   {"cluster", "hostaddrs", "kernelnat/plan"},
@@ -31,11 +33,11 @@ var allowed = map[string][]string{
 	"kernelnat/netlab":      {"cluster"},
 	"kernelnat/backendtest": {"cluster", "kernelnat", "kernelnat/plan", "kernelnat/netlab"},
 	"kernelnat":             {"cluster", "hostaddrs", "status"},
-	"plugin/kernelnat":      {"cluster", "hostaddrs", "kernelnat", "kernelnat/conntrack", "kernelnat/healthcheck", "kernelnat/backends", "kernelnat/netfilter", "kernelnat/plan"},
+	"plugin/kernelnat":      {"cluster", "cluster/feed", "hostaddrs", "plugin/directive", "kernelnat", "kernelnat/conntrack", "kernelnat/healthcheck", "kernelnat/backends", "kernelnat/netfilter", "kernelnat/plan"},
 	"status":                {"cluster", "kernelnat/plan"},
 	"corefile":              {},
 	"coredns/demo":          {"cluster", "kernelnat/netlab"},
-	"coredns":               {"cluster", "cluster/kubernetes", "cluster/manifest", "corefile", "kernelnat", "kernelnat/backends", "kernelnat/plan", "plugin/clusterip", "plugin/kernelnat"},
+	"coredns":               {"cluster", "cluster/feed", "cluster/kubernetes", "cluster/manifest", "corefile", "kernelnat", "kernelnat/backends", "kernelnat/plan", "plugin/clusterip", "plugin/kernelnat"},
 }
 
 // forbidden lists what a package (and those below it) must not use, even
