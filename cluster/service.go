@@ -125,15 +125,18 @@ func (s *Service) ClusterIP(family Family) netip.Addr {
 	return netip.Addr{}
 }
 
-// Endpoint is one address that backs a Service. There are more of them than of
-// anything else, so what several have in common is behind pointers that they share;
-// methods read it, also where there is none.
+// Endpoint is one address that backs a Service. There are ten times as many of them as
+// of Services, and they are half of what a source holds. So what several have in common
+// is behind pointers that they share, and an Endpoint is 88 bytes; methods read what is
+// behind the pointers, also where there is nothing. 10,000 Services of 10 endpoints
+// take 19 MB, with PodNames 22.
 type Endpoint struct {
 	Addr     netip.Addr
 	Hostname string // the DNS label set by the pod (StatefulSets), or ""
-	// PodName is the pod behind the address, or "". A source that nobody asks for
-	// names of pods may leave it out; pods that share an address (hostNetwork) and
-	// have no hostnames are one endpoint then, as they have one name in DNS.
+	// PodName is the pod behind the address, or "". It is longer than all the rest, and
+	// only the options endpoint_pod_names and "ptr first" of DNS ask for it, so a source
+	// may leave it out. Pods that share an address (hostNetwork) and have no hostnames
+	// are one endpoint then, as they have one name in DNS.
 	PodName  string
 	Slice    *EndpointSlice // nil for the zero value
 	Topology *Topology      // nil if it is not known

@@ -88,10 +88,15 @@ type Store struct {
 	syncOnce   sync.Once
 }
 
-// Generations begin at generationsPerSecond for each second since generationsFrom,
-// the start of 2026 in Unix seconds, on top of that number itself. As SOA serials they
-// are newer (RFC 1982) than the Unix time, which is CoreDNS's serial, until 2030, so
-// that its secondaries go on transferring.
+// Generations become SOA serials (RFC 1982). They begin at the clock: at generationsFrom,
+// the start of 2026 in Unix seconds, plus generationsPerSecond for each second since. Each
+// Update adds one, so that two within a second are two serials.
+//
+// Over a restart they rise as long as Updates average fewer than generationsPerSecond.
+// If they ran ahead of the clock, a secondary could have a copy of a history that the
+// restarted server never had. A higher rate would make that rarer. But serials must be
+// newer than the Unix time, which is CoreDNS's serial, or its secondaries would not
+// transfer from its successor. They are until 2030.
 const (
 	generationsFrom      = 1767225600
 	generationsPerSecond = 16
@@ -111,9 +116,6 @@ func NewStore() *Store {
 		nodes:      make(map[string]*Node),
 		synced:     make(chan struct{}),
 	}
-	// Generations become SOA serials. Starting from the clock keeps them
-	// rising over a restart, so that secondaries go on transferring and no serial
-	// means two states, as long as there are fewer Updates than that a second.
 	s.generation.Store(generationAt(time.Now()))
 	return s
 }

@@ -27,35 +27,36 @@ type State struct {
 	Known map[cluster.ServiceName]bool
 	// Node is this node, as far as it is known.
 	Node plan.Node
-	// Ranges are the ranges of ClusterIPs, of the family, in which whatever is
-	// nobody's and no frontend of a Service is refused.
+	// Ranges are the family's ranges of ClusterIPs. Packets to what is in them are
+	// refused, but for the frontends of Services and what is somebody else's.
 	Ranges []plan.Range
 }
 
-// ErrPartial is wrapped by errors of Sync after which everything is as it was asked
-// for but for some Services, which have what they had before, and for which Large has
-// a Work.
+// ErrPartial is wrapped by an error of Sync that concerns some Services alone. These have
+// the rules that they had, and Large has a Work for each. All else is as it was asked for.
 var ErrPartial = errors.New("all others have their rules")
 
-// ErrSetAside is wrapped by errors of Step after which the Service may have its old rules,
-// its new ones or some of both, and all others have theirs.
+// ErrSetAside is wrapped by an error of Step that concerns the Work's Service alone. That
+// Service may have its old rules, its new ones or some of both.
 var ErrSetAside = errors.New("the others have their rules")
 
 // Work changes one large Service step by step, so that others' changes come in between.
 type Work interface {
 	Service() cluster.ServiceName
-	// Step does the next part, and reports whether nothing was left to do. After an
-	// error that is not ErrSetAside the kernel's state is unknown; after any the
-	// Work is over. A Work may be dropped at any time: what is done by then stays
-	// until a change of the Service, for which Large makes a Work that goes on from
-	// there.
+	// Step does the next part, and reports whether nothing was left to do. After any
+	// error the Work is over; after one that is not ErrSetAside the kernel's state is
+	// unknown. A Work may be dropped at any time. What is done by then stays until the
+	// Service changes; the Work that Large makes for the change goes on from there.
 	Step(ctx context.Context) (done bool, err error)
 }
 
-// Backend writes plans of one IP family to the kernel. Each method either does
-// all it was asked or returns an error, after which the kernel's state is unknown
-// and Sync is to be called before Apply. A Backend is used by one goroutine at a
-// time.
+// Backend writes plans of one IP family to the kernel. A Change carries the plan that was
+// written before, so a Backend keeps no copy of the plans, and does not list the kernel's
+// rules to find the difference.
+//
+// Each method either does all it was asked or returns an error, after which the
+// kernel's state is unknown and Sync is to be called before Apply. A Backend is used by
+// one goroutine at a time.
 type Backend interface {
 	// Sync makes the kernel hold exactly this state, whatever it held before,
 	// and says what it had to write, in words for a log. It never leaves a
@@ -64,17 +65,18 @@ type Backend interface {
 	// Apply changes what it must for these Services alone. Changes that need
 	// no other rules send nothing.
 	Apply(ctx context.Context, changes []Change) error
-	// Large takes the changes out that are too large for one Apply and returns a
-	// Work for each, and for each Service that the last Sync has left as it was, for
-	// the same reason or since its rules are rejected. It writes nothing. Of one Service there is one Work at a
-	// time: with another, and with Sync, it is over.
+	// Large takes out the changes that are too large for one Apply, and returns a Work
+	// for each. It also returns one for each Service that the last Sync has left as it
+	// was, since it is large or its rules are rejected. Large writes nothing. A Work is
+	// over when there is another one for its Service, and with the next Sync.
 	Large(changes []Change) (rest []Change, works []Work)
-	// Refuse makes these the Ranges of the State, with one small write. With none it
-	// may come before Sync, and then takes nothing else away.
+	// Refuse replaces the Ranges of the State, with one small write. With no ranges it
+	// may be called before Sync, and then removes no other rules.
 	Refuse(ctx context.Context, ranges []plan.Range) error
-	// Untouched reports, at little cost, whether nobody else has written where
-	// the backend writes since it last looked at everything. It says false if it
-	// cannot tell.
+	// Untouched reports, at little cost, whether nobody else has written where the
+	// backend writes since it last looked at everything, and false if it cannot tell.
+	// If nobody has, no audit is made: reading all rules back takes as long as writing
+	// them.
 	Untouched() bool
 	// Cleanup removes everything the backend ever writes. It needs no Sync
 	// before it and may be repeated.

@@ -33,7 +33,8 @@ func Lock() (io.Closer, error) {
 // retryLock is how often the lock is tried where waiting for its end is impossible.
 const retryLock = time.Second
 
-// AwaitLock is Lock as soon as no other has the lock, or fails when the context ends.
+// AwaitLock is Lock as soon as no other has the lock, or fails when the context ends. A
+// process that waits for its predecessor's end learns of it at once, without polling.
 func AwaitLock(ctx context.Context) (io.Closer, error) {
 	for ctx.Err() == nil {
 		if lock, err := Lock(); !errors.Is(err, ErrLocked) {
@@ -50,8 +51,8 @@ func AwaitLock(ctx context.Context) (io.Closer, error) {
 	return nil, ctx.Err()
 }
 
-// awaitUnlock returns when the one that has the lock gives it up or ends: nobody
-// accepts the connection, and the kernel resets it together with the listener.
+// awaitUnlock returns when the one that has the lock gives it up or ends, however it
+// ends: nobody accepts the connection, and the kernel resets it when the listener goes.
 func awaitUnlock(ctx context.Context) error {
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", lockName)
 	if err != nil {

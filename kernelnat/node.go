@@ -12,7 +12,9 @@ import (
 // as long: a kubelet that starts has yet to register it.
 const nodeWait = 30 * time.Second
 
-// Node watches what is known of the Node that this runs on, for both IP families.
+// Node watches what is known of the Node that this runs on. It is one for both IP
+// families: whether there is a Node, and whether it says who is a pod, has one answer, in
+// the log and in /healthz.
 type Node struct {
 	log  NodeLogger
 	wake chan struct{} // has room for one: there is something to look at

@@ -134,7 +134,8 @@ func (v *nodeView) unused() error {
 }
 
 // keepPodCIDRs returns the pod ranges of a Node after a change: where it has none of a
-// family any more, those that it had. Without any nobody would be masqueraded.
+// family any more, those that it had. Without any nobody would be masqueraded, and
+// clients outside the pods would get no answers.
 func keepPodCIDRs(had, has []netip.Prefix) []netip.Prefix {
 	out := slices.Clone(has)
 	for _, p := range had {

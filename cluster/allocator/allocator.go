@@ -1,10 +1,11 @@
 // Package allocator gives Services their ClusterIPs where no API server does:
 // by the rules of kube-apiserver, from one CIDR of each family.
 //
-// Two things differ from kube-apiserver. A dynamic address is not random: the
-// search starts where a hash of the Service's name points, so that machines
-// which read the same manifests mostly agree without talking. And what is held
-// is remembered in a file instead of etcd.
+// Two things differ from kube-apiserver. What is held is remembered in a file instead of
+// etcd. And a dynamic address is not random: the search starts where a hash of the
+// Service's namespace and name points. So machines which read the same manifests mostly
+// agree without talking. When the file is lost or corrupt nearly every Service gets the
+// same address anew, and the kernel's rules need not be read back for it.
 //
 // Allocator is a plain data structure: it does no I/O and has no locks, and
 // needs memory for what is held only, however large the CIDR. ReadState and

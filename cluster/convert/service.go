@@ -2,9 +2,14 @@
 // sources use it, so that an object means the same whether it comes from a
 // folder or from an API server.
 //
-// Conversion validates: a returned error lists every fault of the object, each
-// with the field, the value and the mend. It does not name the object or its
-// file; the source that knows them does.
+// Conversion validates. It returns what is sound of an object, together with an error
+// that lists every fault, each with the field, the value and the mend. The error does
+// not name the object or its file; the source that knows them does.
+//
+// The API server takes what is of no use here: a load balancer's address 127.0.0.1, a
+// name that DNS cannot hold. Its source serves what is sound and reports the rest, since
+// nobody may be able to mend the object. The folder takes nothing of a faulty object but
+// sound endpoints, since its author can mend it.
 package convert
 
 import (
@@ -21,9 +26,8 @@ import (
 // Service converts a Service, without endpoints (see cluster.New). A Service of
 // type ClusterIP may come out without ClusterIPs: they are not allocated yet.
 //
-// On an error what is sound comes out all the same, without the parts at fault: an
-// address of a load balancer that is no use as one is no reason to take a name
-// away. Its Kind is 0 if there is too little to serve it.
+// On an error it comes out without the parts at fault. Its Kind is 0 if what is left is
+// too little to serve it.
 func Service(s *corev1.Service) (cluster.Service, error) {
 	out := cluster.Service{Name: cluster.ServiceName{Namespace: s.Namespace, Name: s.Name}, Created: s.CreationTimestamp.Time}
 	errs := checkName("metadata.name", s.Name)

@@ -41,7 +41,7 @@ type Options struct {
 	Imports                 bool   // ServiceImports are watched, and their EndpointSlices
 	Pods                    bool   // Pods are watched
 	PodsNode                string // only those on this Node; "" for all
-	PodNames                bool   // endpoints come with the names of their pods
+	PodNames                bool   // endpoints come with the names of their pods, see cluster.Endpoint
 	Node                    string // the Node to watch, and with it the ServiceCIDRs; "" for none
 }
 

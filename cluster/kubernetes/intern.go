@@ -11,7 +11,8 @@ import (
 const maxInterned = 1 << 14
 
 // interner has equal values share their memory: every object comes with copies of
-// its own. The key says which are equal.
+// its own. To compare them is then mostly to compare pointers. The key says which are
+// equal.
 type interner[K comparable, V any] map[K]V
 
 // intern returns the first value that came with the key.

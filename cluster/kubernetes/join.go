@@ -9,8 +9,8 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 )
 
-// join merges Services, be they of this cluster or imported, with the endpoints of
-// their EndpointSlices.
+// join merges Services with the endpoints of their EndpointSlices. There is one for the
+// Services of this cluster and another for imported ones.
 type join struct {
 	table[cluster.ServiceName, cluster.Service]
 	backing   map[cluster.ServiceName][]*backing
@@ -22,8 +22,8 @@ type join struct {
 	taken    bool
 }
 
-// backing is what an EndpointSlice has for a Service. The endpoints share memory
-// with the Service's where it is the only one.
+// backing is what an EndpointSlice has for a Service. Where it is the Service's only
+// one, as mostly, they share the memory of the endpoints.
 type backing struct {
 	owner     cluster.ServiceName
 	endpoints []cluster.Endpoint

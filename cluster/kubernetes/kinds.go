@@ -75,8 +75,9 @@ func (s *Source) podFollower(q *queue) follower {
 	})
 }
 
-// sliceFollower follows all EndpointSlices that are needed with one watch, whatever
-// they back.
+// sliceFollower follows all EndpointSlices that are needed. By its labels a slice backs a
+// Service, an imported one, or both, so there is one watch for all: a second one, as
+// CoreDNS has, would send every imported slice twice.
 func (s *Source) sliceFollower(q *queue) follower {
 	selector := s.options.Labels
 	if s.options.NoEndpoints {
@@ -160,9 +161,9 @@ func readServiceImport(given any) (*cluster.Service, error) {
 	return &s, err
 }
 
-// sliceReader returns a function that converts EndpointSlices of Services of this
-// cluster, of imported ones, or both. Those that belong to none are not looked at;
-// of those that do, sound endpoints count even where others are not.
+// sliceReader returns a function that converts EndpointSlices, for each that they back
+// of a Service of this cluster and an imported one. Those that back none are not looked
+// at; of the others, sound endpoints count even where some are not.
 func sliceReader(o Options) func(any) (*slice, error) {
 	shared := newEndpointInterner()
 	back := func(owner cluster.ServiceName, endpoints []cluster.Endpoint, err error) (*backing, error) {

@@ -2,7 +2,8 @@
 //
 // It watches Namespaces, Services and EndpointSlices, and Pods, ServiceImports, a
 // Node and the ServiceCIDRs where somebody needs them. Every object is converted to
-// the model as it arrives; the Kubernetes object is dropped. EndpointSlices are
+// the model as it arrives, and the Kubernetes object is dropped: client-go's informer
+// would hold every object a second time, ten times as large. EndpointSlices are
 // merged with their Service or ServiceImport, so an event costs what its own Service
 // costs. Nothing is published before every kind has been listed; then all that has
 // come meanwhile is published at once.
@@ -171,8 +172,8 @@ func (s *Source) Run(ctx context.Context, store *cluster.Store, takeOver func(pu
 				store.Apply(update)
 			})
 			loaded()
-			// What the lists have left behind goes back to the system. By
-			// itself the runtime keeps it as long as it lives.
+			// What the lists have needed goes back to the system, once: by
+			// itself the runtime keeps it.
 			followers.Go(debug.FreeOSMemory)
 			first = false
 		default:

@@ -36,8 +36,8 @@ type row[M any] struct {
 	faulty  bool
 }
 
-// set takes an object over, unless it is there already. One without a model keeps
-// the last it had.
+// set takes an object over, unless it is there in the same version: a new list after an
+// outage costs what differs. One that is too faulty for a model keeps the last it had.
 func (t *table[K, M]) set(o object[K, M]) {
 	old, known := t.rows[o.key]
 	if known && old.version == o.version {

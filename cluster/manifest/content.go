@@ -17,7 +17,7 @@ type content struct {
 	invalid map[objectKey]bool
 	// reading counts how often the file was found to be different.
 	reading int
-	unread  map[[sha256.Size]byte]unread
+	unread  map[[sha256.Size]byte]unread // by the hash of the text
 	// missing are objects that the file had and that may be in what is unread.
 	missing []missing
 	// empty means that the file has not one byte, as a write that begins with
@@ -80,9 +80,10 @@ func (c *content) incomplete() bool {
 	return false
 }
 
-// keepLastGood adds what the file had before and does not have now: an object that
-// is there and at fault stays as it was, and so does one that may be in a text that
-// cannot be read. What is sound is taken as it stands, whatever is beside it.
+// keepLastGood adds what the file had before and does not have now. An object that is
+// there and at fault stays as it was. A text that cannot be read may hold any object, so
+// one that the file no longer has stays too, unless an earlier reading found it beside
+// that text. What is sound is taken as it stands, whatever is beside it.
 func (c *content) keepLastGood(before *content) {
 	if before == nil {
 		return

@@ -19,15 +19,15 @@ import (
 const idle = 2 * time.Second
 
 // firstLook is the least time between two looks at the flows that are left. The longer
-// an endpoint drains, the longer it is: a look reads the whole flow table.
+// an endpoint drains the more seldom they are, since a look reads the whole flow table.
 const firstLook = time.Second
 
 // Draining collects the UDP frontends of one IP family with endpoints that terminate.
 // Flows to those are forgotten once they are idle, and go on while they are busy.
 //
-// No flow is deleted for that: its timeout is cut to what an idle one may have left.
-// Each packet in either direction sets it back, so a query that is on its way keeps
-// its flow and gets its reply; and another look cuts it again. The zero value is empty.
+// No flow is deleted for that, which could take it from under a query that waits for its
+// reply. Its timeout is cut to idle, and each packet in either direction sets it back;
+// the next look cuts it again. The zero value is empty.
 type Draining struct {
 	endpoints map[plan.Key][]netip.AddrPort // sorted
 	abandoned map[netip.AddrPort]bool

@@ -2,8 +2,9 @@ package iptables
 
 import "slices"
 
-// arrangement is how the rules that Services have in shared chains are laid out in
-// the kernel.
+// arrangement is how the rules that Services have in shared chains, those that refuse
+// included, are laid out in the kernel. It is all that a Backend remembers of the rules
+// it has written, but for Services whose Work is not done.
 type arrangement [places]*trie
 
 // arrange lays rules out; all chains count as changed.

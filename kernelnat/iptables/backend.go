@@ -209,8 +209,16 @@ func (b *Backend) Untouched() bool {
 	return err == nil && b.tables != nil && bytes.Equal(tables, b.tables)
 }
 
-// Apply implements kernelnat.Backend. It runs iptables-restore once, or where there
-// are many changes some times.
+// Apply implements kernelnat.Backend. It runs iptables-restore once, or several times
+// where there are many changes.
+//
+// Over nf_tables it takes mostly the time that the kernel charges for one rule. When a
+// rule with a target comes to a table, the kernel walks through all that the table's
+// built-in chains lead to, once for each of them (nft_table_validate): about 36 ms at
+// 1,000 Services of 10 endpoints, and 190 ms at 5,000. "iptables -A" pays the same. No
+// layout of rules avoids it, since choosing an endpoint needs a jump. Writing over netlink
+// would save the 5 ms that iptables-restore takes to start. "make bench-nat" measures
+// one such rule beside the change of an endpoint.
 func (b *Backend) Apply(ctx context.Context, changes []kernelnat.Change) error {
 	if b.arrangement == nil {
 		return fmt.Errorf("change %s rules: nothing could be written at the start", b.family)

@@ -42,9 +42,11 @@ func (v variant) other() variant {
 	return legacy
 }
 
-// chains is how many chains one transaction may declare. iptables-nft-restore
-// takes time in proportion to the square of it (1.8.9: 11,000 chains 7 s, 22,000
-// chains 29 s); iptables-legacy-restore rewrites the whole table each time.
+// chains is how many chains one transaction may declare. iptables-nft-restore takes
+// time in proportion to the square of it. With version 1.8.9 and Services of 2 ports and
+// 10 endpoints, of 22 chains each, it takes 6.7 s for 500 Services, 29 s for 1,000 and
+// 140 s for 2,000; but 1.9 s for 1,000 in 20 transactions. iptables-legacy-restore
+// rewrites the whole table each time.
 func (v variant) chains() int {
 	if v == legacy {
 		return 25_000

@@ -7,14 +7,15 @@ import (
 	"strings"
 )
 
-// trie arranges the rules of a place so that a packet passes few of them. Up to
-// leafSize they are in its one chain, as kube-proxy has them. Beyond, a chain holds
-// jumps by the next four bits in which its addresses differ, so each packet passes
-// at most 16 rules for each such step and leafSize in the last. The shape depends on
-// the rules alone, not on the way that led to them.
+// trie arranges the rules of a place so that a packet passes few of them, and so that a
+// Service that comes or goes has few of them rewritten. Up to leafSize rules are in one
+// chain, as kube-proxy has them. Beyond, a chain holds jumps by the next four bits in
+// which its addresses differ: a packet passes at most 16 rules for each such step, and
+// leafSize in the last. Both costs grow with the logarithm of the number of rules.
 //
-// Its chains are written whole, so to write one again changes nothing, and of
-// thousands of rules that go none has to be searched for.
+// The shape depends on the rules alone, so changes and a fresh start lead to the same
+// chains. Chains are written whole, so it does no harm to write one twice, and none of
+// thousands of rules that go has to be searched for.
 type trie struct {
 	at   place
 	root node
@@ -26,7 +27,8 @@ type trie struct {
 	removed map[netip.Prefix]bool
 }
 
-// leafSize is how many rules a chain holds before it is split.
+// leafSize is how many rules a chain holds before it is split, unless all are for one
+// address.
 const leafSize = 32
 
 // node is one chain: a leaf with entries, or an inner one with children.

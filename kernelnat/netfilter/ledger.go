@@ -10,12 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Ledger tells writes to nf_tables that are ours from those of others. The kernel
-// counts all that are made in a network namespace, so both families share one.
+// Ledger counts the writes of others to nf_tables. The kernel counts the transactions of
+// a network namespace, the Ledger counts ours, and the difference is others'. Both IP
+// families share one Ledger, since the kernel has one count for both.
 //
-// It knows how many transactions a write of ours makes at most, not which they are.
-// While one is under way, or more at the same time, as many are taken for ours: those of
-// others among them are counted when none is under way any more, at the latest.
+// The Ledger knows how many transactions a write of ours makes at most, not which they
+// are. While writes of ours are under way it takes up to that many for ours. What is
+// beyond that is counted as others' when none of ours is under way any more, at the latest.
 type Ledger struct {
 	mu      sync.Mutex
 	counted uint32 // the generation up to which all but ours is in others

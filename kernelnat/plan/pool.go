@@ -16,8 +16,9 @@ type Pool struct {
 	// Endpoints get new connections under the policy Cluster, and Local, which are on
 	// this node, under the policy Local. Empty where no frontend asks for them.
 	Endpoints, Local []netip.AddrPort
-	// Draining endpoints are all others that serve: they get no new connections and
-	// keep those they have. Terminating are those of them that are about to go.
+	// Draining endpoints are all others that serve. They get no new connections and no
+	// rules, and keep the flows they have. Terminating are those of them that are
+	// about to go; package conntrack ends their idle flows.
 	Draining, Terminating []netip.AddrPort
 }
 

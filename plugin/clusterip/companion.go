@@ -9,8 +9,12 @@ import (
 )
 
 // companion stands behind the Handler in the chain under the name of CoreDNS's own
-// plugin, where k8s_external looks for an Externaler and "autopath @kubernetes"
-// for an AutoPather. It answers no queries itself.
+// plugin. There k8s_external looks for an Externaler, and "autopath @kubernetes" for an
+// AutoPather; neither takes another name. It answers no queries itself.
+//
+// An option of our own would be a second syntax for what k8s_external says already, and
+// a copy of that plugin. A Handler called "kubernetes" would be hidden from "autopath
+// @clusterip".
 type companion struct {
 	handler *Handler
 	next    plugin.Handler
@@ -18,8 +22,8 @@ type companion struct {
 
 const companionName = "kubernetes"
 
-// accompany puts a companion into the chain, unless the plugin that has the name
-// comes next.
+// accompany puts a companion into the chain, unless CoreDNS's own plugin comes next: that
+// keeps its name.
 func accompany(h *Handler) plugin.Plugin {
 	return func(next plugin.Handler) plugin.Handler {
 		if next != nil && next.Name() == companionName {
