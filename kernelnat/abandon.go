@@ -11,8 +11,8 @@ type abandoned struct {
 	done      chan struct{} // closed when flows to them are forgotten
 }
 
-// Abandon has the UDP flows to endpoints forgotten, busy ones too, as far as they
-// terminate and get no new flows: who serves them, in this process, is about to end. It
+// Abandon has UDP flows forgotten, busy ones too, to those of the endpoints that terminate
+// and get no new flows. It is for endpoints in this process, which is about to end. It
 // returns when that is done, or fails when the context ends.
 func (c *Controller) Abandon(ctx context.Context, endpoints []netip.AddrPort) error {
 	a := &abandoned{endpoints, make(chan struct{})}

@@ -51,8 +51,8 @@ type Work interface {
 }
 
 // Backend writes plans of one IP family to the kernel. A Change carries the plan that was
-// written before, so a Backend keeps no copy of the plans, and does not list the kernel's
-// rules to find the difference.
+// written before, so that a Backend need neither keep a copy of all plans nor list the
+// kernel's rules to find the difference.
 //
 // Each method either does all it was asked or returns an error, after which the
 // kernel's state is unknown and Sync is to be called before Apply. A Backend is used by
@@ -75,7 +75,7 @@ type Backend interface {
 	Refuse(ctx context.Context, ranges []plan.Range) error
 	// Untouched reports, at little cost, whether nobody else has written where the
 	// backend writes since it last looked at everything, and false if it cannot tell.
-	// If nobody has, no audit is made: reading all rules back takes as long as writing
+	// If nobody has, an audit can wait: reading all rules back takes as long as writing
 	// them.
 	Untouched() bool
 	// Cleanup removes everything the backend ever writes. It needs no Sync

@@ -34,22 +34,21 @@ type Options struct {
 	// MinSyncPeriod is the least time between two syncs; changes that come
 	// sooner are written together. 0 writes at once.
 	MinSyncPeriod time.Duration
-	// SyncPeriod is how often it is looked at whether somebody else has changed
-	// the rules, to repair them; 0 never.
+	// SyncPeriod is how often the rules are checked for changes by others, which
+	// are repaired; 0 never.
 	SyncPeriod time.Duration
-	// KeepUnknown has packets pass to what is in the ranges of ClusterIPs and no
-	// frontend; otherwise they are refused, where nobody else is there.
+	// KeepUnknown lets packets pass to addresses in the ranges of ClusterIPs that
+	// are no frontend. Otherwise those that are nobody else's are refused.
 	KeepUnknown bool
 	// DryRun plans and reports but writes nothing.
 	DryRun bool
-	// Refused, if not nil, is told what the log is told of what a Service asks for
-	// and does not get. It must not block.
+	// Refused, if not nil, gets what is logged about what a Service asks for and does
+	// not get. It must not block.
 	Refused func(service cluster.ServiceName, why string)
-	// Overlaps, if not nil, is told what the log is told of ranges of ClusterIPs that
-	// hold what is somebody's. It must not block.
+	// Overlaps, if not nil, gets each overlap that is logged. It must not block.
 	Overlaps func(plan.Overlap)
-	// Planned, if not nil, is told of all plans that change, before they are written. It
-	// must not block.
+	// Planned, if not nil, gets all plans that change, before they are written. It must
+	// not block.
 	Planned func([]Change)
 }
 
@@ -252,8 +251,8 @@ func (c *Controller) sync(ctx context.Context) error {
 		err = nil // those that are left have a Work, which is set aside
 	}
 	if err != nil {
-		// Most of it may have been written, so flows are forgotten all the
-		// same; but then again, when everything is.
+		// Most of it may have been written, so stale flows are forgotten now,
+		// and once more when everything is written.
 		stale := c.stale
 		err = errors.Join(fmt.Errorf("program NAT: %w", err), c.forget())
 		c.dirty, c.unswept, c.stale = true, true, stale
@@ -297,9 +296,9 @@ func (c *Controller) forget() error {
 	return err
 }
 
-// takeChanges plans what has changed and returns the Services whose plan changed, and the
-// state they lead to, but for its Services. resync says that the rest of it is another
-// than before.
+// takeChanges plans what has changed. It returns the plans that are others than before,
+// and the state that they lead to, without its Services. resync says that its Node is
+// another than before.
 func (c *Controller) takeChanges() (changes []Change, state State, resync bool) {
 	t := c.queue.take()
 	wasUnsure := c.network.around.unsure

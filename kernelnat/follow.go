@@ -9,12 +9,12 @@ import (
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
-// listingPatience is how long the rules that an earlier process has left are trusted
-// to refuse what is in ranges of ClusterIPs: the source may be among that.
+// listingPatience is how long the rules that an earlier process has left may refuse what
+// is in ranges of ClusterIPs. The API server, which is waited for, may be among that.
 const listingPatience = 5 * time.Second
 
-// awaitListing returns when the Store has synced. If that takes long, what is left of
-// an earlier process refuses nothing in ranges any more; all else of it stays.
+// awaitListing returns when the Store has synced. If that takes long, it removes the rules
+// of an earlier process that refuse what is in ranges, and no others.
 func (c *Controller) awaitListing(ctx context.Context, store *cluster.Store) error {
 	timer := time.NewTimer(listingPatience)
 	defer timer.Stop()
@@ -44,8 +44,8 @@ func (c *Controller) refusesOther(state State) bool {
 	return !slices.EqualFunc(state.Ranges, c.refused, plan.Range.Equal)
 }
 
-// sweep has the flows of Services forgotten that have gone without our knowing, once it
-// is known which Services there are and what else is in the ranges.
+// sweep has the flows forgotten of Services that went unnoticed, once it is known which
+// Services there are and what else is in the ranges.
 func (c *Controller) sweep(state State) {
 	if !c.unswept || c.options.DryRun || state.Incomplete || c.network.around.unsure {
 		return

@@ -33,8 +33,8 @@ func Lock() (io.Closer, error) {
 // retryLock is how often the lock is tried where waiting for its end is impossible.
 const retryLock = time.Second
 
-// AwaitLock is Lock as soon as no other has the lock, or fails when the context ends. A
-// process that waits for its predecessor's end learns of it at once, without polling.
+// AwaitLock is Lock as soon as no other has the lock, or fails when the context ends. It
+// learns of that at once, without polling, if it can connect to the other's socket.
 func AwaitLock(ctx context.Context) (io.Closer, error) {
 	for ctx.Err() == nil {
 		if lock, err := Lock(); !errors.Is(err, ErrLocked) {

@@ -68,8 +68,8 @@ func (a *around) take() around {
 	return out
 }
 
-// network gathers what addresses mean besides what Services say of them: what the source
-// says, what is configured, and what this node itself knows.
+// network gathers what is known of addresses besides what Services say of them: by the
+// source, by configuration and by this node itself.
 type network struct {
 	options *Options
 	log     Logger
@@ -85,7 +85,7 @@ type network struct {
 // unsure reports whether nothing in ranges is to be refused.
 func (n *network) unsure() bool { return n.around.unsure || n.unheard }
 
-// follow returns what there is, or nil if that cannot be other than before.
+// follow returns what is known now, or nil if nothing of it can have changed.
 func (n *network) follow(now around, again bool) *plan.Network {
 	if n.around = now; !now.changed && !n.look && !again {
 		return nil
@@ -98,8 +98,8 @@ func (n *network) follow(now around, again bool) *plan.Network {
 	return out
 }
 
-// ask returns what the node itself says of ranges. What it has said before counts until it
-// could be asked again; as long as it never could, nothing is refused.
+// ask returns what the node itself says of ranges. If it cannot be asked, what it said last
+// counts too. As long as it never could be asked, nothing is refused.
 func (n *network) ask(cidrs []netip.Prefix) []plan.Known {
 	now, err := nodeKnows(n.options.Family, cidrs)
 	if err == nil {
@@ -107,7 +107,7 @@ func (n *network) ask(cidrs []netip.Prefix) []plan.Known {
 		return now
 	}
 	n.unheard = !n.heard
-	// One that routes have changed during is repeated soon enough.
+	// A listing that a change of routes has interrupted is repeated soon enough.
 	if text := err.Error(); text != n.trouble && !errors.Is(err, netlink.ErrDumpInterrupted) {
 		n.trouble = text
 		n.log.Errorf("%s: %v: it is not known whether ranges of ClusterIPs overlap new networks of this node", n.options.Family, err)

@@ -47,19 +47,18 @@ func (n *Node) update(u cluster.Update) {
 	}
 }
 
-// Eligible reports whether load balancers may send to this node: it has a Node, where
-// nodes have one, and that is not about to go.
+// Eligible reports whether load balancers may send to this node: it has a Node, if nodes
+// have one, and the Node is not about to go.
 func (n *Node) Eligible() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.synced && n.view.missing() == nil && (n.view.node == nil || !n.view.node.Leaving)
 }
 
-// Run follows the Store until the context ends. It calls begin once, when it is known
-// who is a pod, which is at once where the Node need not say it: without that, clients
-// would keep their address and get no answers, so nothing is to be written before. What
-// is wrong with the Node is told once, when it has been so for a while, and again when
-// it is no longer so.
+// Run follows the Store until the context ends. It calls begin once, when it is known who
+// is a pod, or at once if that is not for the Node to say. Nothing is to be written
+// before: clients would keep their address and get no answers. A fault of the Node is
+// told once, when it has lasted for a while, and once more when it is mended.
 func (n *Node) Run(ctx context.Context, store *cluster.Store, begin func()) error {
 	defer store.Subscribe(n.update)()
 	told := []*trouble{

@@ -119,7 +119,8 @@ const mendName = "Correct the option node_name of kernelnat, which is else $NODE
 
 const mendPodCIDRs = "give the Node spec.podCIDRs, as Kubernetes' controller does with --allocate-node-cidrs, or say who is a pod by cluster_cidr or by another detect_local"
 
-// unused says that nothing at all is on this node, though it makes a difference what is.
+// unused says that no endpoint is on this node, though there are Services whose policy is
+// Local.
 func (v *nodeView) unused() error {
 	if v.Registered || v.node != nil || len(v.others) > 0 || v.incomplete || len(v.local) == 0 || len(v.here) > 0 {
 		return nil

@@ -2,8 +2,9 @@ package kernelnat
 
 import "github.com/clusterip/clusterip/cluster"
 
-// Preview returns what a Controller on this node would have the Backend write at a start,
-// when a source says this, and tells what it would tell. It writes nothing.
+// Preview returns the state that a Controller on this node would have its Backend write
+// at a start, given what a source says. It logs what the Controller would log, and writes
+// nothing.
 func Preview(u cluster.Update, options Options, log Logger) State {
 	c := New(options, nil, log)
 	c.enqueue(u)

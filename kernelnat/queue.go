@@ -20,7 +20,7 @@ type queue struct {
 
 	mu         sync.Mutex
 	services   map[cluster.ServiceName]*cluster.Service // changed; nil: gone
-	triggers   map[cluster.ServiceName]time.Time        // when what led to that was done, if it is known
+	triggers   map[cluster.ServiceName]time.Time        // when the change was made that led to that, if it is known
 	unsettled  []time.Time                              // likewise, of what was taken
 	node       plan.Node
 	around     around
@@ -108,8 +108,8 @@ func (q *queue) take() taken {
 	return t
 }
 
-// settled notes that the kernel holds all that was taken. It returns when what led to
-// that was done.
+// settled notes that the kernel holds all that was taken. It returns when the changes
+// were made that led to that.
 func (q *queue) settled() (triggers []time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

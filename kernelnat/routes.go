@@ -33,9 +33,9 @@ func nodeKnows(family cluster.Family, ranges []netip.Prefix) ([]plan.Known, erro
 	return all, nil
 }
 
-// routeKnows returns what a route says. One into a range, or a part of it, counts if it
-// leads somewhere; one that holds the whole range only if the node is connected to that
-// network, since a default route does as much.
+// routeKnows returns what a route says. A route to a part of a range counts if it leads
+// somewhere. One that covers a whole range counts only if the node is connected to that
+// network, since a default route covers every range.
 func routeKnows(r *netlink.Route, ranges []netip.Prefix) []plan.Known {
 	to, ok := destination(r)
 	if r.Table == unix.RT_TABLE_LOCAL || !ok {

@@ -20,12 +20,12 @@ const (
 )
 
 // works are the large Services whose changes are on their way. Their parts are written
-// by turns, whenever nothing else is to be.
+// by turns, while nothing else is to be written.
 type works struct {
 	queue    []*ongoing
 	setAside map[cluster.ServiceName]*setAside
-	// untidy says that chains may be left, of before the last Sync, which another one
-	// is to remove when the queue is empty; tidying, that it is time for that one.
+	// untidy says that chains from before the last Sync may be left, which another Sync
+	// is to remove when the queue is empty. tidying says that it is time for that.
 	untidy, tidying bool
 }
 
@@ -74,9 +74,9 @@ func (w *works) waiting() []status.Waiting {
 	return all
 }
 
-// admit returns the changes to be begun now. Those of a Service whose Work is not done
-// come when it is, and of one that is set aside when it is tried again. But one that goes
-// ends both, and so does one that gives up a frontend: it may be another's by now.
+// admit returns the changes to be begun now. A Service whose Work is not done waits for its
+// end, and one that is set aside until it is tried again. But a change that removes the
+// Service or one of its frontends, which may be another's by now, ends both and begins.
 func (w *works) admit(changes []Change) []Change {
 	if len(w.queue)+len(w.setAside) == 0 {
 		return changes
@@ -130,8 +130,8 @@ func (c *Controller) begin(ctx context.Context, changes []Change) error {
 	return c.backend.Apply(ctx, rest)
 }
 
-// syncAll has the backend write everything, and begins what that leaves. What was set
-// aside and is left again stays so.
+// syncAll has the backend write everything, and begins the Services that it leaves. One
+// that was set aside before stays set aside.
 func (c *Controller) syncAll(ctx context.Context, state State) (written []string, err error) {
 	tidying, aside := c.works.tidying, c.works.setAside
 	c.works = newWorks() // those under way are over
@@ -159,9 +159,9 @@ func (c *Controller) queueWork(w Work, from plan.Service) {
 	c.works.queue = append(c.works.queue, &ongoing{Work: w, from: from, to: c.table.Plan(w.Service()), began: time.Now()})
 }
 
-// work writes parts of large Services until there is none left, or something else to be
-// written; but one in any case, or others' changes without a pause would put them off
-// for ever.
+// work writes parts of large Services until none is left or something else is to be
+// written. It writes at least one part, or changes without a pause would put them off for
+// ever.
 func (c *Controller) work(ctx context.Context) error {
 	for {
 		at, ok := c.works.next()

@@ -101,9 +101,8 @@ const maxHostnames = 16
 // Kubernetes bounds the whole alone.
 const maxLabel = 63
 
-// BeyondDNS are faults of a Service that is sound but for names that DNS cannot hold, or
-// tells too few of: a source takes the Service and tells them, and those names get no
-// record.
+// BeyondDNS are faults of a Service that is sound: it has names that DNS cannot hold, or
+// more host names than get records. A source takes the Service and tells them.
 func BeyondDNS(s *corev1.Service) []error {
 	switch s.Spec.Type {
 	case corev1.ServiceTypeExternalName:

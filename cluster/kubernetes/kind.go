@@ -32,8 +32,8 @@ type kind[K comparable, M any] struct {
 	// mayCome says that an optional kind that is missing is asked for again, as
 	// after any failure.
 	mayCome bool
-	// mustSee says that what was there of an optional kind does not count while it is
-	// missing or kept from us: nobody would tell if it went.
+	// mustSee says that objects of an optional kind do not count while it is missing or
+	// kept from us: nobody would tell us if they went.
 	mustSee bool
 	key     func(namespace, name string) K
 	read    func(any) (*M, error)
@@ -60,7 +60,7 @@ type followed[K comparable, M any] struct {
 func (f followed[K, M]) follow(ctx context.Context) {
 	ctx, giveUp := context.WithCancel(ctx)
 	defer giveUp()
-	// What it would log is said in terms of the option to mend by troubles.
+	// It is not to log: troubles says the same, with the option that mends it.
 	ctx = klog.NewContext(ctx, klog.Logger{})
 	to := f.sink()
 	backoff := retry

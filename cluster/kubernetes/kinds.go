@@ -161,9 +161,9 @@ func readServiceImport(given any) (*cluster.Service, error) {
 	return &s, err
 }
 
-// sliceReader returns a function that converts EndpointSlices, for each that they back
-// of a Service of this cluster and an imported one. Those that back none are not looked
-// at; of the others, sound endpoints count even where some are not.
+// sliceReader returns a function that converts EndpointSlices: once for the Service of
+// this cluster that a slice backs, and once for the imported one. Slices that back none
+// are not looked at. Sound endpoints count even where others are not.
 func sliceReader(o Options) func(any) (*slice, error) {
 	shared := newEndpointInterner()
 	back := func(owner cluster.ServiceName, endpoints []cluster.Endpoint, err error) (*backing, error) {

@@ -8,8 +8,8 @@
 // costs. Nothing is published before every kind has been listed; then all that has
 // come meanwhile is published at once.
 //
-// Of the other Nodes it lists now and then which are in ServiceCIDRs, if they are
-// watched.
+// Where ServiceCIDRs are watched, it lists the other Nodes now and then, to find those
+// that are in them.
 //
 // It needs the verbs list and watch for what it watches, and an API server of
 // Kubernetes 1.21 or later. It writes nothing to the cluster but Events.

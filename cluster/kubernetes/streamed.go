@@ -9,9 +9,9 @@ import (
 )
 
 // streamed is a watch that begins with a list. A server that is too busy may break
-// the list off after it has answered. The reflector would then make a pause that
-// nothing can cut short, and another, in silence; after any other error it tries an
-// ordinary list, which tells more.
+// the list off after it has answered. The reflector would then make one pause after
+// another, in silence, which nothing can cut short. After any other error it tries an
+// ordinary list, which tells more, so it is given another.
 type streamed struct {
 	watch.Interface
 	events chan watch.Event

@@ -60,8 +60,8 @@ func explain(verb string, resource schema.GroupResource, err error) error {
 	return err
 }
 
-// unsecured says how to mend it that no secure connection came about, or "" if that
-// is not what failed.
+// unsecured says how to mend a failure to make a secure connection; "" if something
+// else has failed.
 func unsecured(err error) string {
 	var (
 		_, authority = errors.AsType[x509.UnknownAuthorityError](err)
@@ -83,8 +83,8 @@ func unsecured(err error) string {
 	return ""
 }
 
-// wantsTLS knows what a server that is written in Go answers to a request without
-// TLS, by its text: there is nothing else to know it by.
+// wantsTLS knows the answer of a server written in Go to a request without TLS, by its
+// text: there is nothing else to know it by.
 func wantsTLS(err error) bool {
 	cause, ok := apierrors.StatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
 	return ok && strings.Contains(cause.Message, "HTTP request to an HTTPS server")

@@ -14,8 +14,8 @@ type Watch struct {
 	// LastSign is when the API server last said something, be it that nothing
 	// has changed (a bookmark). Zero: never.
 	LastSign time.Time
-	// BrokenSince is when the first of the requests failed that have done so
-	// since then. Zero: the last one did not.
+	// BrokenSince is when the first request failed of those that have failed since
+	// LastSign. Zero: none has.
 	BrokenSince time.Time
 }
 

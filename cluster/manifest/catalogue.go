@@ -59,8 +59,7 @@ func newCatalogue(f *folder, inForce *catalogue) *catalogue {
 }
 
 // addUnseen adds the objects of files that cannot be read now, and those that may be in
-// what cannot be read of a file; unless they were found elsewhere, since then they have
-// moved.
+// what cannot be read of a file. One that was found elsewhere has moved, and is left out.
 func (c *catalogue) addUnseen(files []*file, inForce *catalogue) {
 	var unseen []*object
 	for _, file := range files {

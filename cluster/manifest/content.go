@@ -38,7 +38,7 @@ type unread struct {
 // missing is an object that its file no longer has, as far as it can be read.
 type missing struct {
 	*object
-	// seen is the last reading that found it. What was unread then it is not in.
+	// seen is the last reading that found it. It is in no text that was unread then.
 	seen int
 	// line is where the text is that it may be in; 0 in an empty file.
 	line int
@@ -119,8 +119,8 @@ func (c *content) keepLastGood(before *content) {
 	}
 }
 
-// dateUnread finds out since when each text is there that cannot be read, and
-// returns the first of the newest. What an empty file had unread is to come back.
+// dateUnread finds out since when each text is there that cannot be read, and returns the
+// first of the newest. An empty file keeps what it had unread, which is to come back.
 func (c *content) dateUnread(before *content) (newest unread) {
 	if c.empty {
 		c.unread = before.unread

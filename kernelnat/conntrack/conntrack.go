@@ -3,12 +3,11 @@
 //
 // The kernel translates a flow as it did its first packet for as long as packets
 // keep coming. A TCP client notices when its endpoint goes and connects anew, from
-// another port; a UDP client goes on sending into the void, one that sent before
-// the Service had endpoints keeps going past the NAT, and SCTP clients mostly keep
-// their port too. Such flows are deleted, so that their next packet is translated
-// afresh. Of the UDP flows to an endpoint that terminates, those go that are idle, so
-// that a client which comes again from the same port is not led to where nobody will be
-// any more. TCP flows are never touched.
+// another port, so TCP flows are never touched. A UDP client goes on sending into the
+// void; one that sent before the Service had endpoints keeps going past the NAT; and SCTP
+// clients mostly keep their port too. Such flows are deleted, so that their next packet
+// is translated afresh. UDP flows to an endpoint that terminates go when they are idle: a
+// client may come again from the same port when the endpoint is gone.
 //
 // It needs CAP_NET_ADMIN and the nf_conntrack netlink interface.
 package conntrack
@@ -57,9 +56,9 @@ func (s *Stale) Changed(changes []plan.Change) {
 	}
 }
 
-// All adds every frontend of all Services there are, and whatever else is in the
-// ranges of ClusterIPs, if any are given, and nobody's, since a Service may have gone.
-// It is for the start, when nobody knows what changed since the flows began.
+// All adds every frontend of all Services. Of ranges of ClusterIPs, if any are given, it
+// adds what is nobody's, which may be of Services that are gone. It is for the start, when
+// nobody knows what changed since the flows began.
 func (s *Stale) All(services []plan.Service, ranges []plan.Range) {
 	for _, service := range services {
 		for frontend, serving := range frontends(service) {

@@ -76,8 +76,8 @@ func terminating(service plan.Service) map[plan.Key][]netip.AddrPort {
 	return out
 }
 
-// Abandon has flows to these endpoints, as far as they terminate, deleted with the next
-// look, busy or not, and that look be due: who serves them is about to end.
+// Abandon makes a look due that deletes the flows to those of these endpoints that
+// terminate, busy or not: who serves them is about to end.
 func (d *Draining) Abandon(endpoints []netip.AddrPort) {
 	d.abandoned = make(map[netip.AddrPort]bool, len(endpoints))
 	for _, e := range endpoints {

@@ -127,8 +127,8 @@ func (b *Backend) sync(ctx context.Context, state kernelnat.State) ([]string, er
 	return s.written, rejected
 }
 
-// unknown says which Services keep what the kernel holds for them since nothing is
-// known of them; nil: none is unknown.
+// unknown returns a function that says which Services keep what the kernel holds for
+// them, since nothing is known of them. It is nil if there are none.
 func unknown(state kernelnat.State) func(service string) bool {
 	if !state.Incomplete {
 		return nil

@@ -12,8 +12,8 @@ import (
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
-// largeRules is how many rules a Service has, before and after a change together, that
-// is written in parts.
+// largeRules is the number of rules, before and after a change together, beyond which a
+// Service is written in parts.
 const largeRules = 3000
 
 // partTime bounds what one part may take, which is a tenth of a second mostly. Another
@@ -44,11 +44,11 @@ type held struct {
 	right   map[string]bool // chains that are as the one plan has them
 }
 
-// maxHeld is of how many plans parts are remembered.
+// maxHeld is how many plans of one Service are remembered at most.
 const maxHeld = 8
 
-// change leads to a plan from what the kernel may hold or, if old is not nil, from
-// exactly that.
+// change returns the way to a plan from what the kernel may hold or, if old is not nil,
+// from exactly old.
 func (h *held) change(to plan.Service, old *plan.Service, a *arrangement, chains int) *large {
 	l := &large{to: to, from: h.plans, rules: h.rules, arrangement: a, chains: chains / 2}
 	if old == nil && h.nothing {

@@ -52,12 +52,11 @@ const (
 	prefixExternal = "KUBE-EXT-" // traffic to the other frontends than the ClusterIP
 )
 
-// prefixRange is that of chains that a place leads to where it would be long
-// otherwise, for the rules of a range of addresses; see trie. kube-proxy has none, but
-// takes those in nat for a Service's and removes them when it takes over again:
-// otherwise they would keep chains in use that it has to delete. Its own names have no
-// 0, which is no digit of base32. In filter it empties the chain that leads to them,
-// and leaves them.
+// prefixRange is that of the chains for ranges of addresses, which a place is split into
+// when it is long; see trie. kube-proxy has none. When it takes over again it takes those
+// in nat for chains of Services and removes them; otherwise they would keep chains in use
+// that it has to delete. Those in filter it leaves, and empties the chain that leads to
+// them. Its own names have no 0, which is no digit of base32.
 const prefixRange = "KUBE-SVC-0"
 
 // place is a chain in which many Services have rules.

@@ -8,15 +8,15 @@ import (
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
-// rulesInPart is how many rules one part has at most, but for those of one chain that
-// packets may be passing.
+// rulesInPart is how many rules one part has at most. A chain that packets may be passing
+// is written whole, however many it has.
 const rulesInPart = 3000
 
 // part is the input of one run of iptables-restore.
 type part struct {
 	input []byte
-	// undo is for a part that writes chains which several Services use, if it is
-	// rejected: it has the arrangement be as before.
+	// undo takes the arrangement back if the part is rejected. It is nil if the part
+	// cannot have changed that.
 	undo func()
 }
 
@@ -120,8 +120,7 @@ func keysOf(rules [places][]rule) map[plan.Key]bool {
 	return out
 }
 
-// lost takes the rules out of those that go that are for packets which nothing is for any
-// more.
+// lost moves rules out of remove: those for packets that the new plan has no rule for.
 func lost(remove *[places][]rule, kept map[plan.Key]bool) (out [places][]rule) {
 	for p := range places {
 		out[p] = slices.DeleteFunc(slices.Clone(remove[p]), func(r rule) bool { return kept[r.Key] })
@@ -130,8 +129,8 @@ func lost(remove *[places][]rule, kept map[plan.Key]bool) (out [places][]rule) {
 	return out
 }
 
-// preparation writes chains that nothing leads to. Where it is not sure what is there,
-// those are all, and packets may be passing them, so each is written whole.
+// preparation writes chains that nothing leads to. Where it is not sure what is there it
+// writes all that are not right, each whole, since packets may be passing them.
 type preparation struct {
 	*large
 	port    int     // after that of the chains
@@ -188,7 +187,8 @@ func chainNames(r rendering) map[string]bool {
 	return out
 }
 
-// switching makes what packets meet new, port by port.
+// switching rewrites the chains that are in use, and adds the rules that lead to new ones,
+// port by port.
 type switching struct {
 	*large
 	port    int

@@ -16,10 +16,10 @@ import (
 const maxRejections = 10
 
 // quarantine writes the state without the Services whose rules are rejected, such
-// as those that need a match which the kernel lacks, so that the others do not wait
-// for their mend. What the kernel holds for those left out stays, and they are among
-// those that the session has left. It returns what was wrong in any case;
-// kernelnat.ErrPartial is in it if that is all.
+// as those that need a match which the kernel lacks, so that the others need not wait
+// until these are mended. What the kernel holds for those left out stays, and they are
+// in session.left. It always returns an error; kernelnat.ErrPartial is in it if all
+// others are written.
 func (b *Backend) quarantine(ctx context.Context, state kernelnat.State, d dialect, rejected error) (session, *arrangement, error) {
 	var errs []error
 	out := make(map[cluster.ServiceName]*held)
@@ -51,7 +51,7 @@ func (b *Backend) quarantine(ctx context.Context, state kernelnat.State, d diale
 }
 
 // atFault finds the Services to blame for a rejection: the one whose rule it is and, if
-// that is where matches are that most do without, all that have the same.
+// matches that few Services need may be the cause, all that have the same.
 func atFault(err error, services []plan.Service) []cluster.ServiceName {
 	var r *rejection
 	if !errors.As(err, &r) {

@@ -12,8 +12,8 @@ import (
 // noSuchService is in the comment of rules that refuse what is no frontend.
 const noSuchService = "no such service"
 
-// rangesJump is the last rule of KUBE-SERVICES in filter. What it leads to is a chain
-// of its own, so that it is written anew without the frontends.
+// rangesJump is the last rule of KUBE-SERVICES in filter. It leads to a chain of its own,
+// which can be written anew without the frontends.
 var rangesJump = comment("the rest of the service ranges") + " -j " + chainRanges
 
 // rangesChain refuses packets to the ranges of ClusterIPs that nobody has translated:
@@ -77,8 +77,8 @@ func (b *Backend) Refuse(ctx context.Context, ranges []plan.Range) error {
 	return nil
 }
 
-// refuseNothing takes the rules for ranges away that another process has left, also
-// such as earlier versions had them, in KUBE-SERVICES.
+// refuseNothing removes the rules for ranges that another process has left, including
+// those that earlier versions had in KUBE-SERVICES.
 func (s *script) refuseNothing(have *tableState) {
 	var rules []string
 	for _, rule := range have.shared[chainServices] {

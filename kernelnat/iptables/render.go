@@ -23,8 +23,8 @@ func (c *chain) add(rule string) { c.rules = append(c.rules, rule) }
 
 // rule is one in a chain that several Services have rules in.
 type rule struct {
-	// Key is what packets it is for. One that is for no address, such as that of a
-	// NodePort, has none.
+	// Key says what packets it is for. Its address is the zero Addr if it is for any,
+	// as that of a NodePort.
 	plan.Key
 	text string
 }

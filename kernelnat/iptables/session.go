@@ -81,8 +81,8 @@ func (s *session) write(table string, chains ...chain) {
 	}
 }
 
-// link sees to it that the built-in chains of a table lead to ours, once each, and in
-// no way that is not ours any more: an older kube-proxy had other jumps.
+// link has the built-in chains of a table lead to ours by each jump once, and by no jump
+// that is not ours any more: an older kube-proxy had others.
 func (s *session) link(table string) {
 	have := s.have.table(table)
 	old := slices.DeleteFunc(slices.Clone(have.uses), func(u use) bool { return !slices.Contains(builtinChains, u.from) || !hasOwnComment(u.rule) })
@@ -98,9 +98,9 @@ func (s *session) link(table string) {
 	}
 }
 
-// once sees to it that a jump is there once. Two programs that insert at the same time
-// both find it missing. Of several, none is known to be before the rules of others
-// that let packets pass or drop them: all go, and one comes at the head.
+// once has a jump be there once. There may be several: two programs that insert at the
+// same time both find it missing. Then all go and one comes at the head, since none is
+// known to be before the rules of others that accept or drop packets.
 func (s *session) once(j jump) {
 	have := s.have.table(j.table)
 	switch have.count(j) {

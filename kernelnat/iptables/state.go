@@ -63,8 +63,8 @@ func (t *tableState) rulesOf(p place) []rule {
 	return rules
 }
 
-// kept returns the rules of a place that are to stay, each once: those of Services
-// that keep says so of, but not where a new rule is for the same packets.
+// kept returns the rules of a place that are to stay, each once: those of Services for
+// which keep is true, but none for packets that a new rule is for.
 func (t *tableState) kept(p place, keep func(service string) bool, new []rule) []rule {
 	taken := make(map[plan.Key]bool, len(new))
 	for _, r := range new {

@@ -52,9 +52,10 @@ func Rules(w io.Writer, family cluster.Family, to kernelnat.State, settings netf
 // is dispatched to when its chains are whole, and its chains go when it is not
 // dispatched to any more, so at every moment each Service has either its old
 // rules or its new ones.
-// Services that keep says so of keep what they have; nil says it of none. So do large
-// ones whose chains are not as they are to be: those are left. It returns how the
-// rules of shared chains are arranged.
+//
+// Services for which keep is true keep what they have; a nil keep is true for none. Large
+// Services whose chains are not as they are to be keep it too, and come to session.left.
+// sync returns how the rules of shared chains are arranged.
 func (s *session) sync(ctx context.Context, to kernelnat.State, d dialect, keep func(service string) bool) (*arrangement, error) {
 	s.write(tableMangle, chain{name: chainCanary})
 	s.write(tableNAT, masqueradeChains(d.bit, d.randomFully)...)
@@ -77,7 +78,7 @@ func (s *session) sync(ctx context.Context, to kernelnat.State, d dialect, keep 
 		s.filter(a, d, inUse)
 		s.dispatch(a, inUse)
 	}
-	// Of the chains of Services that keep theirs it is not known which those are.
+	// It is not known which chains belong to Services that keep theirs.
 	for _, table := range []string{tableFilter, tableNAT} {
 		s.removeChains(table, func(name string) bool {
 			return inUse[name] || keep != nil && !strings.HasPrefix(name, prefixRange)
@@ -232,8 +233,8 @@ func (s *session) guardLoopback(d dialect) {
 	}
 }
 
-// refuse adds the rules of filter that refuse packets, and are not there, to those
-// that are, in chains that will not stay as they are.
+// refuse adds the rules of filter that refuse packets and are missing, to chains that are
+// there. It is for the time until filter writes these chains anew.
 func (s *session) refuse(rules [places][]rule) {
 	have := s.have.table(tableFilter)
 	for p, at := range shared {

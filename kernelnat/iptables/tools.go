@@ -13,8 +13,7 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 )
 
-// How long a tool may take. A transaction of ordinary size takes well under a
-// second, but a Service is never split.
+// How long a tool may take. A transaction of ordinary size takes well under a second.
 const (
 	versionTimeout = 10 * time.Second
 	saveTimeout    = time.Minute

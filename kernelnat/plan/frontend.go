@@ -27,8 +27,8 @@ type Service struct {
 	Pools []Pool
 	// HealthCheck is what load balancers are told of this node.
 	HealthCheck HealthCheck
-	// Excess says, in words, what the Service asks for and does not get since it is
-	// more than one Service may have, or asks for twice; "" for nothing.
+	// Excess says, in words, what the Service asks for beyond the bounds, or twice, and
+	// does not get; "" for nothing.
 	Excess string
 }
 
@@ -108,7 +108,7 @@ type Treatment struct {
 	// Masquerade says which clients get this node's address as their source, besides
 	// an endpoint that reaches itself, which always does.
 	Masquerade Masquerade
-	// Inside are, where clients outside the cluster are Local, its pods. They go to
+	// Inside are the cluster's pods, where clients outside it are Local. Pods go to
 	// Pool.Endpoints, as if they had gone out and come in through a load balancer. So
 	// do clients on this node itself, masqueraded.
 	Inside Clients

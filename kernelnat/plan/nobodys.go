@@ -8,8 +8,8 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 )
 
-// Network is what addresses mean besides what Services say of them. It is looked at
-// whole when it changes.
+// Network is what is known of addresses besides what Services say of them. It is looked
+// at whole when it changes.
 type Network struct {
 	// ServiceCIDRs are the ranges of ClusterIPs, of both families.
 	ServiceCIDRs []netip.Prefix
@@ -116,8 +116,8 @@ func (n *nobodys) update() {
 	n.now, n.overlaps = Ranges(n.cidrs, n.family, append(known, said...))
 }
 
-// closed are the ranges of which all is the Services', as far as admins say: those in
-// which no Service gets another's address.
+// closed are the ranges that, as far as admins say, are the Services' alone. In them no
+// Service gets an external address.
 func (n *nobodys) closed() []netip.Prefix {
 	var out []netip.Prefix
 	for _, r := range n.settle {

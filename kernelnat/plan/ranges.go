@@ -9,9 +9,9 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 )
 
-// Range is a range of ClusterIPs with what else is in it. Whatever of it is no
-// frontend of a Service and not exempt is nobody's, so packets to it are refused, and
-// flows to it are of Services that are gone.
+// Range is a range of ClusterIPs with what else is in it. An address in it that is no
+// frontend of a Service and not exempt is nobody's: packets to it are refused, and flows
+// to it are of Services that are gone.
 type Range struct {
 	CIDR netip.Prefix
 	// Exempt are the parts of it that are somebody's: sorted, disjoint, and at most

@@ -82,9 +82,9 @@ func (s Shortfall) equal(o Shortfall) bool {
 	return s.Excess == o.Excess && slices.Equal(s.Refused, o.Refused)
 }
 
-// Apply takes an Update over. It returns the Services whose plans are others than before,
-// also those that lose or get a frontend by it, and those whose shortfall is another; both
-// sorted by name. An Update of a few Services costs what these cost.
+// Apply takes an Update over. It returns the plans and the shortfalls that are others than
+// before, also of Services that lose a frontend to another or get one from it, both sorted
+// by name. An Update of a few Services costs what these cost.
 func (t *Table) Apply(u Update) ([]Change, []ShortfallChange) {
 	touched := make(map[*entry]bool)
 	touch := func(e *entry) { touched[e] = true }
