@@ -25,7 +25,6 @@ type quarantine struct {
 
 // newQuarantine has sticky's new rules rejected in a Sync that changes page and brings other.
 func newQuarantine(t *testing.T, h *host) *quarantine {
-	t.Helper()
 	q := &quarantine{host: h, page: pageService(), sticky: pageService(), other: pageService()}
 	q.sticky.Name.Name, q.sticky.Frontends[0].At = "sticky", addrPorts("10.43.0.9:80")[0]
 	q.other.Name.Name, q.other.Frontends[0].At = "other", addrPorts("10.43.0.10:80")[0]
@@ -111,7 +110,6 @@ func TestRejectedServiceIsSetAside(t *testing.T) {
 // othersGoAndMoreAreRejected checks that who goes is not dispatched to any more and sticky
 // still is, however many of its kind come, whether the kernel has its new rules or not.
 func (q *quarantine) othersGoAndMoreAreRejected(t *testing.T) {
-	t.Helper()
 	all := []plan.Service{q.page, q.sticky}
 	for i := range 15 {
 		more := q.sticky
