@@ -43,14 +43,9 @@ func newLockout(t *testing.T) *lockout {
 	another.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.0.55.55"}}
 	l.AddNode(another)
 	l.put(slice("web-1", "web", "10.42.0.10"))
-	l.serves("web", "10.43.0.7", l.start)
+	l.serves("web", "10.43.0.7")
 	l.refuses("10.43.99.99")
 	return l
-}
-
-func (l *lockout) start() {
-	l.t.Helper()
-	l.program = startNAT(l.t, l.node, l.kubeconfig)
 }
 
 // A ServiceCIDR that holds the API server and the node's network cuts the node off from
@@ -76,7 +71,7 @@ func TestLockout(t *testing.T) {
 	t.Log("a restart")
 	l.program.Stop(syscall.SIGTERM)
 	l.put(slice("second-1", "second", "10.42.0.10"))
-	l.serves("second", "10.43.0.8", l.start)
+	l.serves("second", "10.43.0.8")
 	l.inTouch()
 	l.refuses("192.0.99.99")
 
@@ -105,7 +100,7 @@ func TestLockoutLeftBehind(t *testing.T) {
 		l.leave(c.chain)
 		l.put(slice(c.name+"-1", c.name, "10.42.0.10"))
 		began := time.Now()
-		l.serves(c.name, c.ip, l.start)
+		l.serves(c.name, c.ip)
 		t.Logf("in touch again and in force after %v", time.Since(began))
 		l.inTouch()
 		l.refuses("10.43.99.99")
@@ -131,11 +126,11 @@ func TestRangesOutOfTouch(t *testing.T) {
 	l.refuses("10.43.99.99")
 }
 
-// serves creates a Service and waits until it is reached.
-func (l *lockout) serves(name, ip string, start func()) {
+// serves creates a Service, starts the program and waits until the Service is reached.
+func (l *lockout) serves(name, ip string) {
 	l.t.Helper()
 	l.create(service(name, ip))
-	start()
+	l.program = startNAT(l.t, l.node, l.kubeconfig)
 	l.program.eventually("an answer of "+name, func() error { return l.reaches(ip) })
 }
 
