@@ -80,118 +80,122 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
+var otherService = service("other")
+
+// staticDemands are claims of addresses in 10.0.0.0/24, beside those that are held.
+var staticDemands = []struct {
+	name    string
+	held    Allocations
+	claims  []Claim
+	absent  bool
+	want    Allocations
+	wantErr string // of Service a
+}{
+	{
+		name:   "honoured, also in the upper band",
+		claims: []Claim{claim("a", "10.0.0.5"), claim("b", "10.0.0.254")},
+		want:   Allocations{service("a"): addrs("10.0.0.5"), service("b"): addrs("10.0.0.254")},
+	},
+	{
+		name:    "outside",
+		claims:  []Claim{claim("a", "10.0.1.5")},
+		wantErr: "spec.clusterIP 10.0.1.5 is outside the service CIDR 10.0.0.0/24",
+	},
+	{
+		name:    "network address",
+		claims:  []Claim{claim("a", "10.0.0.0")},
+		wantErr: "10.0.0.0 is the network or broadcast address of 10.0.0.0/24",
+	},
+	{
+		name:    "broadcast address",
+		claims:  []Claim{claim("a", "10.0.0.255")},
+		wantErr: "10.0.0.255 is the network or broadcast address",
+	},
+	{
+		name:    "taken by a dynamic holder",
+		held:    Allocations{otherService: addrs("10.0.0.5")},
+		claims:  []Claim{claim("a", "10.0.0.5"), claim("other")},
+		want:    Allocations{otherService: addrs("10.0.0.5")},
+		wantErr: "10.0.0.5 is taken by Service testing/other",
+	},
+	{
+		name:    "who holds it keeps it, even from an older one",
+		held:    Allocations{otherService: addrs("10.0.0.5")},
+		claims:  []Claim{created(claim("a", "10.0.0.5"), 2001), created(claim("other", "10.0.0.5"), 2020)},
+		want:    Allocations{otherService: addrs("10.0.0.5")},
+		wantErr: "taken by Service testing/other",
+	},
+	{
+		name:    "the older one wins",
+		claims:  []Claim{created(claim("a", "10.0.0.5"), 2020), created(claim("other", "10.0.0.5"), 2001)},
+		want:    Allocations{otherService: addrs("10.0.0.5")},
+		wantErr: "taken by Service testing/other",
+	},
+	{
+		name:    "an unknown age loses",
+		claims:  []Claim{claim("a", "10.0.0.5"), created(claim("other", "10.0.0.5"), 2020)},
+		want:    Allocations{otherService: addrs("10.0.0.5")},
+		wantErr: "taken by Service testing/other",
+	},
+	{
+		name:   "of equal age the first by name wins",
+		claims: []Claim{created(claim("b", "10.0.0.5"), 2020), created(claim("a", "10.0.0.5"), 2020)},
+		want:   Allocations{service("a"): addrs("10.0.0.5")},
+	},
+	{
+		name:   "demanding it keeps what is held already",
+		held:   Allocations{service("a"): addrs("10.0.0.5")},
+		claims: []Claim{claim("a", "10.0.0.5")},
+		want:   Allocations{service("a"): addrs("10.0.0.5")},
+	},
+	{
+		name:   "no longer demanding it keeps it too",
+		held:   Allocations{service("a"): addrs("10.0.0.5")},
+		claims: []Claim{claim("a")},
+		want:   Allocations{service("a"): addrs("10.0.0.5")},
+	},
+	{
+		name:   "two exchange their addresses",
+		held:   Allocations{service("a"): addrs("10.0.0.5"), otherService: addrs("10.0.0.6")},
+		claims: []Claim{claim("a", "10.0.0.6"), claim("other", "10.0.0.5")},
+		want:   Allocations{service("a"): addrs("10.0.0.6"), otherService: addrs("10.0.0.5")},
+	},
+	{
+		name:    "a refused demand leaves what was held",
+		held:    Allocations{service("a"): addrs("10.0.0.7"), otherService: addrs("10.0.0.5")},
+		claims:  []Claim{claim("a", "10.0.0.5"), claim("other")},
+		want:    Allocations{service("a"): addrs("10.0.0.7"), otherService: addrs("10.0.0.5")},
+		wantErr: "taken by Service testing/other",
+	},
+	{
+		name:   "the deleted lose theirs",
+		held:   Allocations{otherService: addrs("10.0.0.5")},
+		claims: []Claim{claim("a", "10.0.0.5")},
+		want:   Allocations{service("a"): addrs("10.0.0.5")},
+	},
+	{
+		name:   "the absent keep theirs",
+		held:   Allocations{otherService: addrs("10.0.0.6")},
+		claims: []Claim{claim("a", "10.0.0.5")},
+		absent: true,
+		want:   Allocations{service("a"): addrs("10.0.0.5"), otherService: addrs("10.0.0.6")},
+	},
+	{
+		name:   "the absent lose theirs to a demand",
+		held:   Allocations{otherService: addrs("10.0.0.5")},
+		claims: []Claim{claim("a", "10.0.0.5")},
+		absent: true,
+		want:   Allocations{service("a"): addrs("10.0.0.5")},
+	},
+	{
+		name:    "no range of that family",
+		claims:  []Claim{{Service: service("a"), Families: []cluster.Family{cluster.IPv6}}},
+		wantErr: "there is no IPv6 service CIDR",
+	},
+}
+
 func TestStaticDemands(t *testing.T) {
-	other, yearless := service("other"), claim("a", "10.0.0.5")
-	for _, test := range []struct {
-		name    string
-		held    Allocations
-		claims  []Claim
-		absent  bool
-		want    Allocations
-		wantErr string // of Service a
-	}{
-		{
-			name:   "honoured, also in the upper band",
-			claims: []Claim{claim("a", "10.0.0.5"), claim("b", "10.0.0.254")},
-			want:   Allocations{service("a"): addrs("10.0.0.5"), service("b"): addrs("10.0.0.254")},
-		},
-		{
-			name:    "outside",
-			claims:  []Claim{claim("a", "10.0.1.5")},
-			wantErr: "spec.clusterIP 10.0.1.5 is outside the service CIDR 10.0.0.0/24",
-		},
-		{
-			name:    "network address",
-			claims:  []Claim{claim("a", "10.0.0.0")},
-			wantErr: "10.0.0.0 is the network or broadcast address of 10.0.0.0/24",
-		},
-		{
-			name:    "broadcast address",
-			claims:  []Claim{claim("a", "10.0.0.255")},
-			wantErr: "10.0.0.255 is the network or broadcast address",
-		},
-		{
-			name:    "taken by a dynamic holder",
-			held:    Allocations{other: addrs("10.0.0.5")},
-			claims:  []Claim{claim("a", "10.0.0.5"), claim("other")},
-			want:    Allocations{other: addrs("10.0.0.5")},
-			wantErr: "10.0.0.5 is taken by Service testing/other",
-		},
-		{
-			name:    "who holds it keeps it, even from an older one",
-			held:    Allocations{other: addrs("10.0.0.5")},
-			claims:  []Claim{created(yearless, 2001), created(claim("other", "10.0.0.5"), 2020)},
-			want:    Allocations{other: addrs("10.0.0.5")},
-			wantErr: "taken by Service testing/other",
-		},
-		{
-			name:    "the older one wins",
-			claims:  []Claim{created(yearless, 2020), created(claim("other", "10.0.0.5"), 2001)},
-			want:    Allocations{other: addrs("10.0.0.5")},
-			wantErr: "taken by Service testing/other",
-		},
-		{
-			name:    "an unknown age loses",
-			claims:  []Claim{yearless, created(claim("other", "10.0.0.5"), 2020)},
-			want:    Allocations{other: addrs("10.0.0.5")},
-			wantErr: "taken by Service testing/other",
-		},
-		{
-			name:   "of equal age the first by name wins",
-			claims: []Claim{created(claim("b", "10.0.0.5"), 2020), created(yearless, 2020)},
-			want:   Allocations{service("a"): addrs("10.0.0.5")},
-		},
-		{
-			name:   "demanding it keeps what is held already",
-			held:   Allocations{service("a"): addrs("10.0.0.5")},
-			claims: []Claim{yearless},
-			want:   Allocations{service("a"): addrs("10.0.0.5")},
-		},
-		{
-			name:   "no longer demanding it keeps it too",
-			held:   Allocations{service("a"): addrs("10.0.0.5")},
-			claims: []Claim{claim("a")},
-			want:   Allocations{service("a"): addrs("10.0.0.5")},
-		},
-		{
-			name:   "two exchange their addresses",
-			held:   Allocations{service("a"): addrs("10.0.0.5"), other: addrs("10.0.0.6")},
-			claims: []Claim{claim("a", "10.0.0.6"), claim("other", "10.0.0.5")},
-			want:   Allocations{service("a"): addrs("10.0.0.6"), other: addrs("10.0.0.5")},
-		},
-		{
-			name:    "a refused demand leaves what was held",
-			held:    Allocations{service("a"): addrs("10.0.0.7"), other: addrs("10.0.0.5")},
-			claims:  []Claim{yearless, claim("other")},
-			want:    Allocations{service("a"): addrs("10.0.0.7"), other: addrs("10.0.0.5")},
-			wantErr: "taken by Service testing/other",
-		},
-		{
-			name:   "the deleted lose theirs",
-			held:   Allocations{other: addrs("10.0.0.5")},
-			claims: []Claim{yearless},
-			want:   Allocations{service("a"): addrs("10.0.0.5")},
-		},
-		{
-			name:   "the absent keep theirs",
-			held:   Allocations{other: addrs("10.0.0.6")},
-			claims: []Claim{yearless},
-			absent: true,
-			want:   Allocations{service("a"): addrs("10.0.0.5"), other: addrs("10.0.0.6")},
-		},
-		{
-			name:   "the absent lose theirs to a demand",
-			held:   Allocations{other: addrs("10.0.0.5")},
-			claims: []Claim{yearless},
-			absent: true,
-			want:   Allocations{service("a"): addrs("10.0.0.5")},
-		},
-		{
-			name:    "no range of that family",
-			claims:  []Claim{{Service: service("a"), Families: []cluster.Family{cluster.IPv6}}},
-			wantErr: "there is no IPv6 service CIDR",
-		},
-	} {
+	for _, test := range staticDemands {
 		t.Run(test.name, func(t *testing.T) {
 			a := newAllocator(t, "10.0.0.0/24")
 			if errs := a.Restore(test.held); len(errs) > 0 {

@@ -129,6 +129,48 @@ func TestDemo(t *testing.T) {
 	}
 }
 
+// interrupt runs a demo, signals to it when it has printed a line that begins with after, and
+// checks that it ends in good time without a step that fails.
+func interrupt(t *testing.T, cmd *exec.Cmd, signal syscall.Signal, after string) (stderr string) {
+	t.Helper()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	stdin, err := cmd.StdinPipe() // keeps the shell waiting
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stdin.Close()
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told strings.Builder
+	cmd.Stderr = &told
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(stdout)
+	for lines.Scan() && !strings.HasPrefix(lines.Text(), after) {
+	}
+	to := cmd.Process.Pid
+	if signal == syscall.SIGINT {
+		to = -to // a terminal sends it to the whole group
+	}
+	if err := syscall.Kill(to, signal); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	for lines.Scan() {
+		if strings.Contains(lines.Text(), "✗") {
+			t.Errorf("a step has failed: %s", lines.Text())
+		}
+	}
+	cmd.Wait() // how it ended is in its ProcessState
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("took %s to end", took)
+	}
+	return told.String()
+}
+
 func TestDemoInterrupted(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -144,49 +186,15 @@ func TestDemoInterrupted(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cmd := newDemo(t)
-			cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-			stdin, err := cmd.StdinPipe() // keeps the shell waiting
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer stdin.Close()
-			stdout, err := cmd.StdoutPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			var stderr strings.Builder
-			cmd.Stderr = &stderr
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			lines := bufio.NewScanner(stdout)
-			for lines.Scan() && !strings.HasPrefix(lines.Text(), c.after) {
-			}
-			to := cmd.Process.Pid
-			if c.signal == syscall.SIGINT {
-				to = -to // a terminal sends it to the whole group
-			}
-			if err := syscall.Kill(to, c.signal); err != nil {
-				t.Fatal(err)
-			}
-			began := time.Now()
-			for lines.Scan() {
-				if strings.Contains(lines.Text(), "✗") {
-					t.Errorf("a step has failed: %s", lines.Text())
-				}
-			}
-			err = cmd.Wait()
-			if took := time.Since(began); took > 10*time.Second {
-				t.Errorf("took %s to end", took)
-			}
+			stderr := interrupt(t, cmd, c.signal, c.after)
 			if c.signal == syscall.SIGKILL {
 				return // the next demo removes its files, see TestAbandonedFolders
 			}
 			if cmd.ProcessState.ExitCode() != 1 {
-				t.Errorf("ended with %v, want exit status 1", err)
+				t.Errorf("ended with %v, want exit status 1", cmd.ProcessState)
 			}
-			if !regexp.MustCompile(c.stderr).MatchString(stderr.String()) {
-				t.Errorf("stderr %q, want %q", stderr.String(), c.stderr)
+			if !regexp.MustCompile(c.stderr).MatchString(stderr) {
+				t.Errorf("stderr %q, want %q", stderr, c.stderr)
 			}
 			checkNoFiles(t, cmd)
 		})

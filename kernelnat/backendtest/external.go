@@ -46,21 +46,27 @@ func loadBalancer(family cluster.Family) netip.Addr {
 	return netip.MustParseAddr("2001:db8:2::7")
 }
 
-// frontends are where clients outside connect to.
-func (s *suite) frontends(family cluster.Family) []netip.AddrPort {
-	return []netip.AddrPort{
-		netip.AddrPortFrom(s.node.Addr(family), nodePort),
-		netip.AddrPortFrom(externalIP(family), 80),
-		netip.AddrPortFrom(loadBalancer(family), 80),
+// outside are where clients outside connect to.
+func (s *suite) outside(service plan.Service) (out []netip.AddrPort) {
+	for _, f := range service.Frontends {
+		switch {
+		case f.Protocol != cluster.TCP || f.Kind == plan.ClusterIP:
+		case f.Kind == plan.NodePort:
+			out = append(out, netip.AddrPortFrom(s.node.Addr(cluster.FamilyOf(f.At.Addr())), f.At.Port()))
+		default:
+			out = append(out, f.At)
+		}
 	}
+	return out
 }
 
 // externalCluster: whoever comes to any frontend reaches some endpoint, and is
 // seen as the node.
 func (s *suite) externalCluster() {
 	s.families(func(s *suite, family cluster.Family) {
-		s.sync(s.external(family, Outside{Verdict: plan.Forward}, s.pods, nil))
-		for _, to := range s.frontends(family) {
+		echo := s.external(family, Outside{Verdict: plan.Forward}, s.pods, nil)
+		s.sync(echo)
+		for _, to := range s.outside(echo) {
 			for _, from := range []*netlab.Host{s.node.Outside, s.client, s.node.Host} {
 				for _, network := range []string{"tcp", "udp"} {
 					reply := s.answer(from, network, to)
@@ -79,8 +85,9 @@ func (s *suite) externalLocal() {
 	s.families(func(s *suite, family cluster.Family) {
 		e := Outside{Verdict: plan.Forward, Treatment: plan.Treatment{Local: true, Inside: plan.Clients{Range: podNetwork(family)}}}
 		here, elsewhere := s.pods[:1], s.pods[1:2]
-		s.sync(s.external(family, e, elsewhere, here))
-		for _, to := range s.frontends(family) {
+		echo := s.external(family, e, elsewhere, here)
+		s.sync(echo)
+		for _, to := range s.outside(echo) {
 			for from, want := range map[*netlab.Host]struct{ pod, seen string }{
 				s.node.Outside: {here[0].Name, s.node.Outside.Addr(family).String()},
 				s.client:       {elsewhere[0].Name, s.client.Addr(family).String()},
@@ -95,7 +102,7 @@ func (s *suite) externalLocal() {
 
 		e.Verdict = plan.Drop
 		s.sync(s.external(family, e, elsewhere, nil))
-		for _, to := range s.frontends(family) {
+		for _, to := range s.outside(echo) {
 			s.unanswered(s.node.Outside, to)
 			if reply := s.answer(s.client, "tcp", to); reply.Host != elsewhere[0].Name {
 				s.Errorf("%s answers the pod", reply.Host)
@@ -107,8 +114,9 @@ func (s *suite) externalLocal() {
 // externalRefused: without endpoints every frontend refuses.
 func (s *suite) externalRefused() {
 	s.families(func(s *suite, family cluster.Family) {
-		s.sync(s.external(family, Outside{Verdict: plan.Reject}, nil, nil))
-		for _, to := range s.frontends(family) {
+		echo := s.external(family, Outside{Verdict: plan.Reject}, nil, nil)
+		s.sync(echo)
+		for _, to := range s.outside(echo) {
 			for _, network := range []string{"tcp", "udp"} {
 				if _, err := s.ask(s.node.Outside, network, to); !refused(err) {
 					s.Errorf("%s %s: %v, want a refusal", network, to, err)
@@ -135,8 +143,11 @@ func (s *suite) sourceRanges() {
 		s.apply(kernelnat.Change{Old: allowed, New: denied})
 		s.unanswered(s.node.Outside, to)
 		s.answer(s.client, "tcp", to)
-		s.answer(s.node.Outside, "tcp", s.frontends(family)[0])
-		s.answer(s.node.Outside, "tcp", s.frontends(family)[1])
+		for _, to := range s.outside(denied) {
+			if to.Addr() != loadBalancer(family) {
+				s.answer(s.node.Outside, "tcp", to)
+			}
+		}
 	})
 }
 
@@ -171,7 +182,7 @@ func (s *suite) affinity() {
 			}
 		}
 		others := make(map[string]bool)
-		for _, to := range s.frontends(family) {
+		for _, to := range s.outside(service) {
 			others[s.answer(s.node.Outside, "tcp", to).Host] = true
 		}
 		if len(others) != 1 {

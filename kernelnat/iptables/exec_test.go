@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -226,122 +224,6 @@ func TestRestoreFailsHalfWay(t *testing.T) {
 	fresh := newHost(t, nft)
 	fresh.do(t, func() error { return newBackend(t).Sync(ctx, next) })
 	diff(t, fresh.saved(t), h.saved(t))
-}
-
-// A Service whose rules are rejected keeps those that it had, and keeps nobody
-// from theirs.
-func TestRejectedServiceIsQuarantined(t *testing.T) {
-	eachVariant(t, func(t *testing.T, h *host) {
-		ctx := t.Context()
-		page, sticky, other := pageService(), pageService(), pageService()
-		sticky.Name.Name, sticky.Frontends[0].At = "sticky", addrPorts("10.43.0.9:80")[0]
-		other.Name.Name, other.Frontends[0].At = "other", addrPorts("10.43.0.10:80")[0]
-		h.do(t, func() error { return newBackend(t).Sync(ctx, []plan.Service{page, sticky}) })
-		before := h.run(t, "iptables", "-t", "nat", "-S", prefixService+hash("testing/sticky", "tcp"))
-
-		// As on a kernel without xt_recent.
-		dir := h.replaceRestore(t, `cat > $DIR/in; line=$(grep -n -m 1 -e '-m recent' $DIR/in | cut -d: -f1)
-[ -e $DIR/loaded ] || [ -z "$line" ] || { echo "iptables-restore: line $line failed" >&2; exit 1; }; $REAL "$@" < $DIR/in`)
-		sticky.Pools[0].AffinitySeconds = 10
-		page.Pools[0].Endpoints = page.Pools[0].Endpoints[1:]
-		err := h.Do(func() error { return newBackend(t).Sync(ctx, []plan.Service{page, sticky, other}) })
-		if err == nil || !strings.Contains(err.Error(), "new rules of Services [testing/sticky] are rejected, so they keep those that they had") {
-			t.Errorf("error %v", err)
-		}
-		saved := h.run(t, "iptables-save", "-t", "nat")
-		if !strings.Contains(saved, "testing/other cluster IP") || strings.Contains(saved, `"testing/echo-server-clusterip -> 10.42.0.49:5678"`) {
-			t.Errorf("the others do not have their rules:\n%s", saved)
-		}
-		if !strings.Contains(saved, "-d 10.43.0.9/32") {
-			t.Errorf("it is not dispatched to any more:\n%s", saved)
-		}
-		diff(t, before, h.run(t, "iptables", "-t", "nat", "-S", prefixService+hash("testing/sticky", "tcp")))
-
-		// Others change as ever, and it is set aside until the kernel takes its rules.
-		b := newBackend(t)[cluster.IPv4]
-		h.do(t, func() error {
-			if _, err := b.Sync(ctx, stateOf([]plan.Service{page, sticky, other}, cluster.IPv4)); !errors.Is(err, kernelnat.ErrPartial) {
-				return fmt.Errorf("Sync: %v", err)
-			}
-			if !b.Untouched() {
-				return errors.New("everything is to be looked at again for it")
-			}
-			next := pageService()
-			err := b.Apply(ctx, []kernelnat.Change{{Old: page, New: next}})
-			page = next
-			return err
-		})
-		_, works := b.Large(nil)
-		if len(works) != 1 || works[0].Service() != sticky.Name {
-			t.Fatalf("%d Works", len(works))
-		}
-		if err := h.Do(func() error { _, err := works[0].Step(ctx); return err }); !errors.Is(err, kernelnat.ErrSetAside) {
-			t.Errorf("its Work: %v", err)
-		}
-		loaded := filepath.Join(dir, "loaded")
-		if err := os.WriteFile(loaded, nil, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		rest, works := b.Large([]kernelnat.Change{{Old: sticky, New: sticky}})
-		if len(rest) != 0 || len(works) != 1 {
-			t.Fatalf("it is tried again as %d changes and %d Works", len(rest), len(works))
-		}
-		h.finish(t, works[0], nil)
-		diff(t, freshly(t, h.variant, []plan.Service{page, sticky, other}), counters.ReplaceAllString(h.run(t, "iptables-save"), ""))
-		if err := os.Remove(loaded); err != nil {
-			t.Fatal(err)
-		}
-
-		// Meanwhile others go, and more of its kind come.
-		all := []plan.Service{page, sticky}
-		for i := range 15 {
-			more := sticky
-			more.Name.Name = fmt.Sprint("sticky-", i)
-			more.Frontends = slices.Clone(sticky.Frontends)
-			more.Frontends[0].At = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 43, 1, byte(i)}), 80)
-			all = append(all, more)
-		}
-		err = h.Do(func() error { return newBackend(t).Sync(ctx, all) })
-		if !errors.Is(err, kernelnat.ErrPartial) {
-			t.Errorf("error %v", err)
-		}
-		if saved := h.run(t, "iptables-save", "-t", "nat"); strings.Contains(saved, "-A KUBE-SERVICES -d 10.43.0.10/32") || !strings.Contains(saved, "-d 10.43.0.9/32") {
-			t.Errorf("a Service that is gone is dispatched to, or the quarantined one is not:\n%s", saved)
-		}
-	})
-}
-
-// So has one whose rule in a chain that all share is rejected, also where that chain is
-// there already.
-func TestRejectedSharedRule(t *testing.T) {
-	eachVariant(t, func(t *testing.T, h *host) {
-		ctx := t.Context()
-		page, bad := pageService(), pageService()
-		bad.Name.Name, bad.Frontends[0].At = "bad", addrPorts("10.43.0.9:80")[0]
-		bad.Frontends[0].Protocol, bad.Pools[0].Protocol, bad.Pools[0].Endpoints, bad.Frontends[0].Verdict = cluster.SCTP, cluster.SCTP, nil, plan.Reject
-		// As on a kernel without xt_sctp.
-		h.replaceRestore(t, `cat > $DIR/in; line=$(grep -n -m 1 -e '-m sctp' $DIR/in | cut -d: -f1)
-[ -z "$line" ] || { echo "iptables-restore: line $line failed" >&2; exit 1; }; $REAL "$@" < $DIR/in`)
-		b := newBackend(t)[cluster.IPv4]
-		for range 3 {
-			h.do(t, func() error {
-				if _, err := b.Sync(ctx, stateOf([]plan.Service{page, bad}, cluster.IPv4)); !errors.Is(err, kernelnat.ErrPartial) {
-					return fmt.Errorf("Sync: %v", err)
-				}
-				_, works := b.Large(nil)
-				if len(works) != 1 {
-					return fmt.Errorf("%d Works", len(works))
-				}
-				if _, err := works[0].Step(ctx); !errors.Is(err, kernelnat.ErrSetAside) {
-					return fmt.Errorf("its Work: %v", err)
-				}
-				next := pageService()
-				next.Frontends[0].Verdict, next.Pools[0].Endpoints = plan.Reject, nil
-				return errors.Join(b.Apply(ctx, []kernelnat.Change{{Old: page, New: next}}), b.Apply(ctx, []kernelnat.Change{{Old: next, New: page}}))
-			})
-		}
-		diff(t, freshly(t, h.variant, []plan.Service{page}), counters.ReplaceAllString(h.run(t, "iptables-save"), ""))
-	})
 }
 
 func TestLockHeld(t *testing.T) {

@@ -37,7 +37,7 @@ func Rules(w io.Writer, family cluster.Family, to kernelnat.State, settings netf
 	}}
 	a, err := s.sync(context.Background(), to, dialect{
 		family: family, bit: settings.MasqueradeBit, randomFully: true,
-		nodePorts: nodePorts, localhost: family == cluster.IPv4 && nodePorts.Loopback(), dropInvalid: true, ranges: to.Ranges,
+		nodePorts: nodePorts, localhost: family == cluster.IPv4 && nodePorts.Loopback(), dropInvalid: !netfilter.ConntrackLiberal(), ranges: to.Ranges,
 	}, nil)
 	for _, h := range s.left {
 		l := h.change(h.plans[0], nil, a, s.chains)

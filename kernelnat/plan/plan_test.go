@@ -9,7 +9,10 @@ import (
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
-const node = "node-1"
+const (
+	node        = "node-1"
+	here, there = node, "node-2"
+)
 
 var self = plan.Node{Name: node, Zone: "zone-a", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, PodCIDRs: []netip.Prefix{netip.MustParsePrefix("10.42.7.0/24")}}
 
@@ -55,65 +58,66 @@ func addrPorts(texts ...string) []netip.AddrPort {
 	return out
 }
 
-// Which endpoints count, by condition and by internalTrafficPolicy (KEP-1669).
+// endpointCases say which endpoints count, by condition and by internalTrafficPolicy (KEP-1669).
+var endpointCases = []struct {
+	name      string
+	local     bool
+	endpoints []cluster.Endpoint
+	verdict   plan.Verdict
+	want      []netip.AddrPort
+	draining  []netip.AddrPort
+}{
+	{name: "none", verdict: plan.Reject},
+	{
+		name:      "ready",
+		endpoints: []cluster.Endpoint{endpoint("10.42.0.2", ready, here), endpoint("10.42.0.1", ready, there)},
+		verdict:   plan.Forward, want: addrPorts("10.42.0.1:5678", "10.42.0.2:5678"),
+	},
+	{
+		name:      "ready before terminating",
+		endpoints: []cluster.Endpoint{endpoint("10.42.0.1", ready, here), endpoint("10.42.0.2", terminating, here), endpoint("10.42.0.3", notReady, here)},
+		verdict:   plan.Forward, want: addrPorts("10.42.0.1:5678"), draining: addrPorts("10.42.0.2:5678"),
+	},
+	{
+		name:      "terminating if none is ready",
+		endpoints: []cluster.Endpoint{endpoint("10.42.0.2", terminating, here), endpoint("10.42.0.3", notReady, here), endpoint("10.42.0.4", gone, here)},
+		verdict:   plan.Forward, want: addrPorts("10.42.0.2:5678"),
+	},
+	{
+		name:      "none serves",
+		endpoints: []cluster.Endpoint{endpoint("10.42.0.3", notReady, here), endpoint("10.42.0.4", gone, here)},
+		verdict:   plan.Reject,
+	},
+	{
+		name:      "another port only",
+		endpoints: []cluster.Endpoint{endpoint("10.42.0.1", ready, here, cluster.EndpointPort{Name: "http", Protocol: cluster.UDP, Port: 5678})},
+		verdict:   plan.Reject,
+	},
+	{
+		name:      "another family only",
+		endpoints: []cluster.Endpoint{endpoint("fd00:10:42::1", ready, here)},
+		verdict:   plan.Reject,
+	},
+	{
+		name: "local", local: true,
+		endpoints: []cluster.Endpoint{endpoint("10.42.0.1", ready, here), endpoint("10.42.1.1", ready, there), endpoint("10.42.2.1", ready, "")},
+		verdict:   plan.Forward, want: addrPorts("10.42.0.1:5678"), draining: addrPorts("10.42.1.1:5678", "10.42.2.1:5678"),
+	},
+	{
+		name: "local terminating, though others are ready elsewhere", local: true,
+		endpoints: []cluster.Endpoint{endpoint("10.42.0.1", terminating, here), endpoint("10.42.1.1", ready, there)},
+		verdict:   plan.Forward, want: addrPorts("10.42.0.1:5678"), draining: addrPorts("10.42.1.1:5678"),
+	},
+	{
+		name: "local, all elsewhere", local: true,
+		endpoints: []cluster.Endpoint{endpoint("10.42.1.1", ready, there), endpoint("10.42.1.2", terminating, there)},
+		verdict:   plan.Drop, draining: addrPorts("10.42.1.1:5678", "10.42.1.2:5678"),
+	},
+	{name: "local, none at all", local: true, verdict: plan.Reject},
+}
+
 func TestEndpoints(t *testing.T) {
-	here, there := node, "node-2"
-	for _, c := range []struct {
-		name      string
-		local     bool
-		endpoints []cluster.Endpoint
-		verdict   plan.Verdict
-		want      []netip.AddrPort
-		draining  []netip.AddrPort
-	}{
-		{name: "none", verdict: plan.Reject},
-		{
-			name:      "ready",
-			endpoints: []cluster.Endpoint{endpoint("10.42.0.2", ready, here), endpoint("10.42.0.1", ready, there)},
-			verdict:   plan.Forward, want: addrPorts("10.42.0.1:5678", "10.42.0.2:5678"),
-		},
-		{
-			name:      "ready before terminating",
-			endpoints: []cluster.Endpoint{endpoint("10.42.0.1", ready, here), endpoint("10.42.0.2", terminating, here), endpoint("10.42.0.3", notReady, here)},
-			verdict:   plan.Forward, want: addrPorts("10.42.0.1:5678"), draining: addrPorts("10.42.0.2:5678"),
-		},
-		{
-			name:      "terminating if none is ready",
-			endpoints: []cluster.Endpoint{endpoint("10.42.0.2", terminating, here), endpoint("10.42.0.3", notReady, here), endpoint("10.42.0.4", gone, here)},
-			verdict:   plan.Forward, want: addrPorts("10.42.0.2:5678"),
-		},
-		{
-			name:      "none serves",
-			endpoints: []cluster.Endpoint{endpoint("10.42.0.3", notReady, here), endpoint("10.42.0.4", gone, here)},
-			verdict:   plan.Reject,
-		},
-		{
-			name:      "another port only",
-			endpoints: []cluster.Endpoint{endpoint("10.42.0.1", ready, here, cluster.EndpointPort{Name: "http", Protocol: cluster.UDP, Port: 5678})},
-			verdict:   plan.Reject,
-		},
-		{
-			name:      "another family only",
-			endpoints: []cluster.Endpoint{endpoint("fd00:10:42::1", ready, here)},
-			verdict:   plan.Reject,
-		},
-		{
-			name: "local", local: true,
-			endpoints: []cluster.Endpoint{endpoint("10.42.0.1", ready, here), endpoint("10.42.1.1", ready, there), endpoint("10.42.2.1", ready, "")},
-			verdict:   plan.Forward, want: addrPorts("10.42.0.1:5678"), draining: addrPorts("10.42.1.1:5678", "10.42.2.1:5678"),
-		},
-		{
-			name: "local terminating, though others are ready elsewhere", local: true,
-			endpoints: []cluster.Endpoint{endpoint("10.42.0.1", terminating, here), endpoint("10.42.1.1", ready, there)},
-			verdict:   plan.Forward, want: addrPorts("10.42.0.1:5678"), draining: addrPorts("10.42.1.1:5678"),
-		},
-		{
-			name: "local, all elsewhere", local: true,
-			endpoints: []cluster.Endpoint{endpoint("10.42.1.1", ready, there), endpoint("10.42.1.2", terminating, there)},
-			verdict:   plan.Drop, draining: addrPorts("10.42.1.1:5678", "10.42.1.2:5678"),
-		},
-		{name: "local, none at all", local: true, verdict: plan.Reject},
-	} {
+	for _, c := range endpointCases {
 		t.Run(c.name, func(t *testing.T) {
 			s := plan.Compute(service(c.local, c.endpoints...), cluster.IPv4, self, plan.Options{})
 			if len(s.Frontends) != 1 || len(s.Pools) != 1 {
@@ -137,7 +141,6 @@ func TestEndpoints(t *testing.T) {
 // Terminating are the endpoints whose flows are to go elsewhere: not those that still get
 // new ones, nor an address that the next pod serves at already.
 func TestTerminating(t *testing.T) {
-	here, there := node, "node-2"
 	for _, c := range []struct {
 		name      string
 		local     bool

@@ -16,7 +16,6 @@ func hinted(e cluster.Endpoint, zones ...string) cluster.Endpoint {
 
 // Each step says whom it left out; who is in no list has been given a reason.
 func TestReasons(t *testing.T) {
-	here, there := node, "node-2"
 	names := endpoint("10.42.0.9", ready, here)
 	names.Slice.NamesOnly = true
 	udp := cluster.EndpointPort{Name: "http", Protocol: cluster.UDP, Port: 5678}

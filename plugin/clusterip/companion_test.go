@@ -190,13 +190,50 @@ func TestExternalWithLongLabels(t *testing.T) {
 	}
 }
 
+// longOrigin is a server whose k8s_external has a zone with a long name. Names in that zone
+// are written without it in all that is compared.
+type longOrigin struct {
+	origin      string
+	ask         func(name string, qtype uint16) *dns.Msg
+	transferred string // lines
+}
+
+// The longest labels that an endpoint and a Service can have.
+var longHostname, longService = strings.Repeat("h", 63), strings.Repeat("s", 63)
+
+func startLongOrigin(t *testing.T, origin string) *longOrigin {
+	t.Helper()
+	manifests := strings.NewReplacer("hostname: db-0", "hostname: "+longHostname, "name: hosted", "name: "+longService, "hostname: lb.example.net", "ip: 192.0.2.77").Replace(externalYAML)
+	ask, address := startWith(t, "127.0.0.1", strings.ReplaceAll(`.:0 {
+		bind {host}
+		clusterip cluster.local {
+			manifests {dir}
+		}
+		k8s_external {origin} in-addr.arpa {
+			headless
+		}
+		transfer {origin} {
+			to *
+		}
+	}`, "{origin}", origin), manifests)
+	l := &longOrigin{origin: origin, ask: ask}
+	l.transferred = l.short(strings.Join(axfr(t, address, origin), "\n"))
+	return l
+}
+
+func (l *longOrigin) short(text string) string { return strings.ReplaceAll(text, l.origin, "") }
+
+func (l *longOrigin) answers(t *testing.T, name string, qtype uint16, want string) {
+	t.Helper()
+	if got := l.short(text(l.ask(name, qtype))); got != want {
+		t.Errorf("%s: got\n%s\nwant\n%s", name, got, want)
+	}
+}
+
 // Where the zone's own name is so long that names of endpoints and ports do not fit,
 // the others are answered and transferred all the same.
 func TestExternalWithALongOrigin(t *testing.T) {
 	label := strings.Repeat("o", 63) + "."
-	hostname := strings.Repeat("h", 63)
-	service := strings.Repeat("s", 63)
-	manifests := strings.NewReplacer("hostname: db-0", "hostname: "+hostname, "name: hosted", "name: "+service, "hostname: lb.example.net", "ip: 192.0.2.77").Replace(externalYAML)
 	for _, c := range []struct {
 		origin  string
 		queries map[string]string // by name; of A, or SRV where the name has a port
@@ -211,7 +248,7 @@ func TestExternalWithALongOrigin(t *testing.T) {
 				"_http._tcp.db.shop.": "NXDOMAIN\n SOA",
 			},
 			has:   []string{"db.shop. 5 IN A 10.42.0.7", "db.shop. 5 IN A 10.42.0.8", "_sql._tcp.db.shop. 5 IN SRV 0 100 5432 10-42-0-8.db.shop.", "_http._tcp.web.shop. 5 IN SRV 0 100 80 web.shop."},
-			lacks: hostname,
+			lacks: longHostname,
 		},
 		{
 			origin:  label + label + label + strings.Repeat("o", 46) + ".", // 238 characters
@@ -220,47 +257,28 @@ func TestExternalWithALongOrigin(t *testing.T) {
 			lacks:   "_http._tcp",
 		},
 	} {
-		ask, address := startWith(t, "127.0.0.1", strings.ReplaceAll(`.:0 {
-			bind {host}
-			clusterip cluster.local {
-				manifests {dir}
+		t.Run(fmt.Sprintf("%d characters", len(c.origin)), func(t *testing.T) {
+			l := startLongOrigin(t, c.origin)
+			for name, want := range c.queries {
+				qtype := dns.TypeA
+				if strings.HasPrefix(name, "_") {
+					qtype = dns.TypeSRV
+				}
+				l.answers(t, name+c.origin, qtype, want)
 			}
-			k8s_external {origin} in-addr.arpa {
-				headless
+			l.answers(t, "77.2.0.192.in-addr.arpa.", dns.TypePTR, "NXDOMAIN\nin-addr.arpa. SOA")
+			l.answers(t, "10.2.0.192.in-addr.arpa.", dns.TypePTR, "NOERROR\n10.2.0.192.in-addr.arpa. 5 IN PTR web.shop.")
+			for _, want := range c.has {
+				if !strings.Contains("\n"+l.transferred+"\n", "\n"+want+"\n") {
+					t.Errorf("the transfer has no %q; it has\n%s", want, l.transferred)
+				}
 			}
-			transfer {origin} {
-				to *
+			for _, lacks := range []string{c.lacks, longService} {
+				if strings.Contains(l.transferred, lacks) {
+					t.Errorf("the transfer has %q:\n%s", lacks, l.transferred)
+				}
 			}
-		}`, "{origin}", c.origin), manifests)
-		short := func(text string) string { return strings.ReplaceAll(text, c.origin, "") }
-		for name, want := range c.queries {
-			qtype := dns.TypeA
-			if strings.HasPrefix(name, "_") {
-				qtype = dns.TypeSRV
-			}
-			if got := short(text(ask(name+c.origin, qtype))); got != want {
-				t.Errorf("%d characters: %s: got\n%s\nwant\n%s", len(c.origin), name, got, want)
-			}
-		}
-		transferred := short(strings.Join(axfr(t, address, c.origin), "\n"))
-		for _, want := range c.has {
-			if !strings.Contains("\n"+transferred+"\n", "\n"+want+"\n") {
-				t.Errorf("%d characters: the transfer has no %q; it has\n%s", len(c.origin), want, transferred)
-			}
-		}
-		for _, lacks := range []string{c.lacks, service} {
-			if strings.Contains(transferred, lacks) {
-				t.Errorf("%d characters: the transfer has %q:\n%s", len(c.origin), lacks, transferred)
-			}
-		}
-		for name, want := range map[string]string{
-			"77.2.0.192.in-addr.arpa.": "NXDOMAIN\nin-addr.arpa. SOA",
-			"10.2.0.192.in-addr.arpa.": "NOERROR\n10.2.0.192.in-addr.arpa. 5 IN PTR web.shop.",
-		} {
-			if got := short(text(ask(name, dns.TypePTR))); got != want {
-				t.Errorf("%d characters: %s: got\n%s\nwant\n%s", len(c.origin), name, got, want)
-			}
-		}
+		})
 	}
 }
 

@@ -1,7 +1,7 @@
 package e2e
 
 import (
-	"errors"
+	"bytes"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -62,6 +62,26 @@ ports: [{port: 5678}]
 endpoints: [{addresses: [10.43.9.9], nodeName: node-2}]
 `
 
+// applyPrinted has the kernel take the rules of one family that `coredns rules` prints, with
+// the tool given, and returns what it has told besides.
+func (n *node) applyPrinted(family, restore string) (told string) {
+	n.t.Helper()
+	var rules, stderr bytes.Buffer
+	cmd := exec.Command(n.program, "rules", "-conf", n.conf, "-family", family)
+	cmd.Stdout, cmd.Stderr = &rules, &stderr
+	if err := n.Do(cmd.Run); err != nil {
+		n.t.Fatalf("%v\n%s", err, stderr.String())
+	}
+	apply := exec.Command(restore, "--noflush")
+	apply.Stdin = &rules
+	var out []byte
+	err := n.Do(func() (err error) { out, err = apply.CombinedOutput(); return err })
+	if err != nil {
+		n.t.Fatalf("%v\n%s", err, out)
+	}
+	return stderr.String()
+}
+
 // What `coredns rules` prints is what the server writes on the same node into a kernel
 // without rules: fed to iptables-restore, it leads to the same tables.
 func TestRulesAreWhatTheServerWrites(t *testing.T) {
@@ -85,29 +105,13 @@ func TestRulesAreWhatTheServerWrites(t *testing.T) {
 			p.Stop(syscall.SIGTERM)
 			kubetest.Output(t, n.Host, n.program, "cleanup")
 			for family, restore := range map[string]string{"4": "iptables-restore", "6": "ip6tables-restore"} {
-				var told strings.Builder
-				cmd := exec.Command(n.program, "rules", "-conf", n.conf, "-family", family)
-				cmd.Stderr = &told
-				var rules []byte
-				err := n.Do(func() (err error) {
-					if rules, err = cmd.Output(); err != nil {
-						return errors.New(told.String())
-					}
-					apply := exec.Command(restore, "--noflush")
-					apply.Stdin = strings.NewReader(string(rules))
-					out, err := apply.CombinedOutput()
-					t.Logf("%s", out)
-					return err
-				})
-				if err != nil {
-					t.Fatal(err)
-				}
+				told := n.applyPrinted(family, restore)
 				for _, text := range []string{
 					"198.51.100.1:80/TCP belongs to Service testing/old", "NodePort 30080/TCP belongs to Service testing/old",
 					"10.43.7.7:80/TCP is a ClusterIP, or in the range", "192.0.2.255:80/TCP is the broadcast address",
 				} {
-					if family == "4" && !strings.Contains(told.String(), "Service testing/young: "+text) {
-						t.Errorf("it is not told that %s:\n%s", text, told.String())
+					if family == "4" && !strings.Contains(told, "Service testing/young: "+text) {
+						t.Errorf("it is not told that %s:\n%s", text, told)
 					}
 				}
 			}

@@ -51,21 +51,31 @@ func TestNodeName(t *testing.T) {
 	eventually(t, "its own Node", answers(n.Outside, healthz, "/healthz", "200 {", `"nodeEligible":true`))
 }
 
-// Where the Node says who is a pod nothing is written before it does, and what it said
-// stays in force when it says nothing any more.
-func TestNodeCIDR(t *testing.T) {
+// seesAsNode checks that the pod behind a Service sees a client outside as the node, which
+// holds as long as it is known who is a pod.
+func (n *node) seesAsNode(service netip.AddrPort) error {
+	reply, err := ask(n.Outside, "tcp", service)
+	if err == nil && reply.Client.Addr() == n.Outside.Addr(cluster.IPv4) {
+		err = fmt.Errorf("the pod sees the client as %v", reply.Client)
+	}
+	return err
+}
+
+// hasRule checks that the kernel has a rule with a text, or that it has none.
+func (n *node) hasRule(text string, want bool) func() error {
+	return func() error {
+		if strings.Contains(n.kernelRules(), text) != want {
+			return fmt.Errorf("a rule with %q is not there: %t", text, want)
+		}
+		return nil
+	}
+}
+
+// Where the Node says who is a pod, nothing is written before it does.
+func TestNATWaitsForPodCIDRs(t *testing.T) {
 	n, client := newEcho(t)
 	first := n.start()
-	// Whom the pod sees of a client outside: the node, as long as it is known who is
-	// a pod.
-	masqueraded := func() error {
-		reply, err := ask(n.Outside, "tcp", echoIPv4)
-		if err == nil && reply.Client.Addr() == n.Outside.Addr(cluster.IPv4) {
-			err = fmt.Errorf("the pod sees the client as %v", reply.Client)
-		}
-		return err
-	}
-	eventually(t, "an answer", masqueraded)
+	eventually(t, "an answer", func() error { return n.seesAsNode(echoIPv4) })
 	eventually(t, "all rules", func() error {
 		if got := strings.Count(first.Log(), "all rules are in place"); got < 2 {
 			return fmt.Errorf("%d families are in place", got)
@@ -83,36 +93,40 @@ func TestNodeCIDR(t *testing.T) {
 	if after := n.kernelRules(); after != before {
 		t.Errorf("the rules were\n%s\nand are\n%s", before, after)
 	}
-	if err := masqueraded(); err != nil {
+	if err := n.seesAsNode(echoIPv4); err != nil {
 		t.Errorf("while NAT waits: %v", err)
 	}
 	if err := answers(n.Outside, healthz, "/healthz")(); err == nil || !strings.Contains(err.Error(), "refused") {
 		t.Errorf("/healthz while NAT waits: %v", err)
 	}
 
-	rule := func(text string, want bool) func() error {
-		return func() error {
-			if strings.Contains(n.kernelRules(), text) != want {
-				return fmt.Errorf("a rule with %q is not there: %t", text, want)
-			}
-			return nil
-		}
-	}
 	n.write("node.yaml", nodeManifest("node-1", "podCIDRs: [10.42.0.0/24]"))
-	eventually(t, "rules for its podCIDRs", rule("! -s 10.42.0.0/24", true))
+	eventually(t, "rules for its podCIDRs", n.hasRule("! -s 10.42.0.0/24", true))
 	eventually(t, "/healthz", answers(n.Outside, healthz, "/healthz", "200 {"))
-	if err := masqueraded(); err != nil {
+	if err := n.seesAsNode(echoIPv4); err != nil {
 		t.Error(err)
 	}
+}
+
+// What the Node said of who is a pod stays in force when it says nothing any more, until it
+// says something else.
+func TestLostPodCIDRsStayInForce(t *testing.T) {
+	n, client := newEcho(t)
+	n.configure("cluster_cidr 10.42.0.0/16 fd00:10:42::/64", "detect_local node_cidr")
+	n.write("node.yaml", nodeManifest("node-1", "podCIDRs: [10.42.0.0/24]"))
+	p := n.start()
+	eventually(t, "rules for its podCIDRs", n.hasRule("! -s 10.42.0.0/24", true))
+
 	n.write("node.yaml", nodeManifest("node-1", ""))
 	eventually(t, "the loss in the log", p.Says("Node node-1 has no spec.podCIDRs any more of the family of [10.42.0.0/24]"))
 	n.write("service.yaml", strings.ReplaceAll(echoService, "port: 8080", "port: 8081"))
-	echoIPv4 := netip.AddrPortFrom(echoIPv4.Addr(), 8081)
-	eventually(t, "a change", reaches(client, "tcp", echoIPv4))
-	if reply, err := ask(n.Outside, "tcp", echoIPv4); err != nil || reply.Client.Addr() == n.Outside.Addr(cluster.IPv4) {
-		t.Errorf("the Node has no podCIDRs any more: the pod sees the client as %v, %v", reply.Client, err)
+	changed := netip.AddrPortFrom(echoIPv4.Addr(), 8081)
+	eventually(t, "a change", reaches(client, "tcp", changed))
+	if err := n.seesAsNode(changed); err != nil {
+		t.Errorf("the Node has no podCIDRs any more: %v", err)
 	}
+
 	n.write("node.yaml", nodeManifest("node-1", "podCIDRs: [10.42.0.0/25]"))
-	eventually(t, "rules for others", rule("! -s 10.42.0.0/25", true))
-	eventually(t, "none for those before", rule("! -s 10.42.0.0/24", false))
+	eventually(t, "rules for others", n.hasRule("! -s 10.42.0.0/25", true))
+	eventually(t, "none for those before", n.hasRule("! -s 10.42.0.0/24", false))
 }

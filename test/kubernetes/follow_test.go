@@ -20,7 +20,14 @@ func testFollows(t *testing.T, a *apiServer, _ kubetest.Etcd) {
 	p.answers("5.0.43.10.in-addr.arpa", "PTR", "NOERROR before.shop.svc.cluster.local.")
 	p.answers("web.shop.svc.cluster.local", "A", "NXDOMAIN")
 
-	t.Log("a Service changes its type")
+	followType(a, p)
+	followSlices(a, p)
+	followBalancer(a, p)
+	measureChanges(a, p)
+}
+
+// A Service changes its type.
+func followType(a *apiServer, p *program) {
 	a.create(service("web", "10.43.0.7"))
 	p.answers("web.shop.svc.cluster.local", "A", "NOERROR 10.43.0.7")
 	a.put(slice("web-1", "web", "10.42.0.1"))
@@ -33,8 +40,10 @@ func testFollows(t *testing.T, a *apiServer, _ kubetest.Etcd) {
 		s.Spec = corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "before.shop.svc.cluster.local"}
 	})
 	p.answers("web.shop.svc.cluster.local", "A", "NOERROR before.shop.svc.cluster.local. 10.43.0.5")
+}
 
-	t.Log("EndpointSlices come before their Service, and move")
+// EndpointSlices come before their Service, and move.
+func followSlices(a *apiServer, p *program) {
 	a.put(slice("db-1", "db", "10.42.0.2"))
 	a.put(slice("db-2", "db", "10.42.0.3"))
 	a.create(service("db", "None"))
@@ -45,8 +54,10 @@ func testFollows(t *testing.T, a *apiServer, _ kubetest.Etcd) {
 	a.put(slice("db-2", "cache", "10.42.0.3"))
 	p.answers("cache.shop.svc.cluster.local", "A", "NOERROR 10.42.0.3")
 	p.answers("db.shop.svc.cluster.local", "A", "NOERROR 10.42.0.2")
+}
 
-	t.Log("a load balancer writes an address that is of use to nobody else")
+// A load balancer writes an address that is of use to nobody else.
+func followBalancer(a *apiServer, p *program) {
 	balanced := service("balanced", "10.43.0.9")
 	balanced.Spec.Type = corev1.ServiceTypeLoadBalancer
 	a.create(balanced)
@@ -54,8 +65,11 @@ func testFollows(t *testing.T, a *apiServer, _ kubetest.Etcd) {
 	p.logs("Service shop/balanced: status.loadBalancer.ingress[0].ip 127.0.0.1 is unspecified, loopback")
 	a.change("balanced", func(s *corev1.Service) { s.Spec.Ports[0].Name = "web" })
 	p.answers("_web._tcp.balanced.shop.svc.cluster.local", "SRV", "NOERROR 0 100 80 balanced.shop.svc.cluster.local.")
+}
 
-	t.Log("how long it takes is measured from when the pod changed")
+// How long it takes is measured from when the pod changed, for the headless db of
+// followSlices and for a Service with a ClusterIP.
+func measureChanges(a *apiServer, p *program) {
 	timed := slice("db-1", "db", "10.42.0.4")
 	timed.Annotations = map[string]string{corev1.EndpointsLastChangeTriggerTime: time.Now().Format(time.RFC3339Nano)}
 	a.put(timed)
@@ -71,7 +85,7 @@ func testFollows(t *testing.T, a *apiServer, _ kubetest.Etcd) {
 		`coredns_kubernetes_rest_client_requests_total{code="200",`,
 	} {
 		if text := p.exported(); !strings.Contains(text, metric) {
-			t.Errorf("the metrics lack %q:\n%s", metric, text)
+			a.t.Errorf("the metrics lack %q:\n%s", metric, text)
 		}
 	}
 }

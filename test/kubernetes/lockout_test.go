@@ -32,10 +32,9 @@ type lockout struct {
 	program    *program
 }
 
-// A ServiceCIDR that holds the API server and the node's network cuts the node off from
-// neither, not over a restart either; and rules that do, whoever has left them, are gone
-// before they are known to be wrong.
-func TestLockout(t *testing.T) {
+// newLockout has the program run there, and refuse what is in ranges of ClusterIPs.
+func newLockout(t *testing.T) *lockout {
+	t.Helper()
 	a, n, client := startNode(t, "web")
 	l := &lockout{apiServer: a, node: n, client: client}
 	l.kubeconfig, l.server = l.KubeconfigIn(n.Outside, netlab.OutsideIPv4.Addr())
@@ -44,9 +43,15 @@ func TestLockout(t *testing.T) {
 	another.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.0.55.55"}}
 	l.AddNode(another)
 	l.put(slice("web-1", "web", "10.42.0.10"))
-	l.serves("web", "10.43.0.7", func() { l.program = startNAT(t, n, l.kubeconfig) })
+	l.serves("web", "10.43.0.7")
 	l.refuses("10.43.99.99")
+	return l
+}
 
+// A ServiceCIDR that holds the API server and the node's network cuts the node off from
+// neither, not over a restart either, and goes without a trace.
+func TestLockout(t *testing.T) {
+	l := newLockout(t)
 	t.Log("the ServiceCIDR comes")
 	l.do(func(ctx context.Context, c *kubernetes.Clientset) error {
 		_, err := c.NetworkingV1().ServiceCIDRs().Create(ctx, &networkingv1.ServiceCIDR{
@@ -66,7 +71,7 @@ func TestLockout(t *testing.T) {
 	t.Log("a restart")
 	l.program.Stop(syscall.SIGTERM)
 	l.put(slice("second-1", "second", "10.42.0.10"))
-	l.serves("second", "10.43.0.8", func() { l.program = startNAT(t, n, l.kubeconfig) })
+	l.serves("second", "10.43.0.8")
 	l.inTouch()
 	l.refuses("192.0.99.99")
 
@@ -80,21 +85,32 @@ func TestLockout(t *testing.T) {
 		}
 		return nil
 	})
+}
 
-	for _, left := range []string{"KUBE-SERVICE-RANGES", "KUBE-SERVICES"} {
-		t.Log("rules that refuse the API server are left in " + left)
+// Rules that refuse the API server, whoever has left them, are gone before they are known
+// to be wrong.
+func TestLockoutLeftBehind(t *testing.T) {
+	l := newLockout(t)
+	for _, c := range []struct{ chain, name, ip string }{
+		{"KUBE-SERVICE-RANGES", "service-ranges", "10.43.0.10"},
+		{"KUBE-SERVICES", "services", "10.43.0.9"},
+	} {
+		t.Log("rules that refuse the API server are left in " + c.chain)
 		l.program.Stop(syscall.SIGTERM)
-		l.leave(left)
-		name := strings.ToLower(left[len("KUBE-"):])
-		l.put(slice(name+"-1", name, "10.42.0.10"))
+		l.leave(c.chain)
+		l.put(slice(c.name+"-1", c.name, "10.42.0.10"))
 		began := time.Now()
-		l.serves(name, map[bool]string{true: "10.43.0.9", false: "10.43.0.10"}[left == "KUBE-SERVICES"], func() { l.program = startNAT(t, n, l.kubeconfig) })
+		l.serves(c.name, c.ip)
 		t.Logf("in touch again and in force after %v", time.Since(began))
 		l.inTouch()
 		l.refuses("10.43.99.99")
 	}
+}
 
-	t.Log("out of touch")
+// While the API server is away nothing in ranges of ClusterIPs is refused, and Services are
+// reached.
+func TestRangesOutOfTouch(t *testing.T) {
+	l := newLockout(t)
 	l.KillAPIServer()
 	began := time.Now()
 	l.program.logs("whether they are still there, is not known for now: what is in them and no Service is not refused any more")
@@ -110,11 +126,11 @@ func TestLockout(t *testing.T) {
 	l.refuses("10.43.99.99")
 }
 
-// serves creates a Service and waits until it is reached.
-func (l *lockout) serves(name, ip string, start func()) {
+// serves creates a Service, starts the program and waits until the Service is reached.
+func (l *lockout) serves(name, ip string) {
 	l.t.Helper()
 	l.create(service(name, ip))
-	start()
+	l.program = startNAT(l.t, l.node, l.kubeconfig)
 	l.program.eventually("an answer of "+name, func() error { return l.reaches(ip) })
 }
 

@@ -78,8 +78,14 @@ func TestNAT(t *testing.T) {
 		return err
 	})
 	answeredBy("in-zone-1")
+}
 
-	t.Log("two Services ask for one address")
+// Of two Services that ask for one address, the one that does not get it has an Event.
+func TestRefusedFrontendIsAnEvent(t *testing.T) {
+	a, n, _ := startNode(t)
+	a.AddNode(kubetest.Node())
+	p := startNAT(t, n, a.KubeconfigOn(n.Host))
+	p.logs("IPv4: all rules are in place")
 	for _, name := range []string{"first", "second"} {
 		s := service(name, "")
 		s.Spec.ExternalIPs = []string{"198.51.100.7"}

@@ -1,18 +1,78 @@
 package zone
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/miekg/dns"
 )
 
-const (
-	maxLabel = 63  // octets, RFC 1035 section 2.3.4
-	maxName  = 254 // characters with the final dot: 255 octets on the wire
-)
+// Records is everything one Service has in one forward zone. Made by newRecords;
+// to its users it is immutable.
+//
+// Records are made when they are asked for. A change replaces the Service and makes
+// none. The first question for one of its names compiles its own name and those of its
+// ports, and they are kept until the Service changes. Of 10,000 Services a server is
+// asked for some, and what changes often changes many times between two questions.
+// Compiled at once, records were half of a change, of the start and of the memory.
+// Headless Services of more than lazyLimit endpoints are the exception.
+//
+// The names of endpoints and the reverse pointers are ten times as many. Each query that
+// wants them makes them of the cluster.Service, in one or two allocations.
+type Records struct {
+	service *cluster.Service
+	zone    *Zone
+	base    string // the full name of the Service
+	// usable are the endpoints that have names, sorted by address; none for an
+	// alias.
+	usable []cluster.Endpoint
+	// byAddress says that the endpoints are known by their addresses alone.
+	byAddress bool
+	kept      atomic.Pointer[compiled]
+	names     atomic.Pointer[[]int32] // of endpoints; see sortedNames
+}
+
+// lazyLimit is how many endpoints a headless Service has at most whose records the
+// first question makes. Of a larger one the change makes them: all who ask before the
+// first has done make the same, and where that takes long they keep each other from it.
+const lazyLimit = 100
+
+func newRecords(service *cluster.Service, z *Zone) *Records {
+	r := &Records{service: service, zone: z, base: join(key(service.Name)+".svc", z.origin)}
+	if service.Kind != cluster.KindExternalName {
+		r.usable = cluster.Usable(service.Endpoints)
+	}
+	r.byAddress = !slices.ContainsFunc(r.usable, func(e cluster.Endpoint) bool {
+		return e.Hostname != "" || e.Cluster() != "" || e.PodName != "" && z.index.options.EndpointPodNames
+	})
+	if service.Kind == cluster.KindHeadless && len(r.usable) > lazyLimit {
+		r.compiled()
+	}
+	return r
+}
+
+// key is key(r.service.Name), in the memory of the full name.
+func (r *Records) key() string {
+	name := r.service.Name
+	return r.base[:len(name.Name)+1+len(name.Namespace)]
+}
+
+func (r *Records) options() *Options { return &r.zone.index.options }
+
+// isZonal reports whether there are names for topology zones.
+func (r *Records) isZonal() bool {
+	return r.options().Zonal && r.service.Kind == cluster.KindHeadless && !r.isImported()
+}
+
+// isImported reports whether the Service is another cluster's.
+func (r *Records) isImported() bool { return slices.Contains(r.options().Multicluster, r.zone.origin) }
+
+// isIgnored reports whether the Service has no names for want of endpoints.
+func (r *Records) isIgnored() bool { return r.options().IgnoreEmpty && len(r.usable) == 0 }
 
 // compiled is what a Service has at its own name and those of its ports and zones.
 type compiled struct {
@@ -20,7 +80,17 @@ type compiled struct {
 	// Empty non-terminals, such as "_tcp", are among them.
 	names []node
 	hosts []string // the full names of the usable endpoints of a headless Service
-	zonal *zonal   // nil if there are no such names
+	zonal []node   // the names of topology zones with endpoints, sorted
+}
+
+// compiled returns what is compiled. Those who ask first at the same time all make it,
+// and one of them has it kept.
+func (r *Records) compiled() *compiled {
+	if c := r.kept.Load(); c != nil {
+		return c
+	}
+	r.kept.CompareAndSwap(nil, r.compile())
+	return r.kept.Load()
 }
 
 // compile makes what sections 2.3 to 2.5 of the Kubernetes DNS specification ask
@@ -28,7 +98,7 @@ type compiled struct {
 // label too long for DNS is left out.
 func (r *Records) compile() *compiled {
 	if len(r.base) > maxName {
-		return &compiled{hosts: make([]string, len(r.usable)), zonal: &zonal{base: r.base}}
+		return &compiled{hosts: make([]string, len(r.usable))}
 	}
 	switch r.service.Kind {
 	case cluster.KindExternalName:
@@ -39,26 +109,9 @@ func (r *Records) compile() *compiled {
 	set := nameEndpoints(r.usable, r.base, r.options())
 	c := &compiled{names: withParents(set.headless()), hosts: set.full}
 	if r.isZonal() {
-		c.zonal = compileZonal(r)
+		c.zonal = r.topologyZones()
 	}
 	return c
-}
-
-// key is what a Service is found by: the two labels that its names share.
-func key(name cluster.ServiceName) string { return name.Name + "." + name.Namespace }
-
-func join(name, origin string) string {
-	if origin == "." {
-		return name + "."
-	}
-	return name + "." + origin
-}
-
-// IsName reports whether DNS can hold a name: the API server takes labels of any
-// length, and one record that cannot be packed breaks off a whole transfer.
-func IsName(name string) bool {
-	_, ok := dns.IsDomainName(name) // allows one octet too many
-	return ok && len(dns.Fqdn(name)) <= maxName
 }
 
 // alias returns the name of an ExternalName Service. A target that is an IP address
@@ -90,12 +143,15 @@ func (r *Records) clusterIPs() []node {
 	return append(names, ownNode("", r.base, addresses, ports, r.options().TTL, extra))
 }
 
-// isIgnored reports whether the Service has no names for want of endpoints.
-func (r *Records) isIgnored() bool { return r.options().IgnoreEmpty && len(r.usable) == 0 }
-
 // clusterAddresses returns the ClusterIPs, sorted.
 func (r *Records) clusterAddresses() []netip.Addr {
-	return slices.Compact(slices.SortedFunc(slices.Values(r.service.ClusterIPs), netip.Addr.Compare))
+	return sortUnique(slices.Clone(r.service.ClusterIPs))
+}
+
+// sortUnique sorts addresses, and drops those that are there again.
+func sortUnique(ips []netip.Addr) []netip.Addr {
+	slices.SortFunc(ips, netip.Addr.Compare)
+	return slices.Compact(ips)
 }
 
 // clusterPorts returns SRV records of ports of a Service with a ClusterIP, one for each
@@ -104,18 +160,23 @@ func (r *Records) clusterPorts(of []cluster.Port) []srv {
 	var ports []srv
 	for range r.service.ClusterIPs {
 		for _, p := range of {
-			ports = append(ports, srv{portName(p.Name, p.Protocol), r.base, p.Port})
+			ports = append(ports, srv{portLabels(p.Name, p.Protocol), r.base, p.Port})
 		}
 	}
 	return ports
 }
 
+// node is a name with its records; none for an empty non-terminal. Where there
+// is a CNAME, there is nothing else.
+type node struct {
+	name string
+	sets []rrset
+}
+
 // ownNode returns a name with all addresses and all ports of a Service.
 func ownNode(name, owner string, addresses []dns.RR, ports []srv, ttl uint32, extra func([]dns.RR) []dns.RR) node {
 	sets := addressSets(addresses)
-	slices.SortFunc(ports, srv.compareTargets)
-	if set := serviceSet(owner, ports, ttl); len(set.records) > 0 {
-		set.extra = extra(set.records)
+	if set := serviceSet(owner, ports, ttl, extra); len(set.records) > 0 {
 		sets = append(sets, set)
 	}
 	return node{name, slices.Clip(sets)}
@@ -130,8 +191,7 @@ func portNodes(ports []srv, base string, ttl uint32, extra func([]dns.RR) []dns.
 		n := span(ports, func(p srv) bool { return p.label == label })
 		owner := label + "." + base
 		if label != "" && len(owner) <= maxName {
-			if set := serviceSet(owner, ports[:n], ttl); len(set.records) > 0 {
-				set.extra = extra(set.records)
+			if set := serviceSet(owner, ports[:n], ttl, extra); len(set.records) > 0 {
 				out = append(out, node{owner[:len(label)], []rrset{set}})
 			}
 		}
@@ -148,11 +208,29 @@ func withParents(nodes []node) []node {
 			nodes = append(nodes, node{name: name})
 		}
 	}
-	slices.SortFunc(nodes, func(a, b node) int {
-		if c := strings.Compare(a.name, b.name); c != 0 {
-			return c
-		}
-		return len(b.sets) - len(a.sets)
-	})
+	slices.SortFunc(nodes, func(a, b node) int { return cmp.Or(strings.Compare(a.name, b.name), len(b.sets)-len(a.sets)) })
 	return slices.Clip(slices.CompactFunc(nodes, func(a, b node) bool { return a.name == b.name }))
+}
+
+// sets returns what a Service has, but for zonal names, sorted by owner and type;
+// nothing for nil. A transfer asks for all Services, which is no reason to keep what it
+// gets.
+func (r *Records) sets() []rrset {
+	if r == nil {
+		return nil
+	}
+	c := r.kept.Load()
+	if c == nil {
+		c = r.compile()
+	}
+	nodes := c.names
+	if len(r.usable) > 0 {
+		nodes = slices.Concat(nodes, nameEndpoints(r.usable, r.base, r.options()).nodes())
+	}
+	var out []rrset
+	for _, n := range nodes {
+		out = append(out, n.sets...)
+	}
+	slices.SortFunc(out, compareSets)
+	return out
 }

@@ -3,8 +3,6 @@ package zone
 import (
 	"cmp"
 	"maps"
-	"math"
-	"net/netip"
 	"slices"
 
 	"github.com/miekg/dns"
@@ -17,6 +15,10 @@ type Delta struct {
 }
 
 // Change is how what a transfer of a zone carries has become different.
+//
+// With the transfer plugin, and only then, Changes are made and remembered; an IXFR
+// client gets the sum since its serial. A reload forgets them and begins a new serial,
+// since the same objects may be served with other options.
 type Change struct {
 	Zone *Zone
 	Delta
@@ -74,7 +76,7 @@ func (x *Index) track() *tracker {
 	t := &tracker{index: x}
 	for _, z := range x.zones {
 		t.changes = append(t.changes, Change{Zone: z})
-		t.before = append(t.before, z.ownAddresses())
+		t.before = append(t.before, z.glue())
 	}
 	return t
 }
@@ -85,20 +87,9 @@ func (t *tracker) end() []Change {
 		return nil
 	}
 	for i, z := range t.index.zones {
-		t.replaced(t.before[i], z.ownAddresses())
+		t.replaced(t.before[i], z.glue())
 	}
 	return slices.DeleteFunc(t.changes, func(c Change) bool { return len(c.gone)+len(c.come) == 0 })
-}
-
-// reverseRecords returns those of addresses, in the state of an edit and with such
-// Services.
-func reverseRecords(ips []netip.Addr, e *edit[*owners], service func(string) *Records) [][]dns.RR {
-	out := make([][]dns.RR, len(ips))
-	for i, ip := range ips {
-		found, _ := e.get(ip)
-		out[i] = found.records(reverseName(ip), ip, service, math.MaxInt)
-	}
-	return out
 }
 
 // replaced takes over that the records at one name have become others.

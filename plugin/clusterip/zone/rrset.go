@@ -2,12 +2,60 @@ package zone
 
 import (
 	"cmp"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 
-	"github.com/clusterip/clusterip/cluster"
 	"github.com/miekg/dns"
 )
+
+// rrset holds the records that answer a question for one type.
+type rrset struct {
+	qtype   uint16
+	records []dns.RR
+	extra   []dns.RR
+}
+
+// answer gives the set to questions for its type, a CNAME to all, and to ANY
+// whichever set is asked first, as RFC 8482 section 4.1 allows.
+func (s rrset) answer(qtype uint16) Answer {
+	s = s.window()
+	a := Answer{Outcome: Success, Answer: s.records, Extra: s.extra}
+	switch {
+	case len(s.records) == 0:
+		return Answer{Outcome: NoData}
+	case s.qtype == qtype, qtype == dns.TypeANY:
+		return a
+	case s.qtype == dns.TypeCNAME:
+		a.Alias = s.records[0].(*dns.CNAME).Target
+		return a
+	}
+	return Answer{Outcome: NoData}
+}
+
+// MaxRecords of a set, and of what goes with it, are in an answer. A record takes 16
+// octets at least, so that no message holds more, and one with as many is truncated.
+const MaxRecords = 4096
+
+// window returns the part of a set that is in one answer.
+func (s rrset) window() rrset {
+	if len(s.records) > MaxRecords {
+		return rrset{qtype: s.qtype, records: Window(s.records)} // no room for more
+	}
+	s.extra = s.extra[:min(len(s.extra), MaxRecords):min(len(s.extra), MaxRecords)]
+	return s
+}
+
+// Window returns as many elements of a list, in a row, as an answer holds. Each part of
+// a longer list has its turn, by chance, so that none is left out for ever.
+func Window[T any](all []T) []T {
+	n := len(all)
+	if n <= MaxRecords {
+		return all
+	}
+	from := min(rand.IntN((n+MaxRecords-1)/MaxRecords)*MaxRecords, n-MaxRecords)
+	return all[from : from+MaxRecords : from+MaxRecords]
+}
 
 func header(owner string, qtype uint16, ttl uint32) dns.RR_Header {
 	return dns.RR_Header{Name: owner, Rrtype: qtype, Class: dns.ClassINET, Ttl: ttl}
@@ -43,7 +91,7 @@ func addressRecords(addresses []address, ttl uint32) []dns.RR {
 	out := make([]dns.RR, len(addresses))
 	for i, a := range addresses {
 		from := len(octets)
-		octets = appendOctets(octets, a.ip)
+		octets, _ = a.ip.AppendBinary(octets) // never fails
 		ip := octets[from:len(octets):len(octets)]
 		if a.ip.Is4() {
 			as = append(as, dns.A{Hdr: header(a.owner, dns.TypeA, ttl), A: ip})
@@ -56,13 +104,36 @@ func addressRecords(addresses []address, ttl uint32) []dns.RR {
 	return out
 }
 
-func appendOctets(b []byte, ip netip.Addr) []byte {
+// oneAddress returns a record of an address, in one allocation.
+func oneAddress(owner string, ip netip.Addr, ttl uint32) []dns.RR {
 	if ip.Is4() {
-		octets := ip.As4()
-		return append(b, octets[:]...)
+		one := &struct {
+			records [1]dns.RR
+			a       dns.A
+			ip      [4]byte
+		}{ip: ip.As4()}
+		one.a = dns.A{Hdr: header(owner, dns.TypeA, ttl), A: one.ip[:]}
+		one.records[0] = &one.a
+		return one.records[:]
 	}
-	octets := ip.As16()
-	return append(b, octets[:]...)
+	one := &struct {
+		records [1]dns.RR
+		aaaa    dns.AAAA
+		ip      [16]byte
+	}{ip: ip.As16()}
+	one.aaaa = dns.AAAA{Hdr: header(owner, dns.TypeAAAA, ttl), AAAA: one.ip[:]}
+	one.records[0] = &one.aaaa
+	return one.records[:]
+}
+
+// onePointer returns a PTR record, in one allocation.
+func onePointer(owner, target string, ttl uint32) []dns.RR {
+	one := &struct {
+		records [1]dns.RR
+		ptr     dns.PTR
+	}{ptr: dns.PTR{Hdr: header(owner, dns.TypePTR, ttl), Ptr: target}}
+	one.records[0] = &one.ptr
+	return one.records[:]
 }
 
 // addressSets divides records of one owner, those of IPv4 first, by type.
@@ -102,38 +173,36 @@ func (s srv) compareTargets(o srv) int {
 	return cmp.Or(cmp.Compare(s.target, o.target), cmp.Compare(s.port, o.port))
 }
 
-// serviceSet returns SRV records, which are given sorted by target, with priority 0
-// and equal weights that come to about 100.
-func serviceSet(owner string, sorted []srv, ttl uint32) rrset {
+// serviceSet returns SRV records, with priority 0 and equal weights that come to about
+// 100, and what goes with them. It sorts the ports by target.
+func serviceSet(owner string, ports []srv, ttl uint32, extra func([]dns.RR) []dns.RR) rrset {
+	slices.SortFunc(ports, srv.compareTargets)
 	counts := func(i int) bool {
-		return sorted[i].target != "" && (i == 0 || sorted[i].compareTargets(sorted[i-1]) != 0)
+		return ports[i].target != "" && (i == 0 || ports[i].compareTargets(ports[i-1]) != 0)
 	}
 	n := 0
-	for i := range sorted {
+	for i := range ports {
 		if counts(i) {
 			n++
 		}
 	}
 	made, records := make([]dns.SRV, 0, n), make([]dns.RR, 0, n)
-	for i, s := range sorted {
+	for i, s := range ports {
 		if counts(i) {
-			weight := uint16(max(100/len(sorted), 1))
+			weight := uint16(max(100/len(ports), 1))
 			made = append(made, dns.SRV{Hdr: header(owner, dns.TypeSRV, ttl), Weight: weight, Port: s.port, Target: s.target})
 			records = append(records, &made[len(made)-1])
 		}
 	}
-	return rrset{qtype: dns.TypeSRV, records: records}
+	return rrset{qtype: dns.TypeSRV, records: records, extra: extra(records)}
 }
 
-// portName is the pair of labels that stands for a named port, or "" if there
-// are none.
-func portName(name string, protocol cluster.Protocol) string {
-	if !IsPortName(name) {
-		return ""
+// renamed returns copies of records with other owners.
+func renamed(rrs []dns.RR, owner func(old string) string) []dns.RR {
+	out := make([]dns.RR, len(rrs))
+	for i, rr := range rrs {
+		out[i] = dns.Copy(rr)
+		out[i].Header().Name = owner(rr.Header().Name)
 	}
-	return "_" + name + "._" + protocol.Lower()
+	return out
 }
-
-// IsPortName reports whether a port has a name in DNS: not if it is unnamed, nor if
-// its name has 63 characters, which the underscore makes too long.
-func IsPortName(name string) bool { return isLabel(name) && len(name)+1 <= maxLabel }

@@ -24,8 +24,8 @@ func TestSwapTouchesOneShard(t *testing.T) {
 	for i := range before {
 		before[i] = z.services.maps[i].Load()
 	}
-	table := x.pointers.published.Load()
-	namespaces := x.namespaces.published.Load()
+	table := x.owners.Load()
+	namespaces := x.namespaces.current.Load()
 
 	s := numbered(4711, 81)
 	x.Apply(cluster.Update{Services: []cluster.ServiceUpdate{{Name: s.Name, Service: s}}})
@@ -39,10 +39,10 @@ func TestSwapTouchesOneShard(t *testing.T) {
 	if limit := 4 * services / shardCount; copied == 0 || copied > limit {
 		t.Errorf("the swap copied %d entries of the index, want at most %d", copied, limit)
 	}
-	if x.pointers.published.Load() != table {
+	if x.owners.Load() != table {
 		t.Error("the swap changed the reverse table though no address changed")
 	}
-	if x.namespaces.published.Load() != namespaces {
+	if x.namespaces.current.Load() != namespaces {
 		t.Error("the swap copied the set of namespaces")
 	}
 }

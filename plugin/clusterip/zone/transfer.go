@@ -4,34 +4,30 @@ import (
 	"iter"
 	"math"
 
+	"github.com/clusterip/clusterip/plugin/clusterip/zone/addrs"
 	"github.com/miekg/dns"
 )
 
-// Snapshot is what a transfer of a zone carries, at one moment. Immutable.
+// Snapshot is what a transfer of a zone carries. Immutable.
+//
+// A transfer is one moment, and a difference is exact. Index and serial change under one
+// lock. A transfer takes a Snapshot under it, which is the pointers to what is there, and
+// reads the records without it. A Change is what went and came between two such moments.
 type Snapshot struct {
-	zone      *Zone
-	addresses []dns.RR // of the zone's name server
-	services  [shardCount]*map[string]*Records
-	pointers  *tree[*owners]
-	primary   [shardCount]*map[string]*Records // where the pointers lead
+	zone     *Zone
+	glue     []dns.RR
+	services *shardsThen
+	owners   *addrs.Tree[*owners]
+	primary  *shardsThen // where the pointers lead
 }
 
 // Snapshot returns the present state of the zone. It must not run at the same
 // time as Apply, which it would see half done; it copies no records.
 func (z *Zone) Snapshot() *Snapshot {
 	return &Snapshot{
-		zone: z, addresses: z.ownAddresses(), services: z.services.snapshot(),
-		pointers: z.index.pointers.published.Load(), primary: z.index.primary.services.snapshot(),
+		zone: z, glue: z.glue(), services: z.services.snapshot(),
+		owners: z.index.owners.Load(), primary: z.index.primary.services.snapshot(),
 	}
-}
-
-// target returns the records of a Service that pointers lead to, or nil.
-func (s *Snapshot) target(k string) *Records {
-	m := s.primary[s.zone.index.primary.services.number(k)]
-	if m == nil {
-		return nil
-	}
-	return (*m)[k]
 }
 
 // Records returns all records but the SOA, in pieces of one RRset. Left out are
@@ -53,54 +49,26 @@ func (s *Snapshot) Records() iter.Seq[[]dns.RR] {
 func (s *Snapshot) all() iter.Seq[[]dns.RR] {
 	return func(yield func([]dns.RR) bool) {
 		z := s.zone
-		if !yield(z.ns()) || !yield(s.addresses) {
+		if !yield(z.ns()) || !yield(s.glue) {
 			return
 		}
 		if !z.reverse && !yield(z.version.records) {
 			return
 		}
-		for _, shard := range s.services {
-			if shard == nil {
-				continue
-			}
-			for _, records := range *shard {
-				for _, set := range records.sets() {
-					if !yield(set.records) {
-						return
-					}
+		for records := range s.services.all() {
+			for _, set := range records.sets() {
+				if !yield(set.records) {
+					return
 				}
 			}
 		}
-		if !z.reverse && !z.above || s.pointers == nil {
+		if !z.reverse && !z.above {
 			return
 		}
-		for ip, found := range s.pointers.all() {
-			if !yield(found.records(reverseName(ip), ip, s.target, math.MaxInt)) {
+		for ip, found := range s.owners.All() {
+			if !yield(found.records(addrs.ReverseName(ip), ip, s.primary.get, math.MaxInt)) {
 				return
 			}
 		}
 	}
-}
-
-// Zone returns the zone with this name, or nil.
-func (x *Index) Zone(origin string) *Zone {
-	if z := x.Match(origin); z != nil && z.origin == origin {
-		return z
-	}
-	return nil
-}
-
-// Zones returns all zones, the most specific first.
-func (x *Index) Zones() []*Zone { return x.zones }
-
-// Track makes Apply return Changes from now on. Like Apply, it is for the writer.
-func (x *Index) Track() { x.tracked = true }
-
-// ownAddresses returns the addresses of the zone's own name server. That of a
-// reverse zone is in another zone.
-func (z *Zone) ownAddresses() []dns.RR {
-	if z.reverse {
-		return nil
-	}
-	return z.index.nameservers(join("ns.dns", z.origin))
 }

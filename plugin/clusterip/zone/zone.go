@@ -1,103 +1,40 @@
 // Package zone compiles Services to DNS records and looks names up in them.
 //
-// Records has all names of one Service; an Index keeps them for the zones of one
-// server block and answers from them. Lookups take no locks and touch only immutable
-// data, but for the records of a Service, which the first lookup makes. A change swaps
-// the Records of one Service in one atomic store, so all its names change together. It
-// costs no more than that Service, one small map, and for each address that came or
-// went a path in the tree of addresses, which is swapped in one atomic store for all
-// of an update.
+// Data flows in one direction, and the files are named after its steps:
 //
-// The package is pure: no I/O, clock, logging or goroutines. It does not write
-// messages, follow aliases or fall through; the handler in plugin/clusterip
-// does. Names passed in are lower case (see Lower) and fully qualified, in the
-// escaped form of miekg/dns.
+//   - compile: Records has all that one Service has in one zone.
+//   - index: an Index keeps the Records of the zones of one server block, and knows who
+//     is at which address. Index.Apply takes over what changed.
+//   - lookup: Zone.Lookup answers a question.
+//   - transfer: a Snapshot is all of a zone; delta: a Change is what became different.
+//
+// There are two levels. A zone maps "service.namespace" to the Records of a Service,
+// which have everything below that name. A change swaps the Records as a whole in one
+// atomic store, so all names of a Service change together. It copies one small map, a
+// shard of the zone, and for each address that came or went a path in a tree (package
+// addrs). So it costs what its Service costs. Lookups take no locks. They touch only
+// what never changes, but for what the first question to a Service compiles.
+//
+// The package is pure: no I/O, clock, logging or goroutines. Only which part of a very
+// long list is answered is left to chance. It does not write messages, follow aliases
+// or fall through; the handler in plugin/clusterip does. Names passed in are lower case
+// (see Lower) and fully qualified, in the escaped form of miekg/dns.
 //
 // Start with Records, then Index.Apply and Zone.Lookup.
 package zone
 
 import (
-	"strings"
 	"sync/atomic"
 
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/plugin/clusterip/zone/addrs"
 	"github.com/miekg/dns"
 )
 
-// Version is the schema version of the Kubernetes DNS specification that the
-// records follow; it is served as dns-version.<zone>.
-const Version = "1.1.0"
-
-// versionTTL is the TTL in the example of section 2.2 of the specification.
-const versionTTL = 28800
-
-// Outcome says what a lookup found. The zero value is invalid.
-type Outcome uint8
-
 const (
-	// Success has records.
-	Success Outcome = iota + 1
-	// NoData: the name exists, or a name below it does, without such records.
-	NoData
-	// NXDomain: neither the name nor one below it exists.
-	NXDomain
-	// NotReady: the source has not been read yet. No lookup returns it.
-	NotReady
+	maxLabel = 63  // octets, RFC 1035 section 2.3.4
+	maxName  = 254 // characters with the final dot: 255 octets on the wire
 )
-
-// Answer is what a lookup found. The slices are shared with other queries and
-// have no spare capacity: they may be appended to, never written to.
-type Answer struct {
-	Outcome   Outcome
-	Answer    []dns.RR
-	Authority []dns.RR // the SOA, with NoData and NXDomain
-	Extra     []dns.RR
-	// Alias is the target still to be looked up, when Answer holds a CNAME and
-	// records of another type were asked for.
-	Alias string
-}
-
-// InCaseOf returns the answer with owner names in the letter case of the
-// question. Shared records are copied, never renamed.
-func (a Answer) InCaseOf(question string) Answer {
-	a.Answer = recase(a.Answer, question)
-	a.Authority = recase(a.Authority, question)
-	return a
-}
-
-// recase renames records whose owner is the question, or a zone it is in.
-func recase(rrs []dns.RR, question string) []dns.RR {
-	if len(rrs) == 0 {
-		return rrs
-	}
-	out := make([]dns.RR, len(rrs))
-	for i, rr := range rrs {
-		out[i] = dns.Copy(rr)
-		out[i].Header().Name = question[len(question)-len(rr.Header().Name):]
-	}
-	return out
-}
-
-// Lower returns name in lower case. It changes ASCII letters only, as RFC 4343
-// has it, so that the length stays the same; a lower-case name is returned as it
-// is, without allocation.
-func Lower(name string) string {
-	for i := range len(name) {
-		if c := name[i]; 'A' <= c && c <= 'Z' {
-			return lower(name, i)
-		}
-	}
-	return name
-}
-
-func lower(name string, from int) string {
-	b := []byte(name)
-	for i := from; i < len(b); i++ {
-		if c := b[i]; 'A' <= c && c <= 'Z' {
-			b[i] = c + 'a' - 'A'
-		}
-	}
-	return string(b)
-}
 
 // Zone answers for the names of one zone, forward or reverse. It is safe for
 // concurrent use.
@@ -114,6 +51,12 @@ type Zone struct {
 
 // Origin returns the name of the zone, in lower case and fully qualified.
 func (z *Zone) Origin() string { return z.origin }
+
+// IsReverse reports whether a zone is for reverse names: in-addr.arpa, ip6.arpa
+// or one below them.
+func IsReverse(origin string) bool {
+	return Contains(addrs.Reverse4, origin) || Contains(addrs.Reverse6, origin)
+}
 
 // Contains reports whether name is origin or lies below it, without allocating;
 // both are lower case and fully qualified.
@@ -148,61 +91,89 @@ func (z *Zone) Relative(name string) string {
 	return name[:cut-1]
 }
 
-// Lookup answers the question for a name in the zone, in class IN. The serial
-// goes into the SOA. It allocates only for a new serial, the first time that a
-// Service is asked for, and for what is not kept: reverse pointers, endpoints, pods,
-// and the addresses of name servers.
-func (z *Zone) Lookup(name string, qtype uint16, serial uint32) Answer {
-	var a Answer
-	switch rel := z.Relative(name); {
-	case rel == "":
-		a = z.apex(qtype, serial)
-	case z.reverse, z.above && IsReverse(name):
-		a = z.index.reverse(name, qtype)
-	default:
-		a = z.forward(name, rel, qtype)
+func join(name, origin string) string {
+	if origin == "." {
+		return name + "."
 	}
-	if a.Outcome != Success {
-		a.Authority = z.SOA(serial)
-	}
-	return a
+	return name + "." + origin
 }
 
-// forward answers for a name below the origin of a forward zone. Splitting at
-// every dot is safe though labels may hold escaped ones: a piece that ends in a
-// backslash equals no name that exists.
-func (z *Zone) forward(name, rel string, qtype uint16) Answer {
-	if z.above && Contains(name, reverse4) {
-		return Answer{Outcome: NoData} // arpa.
-	}
-	switch rel {
-	case "svc", "pod", "dns":
-		return Answer{Outcome: NoData}
-	case "dns-version":
-		return z.version.answer(qtype)
-	case "ns.dns":
-		return z.nameserver(qtype)
-	}
-	if base, ok := strings.CutSuffix(rel, ".svc"); ok {
-		return z.service(name, base, qtype)
-	}
-	if base, ok := strings.CutSuffix(rel, ".pod"); ok {
-		return z.index.pod(name, base, qtype)
-	}
-	return Answer{Outcome: NXDomain}
+// key is what a Service is found by: the two labels that its names share.
+func key(name cluster.ServiceName) string { return name.Name + "." + name.Namespace }
+
+// IsName reports whether DNS can hold a name: the API server takes labels of any
+// length, and one record that cannot be packed breaks off a whole transfer.
+func IsName(name string) bool {
+	_, ok := dns.IsDomainName(name) // allows one octet too many
+	return ok && len(dns.Fqdn(name)) <= maxName
 }
 
-// service answers for [sub.]service.namespace, or a namespace alone; name is the
-// whole name.
-func (z *Zone) service(name, base string, qtype uint16) Answer {
-	dot := strings.LastIndexByte(base, '.')
-	if dot < 0 {
-		return z.index.namespaces.answer(base)
+// isLabel reports whether s is a label of lower-case letters, digits and dashes.
+// Names of pods may have dots, and names of ports in hand-made EndpointSlices
+// anything.
+func isLabel(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c != '-' && (c < '0' || c > '9') && (c < 'a' || c > 'z') {
+			return false
+		}
 	}
-	start := strings.LastIndexByte(base[:dot], '.') + 1
-	records := z.services.get(base[start:])
-	if records == nil {
-		return Answer{Outcome: NXDomain}
+	return s != "" && len(s) <= maxLabel
+}
+
+// Lower returns name in lower case. It changes ASCII letters only, as RFC 4343
+// has it, so that the length stays the same; a lower-case name is returned as it
+// is, without allocation.
+func Lower(name string) string {
+	for i := range len(name) {
+		if c := name[i]; 'A' <= c && c <= 'Z' {
+			return lower(name, i)
+		}
 	}
-	return records.lookup(name, base[:max(start-1, 0)], qtype)
+	return name
+}
+
+func lower(name string, from int) string {
+	b := []byte(name)
+	for i := from; i < len(b); i++ {
+		if c := b[i]; 'A' <= c && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
+		}
+	}
+	return string(b)
+}
+
+// portLabels returns the two labels that a named port has, such as "_http._tcp", or ""
+// if it has no name in DNS.
+func portLabels(name string, protocol cluster.Protocol) string {
+	if !IsPortName(name) {
+		return ""
+	}
+	return "_" + name + "._" + protocol.Lower()
+}
+
+// IsPortName reports whether a port has a name in DNS: not if it is unnamed, nor if
+// its name has 63 characters, which the underscore makes too long.
+func IsPortName(name string) bool { return isLabel(name) && len(name)+1 <= maxLabel }
+
+// appendHostname appends the name of an endpoint below its Service: its label, and
+// behind it its cluster, if it has one, since clusters may have endpoints of the same
+// name.
+func appendHostname(b []byte, e *cluster.Endpoint, podNames bool) []byte {
+	b = appendLabel(b, e, podNames)
+	if in := e.Cluster(); in != "" {
+		b = append(append(b, '.'), in...)
+	}
+	return b
+}
+
+// appendLabel appends the hostname of an endpoint, else the name of its pod if asked
+// for, else its address with dashes.
+func appendLabel(b []byte, e *cluster.Endpoint, podNames bool) []byte {
+	if e.Hostname != "" {
+		return append(b, e.Hostname...)
+	}
+	if podNames && isLabel(e.PodName) {
+		return append(b, e.PodName...)
+	}
+	return addrs.AppendDashed(b, e.Addr)
 }

@@ -1,4 +1,4 @@
-package zone
+package addrs
 
 import (
 	"maps"
@@ -37,29 +37,27 @@ func someAddress(r *rand.Rand) netip.Addr {
 }
 
 // checkTree compares all that a tree says about an address with a model.
-func checkTree(t *testing.T, tr *tree[int], m model, ip netip.Addr) {
+func checkTree(t *testing.T, tr *Tree[int], m model, ip netip.Addr) {
 	t.Helper()
-	value, found := tr.get(ip)
+	value, found := tr.Get(ip)
 	if want, ok := m[ip]; found != ok || value != want {
 		t.Fatalf("%s has %d, %t, want %d, %t", ip, value, found, want, ok)
 	}
-	var one table[int]
-	one.published.Store(tr)
 	for n := range ip.BitLen() + 1 {
 		prefix := netip.PrefixFrom(ip, n)
-		if got, want := one.hasIn(prefix), m.hasIn(prefix); got != want {
+		if got, want := tr.HasIn(prefix), m.hasIn(prefix); got != want {
 			t.Fatalf("an address in %s: %t, want %t", prefix, got, want)
 		}
 	}
 }
 
-func checkAll(t *testing.T, tr *tree[int], m model) {
+func checkAll(t *testing.T, tr *Tree[int], m model) {
 	t.Helper()
-	if got := maps.Collect(tr.all()); !maps.Equal(got, map[netip.Addr]int(m)) {
+	if got := maps.Collect(tr.All()); !maps.Equal(got, map[netip.Addr]int(m)) {
 		t.Fatalf("%d addresses, want %d", len(got), len(m))
 	}
 	var order []netip.Addr
-	for ip := range tr.all() {
+	for ip := range tr.All() {
 		if order = append(order, ip); len(order) == 100 {
 			break
 		}
@@ -74,33 +72,33 @@ func checkAll(t *testing.T, tr *tree[int], m model) {
 func TestTable(t *testing.T) {
 	for seed := range uint64(10) {
 		r := rand.New(rand.NewPCG(seed, 0))
-		var table table[int]
+		var table Table[int]
 		m, before := model{}, model{}
-		var old *tree[int]
+		var old *Tree[int]
 		for step := range 40 {
-			e := table.edit()
+			e := table.Edit()
 			for n := range r.IntN(40) {
 				ip := someAddress(r)
 				if r.IntN(3) == 0 {
-					e.remove(ip)
+					e.Remove(ip)
 					delete(m, ip)
 				} else {
-					e.put(ip, step<<8|n)
+					e.Put(ip, step<<8|n)
 					m[ip] = step<<8 | n
 				}
-				got, found := e.get(ip)
+				got, found := e.Get(ip)
 				if want, ok := m[ip]; got != want || found != ok {
 					t.Fatalf("the edit has %d, %t for %s, want %d, %t", got, found, ip, want, ok)
 				}
 			}
 			if step%10 == 9 { // back to nothing, from which a first load begins anew
 				for ip := range m {
-					e.remove(ip)
+					e.Remove(ip)
 				}
 				clear(m)
 			}
-			table.publish(e)
-			now := table.published.Load()
+			e.Commit()
+			now := table.Load()
 			if old != nil {
 				checkAll(t, old, before)
 			}
@@ -124,16 +122,16 @@ func TestTableReaders(t *testing.T) {
 	for range 40 {
 		ips = append(ips, someAddress(r))
 	}
-	var table table[int]
+	var table Table[int]
 	load := func(value int, coming, going []netip.Addr) {
-		e := table.edit()
+		e := table.Edit()
 		for _, ip := range going {
-			e.remove(ip)
+			e.Remove(ip)
 		}
 		for _, ip := range slices.Concat(ips, coming) {
-			e.put(ip, value)
+			e.Put(ip, value)
 		}
-		table.publish(e)
+		e.Commit()
 	}
 	load(1, nil, nil)
 
@@ -148,14 +146,14 @@ func TestTableReaders(t *testing.T) {
 					return
 				default:
 				}
-				state := table.published.Load()
-				first, _ := state.get(ips[0])
+				state := table.Load()
+				first, _ := state.Get(ips[0])
 				for _, ip := range ips {
-					if value, found := state.get(ip); !found || value != first || first < last {
+					if value, found := state.Get(ip); !found || value != first || first < last {
 						t.Errorf("%s has %d, %t beside %d after %d", ip, value, found, first, last)
 						return
 					}
-					if !table.hasIn(whole(ip)) {
+					if !table.Load().HasIn(whole(ip)) {
 						t.Errorf("nothing in %s, which never goes", whole(ip))
 						return
 					}
@@ -183,20 +181,20 @@ func whole(ip netip.Addr) netip.Prefix { return netip.PrefixFrom(ip, ip.BitLen()
 
 // An address of one family is none of the other, and what is no address has nothing.
 func TestTableFamilies(t *testing.T) {
-	var table table[int]
-	e := table.edit()
-	e.put(netip.MustParseAddr("10.0.0.1"), 1)
-	e.put(netip.MustParseAddr("::"), 2)
-	table.publish(e)
+	var table Table[int]
+	e := table.Edit()
+	e.Put(netip.MustParseAddr("10.0.0.1"), 1)
+	e.Put(netip.MustParseAddr("::"), 2)
+	e.Commit()
 	for _, text := range []string{"::ffff:10.0.0.1", "::a00:1", "0.0.0.0"} {
-		if _, found := table.get(netip.MustParseAddr(text)); found {
+		if _, found := table.Load().Get(netip.MustParseAddr(text)); found {
 			t.Errorf("%s has a value", text)
 		}
 	}
-	if _, found := table.get(netip.Addr{}); found {
+	if _, found := table.Load().Get(netip.Addr{}); found {
 		t.Error("no address has a value")
 	}
-	if table.hasIn(netip.Prefix{}) || table.hasIn(netip.MustParsePrefix("::ffff:0:0/96")) {
+	if table.Load().HasIn(netip.Prefix{}) || table.Load().HasIn(netip.MustParsePrefix("::ffff:0:0/96")) {
 		t.Error("there are addresses in what has none")
 	}
 }
@@ -213,25 +211,25 @@ var layouts = map[string]func(n int) netip.Addr{
 	},
 }
 
-func filled(count int, address func(n int) netip.Addr) *table[*int] {
-	var t table[*int]
-	e := t.edit()
+func filled(count int, address func(n int) netip.Addr) *Table[*int] {
+	var t Table[*int]
+	e := t.Edit()
 	for n := range count {
-		e.put(address(n), nil)
+		e.Put(address(n), nil)
 	}
-	t.publish(e)
+	e.Commit()
 	return &t
 }
 
 // mover returns a function that replaces one of the addresses by another, in an edit
 // of its own.
-func mover(t *table[*int], count int, address func(n int) netip.Addr) func() {
+func mover(t *Table[*int], count int, address func(n int) netip.Addr) func() {
 	n := 0
 	return func() {
-		e := t.edit()
-		e.remove(address(n))
-		e.put(address(n+count), nil)
-		t.publish(e)
+		e := t.Edit()
+		e.Remove(address(n))
+		e.Put(address(n+count), nil)
+		e.Commit()
 		n++
 	}
 }
@@ -268,7 +266,7 @@ func BenchmarkTable(b *testing.B) {
 		b.Run("get/"+name, func(b *testing.B) {
 			t := filled(count, address)
 			for n := 0; b.Loop(); n++ {
-				t.get(address(n * 7919 % count))
+				t.Load().Get(address(n * 7919 % count))
 			}
 		})
 		b.Run("move/"+name, func(b *testing.B) {
@@ -290,5 +288,27 @@ func BenchmarkTable(b *testing.B) {
 				b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/count, "B/address")
 			}
 		})
+	}
+}
+
+// Those who have an address come and go one by one, and no state that a reader may have
+// changes.
+func TestHolders(t *testing.T) {
+	var table Table[[]*int]
+	ip, a, b := netip.MustParseAddr("10.0.0.1"), new(int), new(int)
+	change := func(how func(*Edit[[]*int], netip.Addr, *int), holder *int) *Tree[[]*int] {
+		e := table.Edit()
+		how(e, ip, holder)
+		e.Commit()
+		return table.Load()
+	}
+	states := []*Tree[[]*int]{
+		change(Hold[int], a), change(Hold[int], b), change(Release[int], a), change(Release[int], a), change(Release[int], b),
+	}
+	for i, want := range [][]*int{{a}, {a, b}, {b}, {b}, nil} {
+		got, found := states[i].Get(ip)
+		if !slices.Equal(got, want) || found != (want != nil) || cap(got) != len(got) {
+			t.Errorf("state %d has %v, %t, want %v", i, got, found, want)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/miekg/dns"
@@ -58,7 +59,7 @@ func (s *endpointSet) services(which PortPattern) []srv {
 		if its := s.endpoints[i].Ports(); !slices.Equal(ports, its) {
 			ports, labels = its, labels[:0]
 			for _, p := range ports {
-				labels = append(labels, portName(p.Name, p.Protocol))
+				labels = append(labels, portLabels(p.Name, p.Protocol))
 			}
 		}
 		for k, p := range ports {
@@ -81,11 +82,17 @@ func (s *endpointSet) headless() []node {
 // at returns a name, given also in full, with the addresses and ports of all
 // endpoints.
 func (s *endpointSet) at(name, full string) node {
-	ips := make([]netip.Addr, len(s.endpoints))
-	for i := range s.endpoints {
-		ips[i] = s.endpoints[i].Addr
+	addresses := addressRecords(at(full, addressesOf(s.endpoints)), s.ttl)
+	return ownNode(name, full, addresses, s.services(PortPattern{}), s.ttl, s.targets)
+}
+
+// addressesOf returns those of endpoints, which are sorted by them.
+func addressesOf(endpoints []cluster.Endpoint) []netip.Addr {
+	ips := make([]netip.Addr, len(endpoints))
+	for i := range endpoints {
+		ips[i] = endpoints[i].Addr
 	}
-	return ownNode(name, full, addressRecords(at(full, slices.Compact(ips)), s.ttl), s.services(PortPattern{}), s.ttl, s.targets)
+	return slices.Compact(ips)
 }
 
 // targets returns the addresses of the names that SRV records, which are sorted,
@@ -129,53 +136,37 @@ func (s *endpointSet) nodes() []node {
 	return out
 }
 
-// appendHostname appends the name of an endpoint below its Service: its label, and
-// behind it its cluster, if it has one, since clusters may have endpoints of the same
-// name.
-func appendHostname(b []byte, e *cluster.Endpoint, podNames bool) []byte {
-	b = appendLabel(b, e, podNames)
-	if in := e.Cluster(); in != "" {
-		b = append(append(b, '.'), in...)
-	}
-	return b
-}
+// What follows the topology zone in a zonal name, relative to the Service. There are
+// such names, as "us-west-2a.pin._zone", for every zone that anybody may ask for; only
+// those of zones with endpoints are compiled.
+const (
+	pin    = "pin._zone"    // the endpoints there
+	prefer = "prefer._zone" // the endpoints there, or all if there are none
+)
 
-// appendLabel appends the hostname of an endpoint, else the name of its pod if asked
-// for, else its address with dashes.
-func appendLabel(b []byte, e *cluster.Endpoint, podNames bool) []byte {
-	if e.Hostname != "" {
-		return append(b, e.Hostname...)
+// topologyZones narrows a headless Service to the endpoints in each zone and gives what
+// it then has at its own name to the zone's two names. Which endpoints are usable is
+// decided before, so that no zone has endpoints that the Service has not.
+func (r *Records) topologyZones() []node {
+	var names []node
+	byZone := make(map[string][]cluster.Endpoint)
+	for _, e := range r.usable {
+		// Names are compared without case, labels of Nodes are not.
+		topology := Lower(e.Zone())
+		byZone[topology] = append(byZone[topology], e)
 	}
-	if podNames && isLabel(e.PodName) {
-		return append(b, e.PodName...)
-	}
-	return appendDashed(b, e.Addr)
-}
-
-// appendDashed spells an address as a label. A label must not end in a dash, so
-// "2001:db8::" becomes "2001-db8--0".
-func appendDashed(b []byte, ip netip.Addr) []byte {
-	from := len(b)
-	b = ip.AppendTo(b)
-	for i := from; i < len(b); i++ {
-		if b[i] == '.' || b[i] == ':' {
-			b[i] = '-'
+	for topology, endpoints := range byZone {
+		if slices.Contains(strings.Split(topology, "."), "") {
+			continue // no labels with dots between them
+		}
+		narrowed := nameEndpoints(endpoints, r.base, r.options())
+		for _, directive := range []string{pin, prefer} {
+			name := topology + "." + directive
+			if full := name + "." + r.base; len(full) <= maxName {
+				names = append(names, narrowed.at(name, full))
+			}
 		}
 	}
-	if b[len(b)-1] == '-' {
-		b = append(b, '0')
-	}
-	return b
-}
-
-// isLabel reports whether s is a label of lower-case letters, digits and dashes.
-// Names of pods may have dots, and names of ports in hand-made EndpointSlices
-// anything.
-func isLabel(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; c != '-' && (c < '0' || c > '9') && (c < 'a' || c > 'z') {
-			return false
-		}
-	}
-	return s != "" && len(s) <= maxLabel
+	slices.SortFunc(names, func(a, b node) int { return strings.Compare(a.name, b.name) })
+	return names
 }

@@ -75,15 +75,13 @@ func (r *Records) whole(full string, isParent bool, qtype uint16) Answer {
 	case isParent:
 		return Answer{Outcome: NoData}
 	}
-	a := n.answer(qtype)
-	a.Answer = moved(a.Answer, full)
-	return a
+	return n.answerAs(full, qtype)
 }
 
 // hasPort reports whether the Service has such ports.
 func (r *Records) hasPort(p PortPattern) bool {
 	if r.service.Kind == cluster.KindClusterIP {
-		return !r.isIgnored() && p.isAmong(r.service.Ports)
+		return !r.isIgnored() && slices.ContainsFunc(r.service.Ports, func(port cluster.Port) bool { return p.isOf(&port) })
 	}
 	for i := range r.usable {
 		if p.isAt(&r.usable[i]) {
@@ -93,23 +91,11 @@ func (r *Records) hasPort(p PortPattern) bool {
 	return false
 }
 
-func (p PortPattern) isAmong(ports []cluster.Port) bool {
-	for _, port := range ports {
-		if p.Matches(port.Name, port.Protocol) {
-			return true
-		}
-	}
-	return false
-}
+func (p PortPattern) isOf(port *cluster.Port) bool { return p.Matches(port.Name, port.Protocol) }
 
 // isAt reports whether an endpoint has one of the ports.
 func (p PortPattern) isAt(e *cluster.Endpoint) bool {
-	for _, port := range e.Ports() {
-		if p.Matches(port.Name, port.Protocol) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(e.Ports(), func(port cluster.EndpointPort) bool { return p.Matches(port.Name, port.Protocol) })
 }
 
 // portAddresses returns where ports are, sorted: the ClusterIPs, or the endpoints that
@@ -118,12 +104,7 @@ func (r *Records) portAddresses(p PortPattern) []netip.Addr {
 	if r.service.Kind == cluster.KindClusterIP {
 		return r.clusterAddresses()
 	}
-	found := r.endpointsWith(p)
-	ips := make([]netip.Addr, len(found))
-	for i := range found {
-		ips[i] = found[i].Addr
-	}
-	return slices.Compact(ips)
+	return addressesOf(r.endpointsWith(p))
 }
 
 // endpointsWith returns the endpoints that have one of the ports, sorted; of more than
@@ -155,16 +136,9 @@ func some[T any](all []T, is func(*T) bool) []T {
 func (r *Records) portServices(owner string, p PortPattern) rrset {
 	ttl := r.options().TTL
 	if r.service.Kind == cluster.KindClusterIP {
-		ports := r.clusterPorts(some(r.service.Ports, func(port *cluster.Port) bool { return p.Matches(port.Name, port.Protocol) }))
-		slices.SortFunc(ports, srv.compareTargets)
-		set := serviceSet(owner, ports, ttl)
-		set.extra = addressRecords(at(r.base, r.clusterAddresses()), ttl)
-		return set
+		ports := r.clusterPorts(some(r.service.Ports, p.isOf))
+		return serviceSet(owner, ports, ttl, func([]dns.RR) []dns.RR { return addressRecords(at(r.base, r.clusterAddresses()), ttl) })
 	}
 	named := nameEndpoints(r.endpointsWith(p), r.base, r.options())
-	ports := named.services(p)
-	slices.SortFunc(ports, srv.compareTargets)
-	set := serviceSet(owner, ports, ttl)
-	set.extra = named.targets(set.records)
-	return set
+	return serviceSet(owner, named.services(p), ttl, named.targets)
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/plugin/clusterip/zone/addrs"
 	"github.com/miekg/dns"
 )
 
@@ -63,8 +64,8 @@ func (r *Records) endpoints(candidates []cluster.Endpoint, asked host, qtype uin
 			all = append(all, candidates[i])
 		}
 	}
-	if n := find(withParents(nameEndpoints(all, r.base, r.options()).nodes()), asked.name); n != nil {
-		return n.answer(qtype)
+	if named := nameEndpoints(all, r.base, r.options()).nodes(); len(named) > 0 {
+		return named[0].answer(qtype)
 	}
 	return Answer{Outcome: NXDomain}
 }
@@ -76,8 +77,8 @@ func (r *Records) candidates(asked host) []cluster.Endpoint {
 	case len(r.usable) <= lazyLimit:
 		return r.usable
 	case r.byAddress:
-		from := r.firstAt(asked.addr)
-		return r.usable[from : from+span(r.usable[from:], func(e cluster.Endpoint) bool { return e.Addr == asked.addr })]
+		from, to := r.endpointsAt(asked.addr)
+		return r.usable[from:to]
 	}
 	label, in, _ := strings.Cut(asked.name, ".")
 	names := r.sortedNames()
@@ -132,28 +133,6 @@ func (r *Records) compareName(i int32, in, label string) int {
 	return cmp.Compare(string(appendLabel(buffer[:0], e, r.options().EndpointPodNames)), label)
 }
 
-// oneAddress returns a record of an address, in one allocation.
-func oneAddress(owner string, ip netip.Addr, ttl uint32) []dns.RR {
-	if ip.Is4() {
-		one := &struct {
-			records [1]dns.RR
-			a       dns.A
-			ip      [4]byte
-		}{ip: ip.As4()}
-		one.a = dns.A{Hdr: header(owner, dns.TypeA, ttl), A: one.ip[:]}
-		one.records[0] = &one.a
-		return one.records[:]
-	}
-	one := &struct {
-		records [1]dns.RR
-		aaaa    dns.AAAA
-		ip      [16]byte
-	}{ip: ip.As16()}
-	one.aaaa = dns.AAAA{Hdr: header(owner, dns.TypeAAAA, ttl), AAAA: one.ip[:]}
-	one.records[0] = &one.aaaa
-	return one.records[:]
-}
-
 // host is a name that may be one of an endpoint, relative to the Service.
 type host struct {
 	name     string
@@ -163,7 +142,7 @@ type host struct {
 
 func newHost(name string, podNames bool) host {
 	h := host{name: name, podNames: podNames}
-	if ip, ok := parseDashed(name); ok && (ip.Is4() || string(appendDashed(nil, ip)) == name) {
+	if ip, ok := addrs.ParseDashed(name); ok && (ip.Is4() || string(addrs.AppendDashed(nil, ip)) == name) {
 		h.addr = ip
 	}
 	return h
@@ -210,4 +189,9 @@ func (h host) compare(name []byte) relation {
 		return parent
 	}
 	return unrelated
+}
+
+// Hostname is the label of an endpoint below its Service.
+func (x *Index) Hostname(e *cluster.Endpoint) string {
+	return string(appendLabel(nil, e, x.options.EndpointPodNames))
 }

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/clusterip/clusterip/cluster"
 	"github.com/miekg/dns"
 )
 
@@ -27,11 +28,10 @@ func (z *Zone) SOA(serial uint32) []dns.RR {
 	if soa := z.soa.Load(); soa != nil && soa.serial == serial {
 		return soa.records
 	}
-	names := z.authority()
 	ttl := z.index.options.TTL
 	soa := &serialSOA{serial, []dns.RR{&dns.SOA{
 		Hdr: header(z.origin, dns.TypeSOA, min(ttl, soaMaxTTL)),
-		Ns:  join("ns.dns", names), Mbox: join("hostmaster", names),
+		Ns:  z.server(), Mbox: join("hostmaster", z.authority()),
 		Serial: serial, Refresh: soaRefresh, Retry: soaRetry, Expire: soaExpire, Minttl: ttl,
 	}}}
 	z.soa.Store(soa)
@@ -43,17 +43,17 @@ func (z *Zone) apex(qtype uint16, serial uint32) Answer {
 	case dns.TypeSOA, dns.TypeANY:
 		return Answer{Outcome: Success, Answer: z.SOA(serial)}
 	case dns.TypeNS:
-		ns := z.ns()
-		return Answer{Outcome: Success, Answer: ns, Extra: Window(z.index.nameservers(ns[0].(*dns.NS).Ns))}
+		return Answer{Outcome: Success, Answer: z.ns(), Extra: Window(z.index.serverAt(z.server()))}
 	}
 	return Answer{Outcome: NoData}
 }
 
 func (z *Zone) ns() []dns.RR {
-	return []dns.RR{&dns.NS{
-		Hdr: header(z.origin, dns.TypeNS, z.index.options.TTL), Ns: join("ns.dns", z.authority()),
-	}}
+	return []dns.RR{&dns.NS{Hdr: header(z.origin, dns.TypeNS, z.index.options.TTL), Ns: z.server()}}
 }
+
+// server is the name of the zone's server.
+func (z *Zone) server() string { return join("ns.dns", z.authority()) }
 
 // authority is where names for the zone's server and its people are. A reverse zone
 // has none: it borrows those of the first forward zone.
@@ -67,7 +67,7 @@ func (z *Zone) authority() string {
 // nameserver answers for ns.dns.<zone>.
 func (z *Zone) nameserver(qtype uint16) Answer {
 	var ofType []dns.RR
-	for _, rr := range z.index.nameservers(join("ns.dns", z.origin)) {
+	for _, rr := range z.glue() {
 		if t := rr.Header().Rrtype; t == qtype || qtype == dns.TypeANY {
 			ofType = append(ofType, rr)
 		}
@@ -78,14 +78,23 @@ func (z *Zone) nameserver(qtype uint16) Answer {
 	return Answer{Outcome: Success, Answer: slices.Clip(Window(ofType))}
 }
 
-// nameservers returns address records, at the name given, of the Services that
-// this server is an endpoint of, else of the server itself.
-func (x *Index) nameservers(owner string) []dns.RR {
+// glue returns the address records of the zone's server. That of a reverse zone is in
+// another zone.
+func (z *Zone) glue() []dns.RR {
+	if z.reverse {
+		return nil
+	}
+	return z.index.serverAt(z.server())
+}
+
+// serverAt returns address records, at the name given, of the Services that this
+// server is an endpoint of, else of the server itself.
+func (x *Index) serverAt(owner string) []dns.RR {
 	var ips []netip.Addr
 	for _, s := range x.OwnServices() {
 		// It may be gone since.
 		if r := x.primary.services.get(key(s.Name)); r != nil {
-			ips = append(ips, r.ownAddresses()...)
+			ips = append(ips, r.resolved()...)
 		}
 	}
 	if len(ips) == 0 {
@@ -94,31 +103,23 @@ func (x *Index) nameservers(owner string) []dns.RR {
 	return x.AddressRecords(owner, ips)
 }
 
+// resolved returns the addresses that the Service's own name has, in no order.
+func (r *Records) resolved() []netip.Addr {
+	switch {
+	case len(r.base) > maxName:
+		return nil
+	case r.service.Kind != cluster.KindClusterIP:
+		return addressesOf(r.usable)
+	case r.isIgnored():
+		return nil
+	}
+	return r.service.ClusterIPs
+}
+
 // Nameservers returns this server's own addresses.
 func (x *Index) Nameservers() []netip.Addr { return x.options.Nameservers }
 
 // AddressRecords returns records of addresses, which may be there twice.
 func (x *Index) AddressRecords(owner string, ips []netip.Addr) []dns.RR {
-	sorted := slices.SortedFunc(slices.Values(ips), netip.Addr.Compare)
-	return addressRecords(at(owner, slices.Compact(sorted)), x.options.TTL)
-}
-
-// ownAddresses returns the addresses of the Service's own name.
-func (r *Records) ownAddresses() []netip.Addr {
-	own := find(r.compiled().names, "")
-	if own == nil {
-		return nil
-	}
-	var ips []netip.Addr
-	for _, set := range own.sets {
-		for _, rr := range set.records {
-			switch rr := rr.(type) {
-			case *dns.A:
-				ips = append(ips, netip.AddrFrom4([4]byte(rr.A)))
-			case *dns.AAAA:
-				ips = append(ips, netip.AddrFrom16([16]byte(rr.AAAA)))
-			}
-		}
-	}
-	return ips
+	return addressRecords(at(owner, sortUnique(slices.Clone(ips))), x.options.TTL)
 }

@@ -1,4 +1,4 @@
-package zone
+package addrs
 
 import (
 	"encoding/binary"

@@ -1,0 +1,164 @@
+package zone
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/clusterip/clusterip/plugin/clusterip/zone/addrs"
+	"github.com/miekg/dns"
+)
+
+// Outcome says what a lookup found. The zero value is invalid.
+type Outcome uint8
+
+const (
+	// Success has records.
+	Success Outcome = iota + 1
+	// NoData: the name exists, or a name below it does, without such records.
+	NoData
+	// NXDomain: neither the name nor one below it exists.
+	NXDomain
+	// NotReady: the source has not been read yet. No lookup returns it.
+	NotReady
+)
+
+// Answer is what a lookup found. The slices are shared with other queries and
+// have no spare capacity: they may be appended to, never written to.
+type Answer struct {
+	Outcome   Outcome
+	Answer    []dns.RR
+	Authority []dns.RR // the SOA, with NoData and NXDomain
+	Extra     []dns.RR
+	// Alias is the target still to be looked up, when Answer holds a CNAME and
+	// records of another type were asked for.
+	Alias string
+}
+
+// InCaseOf returns the answer with owner names in the letter case of the question,
+// which has the owner, or is in a zone that does. Shared records are copied.
+func (a Answer) InCaseOf(question string) Answer {
+	as := func(owner string) string { return question[len(question)-len(owner):] }
+	a.Answer, a.Authority = renamed(a.Answer, as), renamed(a.Authority, as)
+	return a
+}
+
+// Lookup answers the question for a name in the zone, in class IN. The serial
+// goes into the SOA. It allocates only for a new serial, the first time that a
+// Service is asked for, and for what is not kept: reverse pointers, endpoints, pods,
+// and the addresses of name servers.
+func (z *Zone) Lookup(name string, qtype uint16, serial uint32) Answer {
+	var a Answer
+	switch rel := z.Relative(name); {
+	case rel == "":
+		a = z.apex(qtype, serial)
+	case z.reverse, z.above && IsReverse(name):
+		a = z.index.reverse(name, qtype)
+	default:
+		a = z.forward(name, rel, qtype)
+	}
+	if a.Outcome != Success {
+		a.Authority = z.SOA(serial)
+	}
+	return a
+}
+
+// forward answers for a name below the origin of a forward zone. Splitting at
+// every dot is safe though labels may hold escaped ones: a piece that ends in a
+// backslash equals no name that exists.
+func (z *Zone) forward(name, rel string, qtype uint16) Answer {
+	if z.above && Contains(name, addrs.Reverse4) {
+		return Answer{Outcome: NoData} // arpa.
+	}
+	switch rel {
+	case "svc", "pod", "dns":
+		return Answer{Outcome: NoData}
+	case "dns-version":
+		return z.version.answer(qtype)
+	case "ns.dns":
+		return z.nameserver(qtype)
+	}
+	if base, ok := strings.CutSuffix(rel, ".svc"); ok {
+		return z.service(name, base, qtype)
+	}
+	if base, ok := strings.CutSuffix(rel, ".pod"); ok {
+		return z.index.pod(name, base, qtype)
+	}
+	return Answer{Outcome: NXDomain}
+}
+
+// service answers for [sub.]service.namespace, or a namespace alone; name is the
+// whole name.
+func (z *Zone) service(name, base string, qtype uint16) Answer {
+	dot := strings.LastIndexByte(base, '.')
+	if dot < 0 {
+		return z.index.namespaces.answer(base)
+	}
+	start := strings.LastIndexByte(base[:dot], '.') + 1
+	records := z.services.get(base[start:])
+	if records == nil {
+		return Answer{Outcome: NXDomain}
+	}
+	return records.lookup(name, base[:max(start-1, 0)], qtype)
+}
+
+// lookup answers for a name, which is given in full and relative to the Service.
+func (r *Records) lookup(full, name string, qtype uint16) Answer {
+	switch {
+	case name == "" || name[0] == '_': // not an endpoint's
+		if n := find(r.compiled().names, name); n != nil {
+			if a := n.answer(qtype); a.Outcome == Success || name == "" {
+				return a
+			}
+		}
+	default:
+		if a := r.endpoint(full, name, qtype); a.Outcome != NXDomain {
+			return a
+		}
+	}
+	if a := r.port(full, name, qtype); a.Outcome != NXDomain || !r.isZonal() {
+		return a
+	}
+	return r.topologyZone(full, name, qtype)
+}
+
+// topologyZone answers for a zonal name that the Service has not got otherwise.
+func (r *Records) topologyZone(full, name string, qtype uint16) Answer {
+	if n := find(r.compiled().zonal, name); n != nil {
+		return n.answer(qtype)
+	}
+	switch {
+	case name == "_zone", name == pin, name == prefer, strings.HasSuffix(name, "."+pin):
+		return Answer{Outcome: NoData}
+	case !strings.HasSuffix(name, "."+prefer):
+		return Answer{Outcome: NXDomain}
+	}
+	if own := find(r.compiled().names, ""); own != nil {
+		return own.answerAs(full, qtype)
+	}
+	return Answer{Outcome: NoData}
+}
+
+// find searches a sorted list; nil means that the name is not there.
+func find(nodes []node, name string) *node {
+	i, found := slices.BinarySearchFunc(nodes, name, func(n node, name string) int { return strings.Compare(n.name, name) })
+	if !found {
+		return nil
+	}
+	return &nodes[i]
+}
+
+func (n *node) answer(qtype uint16) Answer {
+	for _, set := range n.sets {
+		if a := set.answer(qtype); a.Outcome == Success {
+			return a
+		}
+	}
+	return Answer{Outcome: NoData}
+}
+
+// answerAs gives the answer to another name than that of the node.
+func (n *node) answerAs(owner string, qtype uint16) Answer {
+	a := n.answer(qtype)
+	a.Answer = renamed(a.Answer, func(string) string { return owner })
+	return a
+}

@@ -1,0 +1,181 @@
+package zone
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"sort"
+	"strings"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/plugin/clusterip/zone/addrs"
+	"github.com/miekg/dns"
+)
+
+// reverse answers for a whole reverse name, or for part of one, which is an empty
+// non-terminal if an address below it has records.
+func (x *Index) reverse(name string, qtype uint16) Answer {
+	prefix, ok := addrs.ParseReverse(name)
+	switch {
+	case name == addrs.Reverse4 || name == addrs.Reverse6: // in a zone above them
+		return Answer{Outcome: NoData}
+	case !ok:
+		return Answer{Outcome: NXDomain}
+	case prefix.IsSingleIP():
+		if found, ok := x.owners.Load().Get(prefix.Addr()); ok {
+			records := found.records(name, prefix.Addr(), x.primary.services.get, MaxRecords)
+			if len(records) > 0 {
+				return rrset{qtype: dns.TypePTR, records: records}.answer(qtype)
+			}
+		}
+	case x.owners.Load().HasIn(prefix):
+		return Answer{Outcome: NoData}
+	}
+	return Answer{Outcome: NXDomain}
+}
+
+// records returns the pointers from an address, whose reverse name is given: to
+// the first Service that has it as its ClusterIP, as CoreDNS does, else to all
+// endpoints, or as many as are asked for. It returns none for nil.
+func (o *owners) records(name string, ip netip.Addr, service func(string) *Records, most int) []dns.RR {
+	if o == nil {
+		return nil
+	}
+	var targets []pointer
+	var ttl uint32
+	var first bool
+	for _, k := range o.services {
+		r := service(k)
+		if r == nil {
+			continue // it goes, and the address is about to
+		}
+		ttl, first = r.options().TTL, r.options().PTRFirst
+		if slices.Contains(r.service.ClusterIPs, ip) && len(r.base) <= maxName {
+			return onePointer(name, r.base, ttl)
+		}
+		from, to := r.endpointsAt(ip)
+		for i := from; i < to && len(targets) < most; i++ {
+			switch target := r.fullHost(i); {
+			case target == "":
+			case to-from == 1 && len(o.services) == 1:
+				return onePointer(name, target, ttl)
+			default:
+				targets = append(targets, r.pointer(i, target))
+			}
+		}
+	}
+	if first {
+		targets = firstOfEachPod(targets)
+	}
+	targets = ranked(targets)
+	records := make([]dns.RR, len(targets))
+	for i, p := range targets {
+		records[i] = &dns.PTR{Hdr: header(name, dns.TypePTR, ttl), Ptr: p.target}
+	}
+	return records
+}
+
+// endpointsAt returns from where to where the endpoints at an address are.
+func (r *Records) endpointsAt(ip netip.Addr) (from, to int) {
+	from, _ = slices.BinarySearchFunc(r.usable, ip, func(e cluster.Endpoint, ip netip.Addr) int { return e.Addr.Compare(ip) })
+	return from, from + sort.Search(len(r.usable)-from, func(i int) bool { return r.usable[from+i].Addr != ip })
+}
+
+// fullHost returns the full name of an endpoint, or "" if DNS cannot hold it.
+func (r *Records) fullHost(i int) string {
+	if c := r.kept.Load(); c != nil && c.hosts != nil {
+		return c.hosts[i]
+	}
+	var buffer [maxName]byte
+	full := appendHostname(buffer[:0], &r.usable[i], r.options().EndpointPodNames)
+	full = append(append(full, '.'), r.base...)
+	if len(full) > maxName {
+		return ""
+	}
+	return string(full)
+}
+
+// pointer is a PTR record of an endpoint before it is made.
+type pointer struct {
+	rank   int // the order of records; see Records.pointer
+	target string
+	pod    cluster.PodName // without Name if it is not known
+}
+
+// pointer ranks the name of an endpoint. Most clients take the first record, and check
+// that its name leads back: the name that a pod goes by is its hostname in the headless
+// Service that it belongs to. The specification has pointers to no others than those of
+// headless Services.
+func (r *Records) pointer(i int, target string) pointer {
+	e := &r.usable[i]
+	p := pointer{target: target, pod: cluster.PodName{Namespace: r.service.Name.Namespace, Name: e.PodName}}
+	if e.Hostname == "" {
+		p.rank++
+	}
+	if r.service.Kind != cluster.KindHeadless {
+		p.rank += 2
+	}
+	return p
+}
+
+func (p pointer) byRank(o pointer) int {
+	return cmp.Or(cmp.Compare(p.rank, o.rank), cmp.Compare(p.target, o.target))
+}
+
+func (p pointer) byTarget(o pointer) int {
+	return cmp.Or(cmp.Compare(p.target, o.target), cmp.Compare(p.rank, o.rank))
+}
+
+// ranked sorts pointers; of those to one name it keeps the first.
+func ranked(all []pointer) []pointer {
+	slices.SortFunc(all, pointer.byTarget)
+	all = slices.CompactFunc(all, func(a, b pointer) bool { return a.target == b.target })
+	slices.SortFunc(all, pointer.byRank)
+	return all
+}
+
+// firstOfEachPod keeps the first pointer to each pod. Endpoints of which no pod is known
+// count as one, and not at all if a pod is known beside them.
+func firstOfEachPod(all []pointer) []pointer {
+	slices.SortFunc(all, pointer.byRank)
+	known := slices.ContainsFunc(all, func(p pointer) bool { return p.pod.Name != "" })
+	seen := make(map[cluster.PodName]bool)
+	return slices.DeleteFunc(all, func(p pointer) bool {
+		if p.pod.Name == "" {
+			p.pod.Namespace = ""
+		}
+		again := seen[p.pod] || known && p.pod.Name == ""
+		seen[p.pod] = true
+		return again
+	})
+}
+
+// pod answers for [address.]namespace in pod.<zone>; name is the whole name.
+func (x *Index) pod(name, base string, qtype uint16) Answer {
+	label, namespace, found := strings.Cut(base, ".")
+	if !found {
+		label, namespace = "", base
+	}
+	if x.options.Pods == PodsDisabled || !x.namespaces.exists(namespace) {
+		return Answer{Outcome: NXDomain}
+	}
+	if !found {
+		return Answer{Outcome: NoData}
+	}
+	ip, ok := addrs.ParseDashed(label)
+	if !ok || x.options.Pods == PodsVerified && !x.hasPod(namespace, ip) {
+		return Answer{Outcome: NXDomain}
+	}
+	records := oneAddress(name, ip, x.options.TTL)
+	if qtype == dns.TypeSRV {
+		// As in CoreDNS: nobody knows the ports of a pod.
+		target := func([]dns.RR) []dns.RR { return records }
+		return serviceSet(name, []srv{{target: name}}, x.options.TTL, target).answer(qtype)
+	}
+	return rrset{qtype: records[0].Header().Rrtype, records: records}.answer(qtype)
+}
+
+// hasPod reports whether a pod of the namespace has the address.
+func (x *Index) hasPod(namespace string, ip netip.Addr) bool {
+	return slices.ContainsFunc(x.Pods(ip), func(pod *cluster.Pod) bool { return pod.Name.Namespace == namespace })
+}
