@@ -24,8 +24,8 @@ type dialect struct {
 }
 
 // Rules writes what Sync sends for one family to a kernel without any rules, for
-// iptables 1.6.2 or newer in its nft variant, where NodePorts may be at 127.0.0.1 and
-// packets outside the TCP window are INVALID. It runs no tool.
+// iptables 1.6.2 or newer in its nft variant, where NodePorts may be at 127.0.0.1. Which
+// packets conntrack takes for INVALID is as on this machine. It runs no tool.
 func Rules(w io.Writer, family cluster.Family, to kernelnat.State, settings netfilter.Settings) error {
 	nodePorts, err := settings.NodePorts.At(family, to.Node)
 	if err != nil {
