@@ -96,7 +96,7 @@ func checkManifests(corefile string, b block) (faults int) {
 			faults++
 			fmt.Printf("Service %s: %s\n", service, why)
 		}
-		kernelnat.Preview(update, options, silent{})
+		kernelnat.Preview(update, options, false, silent{})
 	}
 	return faults
 }

@@ -87,7 +87,7 @@ func printRules(b block, family cluster.Family) error {
 	options.Refused = func(service cluster.ServiceName, why string) {
 		fmt.Fprintf(os.Stderr, "kernelnat: Service %s: %s\n", service, why)
 	}
-	state := kernelnat.Preview(update, options, silent{})
+	state := kernelnat.Preview(update, options, true, silent{})
 	backend, err := backends.Find(b.nat.Backend)
 	if err != nil {
 		return err

@@ -47,9 +47,6 @@ type Options struct {
 	Refused func(service cluster.ServiceName, why string)
 	// Overlaps, if not nil, gets each overlap that is logged. It must not block.
 	Overlaps func(plan.Overlap)
-	// Planned, if not nil, gets all plans that change, before they are written. It must
-	// not block.
-	Planned func([]Change)
 }
 
 // Logger takes the one line that each sync writes.
@@ -305,9 +302,6 @@ func (c *Controller) takeChanges() (changes []Change, state State, resync bool) 
 	changes, shortfalls := c.table.Apply(plan.Update{
 		Services: t.services, Node: t.state.Node, Network: c.network.follow(t.around, c.dirty || c.audit),
 	})
-	if c.options.Planned != nil {
-		c.options.Planned(changes)
-	}
 	c.reportShortfalls(shortfalls)
 	ranges, overlaps := c.table.Ranges()
 	c.reportOverlaps(overlaps)

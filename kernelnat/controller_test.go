@@ -503,22 +503,32 @@ func TestStatus(t *testing.T) {
 	})
 }
 
-// Plans that change are told before they are written.
-func TestPlannedIsTold(t *testing.T) {
+// Of a contest those are told who win or lose by it, and not all who wait.
+func TestContestsAreToldByThoseWhoWinOrLose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, backend := cluster.NewStore(), newMemory()
-		var told []string
-		store.Apply(cluster.Update{Synced: true, Services: []cluster.ServiceUpdate{service("a", "10.42.0.1")}})
-		run(t, Options{Planned: func(changes []Change) {
-			for _, c := range changes {
-				told = append(told, fmt.Sprintf("%s %d to %d", c.New.Name.Name, len(c.Old.Frontends), len(c.New.Frontends)))
-			}
-		}}, backend, store)
-		synctest.Wait()
-		store.Apply(services1(gone("a")))
-		synctest.Wait()
-		if want := []string{"a 0 to 1", "a 1 to 0"}; !reflect.DeepEqual(told, want) {
-			t.Errorf("told %q, want %q", told, want)
+		asking := func(i int) cluster.ServiceUpdate {
+			name := cluster.ServiceName{Namespace: "testing", Name: fmt.Sprintf("s%04d", i)}
+			return cluster.ServiceUpdate{Name: name, Service: cluster.New(cluster.Service{
+				Name: name, Kind: cluster.KindClusterIP, Created: time.Unix(int64(1000+i), 0),
+				ClusterIPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 43, byte(i >> 8), byte(i)})},
+				Ports:      []cluster.Port{{Protocol: cluster.TCP, Port: 80}},
+				External:   cluster.External{IPs: []netip.Addr{netip.MustParseAddr("203.0.113.1")}},
+			})}
+		}
+		var all []cluster.ServiceUpdate
+		for i := 1; i <= 1000; i++ {
+			all = append(all, asking(i))
+		}
+		store.Apply(cluster.Update{Synced: true, Services: all})
+		told := 0
+		run(t, Options{Refused: func(cluster.ServiceName, string) { told++ }}, backend, store)
+		time.Sleep(time.Second)
+		told = 0
+		store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{asking(0)}}) // older than all
+		time.Sleep(time.Second)
+		if told > 10 {
+			t.Errorf("one Service came, and %d are told (log lines at ERROR, and Events) that they do not get what they did not have before", told)
 		}
 	})
 }

@@ -71,8 +71,9 @@ func (a *around) take() around {
 // network gathers what is known of addresses besides what Services say of them: by the
 // source, by configuration and by this node itself.
 type network struct {
-	options *Options
-	log     Logger
+	options   *Options
+	log       Logger
+	elsewhere bool // this machine is not asked
 
 	around  around
 	look    bool         // it is time to ask this node
@@ -91,9 +92,13 @@ func (n *network) follow(now around, again bool) *plan.Network {
 		return nil
 	}
 	n.look = false
-	out := &plan.Network{ServiceCIDRs: now.cidrs, Broadcasts: broadcasts()}
+	out := &plan.Network{ServiceCIDRs: now.cidrs}
 	if len(now.cidrs) > 0 {
-		out.Known = append(now.known(n.options.Plan.ClusterCIDRs), n.ask(now.cidrs)...)
+		out.Known = now.known(n.options.Plan.ClusterCIDRs)
+	}
+	if !n.elsewhere {
+		out.Broadcasts = broadcasts()
+		out.Known = append(out.Known, n.ask(now.cidrs)...)
 	}
 	return out
 }
@@ -101,6 +106,9 @@ func (n *network) follow(now around, again bool) *plan.Network {
 // ask returns what the node itself says of ranges. If it cannot be asked, what it said last
 // counts too. As long as it never could be asked, nothing is refused.
 func (n *network) ask(cidrs []netip.Prefix) []plan.Known {
+	if len(cidrs) == 0 {
+		return nil
+	}
 	now, err := nodeKnows(n.options.Family, cidrs)
 	if err == nil {
 		n.here, n.trouble, n.heard, n.unheard = now, "", true, false

@@ -2,7 +2,6 @@ package kernelnat
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -28,20 +27,13 @@ func (c *Controller) reportRepair(written []string) {
 // reportShortfalls tells, once, what Services ask for and do not get.
 func (c *Controller) reportShortfalls(changed []plan.ShortfallChange) {
 	for _, s := range changed {
-		before := s.Old.Texts()
-		for _, text := range s.New.Texts() {
-			if slices.Contains(before, text) {
-				continue
-			}
+		for _, text := range s.New.Beyond(s.Old).Texts() {
 			c.log.Errorf("Service %s: %s", s.New.Service, text)
 			if c.options.Refused != nil {
 				c.options.Refused(s.New.Service, text)
 			}
 		}
 		conflicts.WithLabelValues(c.options.Family.String()).Add(float64(len(s.New.Refused) - len(s.Old.Refused)))
-	}
-	if len(changed) > 0 {
-		c.status.Short = c.table.Shortfalls()
 	}
 }
 

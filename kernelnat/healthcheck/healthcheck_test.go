@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/clusterip/clusterip/cluster"
-	"github.com/clusterip/clusterip/kernelnat/plan"
 	"github.com/clusterip/clusterip/test/clustertest"
 )
 
@@ -92,32 +91,17 @@ func withHealthPort(port uint16, nodes ...string) *cluster.Service {
 	return cluster.New(s, endpoints)
 }
 
-// planned plans what comes and hands it on, as the controllers do.
-func planned(s *Services) func(*cluster.Service) {
-	tables := make(map[cluster.Family]*plan.Table)
-	for _, family := range cluster.Families {
-		tables[family] = plan.NewTable(family, plan.Options{})
-	}
-	return func(service *cluster.Service) {
-		for family, table := range tables {
-			changes, _ := table.Apply(plan.Update{
-				Services: map[cluster.ServiceName]*cluster.Service{service.Name: service}, Node: plan.Node{Name: "here"},
-			})
-			s.Apply(family, changes)
-		}
-	}
-}
-
 // The port opens with the Service, tells how many ready endpoints are here, moves
 // when the Service says so, and closes with it.
 func TestServices(t *testing.T) {
 	ports := freePorts(t, 2)
 	var ill atomic.Bool
+	store := cluster.NewStore()
 	s := NewServices(Options{Node: "here", Addresses: everywhere, Healthy: func() bool { return !ill.Load() }, Log: t.Errorf})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
-	go func() { done <- s.Run(ctx, cluster.NewStore()) }()
-	apply := planned(s)
+	go func() { done <- s.Run(ctx, store) }()
+	apply := func(s *cluster.Service) { store.Apply(cluster.Update{Services: clustertest.Changed(s)}) }
 
 	want := func(port uint16, code, local int) {
 		t.Helper()
@@ -177,11 +161,10 @@ func TestServicesByFamily(t *testing.T) {
 	done := make(chan error)
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { done <- s.Run(ctx, store) }()
-	plans := planned(s)
 	apply := func(edit func(*cluster.Service)) {
 		s := withHealthPort(port, "here")
 		edit(s)
-		plans(s)
+		store.Apply(cluster.Update{Services: clustertest.Changed(s)})
 	}
 	want := func(host, code string) {
 		t.Helper()

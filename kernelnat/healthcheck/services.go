@@ -18,10 +18,12 @@ import (
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
-// Options are what Services needs to know besides plans.
+// Options are what Services needs to know besides the Store.
 type Options struct {
 	// Node is the name of this node.
 	Node string
+	// Plan says whose Services these are.
+	Plan plan.Options
 	// Addresses are those of this node, in one IP family, that answers are given at.
 	// The unspecified address stands for all. The Node is nil if there is none.
 	Addresses func(cluster.Family, *cluster.Node) ([]netip.Addr, error)
@@ -77,7 +79,7 @@ func NewServices(o Options) *Services {
 // again to listen where that failed.
 const look = 10 * time.Second
 
-// Run follows the Store, for the Node, until the context ends, and then has closed everything.
+// Run follows the Store until the context ends, and then has closed everything.
 func (s *Services) Run(ctx context.Context, store *cluster.Store) error {
 	defer store.Subscribe(s.update)()
 	var listeners sync.WaitGroup
@@ -102,7 +104,7 @@ func (s *Services) Run(ctx context.Context, store *cluster.Store) error {
 	}
 }
 
-// update is the Store's subscriber; of it, Node is all that matters.
+// update is the Store's subscriber.
 func (s *Services) update(u cluster.Update) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -112,15 +114,9 @@ func (s *Services) update(u cluster.Update) {
 			s.changed()
 		}
 	}
-}
-
-// Apply takes over what the plans of one family say of health checks.
-func (s *Services) Apply(family cluster.Family, changes []plan.Change) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, c := range changes {
-		if c.Old.HealthCheck != c.New.HealthCheck {
-			s.set(key{c.New.Name, family}, c.New.HealthCheck)
+	for _, c := range u.Services {
+		for _, family := range cluster.Families {
+			s.set(key{c.Name, family}, plan.HealthCheckOf(c.Service, family, plan.Node{Name: s.options.Node}, s.options.Plan))
 		}
 	}
 }

@@ -81,7 +81,7 @@ func (r *rendering) pool(service plan.Service, i int) {
 		return
 	}
 	p.render()
-	if port := service.HealthCheck.NodePort; port != 0 {
+	if port := service.HealthCheckNodePort; port != 0 {
 		// One for each of the Service's ports, as kube-proxy has it.
 		r.add(filterNodePorts, anywhere(port, cluster.TCP), fmt.Sprintf("-p tcp %s -m tcp --dport %d -j ACCEPT", comment(p.name+" health check node port"), port))
 	}

@@ -118,7 +118,7 @@ func externals() []plan.Service {
 		}
 		s := backendtest.Named(c.name, ports...)
 		if c.local {
-			s.HealthCheck.NodePort = uint16(31000 + i)
+			s.HealthCheckNodePort = uint16(31000 + i)
 		}
 		out = append(out, s)
 	}

@@ -59,15 +59,13 @@ func compute(service *cluster.Service, chosen *choice, options Options) Service 
 	if service.Proxy != options.Proxy || !c.clusterIP.IsValid() {
 		return c.out
 	}
+	c.out.HealthCheckNodePort = service.External.HealthCheckNodePort
 	c.outside = c.outsideOf()
 	c.treatments = c.treatmentsOf()
 	ports := boundPorts(service.Ports, &c.outside, &c.over)
 	c.expand(ports)
 	c.pool = -1
 	taking := c.takingPackets(service)
-	if port := service.External.HealthCheckNodePort; port != 0 {
-		c.out.HealthCheck = HealthCheck{NodePort: port, Local: c.readyHere(taking)}
-	}
 	c.prepare(taking)
 	c.fill(ports, boundPairs(taking, len(ports), c.choice, &c.over))
 	c.out.Excess = c.over.String()
@@ -216,17 +214,4 @@ func (c *computation) fill(ports []cluster.Port, among []cluster.Endpoint) {
 	default:
 		c.over.add("a port has %d endpoints, and may have %d with so many ports and addresses: each node uses that many of them, and not all the same; spread the ports or the addresses over several Services", found, most)
 	}
-}
-
-// readyHere counts the ready endpoints on the node.
-func (c *choice) readyHere(taking []cluster.Endpoint) (n int) {
-	var last netip.Addr
-	for i := range taking {
-		// They are sorted by address; one with several lists of ports is one.
-		if e := &taking[i]; e.Ready && c.node.isOf(e) && e.Addr != last {
-			last = e.Addr
-			n++
-		}
-	}
-	return n
 }

@@ -25,18 +25,12 @@ type Service struct {
 	Frontends []Frontend
 	// Pools are one for each port of the Service, in its order.
 	Pools []Pool
-	// HealthCheck is what load balancers are told of this node.
-	HealthCheck HealthCheck
+	// HealthCheckNodePort is a TCP port of this node that must not be filtered;
+	// 0 for none.
+	HealthCheckNodePort uint16
 	// Excess says, in words, what the Service asks for beyond the bounds, or twice, and
 	// does not get; "" for nothing.
 	Excess string
-}
-
-// HealthCheck is the answer to load balancers that ask whether this node has endpoints
-// of a Service (healthCheckNodePort). The zero value: nobody asks.
-type HealthCheck struct {
-	NodePort uint16 // a TCP port of this node that must not be filtered
-	Local    int    // ready endpoints on this node
 }
 
 // Key is what packets to a frontend have in common. In a Table no two frontends have
@@ -152,7 +146,7 @@ func (s *Service) Of(pool int) []Frontend {
 
 // Equal reports whether two plans say the same.
 func (s Service) Equal(o Service) bool {
-	return s.Name == o.Name && s.HealthCheck == o.HealthCheck && s.Excess == o.Excess &&
+	return s.Name == o.Name && s.HealthCheckNodePort == o.HealthCheckNodePort && s.Excess == o.Excess &&
 		slices.EqualFunc(s.Frontends, o.Frontends, Frontend.equal) && slices.EqualFunc(s.Pools, o.Pools, Pool.equal)
 }
 

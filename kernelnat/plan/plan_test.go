@@ -315,7 +315,7 @@ func TestEqual(t *testing.T) {
 	for name, change := range map[string]func(s *plan.Service){
 		"name":       func(s *plan.Service) { s.Name.Name = "other" },
 		"nothing":    func(s *plan.Service) { s.Frontends, s.Pools = nil, nil },
-		"health":     func(s *plan.Service) { s.HealthCheck.Local++ },
+		"health":     func(s *plan.Service) { s.HealthCheckNodePort++ },
 		"excess":     func(s *plan.Service) { s.Excess = "too many" },
 		"port name":  func(s *plan.Service) { s.Pools[0].Port = "other" },
 		"protocol":   func(s *plan.Service) { s.Pools[0].Protocol = cluster.UDP },

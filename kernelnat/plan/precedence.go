@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"sort"
 
 	"github.com/clusterip/clusterip/cluster"
 )
@@ -28,7 +29,7 @@ func newPrecedence() precedence {
 }
 
 // set replaces what an entry asks for, and its age. touch is called for each other entry
-// to which that makes a difference.
+// that loses or gets a frontend by it.
 func (p *precedence) set(e *entry, service *cluster.Service, asked Service, touch func(*entry)) {
 	family := e.family
 	p.own(e.service.ClusterIP(family), service.ClusterIP(family), touch)
@@ -38,6 +39,7 @@ func (p *precedence) set(e *entry, service *cluster.Service, asked Service, touc
 	if same && slices.EqualFunc(before, asked.Frontends, sameClaim) {
 		return
 	}
+	claimOf := func(f Frontend) claim { return claim{f.Key, f.Kind == ClusterIP} }
 	stays := make(map[claim]bool)
 	if same {
 		for _, f := range asked.Frontends {
@@ -62,12 +64,11 @@ func (p *precedence) set(e *entry, service *cluster.Service, asked Service, touc
 // claim is what decides over precedence, besides the Service.
 type claim struct {
 	Key
-	kind Kind
+	clusterIP bool
 }
 
-func claimOf(f Frontend) claim { return claim{f.Key, f.Kind} }
-
-func sameClaim(a, b Frontend) bool { return claimOf(a) == claimOf(b) }
+// sameClaim is for frontends of one Service, of which each Key has one.
+func sameClaim(a, b Frontend) bool { return a.Key == b.Key && a.Kind == b.Kind }
 
 // own notes that a Service has another ClusterIP. Either may be the zero Addr.
 func (p *precedence) own(before, now netip.Addr, touch func(*entry)) {
@@ -100,18 +101,15 @@ func (p *precedence) leave(e *entry, key Key, touch func(*entry)) {
 	if p.asked[key] = asked; len(asked) == 0 {
 		delete(p.asked, key)
 	} else if first {
-		touchAll(asked, touch)
+		touch(asked[0])
 	}
 }
 
 func (p *precedence) join(e *entry, key Key, touch func(*entry)) {
 	asked := p.asked[key]
-	at := slices.IndexFunc(asked, func(o *entry) bool { return e.precedes(o, key) })
-	if at < 0 {
-		at = len(asked)
-	}
-	if at == 0 {
-		touchAll(asked, touch)
+	at := sort.Search(len(asked), func(i int) bool { return e.precedes(asked[i], key) })
+	if at == 0 && len(asked) > 0 {
+		touch(asked[0])
 	}
 	p.asked[key] = slices.Insert(asked, at, e)
 }
@@ -212,7 +210,7 @@ func (p *precedence) close(ranges []netip.Prefix, broadcasts []netip.Addr, touch
 type Refusal struct {
 	Key
 	Why    RefusalReason
-	Holder cluster.ServiceName // if it IsHeld
+	Holder cluster.ServiceName // if it IsHeld: who had it when this Service was last looked at
 }
 
 // RefusalReason says why a Service does not get a frontend. The zero value is invalid.

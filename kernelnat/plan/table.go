@@ -19,9 +19,9 @@ type Table struct {
 
 	precedence precedence
 	nobodys    nobodys
-	short      map[cluster.ServiceName]Shortfall // of those that do not get everything
-	planned    int                               // Services with frontends
-	ports      int                               // with frontends, in all
+	short      []Shortfall // of those that do not get everything, sorted by name; never written to
+	planned    int         // Services with frontends
+	ports      int         // with frontends, in all
 }
 
 // entry is what a Table knows of one Service.
@@ -30,12 +30,13 @@ type entry struct {
 	service *cluster.Service
 	asked   Service // what it asks for
 	plan    Service // what it gets
+	short   Shortfall
 }
 
 // NewTable returns a Table without Services.
 func NewTable(family cluster.Family, options Options) *Table {
 	return &Table{
-		family: family, options: options, entries: make(map[cluster.ServiceName]*entry), short: make(map[cluster.ServiceName]Shortfall),
+		family: family, options: options, entries: make(map[cluster.ServiceName]*entry),
 		precedence: newPrecedence(), nobodys: newNobodys(family, options.Proxy),
 	}
 }
@@ -76,6 +77,20 @@ func (s Shortfall) Texts() []string {
 		out = append(out, s.Excess)
 	}
 	return out
+}
+
+// Beyond returns what was not in an earlier shortfall of the Service. That somebody else
+// has a frontend which it did not get before is nothing new.
+func (s Shortfall) Beyond(earlier Shortfall) Shortfall {
+	known := make(map[Refusal]bool, len(earlier.Refused))
+	for _, r := range earlier.Refused {
+		known[Refusal{Key: r.Key, Why: r.Why}] = true
+	}
+	s.Refused = slices.DeleteFunc(slices.Clone(s.Refused), func(r Refusal) bool { return known[Refusal{Key: r.Key, Why: r.Why}] })
+	if s.Excess == earlier.Excess {
+		s.Excess = ""
+	}
+	return s
 }
 
 func (s Shortfall) equal(o Shortfall) bool {
@@ -149,11 +164,9 @@ func (t *Table) settle(touched map[*entry]bool) (changes []Change, shortfalls []
 	for _, e := range slices.SortedFunc(maps.Keys(touched), byName) {
 		next, refused := t.precedence.grant(e)
 		name := next.Name
-		if s := (ShortfallChange{t.short[name], Shortfall{name, refused, next.Excess}}); !s.New.equal(s.Old) {
-			shortfalls = append(shortfalls, s)
-			if delete(t.short, name); !s.New.equal(Shortfall{}) {
-				t.short[name] = s.New
-			}
+		if short := (Shortfall{name, refused, next.Excess}); !short.equal(e.short) {
+			shortfalls = append(shortfalls, ShortfallChange{e.short, short})
+			e.short = short
 		}
 		if !next.Equal(e.plan) {
 			changes = append(changes, Change{Old: e.plan, New: next})
@@ -164,6 +177,9 @@ func (t *Table) settle(touched map[*entry]bool) (changes []Change, shortfalls []
 		if e.service == nil {
 			delete(t.entries, name)
 		}
+	}
+	if len(shortfalls) > 0 {
+		t.short = merge(t.short, shortfalls)
 	}
 	return changes, shortfalls
 }
@@ -199,9 +215,23 @@ func (t *Table) Plans() []Service {
 	return out
 }
 
-// Shortfalls returns what Services do not get, sorted by name.
-func (t *Table) Shortfalls() []Shortfall {
-	return slices.SortedFunc(maps.Values(t.short), func(a, b Shortfall) int { return a.Service.Compare(b.Service) })
+// Shortfalls returns what Services do not get, sorted by name. It may not be written to.
+func (t *Table) Shortfalls() []Shortfall { return t.short }
+
+// merge returns sorted shortfalls with sorted changes.
+func merge(all []Shortfall, changes []ShortfallChange) []Shortfall {
+	out := make([]Shortfall, 0, len(all)+len(changes))
+	for _, c := range changes {
+		at, had := slices.BinarySearchFunc(all, c.New.Service, func(s Shortfall, name cluster.ServiceName) int { return s.Service.Compare(name) })
+		out, all = append(out, all[:at]...), all[at:]
+		if had {
+			all = all[1:]
+		}
+		if !c.New.equal(Shortfall{}) {
+			out = append(out, c.New)
+		}
+	}
+	return append(out, all...)
 }
 
 // Counts returns how many Services have frontends, and at how many ports.

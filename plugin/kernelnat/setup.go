@@ -76,14 +76,12 @@ func setup(c *caddy.Controller) error {
 
 // nat is the NAT half of one server.
 type nat struct {
-	options  Options
-	feed     *feed.Subscription
-	lock     io.Closer // of the one writer; nil in a dry run, and while another has it
-	cancel   context.CancelFunc
-	done     sync.WaitGroup
-	proxy    *healthcheck.Proxy
-	services *healthcheck.Services
-	writing  atomic.Pointer[map[cluster.Family]*kernelnat.Controller] // nil: none runs
+	options Options
+	feed    *feed.Subscription
+	lock    io.Closer // of the one writer; nil in a dry run, and while another has it
+	cancel  context.CancelFunc
+	done    sync.WaitGroup
+	writing atomic.Pointer[map[cluster.Family]*kernelnat.Controller] // nil: none runs
 }
 
 // running is the one nat of this process that runs. CoreDNS discards the server
@@ -157,7 +155,7 @@ func (n *nat) write(ctx context.Context, node *kernelnat.Node, controllers map[c
 	for _, controller := range controllers {
 		n.run(ctx, "NAT stopped", func() error { return controller.Run(ctx, n.feed.Store()) })
 	}
-	n.serveHealth(ctx, node)
+	n.serveHealth(ctx, node, controllers)
 }
 
 // setSysctls is no condition for NAT: it says what it changed, and what it may not.
@@ -185,24 +183,28 @@ func (n *nat) run(ctx context.Context, what string, f func() error) {
 
 // serveHealth answers whether this node should get traffic, which a node that
 // writes nothing cannot say.
-func (n *nat) serveHealth(ctx context.Context, node *kernelnat.Node) {
+func (n *nat) serveHealth(ctx context.Context, node *kernelnat.Node, controllers map[cluster.Family]*kernelnat.Controller) {
 	if n.options.DryRun {
 		return
 	}
-	n.proxy.Eligible = node.Eligible
+	proxy := &healthcheck.Proxy{
+		Status: func() map[cluster.Family]healthcheck.Status {
+			all := make(map[cluster.Family]healthcheck.Status)
+			for family, c := range controllers {
+				h := c.Health()
+				all[family] = healthcheck.Status{LastUpdated: h.LastUpdated, Healthy: !h.Late}
+			}
+			return all
+		},
+		Eligible: node.Eligible,
+	}
 	if n.options.Healthz != "" {
-		n.run(ctx, "NAT goes on without health checks", func() error { return serveHealthz(ctx, n.proxy, n.options.Healthz) })
+		n.run(ctx, "NAT goes on without health checks", func() error { return serveHealthz(ctx, proxy, n.options.Healthz) })
 	}
-	n.run(ctx, "Services have no health checks any more", func() error { return n.services.Run(ctx, n.feed.Store()) })
-}
-
-func healthOf(controllers map[cluster.Family]*kernelnat.Controller) map[cluster.Family]healthcheck.Status {
-	all := make(map[cluster.Family]healthcheck.Status)
-	for family, c := range controllers {
-		h := c.Health()
-		all[family] = healthcheck.Status{LastUpdated: h.LastUpdated, Healthy: !h.Late}
-	}
-	return all
+	services := healthcheck.NewServices(healthcheck.Options{
+		Node: n.options.NodeName, Plan: n.options.Plan, Addresses: n.nodePortAddresses, Healthy: proxy.Healthy, Log: log.Errorf,
+	})
+	n.run(ctx, "Services have no health checks any more", func() error { return services.Run(ctx, n.feed.Store()) })
 }
 
 func (n *nat) nodePortAddresses(family cluster.Family, node *cluster.Node) ([]netip.Addr, error) {
@@ -244,15 +246,10 @@ func (n *nat) controllers() (map[cluster.Family]*kernelnat.Controller, error) {
 		return nil, err
 	}
 	out := make(map[cluster.Family]*kernelnat.Controller)
-	n.proxy = &healthcheck.Proxy{Status: func() map[cluster.Family]healthcheck.Status { return healthOf(out) }}
-	n.services = healthcheck.NewServices(healthcheck.Options{
-		Node: n.options.NodeName, Addresses: n.nodePortAddresses, Healthy: n.proxy.Healthy, Log: log.Errorf,
-	})
 	for family, backend := range families {
 		options := n.options.Options
 		options.Family = family
 		if !n.options.DryRun {
-			options.Planned = func(changes []kernelnat.Change) { n.services.Apply(family, changes) }
 			options.Refused = func(service cluster.ServiceName, why string) { n.feed.Warn(service, "FrontendRefused", why) }
 			options.Overlaps = func(o plan.Overlap) {
 				o.Example = netip.Prefix{} // another on each node, and they are to make one Event
