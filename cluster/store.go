@@ -37,6 +37,11 @@ type Update struct {
 	Unsure bool
 }
 
+// IsEmpty reports whether no object has changed, nor the ranges and origins.
+func (u *Update) IsEmpty() bool {
+	return len(u.Services)+len(u.Imports)+len(u.Namespaces)+len(u.Pods)+len(u.Nodes) == 0 && u.ServiceCIDRs == nil && u.Origins == nil
+}
+
 // ServiceUpdate replaces a Service; a nil Service means it is gone.
 type ServiceUpdate struct {
 	Name    ServiceName

@@ -89,7 +89,7 @@ func (s *Source) record(ctx context.Context, w warning) error {
 		Note:                w.text[:min(len(w.text), 1024)],
 		Regarding:           *about,
 	}
-	_, err = s.clients.events.Events(namespace).Create(ctx, event, metav1.CreateOptions{})
+	_, err = s.clients.EventsV1().Events(namespace).Create(ctx, event, metav1.CreateOptions{})
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		return explainEvent("create events.events.k8s.io", err)
 	}
@@ -101,7 +101,7 @@ func (s *Source) regarding(ctx context.Context, w warning) (*corev1.ObjectRefere
 	if w.cidr.IsValid() {
 		return s.serviceCIDR(ctx, w.cidr)
 	}
-	service, err := s.clients.services.Services(w.service.Namespace).Get(ctx, w.service.Name, metav1.GetOptions{})
+	service, err := s.clients.CoreV1().Services(w.service.Namespace).Get(ctx, w.service.Name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil, nil
 	}
@@ -115,7 +115,7 @@ func (s *Source) regarding(ctx context.Context, w warning) (*corev1.ObjectRefere
 
 // serviceCIDR returns the ServiceCIDR that has a range.
 func (s *Source) serviceCIDR(ctx context.Context, cidr netip.Prefix) (*corev1.ObjectReference, error) {
-	all, err := s.clients.cidrs.ServiceCIDRs().List(ctx, metav1.ListOptions{})
+	all, err := s.clients.NetworkingV1().ServiceCIDRs().List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, explainEvent("list servicecidrs", err)
 	}

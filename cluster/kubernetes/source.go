@@ -22,6 +22,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -31,13 +32,14 @@ import (
 
 // Source publishes the Services of an API server. Make one with New.
 type Source struct {
-	options    Options
-	clients    clients
-	troubles   troubles
-	watches    *watches
-	origins    *origins
-	neighbours *neighbours
-	warnings   chan warning
+	options   Options
+	clients   clients
+	troubles  troubles
+	watches   *watches
+	queue     *queue
+	ranges    []netip.Prefix      // that neighbours were last looked for in; used by Run alone
+	newRanges chan []netip.Prefix // has the latest ranges, if they are new
+	warnings  chan warning
 }
 
 // New prepares a Source. It starts nothing and asks the API server nothing; it
@@ -49,20 +51,21 @@ type Source struct {
 // objects, such as "services", or an object, such as "Service shop/web". ErrGoingOn
 // tells what need not be mended from what must.
 func New(options Options, report func(place string, err error)) (*Source, error) {
-	origins := newOrigins()
-	clients, err := options.clients(origins)
-	if err != nil {
-		return nil, err
+	s := &Source{
+		options:   options,
+		troubles:  troubles{report: report, present: make(map[string]string)},
+		watches:   newWatches(),
+		queue:     newQueue(),
+		newRanges: make(chan []netip.Prefix, 1),
+		warnings:  make(chan warning, maxWarnings),
 	}
-	return &Source{
-		options:    options,
-		clients:    clients,
-		troubles:   troubles{report: report, present: make(map[string]string)},
-		watches:    newWatches(),
-		origins:    origins,
-		neighbours: newNeighbours(),
-		warnings:   make(chan warning, maxWarnings),
-	}, nil
+	var err error
+	s.clients, err = options.clients(func(to netip.Addr) {
+		if options.Node != "" { // as NAT does, which alone asks for origins
+			s.queue.push(change{apply: func(j *joiner) { j.addOrigin(to) }})
+		}
+	})
+	return s, err
 }
 
 // Load returns what Run would publish first. If the context ends before that, it
@@ -133,27 +136,25 @@ func (s *Source) Run(ctx context.Context, store *cluster.Store, takeOver func(pu
 	loaded := beginLoading()
 	defer loaded()
 	j := newJoiner(cluster.Update{}, s.options.NamespaceLabels != "", s.troubles.set)
-	q := newQueue()
 	unlisted := make(map[string]struct{})
-	for _, f := range s.followers(q) {
+	for _, f := range s.followers() {
 		unlisted[f.place()] = struct{}{}
 		followers.Go(func() { f.follow(ctx) })
 	}
 
 	followers.Go(func() { s.recordEvents(ctx) })
 	if s.options.Node != "" {
-		followers.Go(func() { s.followTouch(ctx, q) })
-		followers.Go(func() { s.followOrigins(ctx, q) })
-		followers.Go(func() { s.followNeighbours(ctx, q) })
+		followers.Go(func() { s.followTouch(ctx) })
+		followers.Go(func() { s.followNeighbours(ctx) })
 	}
 	unsure := false
 	for first := true; ; {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-q.filled:
+		case <-s.queue.filled:
 		}
-		for _, c := range q.take() {
+		for _, c := range s.queue.take() {
 			c.apply(j)
 			delete(unlisted, c.listed)
 		}
@@ -176,7 +177,7 @@ func (s *Source) Run(ctx context.Context, store *cluster.Store, takeOver func(pu
 			followers.Go(debug.FreeOSMemory)
 			first = false
 		default:
-			if update := j.take(); !isEmpty(update) || update.Unsure != unsure {
+			if update := j.take(); !update.IsEmpty() || update.Unsure != unsure {
 				unsure = update.Unsure
 				store.Apply(update)
 			}

@@ -330,12 +330,12 @@ func TestWatches(t *testing.T) {
 func TestServiceCIDRs(t *testing.T) {
 	j := newJoiner(cluster.Update{}, false, quiet)
 	for name, cidr := range map[string]string{"a": "10.43.0.0/16", "b": "fd00:10:43::/108", "c": "10.43.0.0/16"} {
-		j.ranges.set(object[string, []netip.Prefix]{key: name, version: "1", model: &[]netip.Prefix{netip.MustParsePrefix(cidr)}})
+		j.ranges.set(object[[]netip.Prefix]{key: key{Name: name}, version: "1", model: &[]netip.Prefix{netip.MustParsePrefix(cidr)}})
 	}
 	if got := fmt.Sprint(j.take().ServiceCIDRs); got != "[10.43.0.0/16 fd00:10:43::/108]" {
 		t.Errorf("the ranges are %s", got)
 	}
-	j.ranges.remove("b")
+	j.ranges.remove(key{Name: "b"})
 	if got := fmt.Sprint(j.take().ServiceCIDRs); got != "[10.43.0.0/16]" {
 		t.Errorf("the ranges are %s", got)
 	}
