@@ -89,25 +89,25 @@ func Load(ctx context.Context, options Options) (cluster.Update, error) {
 	defer running.Wait()
 	defer stop()
 	running.Go(func() { s.Run(ctx, store, func(publish func()) { publish() }) })
+	// Of other Nodes it may not be known yet, when all is listed, what they have.
 	whole := make(chan struct{})
 	once := sync.OnceFunc(func() { close(whole) })
+	synced := false
 	defer store.Subscribe(func(u cluster.Update) {
-		if store.HasSynced() && !u.Unsure {
+		if synced = synced || u.Synced; synced && !u.Unsure {
 			once()
 		}
 	})()
 	select {
-	case <-store.Synced():
-		select {
-		case <-whole:
-		case <-ctx.Done(): // of other Nodes it is not known what they have
-		}
-		return store.Snapshot(), nil
+	case <-whole:
 	case <-ctx.Done():
-		mu.Lock()
-		defer mu.Unlock()
-		return cluster.Update{}, fmt.Errorf("list what the API server has: %w", last)
 	}
+	if update := store.Snapshot(); update.Synced {
+		return update, nil
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	return cluster.Update{}, fmt.Errorf("list what the API server has: %w", last)
 }
 
 // Watches returns how the watch of each kind is doing.
