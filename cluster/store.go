@@ -216,16 +216,29 @@ func (s *Store) snapshot() Update {
 	for _, name := range slices.Sorted(maps.Keys(s.namespaces)) {
 		u.Namespaces = append(u.Namespaces, NamespaceUpdate{name, true})
 	}
-	for name, pod := range s.pods {
-		u.Pods = append(u.Pods, PodUpdate{name, pod})
+	for _, name := range slices.SortedFunc(maps.Keys(s.pods), PodName.Compare) {
+		u.Pods = append(u.Pods, PodUpdate{name, s.pods[name]})
 	}
-	slices.SortFunc(u.Pods, func(a, b PodUpdate) int {
-		return ServiceName(a.Name).Compare(ServiceName(b.Name))
-	})
 	for _, name := range slices.Sorted(maps.Keys(s.nodes)) {
 		u.Nodes = append(u.Nodes, NodeUpdate{name, s.nodes[name]})
 	}
 	return u
+}
+
+// Counts says how much a Store has. An endpoint of several Services counts for each.
+type Counts struct{ Services, Imports, Endpoints, Namespaces, Pods int }
+
+// Counts counts what is there now.
+func (s *Store) Counts() Counts {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := Counts{Services: len(s.services), Imports: len(s.imports), Namespaces: len(s.namespaces), Pods: len(s.pods)}
+	for _, all := range []map[ServiceName]*Service{s.services, s.imports} {
+		for _, service := range all {
+			c.Endpoints += len(service.Endpoints)
+		}
+	}
+	return c
 }
 
 // Synced is closed when the source has delivered its first complete listing.
