@@ -15,6 +15,8 @@ import (
 	eventsv1 "k8s.io/api/events/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/tools/reference"
 )
 
 // maxWarnings is how many warnings wait for the API server at most.
@@ -108,9 +110,7 @@ func (s *Source) regarding(ctx context.Context, w warning) (*corev1.ObjectRefere
 	if err != nil {
 		return nil, explainEvent("get services", err)
 	}
-	return &corev1.ObjectReference{
-		APIVersion: "v1", Kind: "Service", Namespace: service.Namespace, Name: service.Name, UID: service.UID, ResourceVersion: service.ResourceVersion,
-	}, nil
+	return reference.GetReference(scheme.Scheme, service)
 }
 
 // serviceCIDR returns the ServiceCIDR that has a range.
@@ -122,9 +122,7 @@ func (s *Source) serviceCIDR(ctx context.Context, cidr netip.Prefix) (*corev1.Ob
 	for i := range all.Items {
 		c := &all.Items[i]
 		if ranges, _ := readServiceCIDR(c); slices.Contains(*ranges, cidr) {
-			return &corev1.ObjectReference{
-				APIVersion: "networking.k8s.io/v1", Kind: "ServiceCIDR", Name: c.Name, UID: c.UID, ResourceVersion: c.ResourceVersion,
-			}, nil
+			return reference.GetReference(scheme.Scheme, c)
 		}
 	}
 	return nil, nil
