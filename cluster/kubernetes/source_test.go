@@ -224,6 +224,19 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+// Load returns as soon as it knows everything.
+func TestLoadEnds(t *testing.T) {
+	server := httptest.NewServer(&streamer{t: t, objects: map[string][]runtime.Object{
+		namespacesPath: {example(namespacesPath, about("1", "", "shop"))}, servicesPath: nil, slicesPath: nil,
+	}})
+	t.Cleanup(server.Close)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if u, err := Load(ctx, Options{Endpoint: server.URL}); err != nil || len(u.Namespaces) != 1 || ctx.Err() != nil {
+		t.Errorf("got %+v, %v; waited until the end: %v", u, err, ctx.Err())
+	}
+}
+
 func TestNewErrors(t *testing.T) {
 	t.Setenv("KUBERNETES_SERVICE_HOST", "")
 	for _, c := range []struct {
