@@ -74,25 +74,15 @@ func compareBool(a, b bool) int {
 // the ClusterIP still forwards. Callers narrow the list (to a port, a family, a
 // node) first: the fallback is taken per list. The result may share memory with
 // the argument; neither may be written to.
-func Usable(endpoints []Endpoint) []Endpoint { return filter(endpoints, Counting(endpoints)) }
-
-// Counting returns what Usable decides by, for one of these endpoints.
-func Counting(endpoints []Endpoint) func(*Endpoint) bool {
-	if slices.ContainsFunc(endpoints, func(e Endpoint) bool { return e.Ready }) {
-		return func(e *Endpoint) bool { return e.Ready }
-	}
-	return func(e *Endpoint) bool { return e.Serving && e.Terminating }
-}
-
-// filter copies only when it must: mostly every endpoint is ready.
-func filter(endpoints []Endpoint, keep func(*Endpoint) bool) []Endpoint {
+func Usable(endpoints []Endpoint) []Endpoint {
+	keep := Counting(endpoints)
 	kept := 0
 	for i := range endpoints {
 		if keep(&endpoints[i]) {
 			kept++
 		}
 	}
-	if kept == len(endpoints) {
+	if kept == len(endpoints) { // as mostly: every endpoint is ready
 		return endpoints
 	}
 	out := make([]Endpoint, 0, kept)
@@ -102,4 +92,12 @@ func filter(endpoints []Endpoint, keep func(*Endpoint) bool) []Endpoint {
 		}
 	}
 	return out
+}
+
+// Counting returns what Usable decides by, for one of these endpoints.
+func Counting(endpoints []Endpoint) func(*Endpoint) bool {
+	if slices.ContainsFunc(endpoints, func(e Endpoint) bool { return e.Ready }) {
+		return func(e *Endpoint) bool { return e.Ready }
+	}
+	return func(e *Endpoint) bool { return e.Serving && e.Terminating }
 }

@@ -10,6 +10,9 @@ type PodName struct {
 // String returns "namespace/name".
 func (n PodName) String() string { return n.Namespace + "/" + n.Name }
 
+// Compare orders names by namespace, then by name.
+func (n PodName) Compare(o PodName) int { return ServiceName(n).Compare(ServiceName(o)) }
+
 // Pod is what DNS needs of a Pod: its addresses, of both families
 // (status.podIPs), and its labels. Immutable.
 type Pod struct {

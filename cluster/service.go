@@ -10,6 +10,7 @@
 package cluster
 
 import (
+	"cmp"
 	"net/netip"
 	"strings"
 	"time"
@@ -169,56 +170,33 @@ type Hints struct {
 	Zones, Nodes []string
 }
 
+// They are read where an endpoint has none.
+var (
+	noSlice    EndpointSlice
+	noTopology Topology
+	noHints    Hints
+)
+
 // Ports returns the ports of the endpoint's slice.
-func (e *Endpoint) Ports() []EndpointPort {
-	if e.Slice == nil {
-		return nil
-	}
-	return e.Slice.Ports
-}
+func (e *Endpoint) Ports() []EndpointPort { return cmp.Or(e.Slice, &noSlice).Ports }
 
 // Cluster returns which one the endpoint is in, if its Service is imported, or "".
-func (e *Endpoint) Cluster() string {
-	if e.Slice == nil {
-		return ""
-	}
-	return e.Slice.Cluster
-}
+func (e *Endpoint) Cluster() string { return cmp.Or(e.Slice, &noSlice).Cluster }
 
 // NamesOnly reports whether packets to a ClusterIP do not go to the endpoint.
-func (e *Endpoint) NamesOnly() bool { return e.Slice != nil && e.Slice.NamesOnly }
+func (e *Endpoint) NamesOnly() bool { return cmp.Or(e.Slice, &noSlice).NamesOnly }
 
 // NodeName returns the node the pod runs on, or "".
-func (e *Endpoint) NodeName() string {
-	if e.Topology == nil {
-		return ""
-	}
-	return e.Topology.NodeName
-}
+func (e *Endpoint) NodeName() string { return cmp.Or(e.Topology, &noTopology).NodeName }
 
 // Zone returns the topology.kubernetes.io/zone of the node, or "".
-func (e *Endpoint) Zone() string {
-	if e.Topology == nil {
-		return ""
-	}
-	return e.Topology.Zone
-}
+func (e *Endpoint) Zone() string { return cmp.Or(e.Topology, &noTopology).Zone }
 
 // ZoneHints returns the zones whose clients are to use the endpoint.
-func (e *Endpoint) ZoneHints() []string {
-	if e.Hints == nil {
-		return nil
-	}
-	return e.Hints.Zones
-}
+func (e *Endpoint) ZoneHints() []string { return cmp.Or(e.Hints, &noHints).Zones }
 
 // NodeHints returns the nodes whose clients are to use the endpoint.
-func (e *Endpoint) NodeHints() []string {
-	if e.Hints == nil {
-		return nil
-	}
-	return e.Hints.Nodes
-}
+func (e *Endpoint) NodeHints() []string { return cmp.Or(e.Hints, &noHints).Nodes }
 
 // PortFor returns the endpoint's port number for a port of its Service.
 func (e *Endpoint) PortFor(p Port) (uint16, bool) {

@@ -37,6 +37,11 @@ type Update struct {
 	Unsure bool
 }
 
+// IsEmpty reports whether no object has changed, nor the ranges and origins.
+func (u *Update) IsEmpty() bool {
+	return len(u.Services)+len(u.Imports)+len(u.Namespaces)+len(u.Pods)+len(u.Nodes) == 0 && u.ServiceCIDRs == nil && u.Origins == nil
+}
+
 // ServiceUpdate replaces a Service; a nil Service means it is gone.
 type ServiceUpdate struct {
 	Name    ServiceName
@@ -213,16 +218,29 @@ func (s *Store) snapshot() Update {
 	for _, name := range slices.Sorted(maps.Keys(s.namespaces)) {
 		u.Namespaces = append(u.Namespaces, NamespaceUpdate{name, true})
 	}
-	for name, pod := range s.pods {
-		u.Pods = append(u.Pods, PodUpdate{name, pod})
+	for _, name := range slices.SortedFunc(maps.Keys(s.pods), PodName.Compare) {
+		u.Pods = append(u.Pods, PodUpdate{name, s.pods[name]})
 	}
-	slices.SortFunc(u.Pods, func(a, b PodUpdate) int {
-		return ServiceName(a.Name).Compare(ServiceName(b.Name))
-	})
 	for _, name := range slices.Sorted(maps.Keys(s.nodes)) {
 		u.Nodes = append(u.Nodes, NodeUpdate{name, s.nodes[name]})
 	}
 	return u
+}
+
+// Counts says how much a Store has. An endpoint of several Services counts for each.
+type Counts struct{ Services, Imports, Endpoints, Namespaces, Pods int }
+
+// Counts counts what is there now.
+func (s *Store) Counts() Counts {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := Counts{Services: len(s.services), Imports: len(s.imports), Namespaces: len(s.namespaces), Pods: len(s.pods)}
+	for _, all := range []map[ServiceName]*Service{s.services, s.imports} {
+		for _, service := range all {
+			c.Endpoints += len(service.Endpoints)
+		}
+	}
+	return c
 }
 
 // Synced is closed when the source has delivered its first complete listing.

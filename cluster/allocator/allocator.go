@@ -16,6 +16,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -35,11 +36,6 @@ type Claim struct {
 	// Created decides between Services that demand one address: the oldest
 	// wins. The zero value means unknown and loses.
 	Created time.Time
-}
-
-// static returns the address that the claim demands of a family.
-func (c *Claim) static(family cluster.Family) (netip.Addr, bool) {
-	return ofFamily(c.Static, family)
 }
 
 // Allocations says which addresses each Service holds, the primary first.
@@ -90,11 +86,7 @@ func (a *Allocator) Held(service cluster.ServiceName) []netip.Addr { return a.he
 // Allocations returns all that is held. The slices are shared and not to be
 // written to; they do not change later.
 func (a *Allocator) Allocations() Allocations {
-	all := make(Allocations, len(a.held))
-	for service, addrs := range a.held {
-		all[service] = addrs
-	}
-	return all
+	return maps.Clone(a.held)
 }
 
 // Restore takes over what was held before a restart. What cannot be held (any
@@ -104,7 +96,7 @@ func (a *Allocator) Restore(allocations Allocations) []error {
 	for _, service := range sortedNames(allocations) {
 		for _, addr := range allocations[service] {
 			err := a.check(service, addr)
-			if _, second := ofFamily(a.held[service], cluster.FamilyOf(addr)); err == nil && second {
+			if err == nil && ofFamily(a.held[service], cluster.FamilyOf(addr)).IsValid() {
 				err = fmt.Errorf("%s is a second address of its family", addr)
 			}
 			if err != nil {
@@ -179,8 +171,8 @@ func (s *syncing) releaseUnwanted(c *Claim) []netip.Addr {
 	var unwanted []netip.Addr
 	for _, addr := range s.held[c.Service] {
 		family := cluster.FamilyOf(addr)
-		static, demanded := c.static(family)
-		if !slices.Contains(c.Families, family) || demanded && static != addr {
+		static := ofFamily(c.Static, family)
+		if !slices.Contains(c.Families, family) || static.IsValid() && static != addr {
 			unwanted = append(unwanted, addr)
 		}
 	}
@@ -231,8 +223,8 @@ func compareAge(x, y time.Time) int {
 func (s *syncing) regain(c *Claim, given []netip.Addr) {
 	for _, addr := range given {
 		family := cluster.FamilyOf(addr)
-		_, satisfied := ofFamily(s.held[c.Service], family)
-		if _, taken := s.holders[addr]; !taken && !satisfied && slices.Contains(c.Families, family) {
+		satisfied := ofFamily(s.held[c.Service], family).IsValid()
+		if !s.isHeld(addr) && !satisfied && slices.Contains(c.Families, family) {
 			s.take(c.Service, addr)
 		}
 	}
@@ -240,31 +232,23 @@ func (s *syncing) regain(c *Claim, given []netip.Addr) {
 
 func (s *syncing) takeDynamic(c *Claim) {
 	for _, family := range c.Families {
-		if _, held := ofFamily(s.held[c.Service], family); held {
+		if ofFamily(s.held[c.Service], family).IsValid() {
 			continue
 		}
-		if _, demanded := c.static(family); demanded {
-			continue // and was refused
+		if ofFamily(c.Static, family).IsValid() {
+			continue // the demand was refused
 		}
 		r := s.rangeOf(family)
 		if r == nil {
 			s.fail(c.Service, fmt.Errorf("there is no %s service CIDR: add one to service_cidr, or change spec.ipFamilies", family))
 			continue
 		}
-		addr, ok := s.free(r, c.Service)
-		if !ok && s.releaseOneAbsent(family) {
-			addr, ok = s.free(r, c.Service)
-		}
-		if !ok {
+		if r.isFull() && !s.releaseOneAbsent(family) {
 			s.fail(c.Service, fmt.Errorf("no ClusterIP is left in %s (all %d are held): delete Services, or give a larger service_cidr", r.prefix, r.size))
 			continue
 		}
-		s.take(c.Service, addr)
+		s.take(c.Service, r.free(c.Service, s.isHeld))
 	}
-}
-
-func (s *syncing) free(r *addressRange, service cluster.ServiceName) (netip.Addr, bool) {
-	return r.free(service, func(addr netip.Addr) bool { _, taken := s.holders[addr]; return taken })
 }
 
 // releaseOneAbsent makes room for a Service that is there, at the cost of one that
@@ -334,17 +318,17 @@ func (a *Allocator) release(service cluster.ServiceName, addrs ...netip.Addr) {
 		delete(a.holders, addr)
 		a.rangeOf(cluster.FamilyOf(addr)).count(addr, -1)
 	}
-	var rest []netip.Addr
-	for _, addr := range a.held[service] {
-		if !slices.Contains(addrs, addr) {
-			rest = append(rest, addr)
-		}
-	}
+	rest := slices.DeleteFunc(slices.Clone(a.held[service]), func(addr netip.Addr) bool { return !a.isHeld(addr) })
 	if len(rest) == 0 {
 		delete(a.held, service)
 	} else {
 		a.held[service] = rest
 	}
+}
+
+func (a *Allocator) isHeld(addr netip.Addr) bool {
+	_, held := a.holders[addr]
+	return held
 }
 
 func (a *Allocator) rangeOf(family cluster.Family) *addressRange {
@@ -356,11 +340,12 @@ func (a *Allocator) rangeOf(family cluster.Family) *addressRange {
 	return nil
 }
 
-func ofFamily(addrs []netip.Addr, family cluster.Family) (netip.Addr, bool) {
+// ofFamily returns the first address of a family; the zero Addr if there is none.
+func ofFamily(addrs []netip.Addr, family cluster.Family) netip.Addr {
 	for _, addr := range addrs {
 		if cluster.FamilyOf(addr) == family {
-			return addr, true
+			return addr
 		}
 	}
-	return netip.Addr{}, false
+	return netip.Addr{}
 }

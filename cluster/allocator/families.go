@@ -44,21 +44,16 @@ func Families(spec *corev1.ServiceSpec, static []netip.Addr, configured []cluste
 		families = []cluster.Family{configured[0]}
 	}
 	dual := policy != corev1.IPFamilyPolicySingleStack && (anyFamily || len(configured) == 2)
-	if dual && len(families) == 1 {
-		families = append(families, other(families[0]))
+	for _, family := range cluster.Families {
+		if dual && !slices.Contains(families, family) {
+			families = append(families, family)
+		}
 	}
 	return families, nil
 }
 
 func isHeadless(spec *corev1.ServiceSpec) bool {
 	return spec.ClusterIP == corev1.ClusterIPNone || len(spec.ClusterIPs) == 1 && spec.ClusterIPs[0] == corev1.ClusterIPNone
-}
-
-func other(f cluster.Family) cluster.Family {
-	if f == cluster.IPv4 {
-		return cluster.IPv6
-	}
-	return cluster.IPv4
 }
 
 func givenFamilies(given []corev1.IPFamily) ([]cluster.Family, error) {

@@ -98,30 +98,22 @@ func (r *addressRange) count(addr netip.Addr, change int) {
 	*used += uint64(change)
 }
 
-// free finds an address for a Service, the same one on every machine where the
-// same addresses are taken.
-func (r *addressRange) free(service cluster.ServiceName, taken func(netip.Addr) bool) (netip.Addr, bool) {
+func (r *addressRange) isFull() bool { return r.used.static+r.used.dynamic == r.size }
+
+// free finds an address for a Service in a range that is not full, the same one on every
+// machine where the same addresses are taken.
+func (r *addressRange) free(service cluster.ServiceName, taken func(netip.Addr) bool) netip.Addr {
 	sum := sha256.Sum256([]byte(r.family.String() + " " + service.String()))
 	hash := binary.BigEndian.Uint64(sum[:])
-	if n := r.size - r.static; r.used.dynamic < n {
-		return r.probe(r.static, n, hash%n, taken)
+	base, n := r.static, r.size-r.static
+	if r.used.dynamic == n {
+		base, n = 0, r.static
 	}
-	if n := r.static; r.used.static < n {
-		return r.probe(0, n, hash%n, taken)
-	}
-	return netip.Addr{}, false
-}
-
-// probe searches the n numbers from base on, starting at offset. The callers
-// know that one of them is free.
-func (r *addressRange) probe(base, n, offset uint64, taken func(netip.Addr) bool) (netip.Addr, bool) {
-	for range n {
-		if addr := r.at(base + offset); !taken(addr) {
-			return addr, true
-		}
+	offset := hash % n
+	for taken(r.at(base + offset)) {
 		if offset++; offset == n {
 			offset = 0
 		}
 	}
-	return netip.Addr{}, false
+	return r.at(base + offset)
 }

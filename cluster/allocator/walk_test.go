@@ -103,8 +103,8 @@ func checkStable(t *testing.T, claims []Claim, before Allocations, a *Allocator,
 	t.Helper()
 	for _, c := range claims {
 		for _, addr := range before[c.Service] {
-			static, demanded := c.static(cluster.FamilyOf(addr))
-			allowed := c.Service.Name != edited && (!demanded || static == addr)
+			static := ofFamily(c.Static, cluster.FamilyOf(addr))
+			allowed := c.Service.Name != edited && (!static.IsValid() || static == addr)
 			if allowed && !slices.Contains(a.Held(c.Service), addr) {
 				t.Fatalf("%s lost %s though only %s was edited", c.Service, addr, edited)
 			}

@@ -36,8 +36,6 @@ func checkError(t *testing.T, err error, want ...string) {
 	}
 }
 
-func ptr[T any](v T) *T { return &v }
-
 func meta(name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Namespace: "testing", Name: name}
 }
@@ -66,7 +64,7 @@ func TestService(t *testing.T) {
 			cluster.Service{Name: name, Kind: cluster.KindHeadless, Ports: []cluster.Port{}}},
 		{"ExternalName", corev1.ServiceSpec{Type: "ExternalName", ExternalName: "WWW.example.com."},
 			cluster.Service{Name: name, Kind: cluster.KindExternalName, ExternalName: "WWW.example.com"}},
-		{"internalTrafficPolicy", corev1.ServiceSpec{InternalTrafficPolicy: ptr(corev1.ServiceInternalTrafficPolicyLocal), Ports: onePort},
+		{"internalTrafficPolicy", corev1.ServiceSpec{InternalTrafficPolicy: new(corev1.ServiceInternalTrafficPolicyLocal), Ports: onePort},
 			cluster.Service{Name: name, Kind: cluster.KindClusterIP, InternalLocal: true, Ports: ports}},
 		{"one number for two protocols, in the given order", corev1.ServiceSpec{Ports: []corev1.ServicePort{{Name: "u", Protocol: "UDP", Port: 53}, {Name: "t", Port: 53}}},
 			cluster.Service{Name: name, Kind: cluster.KindClusterIP, Ports: []cluster.Port{{Name: "u", Protocol: cluster.UDP, Port: 53}, {Name: "t", Protocol: cluster.TCP, Port: 53}}}},
@@ -153,7 +151,7 @@ func TestServiceWithoutFaults(t *testing.T) {
 		{"an old spelling", corev1.ServiceSpec{ClusterIP: "010.43.0.5", ClusterIPs: []string{"010.43.0.5"}, Ports: onePort}, nil,
 			cluster.Service{Kind: cluster.KindClusterIP, ClusterIPs: addrs("10.43.0.5"), Ports: ports},
 			[]string{`spec.clusterIPs "010.43.0.5" is not how an IP address is written: write 10.43.0.5`}},
-		{"policies", corev1.ServiceSpec{ExternalTrafficPolicy: "local", InternalTrafficPolicy: ptr(corev1.ServiceInternalTrafficPolicy("local")), SessionAffinity: "Cookie", Ports: onePort}, nil,
+		{"policies", corev1.ServiceSpec{ExternalTrafficPolicy: "local", InternalTrafficPolicy: new(corev1.ServiceInternalTrafficPolicy("local")), SessionAffinity: "Cookie", Ports: onePort}, nil,
 			cluster.Service{Kind: cluster.KindClusterIP, Ports: ports},
 			[]string{"spec.internalTrafficPolicy", "spec.sessionAffinity", "spec.externalTrafficPolicy"}},
 		{"ports", corev1.ServiceSpec{Ports: []corev1.ServicePort{{Name: "a", Port: 80}, {Name: "a", Port: 81}, {Name: "b", Port: 80}, {Name: "c", Port: 83, Protocol: "UDP"}}}, nil,
@@ -208,13 +206,13 @@ func addrs(texts ...string) []netip.Addr {
 func slice(addressType discoveryv1.AddressType, endpoints ...discoveryv1.Endpoint) *discoveryv1.EndpointSlice {
 	s := &discoveryv1.EndpointSlice{ObjectMeta: meta("echo-x"), AddressType: addressType, Endpoints: endpoints}
 	s.Labels = map[string]string{discoveryv1.LabelServiceName: "echo"}
-	s.Ports = []discoveryv1.EndpointPort{{Name: ptr("b"), Port: ptr[int32](81)}, {Name: ptr("a"), Port: ptr[int32](80), Protocol: ptr(corev1.ProtocolUDP)}}
+	s.Ports = []discoveryv1.EndpointPort{{Name: new("b"), Port: new(int32(81))}, {Name: new("a"), Port: new(int32(80)), Protocol: new(corev1.ProtocolUDP)}}
 	return s
 }
 
 func TestEndpointSlice(t *testing.T) {
 	ports := []cluster.EndpointPort{{Name: "a", Protocol: cluster.UDP, Port: 80}, {Name: "b", Protocol: cluster.TCP, Port: 81}}
-	yes, no := ptr(true), ptr(false)
+	yes, no := new(true), new(false)
 	for _, test := range []struct {
 		name string
 		in   discoveryv1.Endpoint
@@ -225,7 +223,7 @@ func TestEndpointSlice(t *testing.T) {
 		{"terminating but serving", discoveryv1.Endpoint{Conditions: discoveryv1.EndpointConditions{Ready: no, Serving: yes, Terminating: yes}},
 			cluster.Endpoint{Serving: true, Terminating: true}},
 		{"published though not ready", discoveryv1.Endpoint{Conditions: discoveryv1.EndpointConditions{Ready: yes, Serving: no}}, cluster.Endpoint{Ready: true}},
-		{"names", discoveryv1.Endpoint{Hostname: ptr("host"), NodeName: ptr("node"), Zone: ptr("zone"), TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: "pod"}},
+		{"names", discoveryv1.Endpoint{Hostname: new("host"), NodeName: new("node"), Zone: new("zone"), TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: "pod"}},
 			cluster.Endpoint{Hostname: "host", Topology: &cluster.Topology{NodeName: "node", Zone: "zone"}, PodName: "pod", Ready: true, Serving: true}},
 		{"a target that is no Pod", discoveryv1.Endpoint{TargetRef: &corev1.ObjectReference{Kind: "VirtualMachineInstance", Name: "vm"}}, cluster.Endpoint{PodName: "vm", Ready: true, Serving: true}},
 	} {
@@ -252,9 +250,9 @@ func TestEndpointSliceFaults(t *testing.T) {
 	unlabelled := slice("IPv4", at("192.0.2.1"))
 	unlabelled.Labels = nil
 	badPorts := slice("IPv4", at("192.0.2.1"))
-	badPorts.Ports = []discoveryv1.EndpointPort{{}, {Port: ptr[int32](70000)}, {Port: ptr[int32](80), Protocol: ptr(corev1.Protocol("IP"))}, {Port: ptr[int32](80)}}
+	badPorts.Ports = []discoveryv1.EndpointPort{{}, {Port: new(int32(70000))}, {Port: new(int32(80)), Protocol: new(corev1.Protocol("IP"))}, {Port: new(int32(80))}}
 	badHost := at("192.0.2.1")
-	badHost.Hostname = ptr("a.b")
+	badHost.Hostname = new("a.b")
 	for _, test := range []struct {
 		name  string
 		in    *discoveryv1.EndpointSlice
@@ -320,7 +318,7 @@ func TestOldSpelling(t *testing.T) {
 func TestEndpoints(t *testing.T) {
 	//lint:ignore SA1019 deprecated, and still in use
 	in := &corev1.Endpoints{ObjectMeta: meta("echo"), Subsets: []corev1.EndpointSubset{{
-		Addresses:         []corev1.EndpointAddress{{IP: "192.0.2.1", Hostname: "host", NodeName: ptr("node"), TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: "pod"}}, {IP: "127.0.0.1"}},
+		Addresses:         []corev1.EndpointAddress{{IP: "192.0.2.1", Hostname: "host", NodeName: new("node"), TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: "pod"}}, {IP: "127.0.0.1"}},
 		NotReadyAddresses: []corev1.EndpointAddress{{IP: "192.0.2.2"}},
 		Ports:             []corev1.EndpointPort{{Name: "web", Port: 80}},
 	}}}

@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -9,7 +10,7 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/utils/ptr"
 )
 
 // EndpointSlice converts a slice and returns the Service it belongs to (label
@@ -35,19 +36,16 @@ func sliceEndpoints(s *discoveryv1.EndpointSlice, in string) ([]cluster.Endpoint
 	endpoints := slices.Grow([]cluster.Endpoint(nil), len(s.Endpoints)) // mostly each has one address
 	for i, e := range s.Endpoints {
 		out := cluster.Endpoint{
-			Hostname: deref(e.Hostname),
+			Hostname: ptr.Deref(e.Hostname, ""),
 			PodName:  podName(e.TargetRef),
 			Slice:    shared,
-			Topology: topology(deref(e.NodeName), deref(e.Zone)),
+			Topology: topology(ptr.Deref(e.NodeName, ""), ptr.Deref(e.Zone, "")),
+			Hints:    hints(e.Hints),
+			// The defaults of discovery/v1: an unknown condition means ready.
+			Ready:       ptr.Deref(e.Conditions.Ready, true),
+			Serving:     ptr.Deref(cmp.Or(e.Conditions.Serving, e.Conditions.Ready), true),
+			Terminating: ptr.Deref(e.Conditions.Terminating, false),
 		}
-		// The defaults of discovery/v1: an unknown condition means ready.
-		out.Ready = e.Conditions.Ready == nil || *e.Conditions.Ready
-		out.Serving = out.Ready
-		if e.Conditions.Serving != nil {
-			out.Serving = *e.Conditions.Serving
-		}
-		out.Terminating = deref(e.Conditions.Terminating)
-		out.Hints = hints(e.Hints)
 		if err := checkHostname(out.Hostname); err != nil {
 			errs = append(errs, fmt.Errorf("endpoints[%d]: %w", i, err))
 			out.Hostname = ""
@@ -100,7 +98,7 @@ func Endpoints(e *corev1.Endpoints) (cluster.ServiceName, []cluster.Endpoint, er
 				}
 				endpoints = append(endpoints, cluster.Endpoint{
 					Addr: addr, Hostname: a.Hostname, PodName: podName(a.TargetRef),
-					Slice: shared, Topology: topology(deref(a.NodeName), ""), Ready: ready, Serving: ready,
+					Slice: shared, Topology: topology(ptr.Deref(a.NodeName, ""), ""), Ready: ready, Serving: ready,
 				})
 			}
 		}
@@ -112,7 +110,7 @@ func slicePorts(given []discoveryv1.EndpointPort) ([]cluster.EndpointPort, []err
 	var errs []error
 	ports := make([]cluster.EndpointPort, 0, len(given))
 	for i, p := range given {
-		protocol, err := cluster.ParseProtocol(string(deref(p.Protocol)))
+		protocol, err := cluster.ParseProtocol(string(ptr.Deref(p.Protocol, "")))
 		if err != nil {
 			errs = append(errs, fmt.Errorf("ports[%d].%w", i, err))
 			continue
@@ -124,7 +122,7 @@ func slicePorts(given []discoveryv1.EndpointPort) ([]cluster.EndpointPort, []err
 			errs = append(errs, fmt.Errorf("ports[%d].port %d is outside 1-65535", i, *p.Port))
 			continue
 		}
-		ports = append(ports, cluster.EndpointPort{Name: deref(p.Name), Protocol: protocol, Port: uint16(*p.Port)})
+		ports = append(ports, cluster.EndpointPort{Name: ptr.Deref(p.Name, ""), Protocol: protocol, Port: uint16(*p.Port)})
 	}
 	SortPorts(ports)
 	return slices.Clip(ports), errs
@@ -153,10 +151,7 @@ func checkHostname(hostname string) error {
 	if hostname == "" {
 		return nil
 	}
-	if msgs := validation.IsDNS1123Label(hostname); len(msgs) > 0 {
-		return fmt.Errorf("hostname %q is no DNS label: %s", hostname, msgs[0])
-	}
-	return nil
+	return CheckLabel("hostname", hostname)
 }
 
 func topology(nodeName, zone string) *cluster.Topology {
@@ -186,12 +181,4 @@ func podName(ref *corev1.ObjectReference) string {
 		return ""
 	}
 	return ref.Name
-}
-
-func deref[T any](p *T) T {
-	var zero T
-	if p == nil {
-		return zero
-	}
-	return *p
 }

@@ -50,17 +50,14 @@ func external(s *corev1.Service) (cluster.External, error) {
 			out.Published = append(out.Published, ip.String())
 		}
 		ip, err := vip(fmt.Sprintf("spec.externalIPs[%d]", i), text)
-		if err != nil {
-			errs = append(errs, err)
-		}
+		errs = append(errs, err)
 		if ip.IsValid() {
 			out.IPs = append(out.IPs, ip)
 		}
 	}
 	var err error
-	if out.Local, err = isLocal("spec.externalTrafficPolicy", string(s.Spec.ExternalTrafficPolicy)); err != nil {
-		errs = append(errs, err)
-	}
+	out.Local, err = isLocal("spec.externalTrafficPolicy", string(s.Spec.ExternalTrafficPolicy))
+	errs = append(errs, err)
 	if s.Spec.Type != corev1.ServiceTypeLoadBalancer {
 		return out, join(errs)
 	}
@@ -99,9 +96,7 @@ func loadBalancer(given []corev1.LoadBalancerIngress, out *cluster.External) (er
 			continue
 		}
 		ip, err := vip(fmt.Sprintf("status.loadBalancer.ingress[%d].ip", i), ingress.IP)
-		if err != nil {
-			errs = append(errs, err)
-		}
+		errs = append(errs, err)
 		if ip.IsValid() {
 			out.LoadBalancerIPs = append(out.LoadBalancerIPs, ip)
 		}
@@ -158,13 +153,6 @@ func sourceRanges(given []string) (ranges []netip.Prefix, unreadable bool, err e
 		}
 		ranges = append(ranges, r)
 	}
-	slices.SortFunc(ranges, comparePrefixes)
+	slices.SortFunc(ranges, netip.Prefix.Compare)
 	return slices.Compact(ranges), unreadable, join(errs)
-}
-
-func comparePrefixes(a, b netip.Prefix) int {
-	if c := a.Addr().Compare(b.Addr()); c != 0 {
-		return c
-	}
-	return a.Bits() - b.Bits()
 }

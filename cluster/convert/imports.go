@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -16,14 +17,13 @@ import (
 // allocated yet. An error is as with Service.
 func ServiceImport(s *mcsv1alpha1.ServiceImport) (cluster.Service, error) {
 	out := cluster.Service{Name: cluster.ServiceName{Namespace: s.Namespace, Name: s.Name}, Created: s.CreationTimestamp.Time}
-	errs := checkName("metadata.name", s.Name)
-	errs = append(errs, checkName("metadata.namespace", s.Namespace)...)
+	errs := []error{CheckLabel("metadata.name", s.Name), CheckLabel("metadata.namespace", s.Namespace)}
 	kinds := map[mcsv1alpha1.ServiceImportType]cluster.Kind{mcsv1alpha1.Headless: cluster.KindHeadless, mcsv1alpha1.ClusterSetIP: cluster.KindClusterIP}
 	kind, known := kinds[s.Spec.Type]
 	if !known {
 		errs = append(errs, fmt.Errorf("spec.type %q is neither ClusterSetIP nor Headless", s.Spec.Type))
 	}
-	if len(errs) == 0 {
+	if errors.Join(errs...) == nil {
 		out.Kind = kind
 	}
 	var ipsErr, portsErr error
@@ -47,8 +47,8 @@ func importPorts(given []mcsv1alpha1.ServicePort) ([]cluster.Port, error) {
 		if err != nil {
 			faults = append(faults, fmt.Errorf("%s.%w", at, err))
 		}
-		if p.Name != "" {
-			faults = append(faults, checkName(at+".name", p.Name)...)
+		if err := CheckLabel(at+".name", p.Name); err != nil && p.Name != "" {
+			faults = append(faults, err)
 		}
 		if p.Port < 1 || p.Port > 65535 {
 			faults = append(faults, fmt.Errorf("%s.port %d is outside 1-65535", at, p.Port))
@@ -70,9 +70,7 @@ func clusterSetIPs(given []string) ([]netip.Addr, error) {
 		if ip.IsValid() && slices.ContainsFunc(ips, func(before netip.Addr) bool { return cluster.FamilyOf(before) == cluster.FamilyOf(ip) }) {
 			ip, err = netip.Addr{}, fmt.Errorf("spec.ips[%d] %s is the second %s address, and a ServiceImport has one at most: remove it", i, ip, cluster.FamilyOf(ip))
 		}
-		if err != nil {
-			errs = append(errs, err)
-		}
+		errs = append(errs, err)
 		if ip.IsValid() {
 			ips = append(ips, ip)
 		}
@@ -89,8 +87,8 @@ func ImportedEndpointSlice(s *discoveryv1.EndpointSlice) (cluster.ServiceName, [
 	owner := cluster.ServiceName{Namespace: s.Namespace, Name: s.Labels[mcsv1alpha1.LabelServiceName]}
 	in := strings.ToLower(s.Labels[mcsv1alpha1.LabelSourceCluster])
 	if in != "" {
-		if errs := checkName("label "+mcsv1alpha1.LabelSourceCluster, in); len(errs) > 0 {
-			return owner, nil, errs[0]
+		if err := CheckLabel("label "+mcsv1alpha1.LabelSourceCluster, in); err != nil {
+			return owner, nil, err
 		}
 	}
 	endpoints, err := sliceEndpoints(s, in)

@@ -62,10 +62,7 @@ func Pod(p *corev1.Pod) (*cluster.Pod, error) {
 // TriggerTime is when the change was made that had a controller write the object;
 // zero if it does not say (annotation endpoints.kubernetes.io/last-change-trigger-time).
 func TriggerTime(m metav1.ObjectMeta) time.Time {
-	t, err := time.Parse(time.RFC3339Nano, m.Annotations[corev1.EndpointsLastChangeTriggerTime])
-	if err != nil {
-		return time.Time{}
-	}
+	t, _ := time.Parse(time.RFC3339Nano, m.Annotations[corev1.EndpointsLastChangeTriggerTime])
 	return t
 }
 

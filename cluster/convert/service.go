@@ -21,6 +21,7 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/utils/ptr"
 )
 
 // Service converts a Service, without endpoints (see cluster.New). A Service of
@@ -30,22 +31,16 @@ import (
 // too little to serve it.
 func Service(s *corev1.Service) (cluster.Service, error) {
 	out := cluster.Service{Name: cluster.ServiceName{Namespace: s.Namespace, Name: s.Name}, Created: s.CreationTimestamp.Time}
-	errs := checkName("metadata.name", s.Name)
-	errs = append(errs, checkName("metadata.namespace", s.Namespace)...)
-	var err error
-	if out.Kind, err = kind(s); err != nil {
-		errs = append(errs, err)
-	}
-	var spelling error
+	var kindErr, ipsErr, spelling error
+	out.Kind, kindErr = kind(s)
 	switch out.Kind {
 	case cluster.KindExternalName:
 		out.ExternalName = strings.TrimSuffix(s.Spec.ExternalName, ".")
 	case cluster.KindClusterIP:
-		if out.ClusterIPs, spelling, err = clusterIPs(s); err != nil {
-			errs = append(errs, err)
-		}
+		out.ClusterIPs, spelling, ipsErr = clusterIPs(s)
 	}
-	if len(errs) > 0 {
+	errs := []error{CheckLabel("metadata.name", s.Name), CheckLabel("metadata.namespace", s.Namespace), kindErr, ipsErr}
+	if errors.Join(errs...) != nil {
 		out.Kind = 0
 	}
 	errs = append(errs, spelling)
@@ -55,9 +50,7 @@ func Service(s *corev1.Service) (cluster.Service, error) {
 
 	out.Proxy = proxy(s.Labels)
 	var affinityErr, externalErr, policyErr error
-	if p := s.Spec.InternalTrafficPolicy; p != nil {
-		out.InternalLocal, policyErr = isLocal("spec.internalTrafficPolicy", string(*p))
-	}
+	out.InternalLocal, policyErr = isLocal("spec.internalTrafficPolicy", string(ptr.Deref(s.Spec.InternalTrafficPolicy, "")))
 	out.AffinitySeconds, affinityErr = affinity(&s.Spec)
 	if out.Kind != cluster.KindHeadless {
 		out.External, externalErr = external(s)
@@ -144,9 +137,10 @@ func isLocal(field, policy string) (bool, error) {
 	return false, fmt.Errorf("%s %q is neither Cluster nor Local", field, policy)
 }
 
-func checkName(field, name string) []error {
+// CheckLabel says why the name in a field is no DNS label, if it is none.
+func CheckLabel(field, name string) error {
 	if msgs := validation.IsDNS1123Label(name); len(msgs) > 0 {
-		return []error{fmt.Errorf("%s %q is no DNS label: %s", field, name, msgs[0])}
+		return fmt.Errorf("%s %q is no DNS label: %s", field, name, msgs[0])
 	}
 	return nil
 }
@@ -230,8 +224,8 @@ func servicePort(spec *corev1.ServiceSpec, p *corev1.ServicePort, taken takenPor
 		faults = append(faults, errors.New(" has no name: every port needs one when there are several"))
 	}
 	if p.Name != "" {
-		if msgs := validation.IsDNS1123Label(p.Name); len(msgs) > 0 {
-			faults = append(faults, fmt.Errorf(".name %q is no DNS label: %s", p.Name, msgs[0]))
+		if err := CheckLabel(".name", p.Name); err != nil {
+			faults = append(faults, err)
 		} else if taken.names[p.Name] {
 			faults = append(faults, fmt.Errorf(".name %q is given twice: rename one", p.Name))
 		}

@@ -113,12 +113,6 @@ func (fs *Feeds) otherAnswers(own *Server) bool {
 	return false
 }
 
-// observeLast has observe come after all that have subscribed to a Store by now.
-func (fs *Feeds) observeLast(f *feed) {
-	f.unobserve()
-	f.unobserve = f.store.Subscribe(func(u cluster.Update) { fs.observe(f.store.Generation(), u) })
-}
-
 // Subscription is what a server has of a feed. But for Need, Start and AtEnd, its
 // methods wait for no lock.
 type Subscription struct {
@@ -175,12 +169,14 @@ func (s *Subscription) Start(patience time.Duration) error {
 func (s *Subscription) begin() (newest *running, reload bool, err error) {
 	s.feeds.mu.Lock()
 	defer s.feeds.mu.Unlock()
-	if s.feed.users[s.own] != s {
+	f := s.feed
+	if f.users[s.own] != s {
 		return nil, false, nil
 	}
-	s.feeds.observeLast(s.feed)
-	err = s.feed.run(s)
-	return s.feed.newest, s.feeds.otherAnswers(s.own), err
+	f.unobserve() // to observe after all that have subscribed by now
+	f.unobserve = f.store.Subscribe(func(u cluster.Update) { s.feeds.observe(f.store.Generation(), u) })
+	err = f.run(s)
+	return f.newest, s.feeds.otherAnswers(s.own), err
 }
 
 // Ready reports whether the Store has what the source gives, and for how long at most

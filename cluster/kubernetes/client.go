@@ -4,16 +4,18 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientset "k8s.io/client-go/kubernetes"
-	coreclient "k8s.io/client-go/kubernetes/typed/core/v1"
-	eventsclient "k8s.io/client-go/kubernetes/typed/events/v1"
-	networkingclient "k8s.io/client-go/kubernetes/typed/networking/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
+	mcsv1alpha1 "sigs.k8s.io/mcs-api/pkg/apis/v1alpha1"
 	mcsclient "sigs.k8s.io/mcs-api/pkg/client/clientset/versioned/typed/apis/v1alpha1"
 )
 
@@ -45,22 +47,19 @@ type Options struct {
 	Node                    string // the Node to watch, and with it the ServiceCIDRs; "" for none
 }
 
-// clients are those of the API groups that are watched, and what Events need.
+// clients are that of Kubernetes, and those of the API groups that are watched.
 type clients struct {
-	core, discovery, networking, multicluster cache.Getter
-
-	services coreclient.ServicesGetter
-	nodes    coreclient.NodesGetter
-	cidrs    networkingclient.ServiceCIDRsGetter
-	events   eventsclient.EventsGetter
+	*clientset.Clientset
+	groups map[string]cache.Getter
 }
 
-func (o Options) clients(to *origins) (clients, error) {
+// clients tells connecting of every address that they connect to.
+func (o Options) clients(connecting func(netip.Addr)) (clients, error) {
 	config, err := o.config()
 	if err != nil {
 		return clients{}, err
 	}
-	to.watch(config)
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return &traced{next, connecting} })
 	set, err := clientset.NewForConfig(config)
 	if err != nil {
 		return clients{}, fmt.Errorf("make a client for the API server %s: %w", config.Host, err)
@@ -72,11 +71,12 @@ func (o Options) clients(to *origins) (clients, error) {
 	if err != nil {
 		return clients{}, fmt.Errorf("make a client of ServiceImports for the API server %s: %w", config.Host, err)
 	}
-	return clients{
-		core: set.CoreV1().RESTClient(), discovery: set.DiscoveryV1().RESTClient(), networking: set.NetworkingV1().RESTClient(),
-		multicluster: multicluster.RESTClient(),
-		services:     set.CoreV1(), nodes: set.CoreV1(), cidrs: set.NetworkingV1(), events: set.EventsV1(),
-	}, nil
+	return clients{set, map[string]cache.Getter{
+		corev1.GroupName:       set.CoreV1().RESTClient(),
+		discoveryv1.GroupName:  set.DiscoveryV1().RESTClient(),
+		networkingv1.GroupName: set.NetworkingV1().RESTClient(),
+		mcsv1alpha1.GroupName:  multicluster.RESTClient(),
+	}}, nil
 }
 
 func (o Options) config() (*rest.Config, error) {

@@ -15,6 +15,8 @@ import (
 	eventsv1 "k8s.io/api/events/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/tools/reference"
 )
 
 // maxWarnings is how many warnings wait for the API server at most.
@@ -89,7 +91,7 @@ func (s *Source) record(ctx context.Context, w warning) error {
 		Note:                w.text[:min(len(w.text), 1024)],
 		Regarding:           *about,
 	}
-	_, err = s.clients.events.Events(namespace).Create(ctx, event, metav1.CreateOptions{})
+	_, err = s.clients.EventsV1().Events(namespace).Create(ctx, event, metav1.CreateOptions{})
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		return explainEvent("create events.events.k8s.io", err)
 	}
@@ -101,30 +103,26 @@ func (s *Source) regarding(ctx context.Context, w warning) (*corev1.ObjectRefere
 	if w.cidr.IsValid() {
 		return s.serviceCIDR(ctx, w.cidr)
 	}
-	service, err := s.clients.services.Services(w.service.Namespace).Get(ctx, w.service.Name, metav1.GetOptions{})
+	service, err := s.clients.CoreV1().Services(w.service.Namespace).Get(ctx, w.service.Name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, explainEvent("get services", err)
 	}
-	return &corev1.ObjectReference{
-		APIVersion: "v1", Kind: "Service", Namespace: service.Namespace, Name: service.Name, UID: service.UID, ResourceVersion: service.ResourceVersion,
-	}, nil
+	return reference.GetReference(scheme.Scheme, service)
 }
 
 // serviceCIDR returns the ServiceCIDR that has a range.
 func (s *Source) serviceCIDR(ctx context.Context, cidr netip.Prefix) (*corev1.ObjectReference, error) {
-	all, err := s.clients.cidrs.ServiceCIDRs().List(ctx, metav1.ListOptions{})
+	all, err := s.clients.NetworkingV1().ServiceCIDRs().List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, explainEvent("list servicecidrs", err)
 	}
 	for i := range all.Items {
 		c := &all.Items[i]
 		if ranges, _ := readServiceCIDR(c); slices.Contains(*ranges, cidr) {
-			return &corev1.ObjectReference{
-				APIVersion: "networking.k8s.io/v1", Kind: "ServiceCIDR", Name: c.Name, UID: c.UID, ResourceVersion: c.ResourceVersion,
-			}, nil
+			return reference.GetReference(scheme.Scheme, c)
 		}
 	}
 	return nil, nil

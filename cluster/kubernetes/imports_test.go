@@ -79,8 +79,8 @@ func TestSliceReader(t *testing.T) {
 		local, imported bool
 		want            slice
 	}{
-		{true, false, slice{local: &backing{owner: cluster.ServiceName{Namespace: "shop", Name: "web"}}}},
-		{false, true, slice{imported: &backing{owner: cluster.ServiceName{Namespace: "shop", Name: "far"}}}},
+		{true, false, slice{local: &backing{owner: key{Namespace: "shop", Name: "web"}}}},
+		{false, true, slice{imported: &backing{owner: key{Namespace: "shop", Name: "far"}}}},
 	} {
 		s := &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Labels: map[string]string{
 			discoveryv1.LabelServiceName: "web", mcsv1alpha1.LabelServiceName: "far",

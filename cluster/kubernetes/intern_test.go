@@ -73,10 +73,10 @@ func TestSharesNamespaces(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if owner := o.model.local.owner.Namespace; unsafe.StringData(owner) != unsafe.StringData(o.key.namespace) {
+		if owner := o.model.local.owner.Namespace; unsafe.StringData(owner) != unsafe.StringData(o.key.Namespace) {
 			t.Error("the owner's namespace is a copy")
 		}
-		return unsafe.StringData(o.key.namespace)
+		return unsafe.StringData(o.key.Namespace)
 	}
 	if one, another := namespace(), namespace(); one != another {
 		t.Error("the namespaces of two objects are copies")

@@ -1,7 +1,6 @@
 package kubernetes
 
 import (
-	"maps"
 	"reflect"
 	"slices"
 	"time"
@@ -12,47 +11,44 @@ import (
 // join merges Services with the endpoints of their EndpointSlices. There is one for the
 // Services of this cluster and another for imported ones.
 type join struct {
-	table[cluster.ServiceName, cluster.Service]
-	backing   map[cluster.ServiceName][]*backing
-	published map[cluster.ServiceName]*cluster.Service
-	dirty     map[cluster.ServiceName]struct{} // what may be different from what was published
+	table[cluster.Service]
+	backing   map[key][]*backing
+	published map[key]*cluster.Service
 	// triggers has when the oldest change was made that was not taken yet; what the
 	// first list shows happened at any time before, and does not count.
-	triggers map[cluster.ServiceName]time.Time
+	triggers map[key]time.Time
 	taken    bool
 }
 
 // backing is what an EndpointSlice has for a Service. Where it is the Service's only
 // one, as mostly, they share the memory of the endpoints.
 type backing struct {
-	owner     cluster.ServiceName
+	owner     key
 	endpoints []cluster.Endpoint
 	triggered time.Time
 }
 
 func newJoin(kind string, judged func(place string, err error)) *join {
-	j := &join{
-		backing:   make(map[cluster.ServiceName][]*backing),
-		published: make(map[cluster.ServiceName]*cluster.Service),
-		dirty:     make(map[cluster.ServiceName]struct{}),
-		triggers:  make(map[cluster.ServiceName]time.Time),
+	return &join{
+		table:     newTable[cluster.Service](kind, judged, nil),
+		backing:   make(map[key][]*backing),
+		published: make(map[key]*cluster.Service),
+		triggers:  make(map[key]time.Time),
 	}
-	j.table = newTable(kind, judged, func(key cluster.ServiceName, _, _ *cluster.Service) { j.dirty[key] = struct{}{} })
-	return j
 }
 
 // hold notes what is published already.
 func (j *join) hold(published []cluster.ServiceUpdate) {
 	for _, u := range published {
-		j.published[u.Name] = u.Service
-		j.dirty[u.Name] = struct{}{}
+		j.published[key(u.Name)] = u.Service
+		j.dirty[key(u.Name)] = struct{}{}
 	}
 }
 
-// namespaceChanged looks at every Service there is.
-func (j *join) namespaceChanged(namespace string) {
+// namespacesChanged looks at every Service there is.
+func (j *join) namespacesChanged(namespaces map[key]struct{}) {
 	for name := range j.rows {
-		if name.Namespace == namespace {
+		if _, changed := namespaces[key{Name: name.Namespace}]; changed {
 			j.dirty[name] = struct{}{}
 		}
 	}
@@ -88,18 +84,18 @@ func (j *join) trigger(b *backing) {
 // count only in namespaces that are exposed.
 func (j *join) take(exposed func(namespace string) bool) []cluster.ServiceUpdate {
 	var out []cluster.ServiceUpdate
-	for _, name := range slices.SortedFunc(maps.Keys(j.dirty), cluster.ServiceName.Compare) {
+	for _, name := range j.takeDirty() {
 		if s, changed := j.publish(name, exposed(name.Namespace)); changed {
-			out = append(out, cluster.ServiceUpdate{Name: name, Service: s, Triggered: j.triggers[name]})
+			out = append(out, cluster.ServiceUpdate{Name: cluster.ServiceName(name), Service: s, Triggered: j.triggers[name]})
 		}
 	}
-	j.dirty, j.triggers, j.taken = make(map[cluster.ServiceName]struct{}), make(map[cluster.ServiceName]time.Time), true
+	j.triggers, j.taken = make(map[key]time.Time), true
 	return out
 }
 
 // publish brings a Service up to date and reports whether it is another than
 // before; nil means that it is gone.
-func (j *join) publish(name cluster.ServiceName, exposed bool) (now *cluster.Service, changed bool) {
+func (j *join) publish(name key, exposed bool) (now *cluster.Service, changed bool) {
 	old := j.published[name]
 	held := j.rows[name]
 	if held.model == nil || !exposed {

@@ -18,20 +18,20 @@ type world struct {
 	namespaces map[string]bool
 	services   serviceObjects
 	imports    serviceObjects
-	slices     map[sliceName]object[sliceName, slice]
-	pods       map[cluster.PodName]object[cluster.PodName, cluster.Pod]
+	slices     map[key]object[slice]
+	pods       map[cluster.PodName]object[cluster.Pod]
 	version    int
 }
 
-type serviceObjects map[cluster.ServiceName]object[cluster.ServiceName, cluster.Service]
+type serviceObjects map[cluster.ServiceName]object[cluster.Service]
 
 func newWorld() *world {
 	return &world{
 		namespaces: make(map[string]bool),
 		services:   make(serviceObjects),
 		imports:    make(serviceObjects),
-		slices:     make(map[sliceName]object[sliceName, slice]),
-		pods:       make(map[cluster.PodName]object[cluster.PodName, cluster.Pod]),
+		slices:     make(map[key]object[slice]),
+		pods:       make(map[cluster.PodName]object[cluster.Pod]),
 	}
 }
 
@@ -51,7 +51,7 @@ func (w *world) step(rng *rand.Rand) tell {
 		w.namespaces[namespace] = !gone
 		if gone {
 			delete(w.namespaces, namespace)
-			return func(j *joiner) { j.namespaces.remove(namespace) }
+			return func(j *joiner) { j.namespaces.remove(key{Name: namespace}) }
 		}
 		o := namespaceObject(namespace, w.next())
 		return func(j *joiner) { j.namespaces.set(o) }
@@ -63,14 +63,14 @@ func (w *world) step(rng *rand.Rand) tell {
 		name := cluster.PodName{Namespace: namespace, Name: fmt.Sprintf("pod-%d", rng.Intn(2))}
 		if gone {
 			delete(w.pods, name)
-			return func(j *joiner) { j.pods.remove(name) }
+			return func(j *joiner) { j.pods.remove(key(name)) }
 		}
-		o := object[cluster.PodName, cluster.Pod]{key: name, version: w.next(),
+		o := object[cluster.Pod]{key: key(name), version: w.next(),
 			model: &cluster.Pod{Name: name, IPs: []netip.Addr{address(rng.Intn(3))}}}
 		w.pods[name] = o
 		return func(j *joiner) { j.pods.set(o) }
 	default:
-		name := sliceName{namespace, fmt.Sprintf("slice-%d", rng.Intn(4))}
+		name := key{namespace, fmt.Sprintf("slice-%d", rng.Intn(4))}
 		if gone {
 			delete(w.slices, name)
 			return func(j *joiner) { j.slices.remove(name) }
@@ -86,7 +86,7 @@ func (w *world) stepService(rng *rand.Rand, namespace string, gone bool, in serv
 	name := cluster.ServiceName{Namespace: namespace, Name: fmt.Sprintf("svc-%d", rng.Intn(3))}
 	if gone {
 		delete(in, name)
-		return func(j *joiner) { of(j).remove(name) }
+		return func(j *joiner) { of(j).remove(key(name)) }
 	}
 	o := randomService(rng, name, w.next())
 	in[name] = o
@@ -95,29 +95,29 @@ func (w *world) stepService(rng *rand.Rand, namespace string, gone bool, in serv
 
 func address(n int) netip.Addr { return netip.AddrFrom4([4]byte{10, 42, 0, byte(n)}) }
 
-func namespaceObject(name, version string) object[string, namespace] {
-	return object[string, namespace]{key: name, version: version, model: &namespace{}}
+func namespaceObject(name, version string) object[namespace] {
+	return object[namespace]{key: key{Name: name}, version: version, model: &namespace{}}
 }
 
-func randomService(rng *rand.Rand, name cluster.ServiceName, version string) object[cluster.ServiceName, cluster.Service] {
+func randomService(rng *rand.Rand, name cluster.ServiceName, version string) object[cluster.Service] {
 	model := cluster.Service{Name: name, Kind: cluster.Kind(1 + rng.Intn(3)), AffinitySeconds: uint32(rng.Intn(2))}
-	return object[cluster.ServiceName, cluster.Service]{key: name, version: version, model: &model}
+	return object[cluster.Service]{key: key(name), version: version, model: &model}
 }
 
 // randomSlice backs a Service, an imported one, both, or none.
-func randomSlice(rng *rand.Rand, name sliceName, version string) object[sliceName, slice] {
+func randomSlice(rng *rand.Rand, name key, version string) object[slice] {
 	var s slice
 	if rng.Intn(3) > 0 {
-		s.local = randomBacking(rng, name.namespace, "")
+		s.local = randomBacking(rng, name.Namespace, "")
 	}
 	if rng.Intn(3) > 0 {
-		s.imported = randomBacking(rng, name.namespace, fmt.Sprintf("cluster-%d", rng.Intn(2)))
+		s.imported = randomBacking(rng, name.Namespace, fmt.Sprintf("cluster-%d", rng.Intn(2)))
 	}
-	return object[sliceName, slice]{key: name, version: version, model: &s}
+	return object[slice]{key: name, version: version, model: &s}
 }
 
 func randomBacking(rng *rand.Rand, namespace, in string) *backing {
-	b := &backing{owner: cluster.ServiceName{Namespace: namespace, Name: fmt.Sprintf("svc-%d", rng.Intn(3))}}
+	b := &backing{owner: key{Namespace: namespace, Name: fmt.Sprintf("svc-%d", rng.Intn(3))}}
 	for range rng.Intn(3) {
 		b.endpoints = append(b.endpoints, cluster.Endpoint{Addr: address(rng.Intn(4)), Slice: &cluster.EndpointSlice{Cluster: in}, Ready: rng.Intn(2) == 0})
 	}
@@ -125,7 +125,7 @@ func randomBacking(rng *rand.Rand, namespace, in string) *backing {
 }
 
 // cloneSlice is for whoever may change the slice: a joiner does.
-func cloneSlice(o object[sliceName, slice]) object[sliceName, slice] {
+func cloneSlice(o object[slice]) object[slice] {
 	clone := func(b *backing) *backing {
 		if b == nil {
 			return nil
@@ -139,7 +139,7 @@ func cloneSlice(o object[sliceName, slice]) object[sliceName, slice] {
 
 // list gives a joiner all objects, as a list of each kind does.
 func (w *world) list(j *joiner) {
-	var namespaces []object[string, namespace]
+	var namespaces []object[namespace]
 	for name := range w.namespaces {
 		namespaces = append(namespaces, namespaceObject(name, "listed"))
 	}
@@ -147,7 +147,7 @@ func (w *world) list(j *joiner) {
 	j.services.replace(values(w.services))
 	j.imports.replace(values(w.imports))
 	j.pods.replace(values(w.pods))
-	var all []object[sliceName, slice]
+	var all []object[slice]
 	for _, o := range w.slices {
 		all = append(all, cloneSlice(o))
 	}
@@ -186,7 +186,7 @@ func (w *world) joined(selective bool, in serviceObjects, back func(*slice) *bac
 		}
 		var lists [][]cluster.Endpoint
 		for _, s := range w.slices {
-			if b := back(s.model); b != nil && b.owner == name && o.model.Kind != cluster.KindExternalName {
+			if b := back(s.model); b != nil && b.owner == key(name) && o.model.Kind != cluster.KindExternalName {
 				lists = append(lists, b.endpoints)
 			}
 		}
@@ -253,17 +253,17 @@ func TestUnusable(t *testing.T) {
 	var told []string
 	j := newJoiner(cluster.Update{}, false, func(place string, err error) { told = append(told, fmt.Sprint(place, " ", err)) })
 	name := cluster.ServiceName{Namespace: "shop", Name: "web"}
-	good := object[cluster.ServiceName, cluster.Service]{key: name, version: "1", model: &cluster.Service{Name: name, Kind: cluster.KindHeadless}}
-	bad := object[cluster.ServiceName, cluster.Service]{key: name, version: "2", err: fmt.Errorf("wrong")}
+	good := object[cluster.Service]{key: key(name), version: "1", model: &cluster.Service{Name: name, Kind: cluster.KindHeadless}}
+	bad := object[cluster.Service]{key: key(name), version: "2", err: fmt.Errorf("wrong")}
 	j.services.set(good)
 	j.take()
 	j.services.set(bad)
 	j.services.set(bad)
-	if u := j.take(); !isEmpty(u) {
+	if u := j.take(); !u.IsEmpty() {
 		t.Errorf("it was published: %+v", u)
 	}
-	j.slices.set(object[sliceName, slice]{key: sliceName{"shop", "web-1"}, version: "3",
-		model: &slice{local: &backing{owner: name, endpoints: []cluster.Endpoint{{Addr: address(1)}}}}})
+	j.slices.set(object[slice]{key: key{"shop", "web-1"}, version: "3",
+		model: &slice{local: &backing{owner: key(name), endpoints: []cluster.Endpoint{{Addr: address(1)}}}}})
 	if u := j.take(); len(u.Services) != 1 || len(u.Services[0].Service.Endpoints) != 1 {
 		t.Errorf("its endpoints are not followed: %+v", u)
 	}
@@ -279,9 +279,9 @@ func TestUnusable(t *testing.T) {
 func TestSharedMemory(t *testing.T) {
 	j := newJoiner(cluster.Update{}, false, quiet)
 	name := cluster.ServiceName{Namespace: "shop", Name: "web"}
-	b := &backing{owner: name, endpoints: []cluster.Endpoint{{Addr: address(2)}, {Addr: address(1)}}}
-	j.services.set(object[cluster.ServiceName, cluster.Service]{key: name, model: &cluster.Service{Name: name, Kind: cluster.KindHeadless}})
-	j.slices.set(object[sliceName, slice]{key: sliceName{"shop", "web-1"}, model: &slice{local: b}})
+	b := &backing{owner: key(name), endpoints: []cluster.Endpoint{{Addr: address(2)}, {Addr: address(1)}}}
+	j.services.set(object[cluster.Service]{key: key(name), model: &cluster.Service{Name: name, Kind: cluster.KindHeadless}})
+	j.slices.set(object[slice]{key: key{"shop", "web-1"}, model: &slice{local: b}})
 	if published := j.take().Services[0].Service; &published.Endpoints[0] != &b.endpoints[0] {
 		t.Error("the EndpointSlice has its own copy")
 	}
@@ -296,8 +296,8 @@ func TestTriggers(t *testing.T) {
 	version := 0
 	put := func(sliceOf string, last byte, triggered time.Time) {
 		version++
-		b := &backing{owner: name, endpoints: []cluster.Endpoint{{Addr: address(int(last))}}, triggered: triggered}
-		j.slices.set(object[sliceName, slice]{key: sliceName{"shop", sliceOf}, version: fmt.Sprint(version), model: &slice{local: b}})
+		b := &backing{owner: key(name), endpoints: []cluster.Endpoint{{Addr: address(int(last))}}, triggered: triggered}
+		j.slices.set(object[slice]{key: key{"shop", sliceOf}, version: fmt.Sprint(version), model: &slice{local: b}})
 	}
 	taken := func(want time.Time) {
 		t.Helper()
@@ -306,7 +306,7 @@ func TestTriggers(t *testing.T) {
 			t.Errorf("got %+v, want one Service, triggered %v", u.Services, want)
 		}
 	}
-	j.services.set(object[cluster.ServiceName, cluster.Service]{key: name, version: "1", model: &cluster.Service{Name: name, Kind: cluster.KindHeadless}})
+	j.services.set(object[cluster.Service]{key: key(name), version: "1", model: &cluster.Service{Name: name, Kind: cluster.KindHeadless}})
 	put("a", 1, at(1))
 	taken(time.Time{})
 	put("a", 2, at(3))

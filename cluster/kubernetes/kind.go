@@ -21,11 +21,11 @@ import (
 )
 
 // kind is a kind of objects: how it is watched and what its objects mean.
-type kind[K comparable, M any] struct {
+type kind[M any] struct {
 	resource schema.GroupResource
-	client   cache.Getter
 	example  runtime.Object
-	selects  func(*metav1.ListOptions)
+	labels   string // selectors; "" for all
+	fields   string
 	// optional says that the API server may lack the kind, or keep it from us,
 	// and all the rest goes on.
 	optional bool
@@ -35,52 +35,50 @@ type kind[K comparable, M any] struct {
 	// mustSee says that objects of an optional kind do not count while it is missing or
 	// kept from us: nobody would tell us if they went.
 	mustSee bool
-	key     func(namespace, name string) K
 	read    func(any) (*M, error)
-	table   func(*joiner) *table[K, M]
+	table   func(*joiner) *table[M]
 }
 
-func (k *kind[K, M]) place() string { return k.resource.String() }
+func (k *kind[M]) place() string { return k.resource.String() }
 
 // retry is how long the API server is left alone after a failure: at first a
 // second, at most 10 to 20. It is client-go's own habit with a lower end, since
 // names and NAT are stale meanwhile.
 var retry = wait.Backoff{Duration: 800 * time.Millisecond, Factor: 2, Jitter: 1, Steps: 12, Cap: 10 * time.Second}
 
-// followed is a kind on its way into a queue.
-type followed[K comparable, M any] struct {
-	*kind[K, M]
-	came     *atomic.Bool // the API server has told of it
-	queue    *queue
-	troubles *troubles
-	watches  *watches
+// followed is a kind on its way into the queue of a source.
+type followed[M any] struct {
+	kind[M]
+	source     *Source
+	came       atomic.Bool // the API server has told of it
+	giveUp     func()      // ends follow
+	namespaces interner[string, string]
 }
 
 // follow lists the kind and then watches it until the context is done.
-func (f followed[K, M]) follow(ctx context.Context) {
-	ctx, giveUp := context.WithCancel(ctx)
-	defer giveUp()
+func (f *followed[M]) follow(ctx context.Context) {
+	ctx, f.giveUp = context.WithCancel(ctx)
+	defer f.giveUp()
 	// It is not to log: troubles says the same, with the option that mends it.
 	ctx = klog.NewContext(ctx, klog.Logger{})
-	to := f.sink()
 	backoff := retry
-	cache.NewReflectorWithOptions(f.listWatch(to, giveUp), f.example, to, cache.ReflectorOptions{
+	cache.NewReflectorWithOptions(f.listWatch(), f.example, f, cache.ReflectorOptions{
 		Name: f.place(), Backoff: &backoff,
 	}).RunWithContext(ctx)
 }
 
 // listWatch makes the requests and notes how each went.
-func (f followed[K, M]) listWatch(to *sink[K, M], giveUp func()) *cache.ListWatch {
+func (f *followed[M]) listWatch() *cache.ListWatch {
 	request := func(o metav1.ListOptions) *rest.Request {
-		f.selects(&o)
+		o.LabelSelector, o.FieldSelector = f.labels, f.fields
 		// By itself a request that the server wants repeated is repeated 10 times
 		// in silence. The reflector may have something better to ask.
-		return f.client.Get().Resource(f.resource.Resource).VersionedParams(&o, metav1.ParameterCodec).MaxRetries(0)
+		return f.source.clients.groups[f.resource.Group].Get().Resource(f.resource.Resource).VersionedParams(&o, metav1.ParameterCodec).MaxRetries(0)
 	}
 	return &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			list, err := f.list(ctx, request(o), to)
-			f.judge(ctx, "list", err, giveUp)
+			list, err := f.list(ctx, request(o))
+			f.judge(ctx, "list", err)
 			return list, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
@@ -90,20 +88,20 @@ func (f followed[K, M]) listWatch(to *sink[K, M], giveUp func()) *cache.ListWatc
 			switch {
 			case err == nil && reflect.TypeOf(events) == reflect.TypeOf(watch.NewEmptyWatch()):
 				// So client-go says that the connection ended or timed out.
-				f.judge(ctx, "watch", errNoWatch, giveUp)
+				f.judge(ctx, "watch", errNoWatch)
 				return events, nil
 			case streams && utilnet.IsConnectionRefused(err), streams && apierrors.IsTooManyRequests(err):
 				// The reflector would make a pause that nothing can cut short.
 				// After other errors it tries an ordinary list, which tells more.
-				f.judge(ctx, "watch", err, giveUp)
+				f.judge(ctx, "watch", err)
 				return nil, errors.New(err.Error())
 			case streams && err == nil:
 				// That all is well shows when the objects have come.
-				return newStreamed(events, func(err error) { f.judge(ctx, "watch", err, giveUp) }), nil
+				return newStreamed(events, func(err error) { f.judge(ctx, "watch", err) }), nil
 			case streams:
 				return nil, err
 			}
-			f.judge(ctx, "watch", err, giveUp)
+			f.judge(ctx, "watch", err)
 			return events, err
 		},
 	}
@@ -113,7 +111,7 @@ type protobufMessage interface{ Unmarshal([]byte) error }
 
 // list returns a list of objects, which are converted already if they come in
 // protobuf.
-func (f followed[K, M]) list(ctx context.Context, r *rest.Request, to *sink[K, M]) (runtime.Object, error) {
+func (f *followed[M]) list(ctx context.Context, r *rest.Request) (runtime.Object, error) {
 	if _, ok := f.example.(protobufMessage); !ok {
 		return r.Do(ctx).Get() // a custom resource, which comes as JSON
 	}
@@ -128,7 +126,7 @@ func (f followed[K, M]) list(ctx context.Context, r *rest.Request, to *sink[K, M
 		if err := given.(protobufMessage).Unmarshal(item); err != nil {
 			return err
 		}
-		o, err := to.object(given)
+		o, err := f.object(given)
 		all.Items = append(all.Items, o)
 		return err
 	})
@@ -145,23 +143,23 @@ func (f followed[K, M]) list(ctx context.Context, r *rest.Request, to *sink[K, M
 var errNoWatch = errors.New("the connection to the API server ended, or timed out, before it answered")
 
 // well notes that the API server says something.
-func (f followed[K, M]) well() {
+func (f *followed[M]) well() {
 	f.came.Store(true)
-	f.watches.sign(f.place())
-	f.troubles.set(f.place(), nil)
+	f.source.watches.sign(f.place())
+	f.source.troubles.set(f.place(), nil)
 }
 
 // judge notes how a request went.
-func (f followed[K, M]) judge(ctx context.Context, verb string, err error, giveUp func()) {
+func (f *followed[M]) judge(ctx context.Context, verb string, err error) {
 	switch {
 	case ctx.Err() != nil:
 	case err == nil:
 		f.well()
 	case mended(err):
 	case f.optional && (apierrors.IsForbidden(err) || apierrors.IsNotFound(err)):
-		f.watches.forget(f.place())
-		f.troubles.set(f.place(), fmt.Errorf("%w; %w", explain(verb, f.resource, err), ErrGoingOn))
-		f.queue.push(change{listed: f.place(), apply: func(j *joiner) {
+		f.source.watches.forget(f.place())
+		f.source.troubles.set(f.place(), fmt.Errorf("%w; %w", explain(verb, f.resource, err), ErrGoingOn))
+		f.source.queue.push(change{listed: f.place(), apply: func(j *joiner) {
 			if f.mustSee || f.mayCome && apierrors.IsNotFound(err) {
 				f.table(j).replace(nil)
 			}
@@ -169,10 +167,10 @@ func (f followed[K, M]) judge(ctx context.Context, verb string, err error, giveU
 		// What was there once may be back: it might be a proxy that has nothing at
 		// the moment.
 		if !f.mayCome && !f.came.Load() {
-			giveUp()
+			f.giveUp()
 		}
 	default:
-		f.watches.failed(f.place())
-		f.troubles.set(f.place(), explain(verb, f.resource, err))
+		f.source.watches.failed(f.place())
+		f.source.troubles.set(f.place(), explain(verb, f.resource, err))
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
-	"sync/atomic"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/cluster/convert"
@@ -25,122 +24,99 @@ type follower interface {
 }
 
 // followers returns one for every kind that the options ask for.
-func (s *Source) followers(q *queue) []follower {
+func (s *Source) followers() []follower {
 	o := s.options
-	labels := func(list *metav1.ListOptions) { list.LabelSelector = o.Labels }
 	all := []follower{
-		followKind(s, q, kind[string, namespace]{
-			resource: corev1.Resource("namespaces"), client: s.clients.core, example: &corev1.Namespace{},
-			selects: func(list *metav1.ListOptions) { list.LabelSelector = o.NamespaceLabels },
-			key:     byName,
-			read:    func(any) (*namespace, error) { return &namespace{}, nil },
-			table:   func(j *joiner) *table[string, namespace] { return &j.namespaces },
+		followKind(s, kind[namespace]{
+			resource: corev1.Resource("namespaces"), example: &corev1.Namespace{},
+			labels: o.NamespaceLabels,
+			read:   func(any) (*namespace, error) { return &namespace{}, nil },
+			table:  func(j *joiner) *table[namespace] { return &j.namespaces },
 		}),
-		followKind(s, q, kind[cluster.ServiceName, cluster.Service]{
-			resource: corev1.Resource("services"), client: s.clients.core, example: &corev1.Service{}, selects: labels,
-			key:   byServiceName,
+		followKind(s, kind[cluster.Service]{
+			resource: corev1.Resource("services"), example: &corev1.Service{}, labels: o.Labels,
 			read:  readService,
-			table: func(j *joiner) *table[cluster.ServiceName, cluster.Service] { return &j.services.table },
+			table: func(j *joiner) *table[cluster.Service] { return &j.services.table },
 		}),
 	}
 	if !o.NoEndpoints || o.Imports {
-		all = append(all, s.sliceFollower(q))
+		all = append(all, s.sliceFollower())
 	}
 	if o.Imports {
-		all = append(all, s.importFollower(q))
+		all = append(all, s.importFollower())
 	}
 	if o.Pods {
-		all = append(all, s.podFollower(q))
+		all = append(all, s.podFollower())
 	}
 	if o.Node != "" {
-		all = append(all, s.natFollowers(q)...)
+		all = append(all, s.natFollowers()...)
 	}
 	return all
 }
 
 // podFollower follows Pods that have their addresses: CoreDNS passes over the same.
-func (s *Source) podFollower(q *queue) follower {
+func (s *Source) podFollower() follower {
 	selector := fields.ParseSelectorOrDie("status.phase!=Succeeded,status.phase!=Failed,status.phase!=Unknown")
 	if node := s.options.PodsNode; node != "" {
 		selector = fields.AndSelectors(selector, fields.OneTermEqualSelector("spec.nodeName", node))
 	}
-	return followKind(s, q, kind[cluster.PodName, cluster.Pod]{
-		resource: corev1.Resource("pods"), client: s.clients.core, example: &corev1.Pod{},
-		selects: func(list *metav1.ListOptions) {
-			list.LabelSelector, list.FieldSelector = s.options.Labels, selector.String()
-		},
-		key:   func(namespace, name string) cluster.PodName { return cluster.PodName{Namespace: namespace, Name: name} },
+	return followKind(s, kind[cluster.Pod]{
+		resource: corev1.Resource("pods"), example: &corev1.Pod{},
+		labels: s.options.Labels, fields: selector.String(),
 		read:  func(given any) (*cluster.Pod, error) { return convert.Pod(given.(*corev1.Pod)) },
-		table: func(j *joiner) *table[cluster.PodName, cluster.Pod] { return &j.pods },
+		table: func(j *joiner) *table[cluster.Pod] { return &j.pods },
 	})
 }
 
 // sliceFollower follows all EndpointSlices that are needed. By its labels a slice backs a
 // Service, an imported one, or both, so there is one watch for all: a second one, as
 // CoreDNS has, would send every imported slice twice.
-func (s *Source) sliceFollower(q *queue) follower {
+func (s *Source) sliceFollower() follower {
 	selector := s.options.Labels
 	if s.options.NoEndpoints {
 		selector = strings.TrimPrefix(selector+","+mcsv1alpha1.LabelServiceName, ",")
 	}
-	return followKind(s, q, kind[sliceName, slice]{
-		resource: discoveryv1.Resource("endpointslices"), client: s.clients.discovery, example: &discoveryv1.EndpointSlice{},
-		selects: func(list *metav1.ListOptions) { list.LabelSelector = selector },
-		key:     func(namespace, name string) sliceName { return sliceName{namespace, name} },
-		read:    sliceReader(s.options),
-		table:   func(j *joiner) *table[sliceName, slice] { return &j.slices },
+	return followKind(s, kind[slice]{
+		resource: discoveryv1.Resource("endpointslices"), example: &discoveryv1.EndpointSlice{},
+		labels: selector,
+		read:   sliceReader(s.options),
+		table:  func(j *joiner) *table[slice] { return &j.slices },
 	})
 }
 
 // importFollower follows ServiceImports, whose definition may be installed, or taken
 // away, at any time. The option labels is not for them, as in CoreDNS.
-func (s *Source) importFollower(q *queue) follower {
-	return followKind(s, q, kind[cluster.ServiceName, cluster.Service]{
-		resource: mcsv1alpha1.Resource("serviceimports"), client: s.clients.multicluster, example: &mcsv1alpha1.ServiceImport{},
-		selects:  func(*metav1.ListOptions) {},
-		optional: true,
-		mayCome:  true,
-		key:      byServiceName,
-		read:     readServiceImport,
-		table:    func(j *joiner) *table[cluster.ServiceName, cluster.Service] { return &j.imports.table },
+func (s *Source) importFollower() follower {
+	return followKind(s, kind[cluster.Service]{
+		resource: mcsv1alpha1.Resource("serviceimports"), example: &mcsv1alpha1.ServiceImport{},
+		optional: true, mayCome: true,
+		read:  readServiceImport,
+		table: func(j *joiner) *table[cluster.Service] { return &j.imports.table },
 	})
 }
 
 var serviceCIDRs = networkingv1.Resource("servicecidrs")
 
 // natFollowers are for what NAT alone needs.
-func (s *Source) natFollowers(q *queue) []follower {
+func (s *Source) natFollowers() []follower {
 	return []follower{
-		followKind(s, q, kind[string, cluster.Node]{
-			resource: corev1.Resource("nodes"), client: s.clients.core, example: &corev1.Node{},
-			selects: func(list *metav1.ListOptions) {
-				list.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, s.options.Node).String()
-			},
-			key:   byName,
-			read:  func(given any) (*cluster.Node, error) { return convert.Node(given.(*corev1.Node)) },
-			table: func(j *joiner) *table[string, cluster.Node] { return &j.nodes },
+		followKind(s, kind[cluster.Node]{
+			resource: corev1.Resource("nodes"), example: &corev1.Node{},
+			fields: fields.OneTermEqualSelector(metav1.ObjectNameField, s.options.Node).String(),
+			read:   func(given any) (*cluster.Node, error) { return convert.Node(given.(*corev1.Node)) },
+			table:  func(j *joiner) *table[cluster.Node] { return &j.nodes },
 		}),
-		followKind(s, q, kind[string, []netip.Prefix]{
-			resource: serviceCIDRs, client: s.clients.networking, example: &networkingv1.ServiceCIDR{},
-			selects:  func(*metav1.ListOptions) {},
-			optional: true,
-			mustSee:  true,
-			key:      byName,
-			read:     readServiceCIDR,
-			table:    func(j *joiner) *table[string, []netip.Prefix] { return &j.ranges },
+		followKind(s, kind[[]netip.Prefix]{
+			resource: serviceCIDRs, example: &networkingv1.ServiceCIDR{},
+			optional: true, mustSee: true,
+			read:  readServiceCIDR,
+			table: func(j *joiner) *table[[]netip.Prefix] { return &j.ranges },
 		}),
 	}
 }
 
-func followKind[K comparable, M any](s *Source, q *queue, k kind[K, M]) follower {
-	return followed[K, M]{&k, new(atomic.Bool), q, &s.troubles, s.watches}
-}
-
-// byName is the key of objects that are in no namespace.
-func byName(_, name string) string { return name }
-
-func byServiceName(namespace, name string) cluster.ServiceName {
-	return cluster.ServiceName{Namespace: namespace, Name: name}
+func followKind[M any](s *Source, k kind[M]) follower {
+	return &followed[M]{kind: k, source: s, namespaces: make(interner[string, string])}
 }
 
 // readService takes what of a Service can be served, and says what cannot.
@@ -173,7 +149,7 @@ func sliceReader(o Options) func(any) (*slice, error) {
 				endpoints[i].PodName = ""
 			}
 		}
-		return &backing{owner: owner, endpoints: endpoints}, err
+		return &backing{owner: key(owner), endpoints: endpoints}, err
 	}
 	return func(given any) (*slice, error) {
 		s := given.(*discoveryv1.EndpointSlice)

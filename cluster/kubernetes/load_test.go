@@ -42,19 +42,19 @@ func BenchmarkLoad(b *testing.B) {
 type loader struct {
 	joiner   *joiner
 	queue    *queue
-	services *sink[cluster.ServiceName, cluster.Service]
-	slices   *sink[sliceName, slice]
+	services *followed[cluster.Service]
+	slices   *followed[slice]
 }
 
 func newLoader(o Options) *loader {
-	s := &Source{options: o, watches: &watches{all: make(map[string]Watch)}, troubles: troubles{present: make(map[string]string)}}
-	l := &loader{joiner: newJoiner(cluster.Update{}, false, quiet), queue: newQueue()}
-	for _, f := range s.followers(l.queue) {
+	s := &Source{options: o, queue: newQueue(), watches: &watches{all: make(map[string]Watch)}, troubles: troubles{present: make(map[string]string)}}
+	l := &loader{joiner: newJoiner(cluster.Update{}, false, quiet), queue: s.queue}
+	for _, f := range s.followers() {
 		switch f := f.(type) {
-		case followed[cluster.ServiceName, cluster.Service]:
-			l.services = f.sink()
-		case followed[sliceName, slice]:
-			l.slices = f.sink()
+		case *followed[cluster.Service]:
+			l.services = f
+		case *followed[slice]:
+			l.slices = f
 		}
 	}
 	return l

@@ -29,42 +29,27 @@ const (
 
 const otherNodes = "nodes (of others)"
 
-// neighbours lists the other Nodes, as far as they are in ServiceCIDRs.
-type neighbours struct {
-	ranges chan []netip.Prefix // has the latest ranges, if they are new
-	asked  []netip.Prefix      // used by Run alone
-	begun  bool
-}
-
-func newNeighbours() *neighbours { return &neighbours{ranges: make(chan []netip.Prefix, 1)} }
-
-// in has the Nodes in these ranges listed. It reports whether they are others than
-// before, so that it is not known which those are.
-func (n *neighbours) in(ranges []netip.Prefix) bool {
-	if n.begun && slices.Equal(n.asked, ranges) {
-		return false
-	}
-	n.begun, n.asked = true, ranges
-	select {
-	case <-n.ranges:
-	default:
-	}
-	n.ranges <- ranges
-	return true
-}
-
-// lookForNeighbours has the other Nodes listed if the ranges are others than before.
+// lookForNeighbours has the other Nodes listed if the ranges are others than before, so
+// that it is not known which of them are in those.
 func (s *Source) lookForNeighbours(j *joiner) {
 	if s.options.Node == "" {
 		return
 	}
 	ranges := j.serviceCIDRs()
-	anew := s.neighbours.in(ranges)
+	anew := s.ranges == nil || !slices.Equal(s.ranges, ranges)
 	j.neighboursKnown = len(ranges) == 0 || j.neighboursKnown && !anew
+	if anew {
+		s.ranges = ranges
+		select {
+		case <-s.newRanges:
+		default:
+		}
+		s.newRanges <- ranges
+	}
 }
 
 // followNeighbours lists them until the context is done.
-func (s *Source) followNeighbours(ctx context.Context, q *queue) {
+func (s *Source) followNeighbours(ctx context.Context) {
 	var ranges []netip.Prefix
 	total := 0
 	again := time.NewTimer(nodesAtLeast)
@@ -73,7 +58,7 @@ func (s *Source) followNeighbours(ctx context.Context, q *queue) {
 		select {
 		case <-ctx.Done():
 			return
-		case ranges = <-s.neighbours.ranges:
+		case ranges = <-s.newRanges:
 			// All nodes hear of them at once, and are not to ask at once.
 			again.Reset(rand.N(time.Duration(total)*nodesSpread + 1))
 			continue
@@ -97,7 +82,7 @@ func (s *Source) followNeighbours(ctx context.Context, q *queue) {
 		wait := max(nodesAtLeast, time.Duration(total)*nodesListed)
 		again.Reset(wait*3/4 + rand.N(wait/2))
 		in := ranges
-		q.push(change{apply: func(j *joiner) { j.setNeighbours(nodes, in) }})
+		s.queue.push(change{apply: func(j *joiner) { j.setNeighbours(nodes, in) }})
 	}
 }
 
@@ -111,7 +96,7 @@ func (s *Source) listNodes(ctx context.Context, ranges []netip.Prefix) (found ma
 	ctx, cancel := context.WithTimeout(ctx, nodesTime)
 	defer cancel()
 	for o := (metav1.ListOptions{Limit: nodesInPage}); ; {
-		page, err := s.clients.nodes.Nodes().List(ctx, o)
+		page, err := s.clients.CoreV1().Nodes().List(ctx, o)
 		if err != nil {
 			return nil, 0, err
 		}

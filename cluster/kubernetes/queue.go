@@ -23,8 +23,13 @@ func (q *queue) push(c change) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.all = append(q.all, c)
+	signal(q.filled)
+}
+
+// signal puts an element into a channel with room for one, unless there is one.
+func signal(c chan struct{}) {
 	select {
-	case q.filled <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }

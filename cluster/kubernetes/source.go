@@ -23,6 +23,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -32,13 +33,14 @@ import (
 
 // Source publishes the Services of an API server. Make one with New.
 type Source struct {
-	options    Options
-	clients    clients
-	troubles   troubles
-	watches    *watches
-	origins    *origins
-	neighbours *neighbours
-	warnings   chan warning
+	options   Options
+	clients   clients
+	troubles  troubles
+	watches   *watches
+	queue     *queue
+	ranges    []netip.Prefix      // that neighbours were last looked for in; used by Run alone
+	newRanges chan []netip.Prefix // has the latest ranges, if they are new
+	warnings  chan warning
 }
 
 // New prepares a Source. It starts nothing and asks the API server nothing; it
@@ -50,20 +52,21 @@ type Source struct {
 // objects, such as "services", or an object, such as "Service shop/web". ErrGoingOn
 // tells what need not be mended from what must.
 func New(options Options, report func(place string, err error)) (*Source, error) {
-	origins := newOrigins()
-	clients, err := options.clients(origins)
-	if err != nil {
-		return nil, err
+	s := &Source{
+		options:   options,
+		troubles:  troubles{report: report, present: make(map[string]string)},
+		watches:   newWatches(),
+		queue:     newQueue(),
+		newRanges: make(chan []netip.Prefix, 1),
+		warnings:  make(chan warning, maxWarnings),
 	}
-	return &Source{
-		options:    options,
-		clients:    clients,
-		troubles:   troubles{report: report, present: make(map[string]string)},
-		watches:    newWatches(),
-		origins:    origins,
-		neighbours: newNeighbours(),
-		warnings:   make(chan warning, maxWarnings),
-	}, nil
+	var err error
+	s.clients, err = options.clients(func(to netip.Addr) {
+		if options.Node != "" { // as NAT does, which alone asks for origins
+			s.queue.push(change{apply: func(j *joiner) { j.addOrigin(to) }})
+		}
+	})
+	return s, err
 }
 
 // Load returns what Run would publish first. If the context ends before that, it
@@ -87,25 +90,25 @@ func Load(ctx context.Context, options Options) (cluster.Update, error) {
 	defer running.Wait()
 	defer stop()
 	running.Go(func() { s.Run(ctx, store, func(publish func()) { publish() }) })
+	// Of other Nodes it may not be known yet, when all is listed, what they have.
 	whole := make(chan struct{})
 	once := sync.OnceFunc(func() { close(whole) })
+	synced := false
 	defer store.Subscribe(func(u cluster.Update) {
-		if store.HasSynced() && !u.Unsure {
+		if synced = synced || u.Synced; synced && !u.Unsure {
 			once()
 		}
 	})()
 	select {
-	case <-store.Synced():
-		select {
-		case <-whole:
-		case <-ctx.Done(): // of other Nodes it is not known what they have
-		}
-		return store.Snapshot(), nil
+	case <-whole:
 	case <-ctx.Done():
-		mu.Lock()
-		defer mu.Unlock()
-		return cluster.Update{}, fmt.Errorf("list what the API server has: %w", last)
 	}
+	if update := store.Snapshot(); update.Synced {
+		return update, nil
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	return cluster.Update{}, fmt.Errorf("list what the API server has: %w", last)
 }
 
 // Watches returns how the watch of each kind is doing.
@@ -134,27 +137,25 @@ func (s *Source) Run(ctx context.Context, store *cluster.Store, takeOver func(pu
 	loaded := beginLoading()
 	defer loaded()
 	j := newJoiner(cluster.Update{}, s.options.NamespaceLabels != "", s.troubles.set)
-	q := newQueue()
 	unlisted := make(map[string]struct{})
-	for _, f := range s.followers(q) {
+	for _, f := range s.followers() {
 		unlisted[f.place()] = struct{}{}
 		followers.Go(func() { f.follow(ctx) })
 	}
 
 	followers.Go(func() { s.recordEvents(ctx) })
 	if s.options.Node != "" {
-		followers.Go(func() { s.followTouch(ctx, q) })
-		followers.Go(func() { s.followOrigins(ctx, q) })
-		followers.Go(func() { s.followNeighbours(ctx, q) })
+		followers.Go(func() { s.followTouch(ctx) })
+		followers.Go(func() { s.followNeighbours(ctx) })
 	}
 	unsure := false
 	for first := true; ; {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-q.filled:
+		case <-s.queue.filled:
 		}
-		for _, c := range q.take() {
+		for _, c := range s.queue.take() {
 			c.apply(j)
 			delete(unlisted, c.listed)
 		}
@@ -177,7 +178,7 @@ func (s *Source) Run(ctx context.Context, store *cluster.Store, takeOver func(pu
 			followers.Go(debug.FreeOSMemory)
 			first = false
 		default:
-			if update := j.take(); !isEmpty(update) || update.Unsure != unsure {
+			if update := j.take(); !update.IsEmpty() || update.Unsure != unsure {
 				unsure = update.Unsure
 				store.Apply(update)
 			}

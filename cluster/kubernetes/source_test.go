@@ -224,6 +224,19 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+// Load returns as soon as it knows everything.
+func TestLoadEnds(t *testing.T) {
+	server := httptest.NewServer(&streamer{t: t, objects: map[string][]runtime.Object{
+		namespacesPath: {example(namespacesPath, about("1", "", "shop"))}, servicesPath: nil, slicesPath: nil,
+	}})
+	t.Cleanup(server.Close)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if u, err := Load(ctx, Options{Endpoint: server.URL}); err != nil || len(u.Namespaces) != 1 || ctx.Err() != nil {
+		t.Errorf("got %+v, %v; waited until the end: %v", u, err, ctx.Err())
+	}
+}
+
 func TestNewErrors(t *testing.T) {
 	t.Setenv("KUBERNETES_SERVICE_HOST", "")
 	for _, c := range []struct {
@@ -330,12 +343,12 @@ func TestWatches(t *testing.T) {
 func TestServiceCIDRs(t *testing.T) {
 	j := newJoiner(cluster.Update{}, false, quiet)
 	for name, cidr := range map[string]string{"a": "10.43.0.0/16", "b": "fd00:10:43::/108", "c": "10.43.0.0/16"} {
-		j.ranges.set(object[string, []netip.Prefix]{key: name, version: "1", model: &[]netip.Prefix{netip.MustParsePrefix(cidr)}})
+		j.ranges.set(object[[]netip.Prefix]{key: key{Name: name}, version: "1", model: &[]netip.Prefix{netip.MustParsePrefix(cidr)}})
 	}
 	if got := fmt.Sprint(j.take().ServiceCIDRs); got != "[10.43.0.0/16 fd00:10:43::/108]" {
 		t.Errorf("the ranges are %s", got)
 	}
-	j.ranges.remove("b")
+	j.ranges.remove(key{Name: "b"})
 	if got := fmt.Sprint(j.take().ServiceCIDRs); got != "[10.43.0.0/16]" {
 		t.Errorf("the ranges are %s", got)
 	}

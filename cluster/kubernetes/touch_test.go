@@ -24,15 +24,15 @@ import (
 // until it says something again.
 func TestOutOfTouch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, q, j := &Source{watches: newWatches()}, newQueue(), newJoiner(cluster.Update{}, false, nil)
+		s, j := &Source{watches: newWatches(), queue: newQueue()}, newJoiner(cluster.Update{}, false, nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
-		go func() { defer close(done); s.followTouch(ctx, q) }()
+		go func() { defer close(done); s.followTouch(ctx) }()
 		defer func() { cancel(); <-done }()
 		unsure := func(want bool) {
 			t.Helper()
 			synctest.Wait()
-			for _, c := range q.take() {
+			for _, c := range s.queue.take() {
 				c.apply(j)
 			}
 			if got := j.take().Unsure; got != want {
@@ -101,7 +101,6 @@ func (p *pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 type lookFor struct {
 	*joiner
 	s *Source
-	q *queue
 }
 
 func lookingFor(t *testing.T, url string, report func(string, error), ranges ...netip.Prefix) *lookFor {
@@ -110,22 +109,24 @@ func lookingFor(t *testing.T, url string, report func(string, error), ranges ...
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &lookFor{newJoiner(cluster.Update{}, false, quiet), s, newQueue()}
-	l.ranges.set(object[string, []netip.Prefix]{key: "a", model: &ranges})
+	l := &lookFor{newJoiner(cluster.Update{}, false, quiet), s}
+	l.ranges.set(object[[]netip.Prefix]{key: key{Name: "a"}, model: &ranges})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
-	running.Go(func() { s.followNeighbours(ctx, l.q) })
+	running.Go(func() { s.followNeighbours(ctx) })
 	t.Cleanup(func() { cancel(); running.Wait() })
 	return l
 }
 
 // look returns what is found out.
 func (l *lookFor) look() cluster.Update {
-	l.s.neighbours.begun = false
+	l.s.ranges = nil
 	l.s.lookForNeighbours(l.joiner)
-	<-l.q.filled
-	for _, c := range l.q.take() {
-		c.apply(l.joiner)
+	for !l.neighboursKnown { // the address of the API server comes first
+		<-l.s.queue.filled
+		for _, c := range l.s.queue.take() {
+			c.apply(l.joiner)
+		}
 	}
 	return l.take()
 }
@@ -155,8 +156,8 @@ func TestNeighbours(t *testing.T) {
 	if n := len(api.requests); n != 3 {
 		t.Errorf("requests %q", api.requests)
 	}
-	if addr := netip.MustParseAddrPort(server.Listener.Addr().String()).Addr(); !reflect.DeepEqual(l.s.origins.list(), []netip.Addr{addr}) {
-		t.Errorf("the API server is at %v, not at %v", l.s.origins.list(), addr)
+	if addr := netip.MustParseAddrPort(server.Listener.Addr().String()).Addr(); !reflect.DeepEqual(got.Origins, []netip.Addr{addr}) {
+		t.Errorf("the API server is at %v, not at %v", got.Origins, addr)
 	}
 }
 

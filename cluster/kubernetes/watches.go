@@ -2,6 +2,7 @@ package kubernetes
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -71,20 +72,12 @@ func (w *watches) findOldest() {
 		}
 	}
 	w.brokenSince.Store(oldest)
-	select {
-	case w.changed <- struct{}{}:
-	default:
-	}
+	signal(w.changed)
 }
 
 // list returns them by kind.
 func (w *watches) list() []Watch {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var out []Watch
-	for _, watch := range w.all {
-		out = append(out, watch)
-	}
-	slices.SortFunc(out, func(a, b Watch) int { return cmp.Compare(a.Kind, b.Kind) })
-	return out
+	return slices.SortedFunc(maps.Values(w.all), func(a, b Watch) int { return cmp.Compare(a.Kind, b.Kind) })
 }

@@ -24,29 +24,28 @@ func TestServiceCIDRsOutOfSight(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			q := newQueue()
-			f := s.natFollowers(q)[1].(followed[string, []netip.Prefix])
+			f := s.natFollowers()[1].(*followed[[]netip.Prefix])
 			j := newJoiner(cluster.Update{}, false, func(string, error) {})
 			given := 0
-			giveUp := func() { given++ }
+			f.giveUp = func() { given++ }
 			take := func() cluster.Update {
-				for _, c := range q.take() {
+				for _, c := range s.queue.take() {
 					c.apply(j)
 				}
 				return j.take()
 			}
 
-			f.judge(context.Background(), "list", failure, giveUp)
+			f.judge(context.Background(), "list", failure)
 			if take(); given != 1 {
 				t.Error("what was never there is asked for again and again")
 			}
-			f.judge(context.Background(), "list", nil, giveUp)
+			f.judge(context.Background(), "list", nil)
 			ranges := []netip.Prefix{netip.MustParsePrefix("10.43.0.0/16")}
-			f.table(j).set(object[string, []netip.Prefix]{key: "kubernetes", version: "1", model: &ranges})
+			f.table(j).set(object[[]netip.Prefix]{key: key{Name: "kubernetes"}, version: "1", model: &ranges})
 			if u := take(); len(u.ServiceCIDRs) != 1 {
 				t.Fatalf("ranges %v", u.ServiceCIDRs)
 			}
-			f.judge(context.Background(), "watch", failure, giveUp)
+			f.judge(context.Background(), "watch", failure)
 			if u := take(); u.ServiceCIDRs == nil || len(u.ServiceCIDRs) != 0 || given != 1 {
 				t.Errorf("ranges %v, given up %d times", u.ServiceCIDRs, given)
 			}

@@ -115,8 +115,7 @@ func (c *catalogue) add(o, inForce *object) {
 		c.objects[o.objectKey] = o
 		counts, o = o, counts
 	}
-	c.problems = append(c.problems, Problem{File: o.file, Line: o.line, Object: o.String(),
-		Err: fmt.Errorf("this object is also in %s:%d, which counts: remove one of the two", counts.file, counts.line)})
+	c.problems = append(c.problems, o.problem(Error, fmt.Errorf("this object is also in %s:%d, which counts: remove one of the two", counts.file, counts.line)))
 }
 
 // services yields every Service with its object.
@@ -133,13 +132,8 @@ func (c *catalogue) services(yield func(*object, *service) bool) {
 // changedSince lists the namespaces whose objects are others than before.
 func (c *catalogue) changedSince(before *catalogue) map[string]bool {
 	changed := map[string]bool{}
-	for name, objects := range c.namespaces {
-		changed[name] = !slices.Equal(objects, before.namespaces[name])
-	}
-	for name := range before.namespaces {
-		if _, exists := c.namespaces[name]; !exists {
-			changed[name] = true
-		}
+	for _, name := range differing(before.namespaces, c.namespaces, slices.Equal) {
+		changed[name] = true
 	}
 	return changed
 }
@@ -220,9 +214,6 @@ func (n *namespace) selected(selector map[string]string) []*pod {
 }
 
 func matches(labels, selector map[string]string) bool {
-	if len(selector) > len(labels) {
-		return false
-	}
 	for key, text := range selector {
 		if given, ok := labels[key]; !ok || given != text {
 			return false

@@ -244,11 +244,7 @@ func (w *walk) entry(path string, chain []fs.FileInfo) {
 }
 
 func isManifest(path string) bool {
-	switch strings.ToLower(filepath.Ext(path)) {
-	case ".yaml", ".yml", ".json":
-		return true
-	}
-	return false
+	return slices.Contains([]string{".yaml", ".yml", ".json"}, strings.ToLower(filepath.Ext(path)))
 }
 
 func (w *walk) file(path string, info fs.FileInfo) {

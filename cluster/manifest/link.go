@@ -27,7 +27,7 @@ type view struct {
 
 func (v *view) notice(o *object, errs ...error) {
 	for _, err := range errs {
-		v.problems = append(v.problems, Problem{File: o.file, Line: o.line, Object: o.String(), Err: err, Severity: Notice})
+		v.problems = append(v.problems, o.problem(Notice, err))
 	}
 }
 
@@ -39,7 +39,7 @@ func (l linker) view(n *namespace) view {
 		given := n.endpoints[s.model.Name.Name]
 		linked := l.service(s, pods, given)
 		if err := bound(linked); err != nil {
-			v.problems = append(v.problems, Problem{File: o.file, Line: o.line, Object: o.String(), Err: err})
+			v.problems = append(v.problems, o.problem(Error, err))
 		}
 		v.services[s.model.Name] = linked
 		v.notice(o, s.hints(linked, pods, len(given) > 0)...)

@@ -13,6 +13,7 @@ import (
 	"github.com/clusterip/clusterip/cluster/convert"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation"
 )
@@ -39,6 +40,10 @@ type object struct {
 	line int
 	// One of *service, *endpoints, *pod, *cluster.Node, or nil for a Namespace.
 	value any
+}
+
+func (o *object) problem(severity Severity, err error) Problem {
+	return Problem{File: o.file, Line: o.line, Object: o.String(), Err: err, Severity: severity}
 }
 
 // service is a Service before it has endpoints and allocated addresses.
@@ -159,20 +164,21 @@ func convertPod(p *corev1.Pod) (*pod, error) {
 		hostname:    p.Spec.Hostname,
 		subdomain:   p.Spec.Subdomain,
 		topology:    &cluster.Topology{NodeName: p.Spec.NodeName},
-		ready:       podReady(p),
+		ready:       isReady(p),
 		terminating: p.DeletionTimestamp != nil,
 		finished:    p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed,
 		statefulSet: ofStatefulSet(p),
 	}
 	var errs []error
 	for i, ip := range model.IPs {
-		errs = append(errs, checkPodIP(i, ip))
+		if _, err := convert.EndpointAddr(ip.String()); err != nil {
+			errs = append(errs, fmt.Errorf("status.podIPs[%d]: %w", i, err))
+		}
 	}
-	if out.hostname != "" && len(validation.IsDNS1123Label(out.hostname)) > 0 {
-		errs = append(errs, fmt.Errorf("spec.hostname %q is no DNS label: %s", out.hostname, validation.IsDNS1123Label(out.hostname)[0]))
+	if out.hostname != "" {
+		errs = append(errs, convert.CheckLabel("spec.hostname", out.hostname))
 	}
-	ports, err := namedPorts(p)
-	out.ports = ports
+	out.ports, err = namedPorts(p)
 	return out, errors.Join(append(errs, err, checkReady(p))...)
 }
 
@@ -188,51 +194,33 @@ func checkReady(p *corev1.Pod) error {
 	return nil
 }
 
-func checkPodIP(i int, ip netip.Addr) error {
-	if _, err := convert.EndpointAddr(ip.String()); err != nil {
-		return fmt.Errorf("status.podIPs[%d]: %w", i, err)
-	}
-	return nil
+// readyCondition is the index of the condition Ready; -1 if it is missing.
+func readyCondition(p *corev1.Pod) int {
+	return slices.IndexFunc(p.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.PodReady })
 }
 
-func podReady(p *corev1.Pod) bool {
-	for _, c := range p.Status.Conditions {
-		if c.Type == corev1.PodReady {
-			return c.Status == corev1.ConditionTrue
-		}
-	}
-	return false
+func isReady(p *corev1.Pod) bool {
+	i := readyCondition(p)
+	return i >= 0 && p.Status.Conditions[i].Status == corev1.ConditionTrue
 }
 
 // lacksReady finds Pods written by hand that lack what the kubelet would add.
 func lacksReady(p *corev1.Pod) bool {
-	for _, c := range p.Status.Conditions {
-		if c.Type == corev1.PodReady {
-			return false
-		}
-	}
-	return len(p.Status.PodIPs) > 0 || p.Status.PodIP != ""
+	return readyCondition(p) < 0 && (len(p.Status.PodIPs) > 0 || p.Status.PodIP != "")
 }
 
 // podNameLabel is the label by which the StatefulSet controller names its Pods.
 const podNameLabel = "statefulset.kubernetes.io/pod-name"
 
 func ofStatefulSet(p *corev1.Pod) bool {
-	if p.Labels[podNameLabel] == p.Name {
-		return true
-	}
-	for _, owner := range p.OwnerReferences {
-		if owner.Kind == "StatefulSet" {
-			return true
-		}
-	}
-	return false
+	return p.Labels[podNameLabel] == p.Name ||
+		slices.ContainsFunc(p.OwnerReferences, func(o metav1.OwnerReference) bool { return o.Kind == "StatefulSet" })
 }
 
 // namedPorts lists the ports a targetPort can name: those of the containers and
 // of sidecars, which are init containers that are restarted always.
 func namedPorts(p *corev1.Pod) ([]cluster.EndpointPort, error) {
-	containers := append([]corev1.Container(nil), p.Spec.Containers...)
+	containers := slices.Clone(p.Spec.Containers)
 	for _, c := range p.Spec.InitContainers {
 		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
 			containers = append(containers, c)

@@ -183,7 +183,7 @@ func (d *documentParser) list(body []byte, element metav1.TypeMeta, depth int) {
 func (d *documentParser) known(kind string, body []byte) {
 	switch kind {
 	case "Namespace":
-		take(d, kind, body, func(n *corev1.Namespace) (any, error) { return nil, checkLabel("metadata.name", n.Name) })
+		take(d, kind, body, func(n *corev1.Namespace) (any, error) { return nil, convert.CheckLabel("metadata.name", n.Name) })
 	case "Service":
 		take(d, kind, body, func(s *corev1.Service) (any, error) {
 			for _, odd := range oddities(s) {
@@ -287,14 +287,7 @@ func checkKey(key objectKey) error {
 		err = fmt.Errorf("metadata.name %q is no DNS name: %s", key.name, msgs[0])
 	}
 	if key.namespace != "" {
-		err = errors.Join(err, checkLabel("metadata.namespace", key.namespace))
+		err = errors.Join(err, convert.CheckLabel("metadata.namespace", key.namespace))
 	}
 	return err
-}
-
-func checkLabel(field, name string) error {
-	if msgs := validation.IsDNS1123Label(name); len(msgs) > 0 {
-		return fmt.Errorf("%s %q is no DNS label: %s", field, name, msgs[0])
-	}
-	return nil
 }

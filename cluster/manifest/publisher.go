@@ -1,7 +1,6 @@
 package manifest
 
 import (
-	"cmp"
 	"maps"
 	"reflect"
 	"slices"
@@ -23,10 +22,10 @@ func (p *publisher) update(changed map[string]view, namespaces map[string]bool, 
 	var u cluster.Update
 	for _, name := range slices.Sorted(maps.Keys(changed)) {
 		before, now := p.views[name], changed[name]
-		for _, service := range differing(before.services, now.services) {
+		for _, service := range differing(before.services, now.services, sameModel) {
 			u.Services = append(u.Services, cluster.ServiceUpdate{Name: service, Service: now.services[service]})
 		}
-		for _, pod := range differing(before.pods, now.pods) {
+		for _, pod := range differing(before.pods, now.pods, sameModel) {
 			u.Pods = append(u.Pods, cluster.PodUpdate{Name: pod, Pod: now.pods[pod]})
 		}
 		if p.views[name] = now; len(now.services)+len(now.pods)+len(now.problems) == 0 {
@@ -34,13 +33,11 @@ func (p *publisher) update(changed map[string]view, namespaces map[string]bool, 
 		}
 	}
 	slices.SortFunc(u.Services, func(a, b cluster.ServiceUpdate) int { return a.Name.Compare(b.Name) })
-	slices.SortFunc(u.Pods, func(a, b cluster.PodUpdate) int {
-		return cmp.Or(cmp.Compare(a.Name.Namespace, b.Name.Namespace), cmp.Compare(a.Name.Name, b.Name.Name))
-	})
-	for _, name := range slices.Sorted(slices.Values(differing(p.namespaces, namespaces))) {
+	slices.SortFunc(u.Pods, func(a, b cluster.PodUpdate) int { return a.Name.Compare(b.Name) })
+	for _, name := range slices.Sorted(slices.Values(differing(p.namespaces, namespaces, same))) {
 		u.Namespaces = append(u.Namespaces, cluster.NamespaceUpdate{Name: name, Exists: namespaces[name]})
 	}
-	for _, name := range slices.Sorted(slices.Values(differing(p.nodes, nodes))) {
+	for _, name := range slices.Sorted(slices.Values(differing(p.nodes, nodes, sameModel))) {
 		u.Nodes = append(u.Nodes, cluster.NodeUpdate{Name: name, Node: nodes[name]})
 	}
 	p.namespaces, p.nodes = namespaces, nodes
@@ -56,11 +53,15 @@ func (p *publisher) problems() []Problem {
 	return all
 }
 
-// differing lists the keys whose values are not deeply equal, in any order.
-func differing[K comparable, V any](before, now map[K]V) []K {
+func same[V comparable](a, b V) bool { return a == b }
+
+func sameModel[M any](a, b *M) bool { return reflect.DeepEqual(a, b) }
+
+// differing lists the keys whose values are not equal, in any order.
+func differing[K comparable, V any](before, now map[K]V, equal func(old, now V) bool) []K {
 	var keys []K
 	for key, value := range now {
-		if old, existed := before[key]; !existed || !reflect.DeepEqual(old, value) {
+		if old, existed := before[key]; !existed || !equal(old, value) {
 			keys = append(keys, key)
 		}
 	}
@@ -70,8 +71,4 @@ func differing[K comparable, V any](before, now map[K]V) []K {
 		}
 	}
 	return keys
-}
-
-func isEmpty(u cluster.Update) bool {
-	return len(u.Services)+len(u.Namespaces)+len(u.Pods)+len(u.Nodes) == 0
 }

@@ -119,7 +119,8 @@ func (s *Source) Run(ctx context.Context, store *cluster.Store, takeOver func(pu
 	s.remembered = s.state.load(s.allocator)
 	s.state.setAside()
 	for first := true; ; first = false {
-		update, completed := cluster.Update{}, s.complete
+		var update cluster.Update
+		wasComplete := s.complete
 		changed := s.scan(ctx, w)
 		if ctx.Err() != nil {
 			return nil
@@ -130,7 +131,6 @@ func (s *Source) Run(ctx context.Context, store *cluster.Store, takeOver func(pu
 				update.Synced, update.ServiceCIDRs = true, s.cidrs
 			}
 		}
-		completed = s.complete != completed
 		s.state.save(s.present())
 		problems := s.allProblems(w.problems()...)
 		if !slices.EqualFunc(problems, s.reported, sameProblem) {
@@ -140,7 +140,7 @@ func (s *Source) Run(ctx context.Context, store *cluster.Store, takeOver func(pu
 		switch publish := func() { store.Apply(update) }; {
 		case first:
 			takeOver(publish)
-		case completed || !isEmpty(update):
+		case s.complete != wasComplete || !update.IsEmpty():
 			publish()
 		}
 		if !w.wait(ctx) {
@@ -173,7 +173,7 @@ func (s *Source) link() cluster.Update {
 	next.remember(s.remembered, may, s.allocator.Held, s.state.path)
 	s.problems = append(next.problems, claimed...)
 	changed := next.changedSince(s.catalogue)
-	for _, service := range differing(before, s.allocator.Allocations()) {
+	for _, service := range differing(before, s.allocator.Allocations(), slices.Equal) {
 		changed[service.Namespace] = true
 	}
 	l := linker{nodes: next.nodes(), held: s.allocator.Held}
@@ -217,7 +217,7 @@ func (s *Source) allocate(c *catalogue) []Problem {
 	for name, err := range s.allocator.Sync(claims, kept) {
 		o := objects[name]
 		for _, err := range split(err) {
-			problems = append(problems, Problem{File: o.file, Line: o.line, Object: o.String(), Err: err})
+			problems = append(problems, o.problem(Error, err))
 		}
 	}
 	return problems

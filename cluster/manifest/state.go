@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"net/netip"
 	"os"
 	"slices"
 
@@ -65,7 +64,7 @@ func (f *stateFile) setAside() {
 // removed the file, alone or with its folder.
 func (f *stateFile) save(present allocator.State) {
 	same := maps.Equal(present.Files, f.saved.Files) &&
-		maps.EqualFunc(present.Held, f.saved.Held, func(a, b []netip.Addr) bool { return slices.Equal(a, b) })
+		maps.EqualFunc(present.Held, f.saved.Held, slices.Equal)
 	if _, err := os.Stat(f.path); errors.Is(err, fs.ErrNotExist) && len(present.Held) > 0 {
 		same = false
 	}
