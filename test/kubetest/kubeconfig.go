@@ -38,12 +38,8 @@ func (c *ControlPlane) KubeconfigThrough(l *Line) string {
 // closed.
 func (c *ControlPlane) KubeconfigOn(host *netlab.Host) string {
 	c.t.Helper()
-	l, err := host.Listen("tcp", netip.MustParseAddrPort("127.0.0.1:0"))
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	host.Serve(l, c.relay)
-	return c.kubeconfig(host.Name, l.Addr().String(), c.admin)
+	path, _ := c.KubeconfigIn(host, netip.MustParseAddr("127.0.0.1"))
+	return path
 }
 
 // KubeconfigIn is KubeconfigOn by way of an address of the host, for processes that
@@ -55,7 +51,8 @@ func (c *ControlPlane) KubeconfigIn(host *netlab.Host, at netip.Addr) (path stri
 		c.t.Fatal(err)
 	}
 	host.Serve(l, c.relay)
-	return c.kubeconfig(host.Name, l.Addr().String(), c.admin), netip.MustParseAddrPort(l.Addr().String())
+	server = netip.MustParseAddrPort(l.Addr().String())
+	return c.kubeconfig(host.Name, server.String(), c.admin), server
 }
 
 func (c *ControlPlane) kubeconfig(name, address, token string) string {
