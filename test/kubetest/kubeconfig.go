@@ -1,7 +1,6 @@
 package kubetest
 
 import (
-	"context"
 	"io"
 	"net"
 	"net/netip"
@@ -17,19 +16,19 @@ import (
 // path.
 func (c *ControlPlane) Kubeconfig() string {
 	c.t.Helper()
-	return c.kubeconfig("machine", c.address, c.admin)
+	return c.kubeconfig(c.address, c.admin)
 }
 
 // AccountKubeconfig is Kubeconfig for ServiceAccount.
 func (c *ControlPlane) AccountKubeconfig() string {
 	c.t.Helper()
-	return c.kubeconfig("machine", c.address, c.account)
+	return c.kubeconfig(c.address, c.account)
 }
 
 // KubeconfigThrough is Kubeconfig by way of a line.
 func (c *ControlPlane) KubeconfigThrough(l *Line) string {
 	c.t.Helper()
-	return c.kubeconfig("line", l.address, c.admin)
+	return c.kubeconfig(l.address, c.admin)
 }
 
 // KubeconfigOn writes a kubeconfig for processes in the host's network, from where
@@ -52,11 +51,12 @@ func (c *ControlPlane) KubeconfigIn(host *netlab.Host, at netip.Addr) (path stri
 	}
 	host.Serve(l, c.relay)
 	server = netip.MustParseAddrPort(l.Addr().String())
-	return c.kubeconfig(host.Name, server.String(), c.admin), server
+	return c.kubeconfig(server.String(), c.admin), server
 }
 
-func (c *ControlPlane) kubeconfig(name, address, token string) string {
+func (c *ControlPlane) kubeconfig(address, token string) string {
 	c.t.Helper()
+	const name = "test"
 	host, _, err := net.SplitHostPort(c.address)
 	if err != nil {
 		c.t.Fatal(err)
@@ -69,7 +69,6 @@ func (c *ControlPlane) kubeconfig(name, address, token string) string {
 		Contexts:       map[string]*clientcmdapi.Context{name: {Cluster: name, AuthInfo: "user"}},
 		CurrentContext: name,
 	}
-	// A folder of its own: two nodes have the same name.
 	path := filepath.Join(c.t.TempDir(), "kubeconfig")
 	if err := clientcmd.WriteToFile(config, path); err != nil {
 		c.t.Fatal(err)
@@ -79,9 +78,7 @@ func (c *ControlPlane) kubeconfig(name, address, token string) string {
 
 // relay copies both ways until one side closes.
 func (c *ControlPlane) relay(client net.Conn) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	server, err := new(net.Dialer).DialContext(ctx, "tcp", c.address)
+	server, err := net.DialTimeout("tcp", c.address, 5*time.Second)
 	if err != nil {
 		return
 	}
