@@ -21,25 +21,34 @@ import (
 
 const serverType = "dns"
 
-// defaultCorefile is what CoreDNS loads without -conf: ./Corefile, or else the
-// built-in example, unpacked where it can be edited.
-func defaultCorefile(string) (caddy.Input, error) {
-	input, err := readCorefile(caddy.DefaultConfigFile)
+// loadDefault is what CoreDNS does without -conf, for caddy.
+func loadDefault(string) (caddy.Input, error) {
+	input, example, err := defaultCorefile()
+	if example != "" {
+		caddy.OnProcessExit = append(caddy.OnProcessExit, func() { os.RemoveAll(example) })
+		fmt.Fprintf(os.Stderr, "No Corefile here and no -conf: serving the example in %s until this ends; edit it and ask again.\n", example)
+	}
+	return input, err
+}
+
+// defaultCorefile loads ./Corefile, or else the built-in example, unpacked where it can
+// be edited. The example runs in its own folder, as it does from corefile/standalone: its
+// relative paths hold, and a reload finds the Corefile there. The caller removes that
+// folder, which is "" without the example.
+func defaultCorefile() (input caddy.Input, example string, err error) {
+	input, err = readCorefile(caddy.DefaultConfigFile)
 	if !errors.Is(err, fs.ErrNotExist) {
-		return input, err
+		return input, "", err
 	}
-	dir, remove, err := unpackStandalone()
-	if err != nil {
-		return nil, err
+	if example, err = os.MkdirTemp("", "clusterip-"); err != nil {
+		return nil, "", fmt.Errorf("unpack the example Corefile: %w", err)
 	}
-	caddy.OnProcessExit = append(caddy.OnProcessExit, remove)
-	// The example runs in its own folder, as it does from corefile/standalone:
-	// its relative paths hold, and a reload finds the Corefile there.
-	if err := os.Chdir(dir); err != nil {
-		return nil, err
+	if err := errors.Join(os.CopyFS(example, corefile.Standalone()), os.Chdir(example)); err != nil {
+		os.RemoveAll(example)
+		return nil, "", fmt.Errorf("unpack the example Corefile: %w", err)
 	}
-	fmt.Fprintf(os.Stderr, "No Corefile here and no -conf: serving the example in %s until this ends; edit it and ask again.\n", dir)
-	return readCorefile(caddy.DefaultConfigFile)
+	input, err = readCorefile(caddy.DefaultConfigFile)
+	return input, example, err
 }
 
 func readCorefile(path string) (caddy.Input, error) {
@@ -59,49 +68,25 @@ func mustExist(conf string) error {
 	return nil
 }
 
-// unpackStandalone writes the built-in example to a new temporary folder.
-func unpackStandalone() (dir string, remove func(), err error) {
-	dir, err = os.MkdirTemp("", "clusterip-")
-	if err != nil {
-		return "", nil, fmt.Errorf("unpack the example Corefile: %w", err)
-	}
-	remove = func() { os.RemoveAll(dir) }
-	if err := os.CopyFS(dir, corefile.Standalone()); err != nil {
-		remove()
-		return "", nil, fmt.Errorf("unpack the example Corefile: %w", err)
-	}
-	return dir, remove, nil
-}
-
 // confFlag adds CoreDNS's -conf to a subcommand.
 func confFlag(flags *flag.FlagSet) *string {
 	return flags.String("conf", "", "Corefile to read (default: ./Corefile, or else the built-in example)")
 }
 
-// subcommandCorefile loads the Corefile that the server would load.
+// subcommandCorefile loads the Corefile that the server would load. The caller calls done
+// when it has read what that names.
 func subcommandCorefile(conf string) (input caddy.Input, done func(), err error) {
-	done = func() {}
 	if conf != "" {
-		if err := mustExist(conf); err != nil {
-			return nil, done, err
+		if err = mustExist(conf); err == nil {
+			input, err = readCorefile(conf)
 		}
-		input, err = readCorefile(conf)
-		return input, done, err
+		return input, func() {}, err
 	}
-	input, err = readCorefile(caddy.DefaultConfigFile)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return input, done, err
+	input, example, err := defaultCorefile()
+	if example != "" {
+		fmt.Fprintln(os.Stderr, "No Corefile here and no -conf: this is about the built-in example.")
 	}
-	fmt.Fprintln(os.Stderr, "No Corefile here and no -conf: this is about the built-in example.")
-	dir, done, err := unpackStandalone()
-	if err != nil {
-		return nil, done, err
-	}
-	if err := os.Chdir(dir); err != nil {
-		return nil, done, err
-	}
-	input, err = readCorefile(caddy.DefaultConfigFile)
-	return input, done, err
+	return input, func() { os.RemoveAll(example) }, err
 }
 
 // block is what one server block of a Corefile says about Services.

@@ -39,7 +39,7 @@ func main() {
 			os.Exit(1)
 		}
 	}
-	caddy.SetDefaultCaddyfileLoader("default", caddy.LoaderFunc(defaultCorefile))
+	caddy.SetDefaultCaddyfileLoader("default", caddy.LoaderFunc(loadDefault))
 	coremain.Run()
 }
 

@@ -22,3 +22,21 @@ func List() ([]netip.Prefix, error) {
 	}
 	return out, nil
 }
+
+// Of returns the addresses that hosts to listen on stand for, in the form that those of
+// List have: a host that is no address, or the unspecified one, stands for all of them,
+// as far as they can be had.
+func Of(hosts []string) []netip.Addr {
+	var out []netip.Addr
+	for _, host := range hosts {
+		if ip, err := netip.ParseAddr(host); err == nil && !ip.IsUnspecified() {
+			out = append(out, ip.Unmap().WithZone(""))
+			continue
+		}
+		all, _ := List()
+		for _, a := range all {
+			out = append(out, a.Addr())
+		}
+	}
+	return out
+}

@@ -1,13 +1,15 @@
 package demo
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
-	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/clusterip/clusterip/kernelnat/netlab"
 )
@@ -40,50 +42,30 @@ var dbPods = []podSpec{
 	{Name: "db-1", App: "db", Governor: "db", IP: netip.MustParseAddr("10.42.1.72")},
 }
 
-// pod is a running echo server: it answers HTTP with its name and address.
-type pod struct {
-	podSpec
-	host   *netlab.Host
-	server *http.Server
-	ended  chan struct{}
-}
-
-// startPod does what a kubelet does: it starts the pod and then writes its
-// manifest, with the address, to the folder that the server reads.
+// startPod does what a kubelet does: it starts the pod, an echo server that answers HTTP
+// with its name and address, and then writes its manifest, with the address, to the
+// folder that the server reads.
 func (s *stage) startPod(spec podSpec) error {
-	host, err := s.node.AddPod(spec.Name, spec.IP)
+	pod, err := s.node.AddPod(spec.Name, spec.IP)
 	if err != nil {
 		return err
 	}
-	listener, err := host.Listen("tcp", netip.AddrPortFrom(spec.IP, podPort))
+	s.pods = append(s.pods, pod)
+	listener, err := pod.Listen("tcp", netip.AddrPortFrom(spec.IP, podPort))
 	if err != nil {
-		return errors.Join(fmt.Errorf("start pod %s: %w", spec.Name, err), host.Close())
+		return fmt.Errorf("start pod %s: %w", spec.Name, err)
 	}
-	p := &pod{podSpec: spec, host: host, ended: make(chan struct{})}
-	p.server = &http.Server{Handler: http.HandlerFunc(p.hello)}
-	// Each request is to be a connection of its own: that is what a ClusterIP
-	// balances.
-	p.server.SetKeepAlivesEnabled(false)
-	go func() {
-		defer close(p.ended)
-		p.server.Serve(listener)
-	}()
-	s.pods = append(s.pods, p)
+	pod.Serve(listener, func(conn net.Conn) {
+		// Each request is to be a connection of its own, as it is with HTTP 1.0: that
+		// is what a ClusterIP balances.
+		if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+			fmt.Fprintf(conn, "HTTP/1.0 200 OK\r\n\r\n%s\n", hello(spec))
+		}
+	})
 	return s.writePod(spec)
 }
 
-func (p *pod) hello(w http.ResponseWriter, _ *http.Request) {
-	io.WriteString(w, hello(p.podSpec)+"\n")
-}
-
 func hello(p podSpec) string { return fmt.Sprintf("Hello from %s at %s", p.Name, p.IP) }
-
-// stop ends the pod's server and namespace.
-func (p *pod) stop() error {
-	err := p.server.Close()
-	<-p.ended
-	return errors.Join(err, p.host.Close())
-}
 
 func (s *stage) writePod(spec podSpec) error {
 	temporary, err := os.CreateTemp(s.dir, spec.Name)
@@ -94,11 +76,11 @@ func (s *stage) writePod(spec podSpec) error {
 	if err := templates.ExecuteTemplate(temporary, podTemplate, spec); err != nil {
 		return fmt.Errorf("write manifest of pod %s: %w", spec.Name, err)
 	}
-	return os.Rename(temporary.Name(), s.podFile(spec))
+	return os.Rename(temporary.Name(), s.podFile(spec.Name))
 }
 
-func (s *stage) podFile(spec podSpec) string {
-	return filepath.Join(s.dir, manifests, "pod-"+spec.Name+".yaml")
+func (s *stage) podFile(name string) string {
+	return filepath.Join(s.dir, manifests, "pod-"+name+".yaml")
 }
 
 // scale does what the Deployment's controller does: it starts echo pods until
@@ -107,13 +89,13 @@ func (s *stage) podFile(spec podSpec) string {
 func (s *stage) scale(replicas int) error {
 	var errs []error
 	for i, spec := range echoPods {
-		_, err := os.Stat(s.podFile(spec))
+		_, err := os.Stat(s.podFile(spec.Name))
 		exists := err == nil
 		switch {
 		case i < replicas && !exists:
 			errs = append(errs, s.startPod(spec))
 		case i >= replicas && exists:
-			errs = append(errs, os.Remove(s.podFile(spec)))
+			errs = append(errs, os.Remove(s.podFile(spec.Name)))
 		}
 	}
 	return errors.Join(errs...)
@@ -122,14 +104,12 @@ func (s *stage) scale(replicas int) error {
 // stopRemoved ends the pods whose manifests are gone.
 func (s *stage) stopRemoved() error {
 	var errs []error
-	running := s.pods[:0]
-	for _, p := range s.pods {
-		if _, err := os.Stat(s.podFile(p.podSpec)); err == nil {
-			running = append(running, p)
-			continue
+	s.pods = slices.DeleteFunc(s.pods, func(pod *netlab.Host) bool {
+		_, err := os.Stat(s.podFile(pod.Name))
+		if err != nil {
+			errs = append(errs, pod.Close())
 		}
-		errs = append(errs, p.stop())
-	}
-	s.pods = running
+		return err != nil
+	})
 	return errors.Join(errs...)
 }

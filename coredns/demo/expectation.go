@@ -33,13 +33,8 @@ func equals(text string) expectation {
 
 func linesWith(text string, want int) expectation {
 	return func(out string) error {
-		got := 0
-		for line := range strings.Lines(out) {
-			if strings.Contains(line, text) {
-				got++
-			}
-		}
-		if got != want {
+		lines := slices.DeleteFunc(strings.Split(out, "\n"), func(line string) bool { return !strings.Contains(line, text) })
+		if got := len(lines); got != want {
 			return fmt.Errorf("got %d lines with %q, not %d", got, text, want)
 		}
 		return nil
@@ -48,12 +43,11 @@ func linesWith(text string, want int) expectation {
 
 func helloFrom(pods []podSpec) expectation {
 	return func(out string) error {
-		for _, pod := range pods {
-			if strings.TrimSpace(out) == hello(pod) {
-				return nil
-			}
+		said := strings.TrimSpace(out)
+		if !slices.ContainsFunc(pods, func(pod podSpec) bool { return hello(pod) == said }) {
+			return errors.New("no pod said that")
 		}
-		return errors.New("no pod said that")
+		return nil
 	}
 }
 

@@ -34,12 +34,13 @@ type play struct {
 	stage     *stage
 	screen    screen
 	clusterIP netip.Addr // of echo-server-clusterip, once it was seen
+	err       error      // of the first act that failed; none comes after it
 }
 
 // scene is a step of the script.
 type scene struct {
 	title string
-	play  func(*play) error
+	play  func(*play)
 }
 
 // perform plays the scenes in order, up to the first that fails.
@@ -49,14 +50,14 @@ func (p *play) perform(scenes []scene) error {
 	}
 	for i, s := range scenes {
 		p.screen.heading(i+1, s.title)
-		err := s.play(p)
-		if err != nil && p.interrupted() {
+		s.play(p)
+		if p.err != nil && p.interrupted() {
 			// The step's complaint would be about what the interrupt cut off.
 			return fmt.Errorf("interrupted in step %d, %s", i+1, s.title)
 		}
-		if err != nil {
-			p.screen.failed(err)
-			return fmt.Errorf("step %d, %s: %w", i+1, s.title, err)
+		if p.err != nil {
+			p.screen.failed(p.err)
+			return fmt.Errorf("step %d, %s: %w", i+1, s.title, p.err)
 		}
 	}
 	return nil
@@ -76,18 +77,27 @@ func (p *play) curtain() error {
 	return nil
 }
 
-// show prints a command and what it prints, once the output is as expected; the
-// command is run again and again until then. What says the expectation to the
-// reader. If time runs out it prints the last output, and returns the complaint.
-func (p *play) show(at place, line, what string, want expectation) error {
-	out, err := p.await(at, line, want)
-	p.screen.command(at, line)
-	p.screen.output(out)
-	if err != nil {
-		return fmt.Errorf("expected: %s; %w", what, err)
+// act does something, unless an act before has failed.
+func (p *play) act(f func() error) {
+	if p.err == nil {
+		p.err = f()
 	}
-	p.screen.passed(what)
-	return nil
+}
+
+// show is an act that prints a command and what it prints, once the output is as
+// expected; the command is run again and again until then. What says the expectation to
+// the reader. If time runs out it prints the last output, and fails with the complaint.
+func (p *play) show(at place, line, what string, want expectation) {
+	p.act(func() error {
+		out, err := p.await(at, line, want)
+		p.screen.command(at, line)
+		p.screen.output(out)
+		if err != nil {
+			return fmt.Errorf("expected: %s; %w", what, err)
+		}
+		p.screen.passed(what)
+		return nil
+	})
 }
 
 // await runs a command until its output is as expected or time is up. It returns
@@ -130,17 +140,23 @@ func (p *play) interrupted() bool {
 	return errors.Is(context.Cause(p.ctx), context.Canceled)
 }
 
-// do runs a command that prints nothing.
-func (p *play) do(at place, line string) error {
-	p.screen.command(at, line)
-	out, err := p.stage.output(p.ctx, at, line)
-	p.screen.output(out)
-	return err
+// do is an act that runs a command which prints nothing.
+func (p *play) do(at place, line string) {
+	p.act(func() error {
+		p.screen.command(at, line)
+		out, err := p.stage.output(p.ctx, at, line)
+		p.screen.output(out)
+		return err
+	})
 }
 
-// connect makes connections from the client to the Service and shows how many
-// each pod got. Every connection must be answered by one of the pods.
-func (p *play) connect(n int, pods []podSpec) error {
+// connect is an act that makes connections from the client to the Service and shows how
+// many each pod got. Every connection must be answered by one of the pods.
+func (p *play) connect(n int, pods []podSpec) {
+	p.act(func() error { return p.balanced(n, pods) })
+}
+
+func (p *play) balanced(n int, pods []podSpec) error {
 	// One curl makes them all; the pods close each after one answer.
 	line := fmt.Sprintf("curl -sS --max-time 20 'http://echo-server-clusterip:8080/?[1-%d]'", n)
 	p.screen.command(inClient, line)

@@ -43,13 +43,13 @@ type stage struct {
 	lock   *os.File // of dir
 	node   *netlab.Node
 	client *netlab.Host
-	pods   []*pod
+	pods   []*netlab.Host // but for the client
 
 	// up is done when the server has ended; the cause says why.
 	up        context.Context
 	serverPID int
 	stop      context.CancelFunc // ends the server
-	stopped   chan struct{}      // closed when it has ended
+	stopped   <-chan struct{}    // closed when it has ended
 }
 
 // newStage lays out the set and starts the server. The caller closes it.
@@ -116,6 +116,7 @@ func (s *stage) startServer(ctx context.Context, executable string) error {
 	if err != nil {
 		return err
 	}
+	defer log.Close()
 	var ended context.CancelCauseFunc
 	s.up, ended = context.WithCancelCause(ctx)
 	ctx, s.stop = context.WithCancel(ctx)
@@ -127,22 +128,12 @@ func (s *stage) startServer(ctx context.Context, executable string) error {
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 3 * time.Second
 
-	started := make(chan error)
-	s.stopped = make(chan struct{})
+	s.stopped, err = s.node.Start(cmd)
 	go func() {
-		defer close(s.stopped)
-		defer log.Close()
-		err := s.node.Do(func() error {
-			err := cmd.Start()
-			started <- err
-			if err != nil {
-				return err
-			}
-			return cmd.Wait()
-		})
-		ended(fmt.Errorf("the server ended: %v", err))
+		<-s.stopped
+		ended(fmt.Errorf("the server ended: %v", cmd.ProcessState))
 	}()
-	if err := <-started; err != nil {
+	if err != nil {
 		return err
 	}
 	s.serverPID = cmd.Process.Pid
@@ -167,9 +158,6 @@ func (s *stage) Close() error {
 		<-s.stopped
 	}
 	var errs []error
-	for _, p := range s.pods {
-		errs = append(errs, p.stop())
-	}
 	if s.node != nil {
 		errs = append(errs, s.node.Close())
 	}

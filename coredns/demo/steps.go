@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -31,25 +32,21 @@ const (
 
 var serviceCIDR = netip.MustParsePrefix("10.43.0.0/16")
 
-func apply(p *play) error {
-	err := p.do(onNode, "cp examples/deployment.yaml examples/service.yaml examples/statefulset.yaml manifests/")
-	if err != nil {
-		return err
-	}
-	p.screen.note("(The demo plays the controllers and the kubelet: it starts the pods and writes their manifests.)")
-	if err := p.stage.scale(3); err != nil {
-		return err
-	}
-	for _, pod := range dbPods {
-		if err := p.stage.startPod(pod); err != nil {
-			return err
+func apply(p *play) {
+	p.do(onNode, "cp examples/deployment.yaml examples/service.yaml examples/statefulset.yaml manifests/")
+	p.act(func() error {
+		p.screen.note("(The demo plays the controllers and the kubelet: it starts the pods and writes their manifests.)")
+		err := p.stage.scale(3)
+		for _, pod := range dbPods {
+			err = errors.Join(err, p.stage.startPod(pod))
 		}
-	}
-	return p.show(onNode, "grep -H podIP: manifests/pod-*", "three pods of the Deployment, two of the StatefulSet", linesWith("podIP", 5))
+		return err
+	})
+	p.show(onNode, "grep -H podIP: manifests/pod-*", "three pods of the Deployment, two of the StatefulSet", linesWith("podIP", 5))
 }
 
-func names(p *play) error {
-	err := p.show(inClient, "host "+serviceName, "the short name, in the same namespace, has one address in "+serviceCIDR.String(),
+func names(p *play) {
+	p.show(inClient, "host "+serviceName, "the short name, in the same namespace, has one address in "+serviceCIDR.String(),
 		func(out string) error {
 			addrs, err := addresses(out, fullName)
 			if err != nil {
@@ -61,129 +58,77 @@ func names(p *play) error {
 			p.clusterIP = addrs[0]
 			return nil
 		})
-	if err != nil {
-		return err
-	}
-	if err := p.show(inClient, "host "+fullName, "the full name has the same", resolvesTo(fullName, p.clusterIP)); err != nil {
-		return err
-	}
-	return p.show(inClient, "host "+p.clusterIP.String(), "and the address has the name", contains("domain name pointer "+fullName+"."))
+	p.show(inClient, "host "+fullName, "the full name has the same", resolvesTo(fullName, p.clusterIP))
+	p.show(inClient, "host "+p.clusterIP.String(), "and the address has the name", contains("domain name pointer "+fullName+"."))
 }
 
-func rules(p *play) error {
-	return p.show(onNode, "iptables -t nat -L -n | grep KUBE-SVC", "the Service's line, with the page's chain name",
-		p.serviceRule(8080))
+func rules(p *play) {
+	p.show(onNode, "iptables -t nat -L -n | grep KUBE-SVC", "the Service's line, with the page's chain name", p.serviceRule(8080))
 }
 
-func chain(p *play) error {
-	return p.show(onNode, listChain, "the page's lines: 33 % for pod 1, 50 % of the rest for pod 2, what is left for pod 3",
-		p.chainOfPage)
+func chain(p *play) {
+	p.show(onNode, listChain, "the page's lines: 33 % for pod 1, 50 % of the rest for pod 2, what is left for pod 3", p.chainOfPage)
 }
 
-func balance(p *play) error {
+func balance(p *play) {
 	pods := echoPods[:3]
-	err := p.show(inClient, "curl -sS http://echo-server-clusterip:8080", "one of the pods says hello", helloFrom(pods))
-	if err != nil {
-		return err
-	}
-	return p.connect(300, pods)
+	p.show(inClient, "curl -sS http://echo-server-clusterip:8080", "one of the pods says hello", helloFrom(pods))
+	p.connect(300, pods)
 }
 
-func edit(p *play) error {
-	if err := p.do(onNode, "sed -i 's/port: 8080/port: 9090/' manifests/service.yaml"); err != nil {
-		return err
-	}
-	err := p.show(onNode, listRules, "the edit has arrived, on the same address", p.serviceRule(9090))
-	if err != nil {
-		return err
-	}
-	if err := p.show(inClient, "host "+serviceName, "the name has still the same address", resolvesTo(fullName, p.clusterIP)); err != nil {
-		return err
-	}
-	if err := p.do(onNode, "cp examples/service.yaml manifests/"); err != nil {
-		return err
-	}
-	return p.show(onNode, listRules, "as before", p.serviceRule(8080))
+func edit(p *play) {
+	p.do(onNode, "sed -i 's/port: 8080/port: 9090/' manifests/service.yaml")
+	p.show(onNode, listRules, "the edit has arrived, on the same address", p.serviceRule(9090))
+	p.show(inClient, "host "+serviceName, "the name has still the same address", resolvesTo(fullName, p.clusterIP))
+	p.do(onNode, "cp examples/service.yaml manifests/")
+	p.show(onNode, listRules, "as before", p.serviceRule(8080))
 }
 
-func headless(p *play) error {
-	if err := p.do(onNode, "cp examples/service-headless.yaml manifests/service.yaml"); err != nil {
-		return err
-	}
-	err := p.show(inClient, "host "+serviceName, "the addresses of all three pods", resolvesTo(fullName, ips(echoPods[:3])...))
-	if err != nil {
-		return err
-	}
-	return p.show(onNode, "iptables -t nat -L -n | grep -c "+serviceName, "no rule is left of the ClusterIP", equals("0"))
+func headless(p *play) {
+	p.do(onNode, "cp examples/service-headless.yaml manifests/service.yaml")
+	p.show(inClient, "host "+serviceName, "the addresses of all three pods", resolvesTo(fullName, ips(echoPods[:3])...))
+	p.show(onNode, "iptables -t nat -L -n | grep -c "+serviceName, "no rule is left of the ClusterIP", equals("0"))
 }
 
-func statefulSet(p *play) error {
+func statefulSet(p *play) {
 	const governor = "db.testing.svc.cluster.local"
-	if err := p.show(inClient, "host db", "the governing Service has both pods", resolvesTo(governor, ips(dbPods)...)); err != nil {
-		return err
-	}
+	p.show(inClient, "host db", "the governing Service has both pods", resolvesTo(governor, ips(dbPods)...))
 	for _, pod := range dbPods {
 		name := pod.Name + "." + governor
-		if err := p.show(inClient, "host "+name, "one pod's own address", resolvesTo(name, pod.IP)); err != nil {
-			return err
-		}
+		p.show(inClient, "host "+name, "one pod's own address", resolvesTo(name, pod.IP))
 	}
-	return p.show(inClient, "curl -sS http://db-1.db:5678", "the short form reaches that pod", equals(hello(dbPods[1])))
+	p.show(inClient, "curl -sS http://db-1.db:5678", "the short form reaches that pod", equals(hello(dbPods[1])))
 }
 
-func scaleUp(p *play) error {
-	if err := p.scale(5); err != nil {
-		return err
-	}
-	return p.show(inClient, "host "+serviceName, "the addresses of all five pods", resolvesTo(fullName, ips(echoPods)...))
+func scaleUp(p *play) {
+	p.scale(5)
+	p.show(inClient, "host "+serviceName, "the addresses of all five pods", resolvesTo(fullName, ips(echoPods)...))
 }
 
-func backToClusterIP(p *play) error {
-	if err := p.do(onNode, "cp examples/service.yaml manifests/"); err != nil {
-		return err
-	}
-	err := p.show(inClient, "host "+serviceName, "one address again: "+p.clusterIP.String(), resolvesTo(fullName, p.clusterIP))
-	if err != nil {
-		return err
-	}
-	if err := p.show(onNode, listChain, "five pods: 20 %, 25 %, 33 %, 50 % and the rest", chainOf(echoPods)); err != nil {
-		return err
-	}
-	return p.connect(500, echoPods)
+func backToClusterIP(p *play) {
+	p.do(onNode, "cp examples/service.yaml manifests/")
+	p.show(inClient, "host "+serviceName, "one address again: "+p.clusterIP.String(), resolvesTo(fullName, p.clusterIP))
+	p.show(onNode, listChain, "five pods: 20 %, 25 %, 33 %, 50 % and the rest", chainOf(echoPods))
+	p.connect(500, echoPods)
 }
 
-func scaleDown(p *play) error {
+func scaleDown(p *play) {
 	pods := echoPods[:2]
-	if err := p.scale(len(pods)); err != nil {
-		return err
-	}
-	if err := p.show(onNode, listChain, "two pods: 50 % and the rest", chainOf(pods)); err != nil {
-		return err
-	}
-	if err := p.stage.stopRemoved(); err != nil {
-		return err
-	}
+	p.scale(len(pods))
+	p.show(onNode, listChain, "two pods: 50 % and the rest", chainOf(pods))
+	p.act(p.stage.stopRemoved)
 	// With "pods verified" a pod's address has a name while there is such a pod.
 	gone, stays := podDNSName(echoPods[2]), podDNSName(pods[0])
-	if err := p.show(inClient, "host "+gone, "a removed pod's name is gone", contains("NXDOMAIN")); err != nil {
-		return err
-	}
-	if err := p.show(inClient, "host "+stays, "a remaining one's is not", resolvesTo(stays, pods[0].IP)); err != nil {
-		return err
-	}
-	if err := p.show(inClient, "host "+serviceName, "and the Service's address stays", resolvesTo(fullName, p.clusterIP)); err != nil {
-		return err
-	}
-	return p.connect(300, pods)
+	p.show(inClient, "host "+gone, "a removed pod's name is gone", contains("NXDOMAIN"))
+	p.show(inClient, "host "+stays, "a remaining one's is not", resolvesTo(stays, pods[0].IP))
+	p.show(inClient, "host "+serviceName, "and the Service's address stays", resolvesTo(fullName, p.clusterIP))
+	p.connect(300, pods)
 }
 
 // scale edits the Deployment and then does the controller's part.
-func (p *play) scale(replicas int) error {
-	err := p.do(onNode, fmt.Sprintf("sed -i 's/replicas: .*/replicas: %d/' manifests/deployment.yaml", replicas))
-	if err != nil {
-		return err
-	}
-	return p.stage.scale(replicas)
+func (p *play) scale(replicas int) {
+	p.do(onNode, fmt.Sprintf("sed -i 's/replicas: .*/replicas: %d/' manifests/deployment.yaml", replicas))
+	p.act(func() error { return p.stage.scale(replicas) })
 }
 
 func ips(pods []podSpec) []netip.Addr {

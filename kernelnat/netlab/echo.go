@@ -75,13 +75,7 @@ func (h *Host) ServeUDP(port uint16) error {
 		if err != nil {
 			return fmt.Errorf("serve UDP in %s: %w", h.Name, err)
 		}
-		if !h.hold(c) {
-			return net.ErrClosed
-		}
-		h.serving.Go(func() {
-			defer h.release(c)
-			h.echoDatagrams(c)
-		})
+		h.use(c, func() { h.echoDatagrams(c) })
 	}
 	return nil
 }
@@ -104,26 +98,4 @@ func (h *Host) reply(client net.Addr) Reply {
 		panic(fmt.Sprintf("address of a socket: %v", err))
 	}
 	return Reply{Host: h.Name, Client: netip.AddrPortFrom(a.Addr().Unmap(), a.Port())}
-}
-
-// Serve calls handle in a goroutine of its own for each connection. Close of the
-// host closes the listener and the connections and waits for the handlers, so
-// they must return when their connection is closed.
-func (h *Host) Serve(l net.Listener, handle func(net.Conn)) {
-	if !h.hold(l) {
-		return
-	}
-	h.serving.Go(func() {
-		defer h.release(l)
-		for {
-			conn, err := l.Accept()
-			if err != nil || !h.hold(conn) {
-				return
-			}
-			h.serving.Go(func() {
-				defer h.release(conn)
-				handle(conn)
-			})
-		}
-	})
 }

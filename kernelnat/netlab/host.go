@@ -3,9 +3,7 @@ package netlab
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
-	"sync"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/vishvananda/netlink"
@@ -14,13 +12,9 @@ import (
 // Host is a machine or a pod in a namespace of its own.
 type Host struct {
 	*Namespace
+	*Servers
 	Name  string
 	Addrs []netip.Addr
-
-	mu      sync.Mutex
-	closed  bool
-	open    map[io.Closer]struct{} // the servers' sockets
-	serving sync.WaitGroup
 }
 
 // newHost makes a host without links but loopback.
@@ -29,7 +23,7 @@ func newHost(name string, addrs ...netip.Addr) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Host{Namespace: namespace, Name: name, Addrs: addrs, open: make(map[io.Closer]struct{})}
+	h := &Host{Namespace: namespace, Servers: NewServers(), Name: name, Addrs: addrs}
 	err = h.Do(func() error {
 		if err := writeSysctls(hostSysctls()); err != nil {
 			return err
@@ -57,33 +51,51 @@ func hostSysctls() map[string]string {
 	return values
 }
 
-func (h *Host) configure(link string, addrs ...netip.Prefix) error {
-	return h.Do(func() error {
-		l, err := netlink.LinkByName(link)
-		if err != nil {
-			return fmt.Errorf("find link %s of %s: %w", link, h.Name, err)
-		}
+// configure gives the host's link addresses, and takes it up.
+func (h *Host) configure(addrs ...netip.Prefix) error {
+	return h.onUplink(func(link netlink.Link) error {
 		for _, a := range addrs {
-			if err := addAddress(l, a); err != nil {
+			if err := addAddress(link, a); err != nil {
 				return err
 			}
 		}
-		return netlink.LinkSetUp(l)
+		return netlink.LinkSetUp(link)
 	})
 }
 
-func (h *Host) defaultRoutes(link string, gateways ...netip.Addr) error {
-	return h.Do(func() error {
-		l, err := netlink.LinkByName(link)
+// defaultRoutes sends all packets that have no other way through a gateway.
+func (h *Host) defaultRoutes(gateways ...netip.Addr) error {
+	var errs []error
+	for _, g := range gateways {
+		errs = append(errs, h.route(netip.PrefixFrom(g, 0).Masked(), g))
+	}
+	return errors.Join(errs...)
+}
+
+// route sends packets to a network through a gateway, which need not be in a network of
+// the host's link.
+func (h *Host) route(to netip.Prefix, through netip.Addr) error {
+	return h.onUplink(func(link netlink.Link) error {
+		err := netlink.RouteAdd(&netlink.Route{
+			LinkIndex: link.Attrs().Index,
+			Dst:       ipNet(to),
+			Gw:        through.AsSlice(),
+			Flags:     int(netlink.FLAG_ONLINK),
+		})
 		if err != nil {
-			return fmt.Errorf("find link %s of %s: %w", link, h.Name, err)
-		}
-		for _, g := range gateways {
-			if err := addDefaultRoute(l, g); err != nil {
-				return err
-			}
+			return fmt.Errorf("add route to %s through %s: %w", to, through, err)
 		}
 		return nil
+	})
+}
+
+func (h *Host) onUplink(f func(netlink.Link) error) error {
+	return h.Do(func() error {
+		link, err := netlink.LinkByName(Uplink)
+		if err != nil {
+			return fmt.Errorf("find link %s of %s: %w", Uplink, h.Name, err)
+		}
+		return f(link)
 	})
 }
 
@@ -101,17 +113,10 @@ func (h *Host) Addr(family cluster.Family) netip.Addr {
 // Close ends the host's servers with their connections, waits for them, and
 // takes the host off its network. Closing twice is fine.
 func (h *Host) Close() error {
-	h.mu.Lock()
-	if h.closed {
-		h.mu.Unlock()
+	if h.open.Err() != nil {
 		return nil
 	}
-	h.closed = true
-	for socket := range h.open {
-		socket.Close()
-	}
-	h.mu.Unlock()
-	h.serving.Wait()
+	h.Servers.Close()
 	return errors.Join(h.Do(deleteUplink), h.Namespace.Close())
 }
 
@@ -126,25 +131,4 @@ func deleteUplink() error {
 		return err
 	}
 	return netlink.LinkDel(link)
-}
-
-// hold adds a server's socket to those that Close closes. On a closed host it
-// closes the socket and returns false.
-func (h *Host) hold(socket io.Closer) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.closed {
-		socket.Close()
-		return false
-	}
-	h.open[socket] = struct{}{}
-	return true
-}
-
-// release closes a socket that Close need not close any more.
-func (h *Host) release(socket io.Closer) {
-	socket.Close()
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.open, socket)
 }

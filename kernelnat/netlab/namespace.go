@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os/exec"
 	"runtime"
 
 	"github.com/vishvananda/netns"
@@ -36,16 +37,18 @@ func NewNamespace() (*Namespace, error) {
 	return &Namespace{handle: handle}, nil
 }
 
-// Do calls f in the namespace and returns its error. Sockets and processes that
-// f makes, in its own goroutine, belong to the namespace and may be used
-// anywhere afterwards. Do blocks until f returns.
+// Do calls f in the namespace, which for nil is the process's own, and returns its
+// error. Sockets and processes that f makes, in its own goroutine, belong to the
+// namespace and may be used anywhere afterwards. Do blocks until f returns.
 //
-// A process started with Pdeathsig must end before f does: that signal is sent
-// when the thread ends.
+// A process started with Pdeathsig must end before f does, as with Start: that signal
+// is sent when the thread ends.
 func (n *Namespace) Do(f func() error) error {
 	return onThread(func() error {
-		if err := netns.Set(n.handle); err != nil {
-			return fmt.Errorf("enter network namespace: %w", err)
+		if n != nil {
+			if err := netns.Set(n.handle); err != nil {
+				return fmt.Errorf("enter network namespace: %w", err)
+			}
 		}
 		return f()
 	})
@@ -86,36 +89,45 @@ func (n *Namespace) Close() error {
 	return n.handle.Close()
 }
 
+// Start starts a command in the namespace, on a thread that stays until the command has
+// ended, as Pdeathsig needs it. Then ended is closed, and cmd.ProcessState says how.
+func (n *Namespace) Start(cmd *exec.Cmd) (ended <-chan struct{}, err error) {
+	started, done := make(chan error, 1), make(chan struct{})
+	go func() {
+		defer close(done)
+		started <- n.Do(func() error {
+			if err := cmd.Start(); err != nil {
+				return err
+			}
+			started <- nil
+			cmd.Wait()
+			return nil
+		})
+	}()
+	return done, <-started
+}
+
 // Dial connects from within the namespace.
 func (n *Namespace) Dial(ctx context.Context, network string, to netip.AddrPort) (net.Conn, error) {
-	var conn net.Conn
-	err := n.Do(func() error {
-		var err error
-		// An address that needs no look-up is dialled in this goroutine.
-		conn, err = new(net.Dialer).DialContext(ctx, network, to.String())
-		return err
-	})
-	return conn, err
+	// An address that needs no look-up is dialled in the goroutine that asks.
+	return within(n, func() (net.Conn, error) { return new(net.Dialer).DialContext(ctx, network, to.String()) })
 }
 
 // Listen listens for streams within the namespace.
 func (n *Namespace) Listen(network string, on netip.AddrPort) (net.Listener, error) {
-	var l net.Listener
-	err := n.Do(func() error {
-		var err error
-		l, err = net.Listen(network, on.String())
-		return err
-	})
-	return l, err
+	return within(n, func() (net.Listener, error) { return net.Listen(network, on.String()) })
 }
 
 // ListenPacket listens for datagrams within the namespace.
 func (n *Namespace) ListenPacket(network string, on netip.AddrPort) (net.PacketConn, error) {
-	var c net.PacketConn
-	err := n.Do(func() error {
-		var err error
-		c, err = net.ListenPacket(network, on.String())
+	return within(n, func() (net.PacketConn, error) { return net.ListenPacket(network, on.String()) })
+}
+
+// within is Do for an f that makes something.
+func within[T any](n *Namespace, f func() (T, error)) (made T, err error) {
+	err = n.Do(func() (err error) {
+		made, err = f()
 		return err
 	})
-	return c, err
+	return made, err
 }

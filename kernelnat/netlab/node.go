@@ -51,7 +51,6 @@ type Node struct {
 	own   addresses
 	pods  []*Host
 	nodes []*Node // that AddNode made
-	links int     // how many pod links were ever made, to name the next
 }
 
 // addresses are those of a node, in its own networks and in that of Outside.
@@ -61,7 +60,7 @@ type addresses struct {
 
 func (a addresses) all() []netip.Addr {
 	var out []netip.Addr
-	for _, p := range append(slices.Clone(a.uplinks), a.gateways...) {
+	for _, p := range slices.Concat(a.uplinks, a.gateways) {
 		out = append(out, p.Addr())
 	}
 	return out
@@ -75,7 +74,7 @@ func NewNode() (*Node, error) {
 		err = n.build("node")
 	}
 	if err == nil {
-		err = n.Outside.defaultRoutes(Uplink, NodeIPv4.Addr(), NodeIPv6.Addr())
+		err = n.Outside.defaultRoutes(NodeIPv4.Addr(), NodeIPv6.Addr())
 	}
 	if err != nil {
 		n.Close()
@@ -119,26 +118,15 @@ func (n *Node) build(name string) error {
 	if err := n.Do(func() error { return errors.Join(setForwarding(), addBridge(Bridge, n.own.gateways...)) }); err != nil {
 		return err
 	}
-	if err := n.Outside.Do(func() error { return errors.Join(addVeth(name, n.Host), attach(name, Uplink)) }); err != nil {
+	if err := n.Outside.Do(func() error { return addPort(Uplink, name, n.Host) }); err != nil {
 		return err
 	}
-	if err := n.configure(Uplink, n.own.uplinks...); err != nil {
+	if err := n.configure(n.own.uplinks...); err != nil {
 		return err
 	}
 	// The node needs a default route too: a packet to a ClusterIP is routed
 	// once before the output hook translates it.
-	return n.defaultRoutes(Uplink, OutsideIPv4.Addr(), OutsideIPv6.Addr())
-}
-
-// route sends packets to a network through a gateway in that of Outside.
-func (n *Node) route(to netip.Prefix, through netip.Addr) error {
-	return n.Do(func() error {
-		link, err := netlink.LinkByName(Uplink)
-		if err != nil {
-			return err
-		}
-		return addRoute(link, to, through)
-	})
+	return n.defaultRoutes(OutsideIPv4.Addr(), OutsideIPv6.Addr())
 }
 
 // AddPod makes a pod with the addresses, at most one of each family, out of the
@@ -160,15 +148,8 @@ func (n *Node) AddPod(name string, addrs ...netip.Addr) (*Host, error) {
 }
 
 func (n *Node) connect(pod *Host) error {
-	n.links++
-	link := fmt.Sprintf("veth%d", n.links)
-	err := n.Do(func() error {
-		if err := addVeth(link, pod); err != nil {
-			return err
-		}
-		return attach(link, Bridge)
-	})
-	if err != nil {
+	link := fmt.Sprintf("veth%d", len(n.pods)) // no pod ever leaves the list
+	if err := n.Do(func() error { return addPort(Bridge, link, pod) }); err != nil {
 		return err
 	}
 	for _, a := range pod.Addrs {
@@ -176,10 +157,10 @@ func (n *Node) connect(pod *Host) error {
 		if a.Is6() {
 			gateway = n.own.gateways[1].Addr()
 		}
-		if err := pod.configure(Uplink, netip.PrefixFrom(a, a.BitLen())); err != nil {
+		if err := pod.configure(netip.PrefixFrom(a, a.BitLen())); err != nil {
 			return err
 		}
-		if err := pod.defaultRoutes(Uplink, gateway); err != nil {
+		if err := pod.defaultRoutes(gateway); err != nil {
 			return err
 		}
 	}
@@ -240,10 +221,16 @@ func addBridge(name string, addrs ...netip.Prefix) error {
 	return errors.Join(append(errs, netlink.LinkSetUp(bridge))...)
 }
 
-// addVeth makes a link whose other end is the link Uplink of the peer.
-func addVeth(name string, peer *Host) error {
+// addPort makes a link that is a port of a bridge, and whose other end is the link
+// Uplink of the peer. Hairpin mode lets a pod reach itself through its own Service where
+// bridged frames are translated.
+func addPort(bridge, name string, peer *Host) error {
+	to, err := netlink.LinkByName(bridge)
+	if err != nil {
+		return err
+	}
 	veth := &netlink.Veth{
-		LinkAttrs:     netlink.LinkAttrs{Name: name},
+		LinkAttrs:     netlink.LinkAttrs{Name: name, MasterIndex: to.Attrs().Index},
 		PeerName:      Uplink,
 		PeerNamespace: netlink.NsFd(peer.handle),
 		// Made from the address, so that the node's neighbour table stays
@@ -251,9 +238,9 @@ func addVeth(name string, peer *Host) error {
 		PeerHardwareAddr: hardwareAddr(peer.Addrs[0]),
 	}
 	if err := netlink.LinkAdd(veth); err != nil {
-		return fmt.Errorf("add link %s: %w", name, err)
+		return fmt.Errorf("add link %s to %s: %w", name, bridge, err)
 	}
-	return netlink.LinkSetUp(veth)
+	return errors.Join(netlink.LinkSetHairpin(veth, true), netlink.LinkSetUp(veth))
 }
 
 func hardwareAddr(a netip.Addr) net.HardwareAddr {
@@ -261,25 +248,8 @@ func hardwareAddr(a netip.Addr) net.HardwareAddr {
 	return append(net.HardwareAddr{0x0a, 0x58}, ip[len(ip)-4:]...)
 }
 
-// attach makes a link a port of a bridge. Hairpin mode lets a pod reach itself
-// through its own Service where bridged frames are translated.
-func attach(name, to string) error {
-	link, err := netlink.LinkByName(name)
-	if err != nil {
-		return err
-	}
-	bridge, err := netlink.LinkByName(to)
-	if err != nil {
-		return err
-	}
-	if err := netlink.LinkSetMaster(link, bridge); err != nil {
-		return fmt.Errorf("attach link %s to %s: %w", name, to, err)
-	}
-	return netlink.LinkSetHairpin(link, true)
-}
-
 func addAddress(link netlink.Link, p netip.Prefix) error {
-	addr := &netlink.Addr{IPNet: &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}}
+	addr := &netlink.Addr{IPNet: ipNet(p)}
 	if p.Addr().Is6() {
 		addr.Flags = unix.IFA_F_NODAD // else nothing can bind it for a moment
 	}
@@ -289,21 +259,6 @@ func addAddress(link netlink.Link, p netip.Prefix) error {
 	return nil
 }
 
-// addDefaultRoute adds a default route through a gateway that need not be in a
-// network of the link.
-func addDefaultRoute(link netlink.Link, gateway netip.Addr) error {
-	return addRoute(link, netip.PrefixFrom(gateway, 0).Masked(), gateway)
-}
-
-func addRoute(link netlink.Link, to netip.Prefix, through netip.Addr) error {
-	route := &netlink.Route{
-		LinkIndex: link.Attrs().Index,
-		Dst:       &net.IPNet{IP: to.Addr().AsSlice(), Mask: net.CIDRMask(to.Bits(), to.Addr().BitLen())},
-		Gw:        through.AsSlice(),
-		Flags:     int(netlink.FLAG_ONLINK),
-	}
-	if err := netlink.RouteAdd(route); err != nil {
-		return fmt.Errorf("add route to %s through %s: %w", to, through, err)
-	}
-	return nil
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }

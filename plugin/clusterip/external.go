@@ -202,7 +202,7 @@ func (h *Handler) external(origin string, s *cluster.Service, o offer) msg.Servi
 			o.port = -1
 		}
 	}
-	return msg.Service{Host: o.host, Port: o.port, TTL: h.ttl, Key: key}
+	return msg.Service{Host: o.host, Port: o.port, TTL: h.options.TTL, Key: key}
 }
 
 // fits reports whether DNS can hold the name that a key stands for.
@@ -217,7 +217,7 @@ func (c *companion) reverse(ip netip.Addr) ([]msg.Service, int) {
 	for _, s := range c.handler.index.Published(ip) {
 		host := s.Name.Name + "." + s.Name.Namespace
 		if zone.IsName(host + "." + c.handler.outside) {
-			found = append(found, msg.Service{Host: host, TTL: c.handler.ttl})
+			found = append(found, msg.Service{Host: host, TTL: c.handler.options.TTL})
 		}
 	}
 	if len(found) == 0 {

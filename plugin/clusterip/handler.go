@@ -8,7 +8,6 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/plugin/clusterip/zone"
 	"github.com/coredns/coredns/plugin"
-	"github.com/coredns/coredns/plugin/pkg/fall"
 	"github.com/coredns/coredns/plugin/pkg/upstream"
 	"github.com/coredns/coredns/request"
 	"github.com/miekg/dns"
@@ -19,16 +18,13 @@ type Handler struct {
 	// Next is called for names in other zones, and on fallthrough.
 	Next plugin.Handler
 
-	store        *cluster.Store
-	index        *zone.Index
-	ttl          uint32
-	fall         fall.F
-	zonal        bool
-	multicluster []string
-	search       []string // of this machine, for AutoPath
-	outside      string   // the zone of k8s_external that PTR records lead to
-	upstream     upstreamer
-	versions     versions
+	store    *cluster.Store
+	index    *zone.Index
+	options  Options
+	search   []string // of this machine, for AutoPath
+	outside  string   // the zone of k8s_external that PTR records lead to
+	upstream upstreamer
+	versions versions
 	// ready and stale are those of the source.
 	ready func() bool
 	stale func() bool
@@ -59,14 +55,11 @@ func New(o Options, store *cluster.Store, own []netip.Addr) *Handler {
 			Namespaces:       o.Namespaces,
 			Nameservers:      own,
 		}),
-		ttl:          o.TTL,
-		fall:         o.Fall,
-		zonal:        o.Zonal,
-		multicluster: o.Multicluster,
-		search:       hostSearchPath("/etc/resolv.conf"),
-		upstream:     upstream.New(),
-		ready:        store.HasSynced,
-		stale:        func() bool { return false },
+		options:  o,
+		search:   hostSearchPath("/etc/resolv.conf"),
+		upstream: upstream.New(),
+		ready:    store.HasSynced,
+		stale:    func() bool { return false },
 	}
 	h.unsubscribe = store.Subscribe(h.apply)
 	return h
@@ -148,7 +141,7 @@ func notReady(w dns.ResponseWriter, r *dns.Msg) (code int) {
 // through does what fall.F.Through does, without allocating: most queries that a
 // search path makes end here.
 func (h *Handler) through(name string) bool {
-	return slices.ContainsFunc(h.fall.Zones, func(origin string) bool { return zone.Contains(origin, name) })
+	return slices.ContainsFunc(h.options.Fall.Zones, func(origin string) bool { return zone.Contains(origin, name) })
 }
 
 // serial is the SOA serial of a state that the Index has, or has passed by now: who

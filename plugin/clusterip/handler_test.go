@@ -307,7 +307,7 @@ func TestOtherOpcodes(t *testing.T) {
 func TestNotSynced(t *testing.T) {
 	h := New(Options{Zones: []string{"cluster.local."}}, cluster.NewStore(), nil)
 	h.Next = next
-	h.fall.SetZonesFromArgs(nil)
+	h.options.Fall.SetZonesFromArgs(nil)
 	for _, name := range []string{"cluster.local.", "web.default.svc.cluster.local."} {
 		if m, code := ask(t, h, name, dns.TypeA); code != dns.RcodeServerFailure || m != nil {
 			t.Errorf("%s: code %d and reply %v before the first sync, want SERVFAIL", name, code, m)

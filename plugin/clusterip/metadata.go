@@ -23,8 +23,8 @@ func (h *Handler) Metadata(ctx context.Context, state request.Request) context.C
 	if z == nil {
 		return ctx
 	}
-	multicluster := slices.Contains(h.multicluster, z.Origin())
-	q, ok := parseQuestion(z.Relative(name), h.zonal && !multicluster, multicluster)
+	multicluster := slices.Contains(h.options.Multicluster, z.Origin())
+	q, ok := parseQuestion(z.Relative(name), h.options.Zonal && !multicluster, multicluster)
 	if !ok {
 		set("parse-error", "invalid query name")
 		return ctx
@@ -38,7 +38,7 @@ func (h *Handler) Metadata(ctx context.Context, state request.Request) context.C
 	if multicluster {
 		set("cluster", q.cluster)
 	}
-	if h.zonal {
+	if h.options.Zonal {
 		set("zone", q.topology)
 	}
 	return ctx

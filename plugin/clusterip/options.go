@@ -7,7 +7,6 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/clusterip/clusterip/cluster"
@@ -57,6 +56,8 @@ type idle struct{ option, why string }
 
 func (o *Options) warn(option, why string) { o.idle = append(o.idle, idle{option, why}) }
 
+var podModes = map[string]zone.PodMode{"disabled": zone.PodsDisabled, "insecure": zone.PodsInsecure, "verified": zone.PodsVerified}
+
 var options = directive.Table[Options]{Noun: "option", Parsers: map[string]directive.Parser[Options]{
 	"manifests":              path("folder", func(o *Options) *string { return &o.Manifest.Dir }),
 	"service_cidr":           parseServiceCIDR,
@@ -73,9 +74,9 @@ var options = directive.Table[Options]{Noun: "option", Parsers: map[string]direc
 	"stale_after":            directive.Duration(time.Second, func(o *Options) *time.Duration { return &o.StaleAfter }),
 	"startup_timeout":        parseStartupTimeout,
 	"ttl":                    parseTTL,
-	"pods":                   parsePods,
+	"pods":                   directive.Choice(podModes, func(o *Options) *zone.PodMode { return &o.Pods }),
 	"pods_on_node":           parsePodsOnNode,
-	"ptr":                    parsePTR,
+	"ptr":                    directive.Choice(map[string]bool{"all": false, "first": true}, func(o *Options) *bool { return &o.PTRFirst }),
 	"namespaces":             parseNamespaces,
 	"endpoint_pod_names":     directive.Flag(func(o *Options) *bool { return &o.EndpointPodNames }),
 	"ignore":                 parseIgnore,
@@ -91,33 +92,7 @@ var options = directive.Table[Options]{Noun: "option", Parsers: map[string]direc
 
 // ParseOptions reads the clusterip directive of a server block, starts nothing and
 // logs nothing. Relative paths start at root, the block's root directive, or else at
-// the working directory.
-//
-//	clusterip [ZONES...] {
-//	    manifests DIR
-//	    service_cidr CIDR [CIDR]
-//	    state FILE
-//	    kubeconfig FILE [CONTEXT]
-//	    endpoint URL...
-//	    tls CERT KEY CACERT
-//	    apiserver_qps QPS
-//	    apiserver_burst BURST
-//	    apiserver_max_inflight MAX
-//	    labels EXPRESSION
-//	    namespace_labels EXPRESSION
-//	    noendpoints
-//	    stale_after DURATION
-//	    startup_timeout DURATION
-//	    ttl TTL
-//	    pods disabled|insecure|verified
-//	    namespaces NAMESPACE...
-//	    endpoint_pod_names
-//	    ptr all|first
-//	    ignore empty_service
-//	    zonal
-//	    multicluster [ZONES...]
-//	    fallthrough [ZONES...]
-//	}
+// the working directory. The README has the syntax.
 func ParseOptions(c *caddy.Controller, root string) (Options, error) {
 	o := Options{TTL: defaultTTL, StartupTimeout: defaultStartupTimeout}
 	for directives := 0; c.Next(); directives++ {
@@ -258,19 +233,6 @@ func parseTTL(o *Options, args []string) error {
 	return nil
 }
 
-func parsePods(o *Options, args []string) error {
-	modes := map[string]zone.PodMode{
-		"disabled": zone.PodsDisabled, "insecure": zone.PodsInsecure, "verified": zone.PodsVerified,
-	}
-	if len(args) == 1 {
-		if mode, ok := modes[args[0]]; ok {
-			o.Pods = mode
-			return nil
-		}
-	}
-	return fmt.Errorf("%q: give one of disabled, insecure, verified", strings.Join(args, " "))
-}
-
 func parseNamespaces(o *Options, args []string) error {
 	if len(args) == 0 {
 		return fmt.Errorf("takes at least one namespace; without the option all are served")
@@ -279,20 +241,10 @@ func parseNamespaces(o *Options, args []string) error {
 		if len(validation.IsDNS1123Label(name)) > 0 {
 			return fmt.Errorf("%q cannot be the name of a namespace: write lower-case names, with spaces between", name)
 		}
-	}
-	for _, name := range args {
 		if !slices.Contains(o.Namespaces, name) {
 			o.Namespaces = append(o.Namespaces, name)
 		}
 	}
-	return nil
-}
-
-func parsePTR(o *Options, args []string) error {
-	if len(args) != 1 || args[0] != "all" && args[0] != "first" {
-		return fmt.Errorf("%q: give one of all, first", strings.Join(args, " "))
-	}
-	o.PTRFirst = args[0] == "first"
 	return nil
 }
 

@@ -140,23 +140,12 @@ func leaveWithServer(c *caddy.Controller, own *feed.Server) (leave func() error)
 // that others can reach or, if there are none, loopback.
 func ownAddresses(hosts []string) []netip.Addr {
 	var reachable, loopback []netip.Addr
-	add := func(ip netip.Addr) {
-		switch ip = ip.Unmap().WithZone(""); {
+	for _, ip := range hostaddrs.Of(hosts) {
+		switch {
 		case ip.IsLoopback():
 			loopback = append(loopback, ip)
 		case !ip.IsLinkLocalUnicast():
 			reachable = append(reachable, ip)
-		}
-	}
-	for _, host := range hosts {
-		if ip, err := netip.ParseAddr(host); err == nil && !ip.IsUnspecified() {
-			add(ip)
-			continue
-		}
-		// Without addresses of interfaces, only the name servers' go missing.
-		addresses, _ := hostaddrs.List()
-		for _, a := range addresses {
-			add(a.Addr())
 		}
 	}
 	if len(reachable) == 0 {

@@ -3,6 +3,7 @@ package clusterip
 import (
 	"errors"
 	"iter"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -17,9 +18,8 @@ import (
 type versions struct {
 	mu       sync.Mutex // held while the Index changes
 	serial   atomic.Uint32
-	journals map[*zone.Zone]*journal // nil without the transfer plugin
-	tracking bool
-	notifier *notifier
+	notifier *notifier               // nil without the transfer plugin
+	journals map[*zone.Zone]*journal // nil until there is something to transfer
 }
 
 // apply follows the Store.
@@ -30,7 +30,7 @@ func (h *Handler) apply(u cluster.Update) {
 	changes := h.index.Apply(u)
 	serial := uint32(h.store.Generation())
 	v.serial.Store(serial)
-	if v.journals != nil && !v.tracking && u.Synced {
+	if v.notifier != nil && v.journals == nil && u.Synced {
 		v.track(h.index)
 	}
 	for _, c := range changes {
@@ -47,7 +47,6 @@ func (h *Handler) transfers(t *transfer.Transfer) {
 	v := &h.versions
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.journals = make(map[*zone.Zone]*journal)
 	v.notifier = newNotifier(t.Notify)
 	if h.store.HasSynced() {
 		v.track(h.index)
@@ -58,7 +57,7 @@ func (h *Handler) transfers(t *transfer.Transfer) {
 // track begins the journals, once there is something to transfer: what the first
 // listing brings is no change that anybody could ask for.
 func (v *versions) track(index *zone.Index) {
-	v.tracking = true
+	v.journals = make(map[*zone.Zone]*journal)
 	index.Track()
 	for _, z := range index.Zones() {
 		v.journals[z] = &journal{oldest: v.serial.Load()}
@@ -93,7 +92,7 @@ func (h *Handler) Transfer(origin string, serial uint32) (<-chan []dns.RR, error
 	now := v.serial.Load()
 	soa := z.SOA(now)
 	if serial != 0 && !newer(now, serial) {
-		return send(only(soa)), nil
+		return send(slices.Values([][]dns.RR{soa})), nil
 	}
 	if j := v.journals[z]; j != nil && serial != 0 {
 		if difference, ok := j.since(serial); ok {
@@ -103,18 +102,10 @@ func (h *Handler) Transfer(origin string, serial uint32) (<-chan []dns.RR, error
 	return send(whole(soa, z.Snapshot())), nil
 }
 
-func only(soa []dns.RR) iter.Seq[[]dns.RR] {
-	return func(yield func([]dns.RR) bool) { yield(soa) }
-}
-
 // incremental is one difference sequence of RFC 1995 section 4.
 func incremental(old, now []dns.RR, d zone.Delta) iter.Seq[[]dns.RR] {
 	return func(yield func([]dns.RR) bool) {
-		for _, records := range [][]dns.RR{now, old, d.Gone(), now, d.Come(), now} {
-			if !yield(records) {
-				return
-			}
-		}
+		slices.Values([][]dns.RR{now, old, d.Gone(), now, d.Come(), now})(yield)
 	}
 }
 

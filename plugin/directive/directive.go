@@ -71,6 +71,20 @@ func Flag[T any](field func(*T) *bool) Parser[T] {
 	}
 }
 
+// Choice is the Parser of an option with one of some words, each of which stands for a
+// value.
+func Choice[T, V any](values map[string]V, field func(*T) *V) Parser[T] {
+	return func(to *T, args []string) error {
+		text := strings.Join(args, " ")
+		value, known := values[text]
+		if !known {
+			return fmt.Errorf("%q: give one of %s", text, strings.Join(slices.Sorted(maps.Keys(values)), ", "))
+		}
+		*field(to) = value
+		return nil
+	}
+}
+
 // Duration is the Parser of an option with one duration of some length at least.
 func Duration[T any](least time.Duration, field func(*T) *time.Duration) Parser[T] {
 	return func(to *T, args []string) error {

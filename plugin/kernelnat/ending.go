@@ -37,15 +37,8 @@ func listening(config *dnsserver.Config) []netip.AddrPort {
 		return nil
 	}
 	var own []netip.AddrPort
-	for _, host := range config.ListenHosts {
-		if ip, err := netip.ParseAddr(host); err == nil && !ip.IsUnspecified() {
-			own = append(own, netip.AddrPortFrom(ip.Unmap(), uint16(port)))
-			continue
-		}
-		addresses, _ := hostaddrs.List() // without them nothing is forgotten
-		for _, a := range addresses {
-			own = append(own, netip.AddrPortFrom(a.Addr(), uint16(port)))
-		}
+	for _, ip := range hostaddrs.Of(config.ListenHosts) {
+		own = append(own, netip.AddrPortFrom(ip, uint16(port)))
 	}
 	return own
 }

@@ -69,39 +69,13 @@ func connections(field func(*Options) *int) directive.Parser[Options] {
 	return directive.Count("of connections, or 0 to leave the kernel's value", field)
 }
 
-// ParseOptions reads the stanza that the controller stands on:
-//
-//	kernelnat {
-//	    backend iptables
-//	    node_name NAME
-//	    cluster_cidr CIDR [CIDR]
-//	    detect_local node_cidr|bridge NAME|interface_prefix PREFIX
-//	    masquerade_all
-//	    masquerade_bit N
-//	    min_sync_period DURATION
-//	    sync_period DURATION
-//	    service_proxy_name NAME
-//	    nodeport_addresses all|primary|CIDR...
-//	    no_external_ips
-//	    no_such_service reject|off
-//	    healthz ADDRESS|off
-//	    conntrack_max_per_core N
-//	    conntrack_min N
-//	    conntrack_tcp_timeout_established DURATION
-//	    conntrack_tcp_timeout_close_wait DURATION
-//	    conntrack_udp_timeout DURATION
-//	    conntrack_udp_timeout_stream DURATION
-//	    conntrack_tcp_be_liberal
-//	    dry_run
-//	}
-//
+// ParseOptions reads the stanza that the controller stands on; the README has the syntax.
 // Errors name the line of the Corefile.
 func ParseOptions(c *caddy.Controller) (Options, error) {
 	o := Options{Backend: backends.Default, Healthz: ":10256", Sysctls: conntrack.DefaultSysctls}
 	o.NodeName, o.SyncPeriod, o.MasqueradeBit = nodeName(), 30*time.Second, netfilter.DefaultMasqueradeBit
-	stanzas := 0
-	for c.Next() {
-		if stanzas++; stanzas > 1 {
+	for stanzas := 0; c.Next(); stanzas++ {
+		if stanzas > 0 {
 			return o, plugin.ErrOnce
 		}
 		if len(c.RemainingArgs()) > 0 {

@@ -9,9 +9,6 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net"
-	"os"
-	"path/filepath"
-	"testing"
 	"time"
 )
 
@@ -21,11 +18,11 @@ const certFile, keyFile = "apiserver.crt", "apiserver.key"
 // writeCertificate makes the API server's certificate before there is an API server,
 // so that clients can be told what to expect. It is its own CA, and a client's
 // certificate too, of one who may do everything.
-func writeCertificate(t testing.TB, dir string) (ca []byte) {
-	t.Helper()
+func (c *ControlPlane) writeCertificate() (ca []byte) {
+	c.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		c.t.Fatal(err)
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1),
@@ -38,20 +35,14 @@ func writeCertificate(t testing.TB, dir string) (ca []byte) {
 	}
 	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
-		t.Fatal(err)
+		c.t.Fatal(err)
 	}
 	der, err := x509.MarshalECPrivateKey(key)
 	if err != nil {
-		t.Fatal(err)
+		c.t.Fatal(err)
 	}
 	ca = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert})
-	for name, content := range map[string][]byte{
-		certFile: ca,
-		keyFile:  pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}),
-	} {
-		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	c.write(certFile, ca)
+	c.write(keyFile, pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}))
 	return ca
 }

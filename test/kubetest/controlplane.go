@@ -63,8 +63,9 @@ func StartWith(t testing.TB, etcd Etcd) *ControlPlane {
 func Prepare(t testing.TB, etcd Etcd) *ControlPlane {
 	t.Helper()
 	Require(t)
-	dir := t.TempDir()
-	return &ControlPlane{t: t, dir: dir, kind: etcd, address: freeAddress(t), admin: rand.Text(), account: rand.Text(), ca: writeCertificate(t, dir)}
+	c := &ControlPlane{t: t, dir: t.TempDir(), kind: etcd, address: freeAddress(t), admin: rand.Text(), account: rand.Text()}
+	c.ca = c.writeCertificate()
+	return c
 }
 
 // StartServers starts etcd and an API server, where they do not run, and waits until

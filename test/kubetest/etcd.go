@@ -3,8 +3,6 @@ package kubetest
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
-	"io"
 	"net/http"
 	"path/filepath"
 )
@@ -65,23 +63,10 @@ func (c *ControlPlane) askEtcd(method string, message map[string]any) []byte {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	answer, err := post(c.etcdURL+"/v3/kv/"+method, question)
+	client := http.Client{Timeout: patience}
+	answer, err := bodyOf(client.Post(c.etcdURL+"/v3/kv/"+method, "application/json", bytes.NewReader(question)))
 	if err != nil {
 		c.t.Fatalf("%s of etcd: %v", method, err)
 	}
 	return answer
-}
-
-func post(url string, question []byte) ([]byte, error) {
-	client := http.Client{Timeout: patience}
-	response, err := client.Post(url, "application/json", bytes.NewReader(question))
-	if err != nil {
-		return nil, err
-	}
-	defer response.Body.Close()
-	answer, err := io.ReadAll(response.Body)
-	if err == nil && response.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %s", response.Status, answer)
-	}
-	return answer, err
 }

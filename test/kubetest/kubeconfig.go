@@ -1,7 +1,6 @@
 package kubetest
 
 import (
-	"context"
 	"io"
 	"net"
 	"net/netip"
@@ -17,19 +16,19 @@ import (
 // path.
 func (c *ControlPlane) Kubeconfig() string {
 	c.t.Helper()
-	return c.kubeconfig("machine", c.address, c.admin)
+	return c.kubeconfig(c.address, c.admin)
 }
 
 // AccountKubeconfig is Kubeconfig for ServiceAccount.
 func (c *ControlPlane) AccountKubeconfig() string {
 	c.t.Helper()
-	return c.kubeconfig("machine", c.address, c.account)
+	return c.kubeconfig(c.address, c.account)
 }
 
 // KubeconfigThrough is Kubeconfig by way of a line.
 func (c *ControlPlane) KubeconfigThrough(l *Line) string {
 	c.t.Helper()
-	return c.kubeconfig("line", l.address, c.admin)
+	return c.kubeconfig(l.address, c.admin)
 }
 
 // KubeconfigOn writes a kubeconfig for processes in the host's network, from where
@@ -38,12 +37,8 @@ func (c *ControlPlane) KubeconfigThrough(l *Line) string {
 // closed.
 func (c *ControlPlane) KubeconfigOn(host *netlab.Host) string {
 	c.t.Helper()
-	l, err := host.Listen("tcp", netip.MustParseAddrPort("127.0.0.1:0"))
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	host.Serve(l, c.relay)
-	return c.kubeconfig(host.Name, l.Addr().String(), c.admin)
+	path, _ := c.KubeconfigIn(host, netip.MustParseAddr("127.0.0.1"))
+	return path
 }
 
 // KubeconfigIn is KubeconfigOn by way of an address of the host, for processes that
@@ -55,11 +50,13 @@ func (c *ControlPlane) KubeconfigIn(host *netlab.Host, at netip.Addr) (path stri
 		c.t.Fatal(err)
 	}
 	host.Serve(l, c.relay)
-	return c.kubeconfig(host.Name, l.Addr().String(), c.admin), netip.MustParseAddrPort(l.Addr().String())
+	server = netip.MustParseAddrPort(l.Addr().String())
+	return c.kubeconfig(server.String(), c.admin), server
 }
 
-func (c *ControlPlane) kubeconfig(name, address, token string) string {
+func (c *ControlPlane) kubeconfig(address, token string) string {
 	c.t.Helper()
+	const name = "test"
 	host, _, err := net.SplitHostPort(c.address)
 	if err != nil {
 		c.t.Fatal(err)
@@ -72,7 +69,6 @@ func (c *ControlPlane) kubeconfig(name, address, token string) string {
 		Contexts:       map[string]*clientcmdapi.Context{name: {Cluster: name, AuthInfo: "user"}},
 		CurrentContext: name,
 	}
-	// A folder of its own: two nodes have the same name.
 	path := filepath.Join(c.t.TempDir(), "kubeconfig")
 	if err := clientcmd.WriteToFile(config, path); err != nil {
 		c.t.Fatal(err)
@@ -82,9 +78,7 @@ func (c *ControlPlane) kubeconfig(name, address, token string) string {
 
 // relay copies both ways until one side closes.
 func (c *ControlPlane) relay(client net.Conn) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	server, err := new(net.Dialer).DialContext(ctx, "tcp", c.address)
+	server, err := net.DialTimeout("tcp", c.address, 5*time.Second)
 	if err != nil {
 		return
 	}

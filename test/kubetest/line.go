@@ -1,20 +1,16 @@
 package kubetest
 
 import (
-	"context"
 	"net"
-	"sync"
+
+	"github.com/clusterip/clusterip/kernelnat/netlab"
 )
 
-// Line is a way to the API server that can be cut.
+// Line is a way to the API server that can be cut. It is for one goroutine.
 type Line struct {
 	c       *ControlPlane
 	address string
-
-	mu       sync.Mutex
-	listener net.Listener // nil while the line is cut
-	cut      context.CancelFunc
-	running  sync.WaitGroup
+	servers *netlab.Servers
 }
 
 // NewLine returns a line that works. It ends with the test.
@@ -36,33 +32,9 @@ func (l *Line) Mend() {
 	if err != nil {
 		l.c.t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.listener, l.cut = listener, cancel
-	l.running.Go(func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			l.running.Go(func() {
-				defer context.AfterFunc(ctx, func() { client.Close() })()
-				l.c.relay(client)
-			})
-		}
-	})
+	l.servers = netlab.NewServers()
+	l.servers.Serve(listener, l.c.relay)
 }
 
 // Cut breaks all connections and refuses others, until Mend.
-func (l *Line) Cut() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.listener == nil {
-		return
-	}
-	l.listener.Close()
-	l.cut()
-	l.running.Wait()
-	l.listener = nil
-}
+func (l *Line) Cut() { l.servers.Close() }

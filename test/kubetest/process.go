@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"os/exec"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/clusterip/clusterip/kernelnat/netlab"
+	"github.com/clusterip/clusterip/test/clustertest"
 )
 
 // endTime is how long a process may take to end.
@@ -25,7 +25,7 @@ type Process struct {
 	t    testing.TB
 	cmd  *exec.Cmd
 	log  log
-	done chan struct{} // closed when the process has ended
+	done <-chan struct{} // closed when the process has ended
 }
 
 // StartOn starts a command in the host's network, or in this process's own if
@@ -33,30 +33,15 @@ type Process struct {
 // Data races that a program built with -race reports fail the test.
 func StartOn(t testing.TB, host *netlab.Host, cmd *exec.Cmd) *Process {
 	t.Helper()
-	p := &Process{t: t, cmd: cmd, done: make(chan struct{})}
+	p := &Process{t: t, cmd: cmd}
 	cmd.Stdout, cmd.Stderr = &p.log, &p.log
-	// The kernel sends it when the thread that started the process ends, so
-	// that thread stays with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	started := make(chan error, 1)
-	live := func() error {
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			cmd.Wait()
-		}
-		return nil
+	var namespace *netlab.Namespace
+	if host != nil {
+		namespace = host.Namespace
 	}
-	go func() {
-		defer close(p.done)
-		if host == nil {
-			runtime.LockOSThread()
-			live()
-		} else if err := host.Do(live); err != nil {
-			started <- err
-		}
-	}()
-	if err := <-started; err != nil {
+	var err error
+	if p.done, err = namespace.Start(cmd); err != nil {
 		t.Fatalf("start %s: %v", p, err)
 	}
 	t.Cleanup(p.end)
@@ -122,18 +107,14 @@ func (p *Process) end() {
 // test if the process ends or the limit is reached.
 func (p *Process) await(what string, limit time.Duration, condition func() error) {
 	p.t.Helper()
-	var err error
-	for deadline := time.Now().Add(limit); time.Now().Before(deadline); {
-		if err = condition(); err == nil {
-			return
-		}
+	clustertest.Eventually(p.t, limit, fmt.Sprintf("%s: %s", p, what), func() error {
 		select {
 		case <-p.done:
 			p.t.Fatalf("%s ended before %s: %v", p, what, p.cmd.ProcessState)
-		case <-time.After(50 * time.Millisecond):
+		default:
 		}
-	}
-	p.t.Fatalf("%s: no %s within %v: %v", p, what, limit, err)
+		return condition()
+	})
 }
 
 // log keeps what a process writes, to be read at any time.

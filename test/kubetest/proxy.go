@@ -67,7 +67,11 @@ func (c *ControlPlane) LaunchProxy(node *netlab.Node, mode, name string) *Proces
 
 // Get asks an HTTP server from within a host; anything but 200 is an error.
 func Get(host *netlab.Host, at netip.AddrPort, path string) ([]byte, error) {
-	response, err := Request(host, at, path)
+	return bodyOf(Request(host, at, path))
+}
+
+// bodyOf reads what an HTTP server has answered; anything but 200 is an error.
+func bodyOf(response *http.Response, err error) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}

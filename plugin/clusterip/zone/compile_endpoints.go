@@ -36,11 +36,7 @@ func nameEndpoints(endpoints []cluster.Endpoint, base string, o *Options) *endpo
 func fullNames(endpoints []cluster.Endpoint, base string, podNames bool) []string {
 	text, ends := make([]byte, 0, len(endpoints)*(len("255-255-255-255.")+len(base))), make([]int, len(endpoints))
 	for i := range endpoints {
-		from := len(text)
-		text = append(append(appendHostname(text, &endpoints[i], podNames), '.'), base...)
-		if len(text)-from > maxName {
-			text = text[:from]
-		}
+		text = appendFullName(text, &endpoints[i], base, podNames)
 		ends[i] = len(text)
 	}
 	out, from, all := make([]string, len(endpoints)), 0, string(text)

@@ -24,18 +24,13 @@ func (r *Records) addresses() []netip.Addr {
 	if len(r.base) <= maxName {
 		all = append(all, r.service.ClusterIPs...)
 	}
+	var buffer [maxName]byte
 	for i := range r.usable {
-		if r.isNamed(i) {
+		if len(appendFullName(buffer[:0], &r.usable[i], r.base, r.options().EndpointPodNames)) > 0 {
 			all = append(all, r.usable[i].Addr)
 		}
 	}
 	return sortUnique(all)
-}
-
-// isNamed reports whether DNS can hold the name of an endpoint, without making it.
-func (r *Records) isNamed(i int) bool {
-	var buffer [maxName]byte
-	return len(appendHostname(buffer[:0], &r.usable[i], r.options().EndpointPodNames))+1+len(r.base) <= maxName
 }
 
 // relocation is a Service to which other addresses lead than before. Both lists are

@@ -26,7 +26,7 @@ func (r *Records) of() *cluster.Service {
 // Services returns all Services that are served, sorted by name.
 func (x *Index) Services() []*cluster.Service {
 	var all []*cluster.Service
-	for records := range x.primary.services.snapshot().all() {
+	for records := range x.primary.services.all() {
 		all = append(all, records.service)
 	}
 	slices.SortFunc(all, func(a, b *cluster.Service) int { return a.Name.Compare(b.Name) })
@@ -91,31 +91,20 @@ func (s *shards) commit() {
 	clear(s.next)
 }
 
-// shardsThen is what shards were at one moment.
-type shardsThen struct {
-	of   *shards
-	maps [shardCount]*map[string]*Records
-}
-
-// snapshot returns all shards. While a commit goes on it would have some of that.
-func (s *shards) snapshot() *shardsThen {
-	then := &shardsThen{of: s}
+// snapshot returns what all shards are now, which nobody changes any more. While a commit
+// goes on it would have some of that.
+func (s *shards) snapshot() *shards {
+	then := &shards{seed: s.seed}
 	for i := range s.maps {
-		then.maps[i] = s.maps[i].Load()
+		then.maps[i].Store(s.maps[i].Load())
 	}
 	return then
 }
 
-func (s *shardsThen) get(k string) *Records {
-	if m := s.maps[s.of.number(k)]; m != nil {
-		return (*m)[k]
-	}
-	return nil
-}
-
-func (s *shardsThen) all() iter.Seq[*Records] {
+func (s *shards) all() iter.Seq[*Records] {
 	return func(yield func(*Records) bool) {
-		for _, m := range s.maps {
+		for i := range s.maps {
+			m := s.maps[i].Load()
 			if m == nil {
 				continue
 			}

@@ -87,12 +87,7 @@ func (r *Records) fullHost(i int) string {
 		return c.hosts[i]
 	}
 	var buffer [maxName]byte
-	full := appendHostname(buffer[:0], &r.usable[i], r.options().EndpointPodNames)
-	full = append(append(full, '.'), r.base...)
-	if len(full) > maxName {
-		return ""
-	}
-	return string(full)
+	return string(appendFullName(buffer[:0], &r.usable[i], r.base, r.options().EndpointPodNames))
 }
 
 // pointer is a PTR record of an endpoint before it is made.

@@ -16,9 +16,9 @@ import (
 type Snapshot struct {
 	zone     *Zone
 	glue     []dns.RR
-	services *shardsThen
+	services *shards
 	owners   *addrs.Tree[*owners]
-	primary  *shardsThen // where the pointers lead
+	primary  *shards // where the pointers lead
 }
 
 // Snapshot returns the present state of the zone. It must not run at the same

@@ -155,6 +155,16 @@ func portLabels(name string, protocol cluster.Protocol) string {
 // its name has 63 characters, which the underscore makes too long.
 func IsPortName(name string) bool { return isLabel(name) && len(name)+1 <= maxLabel }
 
+// appendFullName appends the full name of an endpoint, whose Service has the name base,
+// or nothing if DNS cannot hold it.
+func appendFullName(b []byte, e *cluster.Endpoint, base string, podNames bool) []byte {
+	full := append(append(appendHostname(b, e, podNames), '.'), base...)
+	if len(full)-len(b) > maxName {
+		return b
+	}
+	return full
+}
+
 // appendHostname appends the name of an endpoint below its Service: its label, and
 // behind it its cluster, if it has one, since clusters may have endpoints of the same
 // name.

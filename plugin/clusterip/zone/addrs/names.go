@@ -13,6 +13,8 @@ const (
 	Reverse6 = "ip6.arpa."
 )
 
+const digits = "0123456789abcdef"
+
 // ReverseName returns the name that ParseReverse reads as the address.
 func ReverseName(ip netip.Addr) string {
 	b := make([]byte, 0, 4*16+len(Reverse6))
@@ -20,7 +22,6 @@ func ReverseName(ip netip.Addr) string {
 		if ip.Is4() {
 			b = append(strconv.AppendUint(b, uint64(octet), 10), '.')
 		} else {
-			const digits = "0123456789abcdef"
 			b = append(b, digits[octet&15], '.', digits[octet>>4], '.')
 		}
 	}
@@ -83,16 +84,8 @@ func parseOctet(label string) (byte, bool) {
 }
 
 func parseNibble(label string) (byte, bool) {
-	if len(label) != 1 {
-		return 0, false
-	}
-	switch c := label[0]; {
-	case '0' <= c && c <= '9':
-		return c - '0', true
-	case 'a' <= c && c <= 'f':
-		return c - 'a' + 10, true
-	}
-	return 0, false
+	digit := strings.Index(digits, label)
+	return byte(digit), len(label) == 1 && digit >= 0
 }
 
 // AppendDashed spells an address as a label. A label must not end in a dash, so
@@ -113,7 +106,7 @@ func AppendDashed(b []byte, ip netip.Addr) []byte {
 
 // ParseDashed reads an address with dashes for dots or colons, in any spelling.
 func ParseDashed(label string) (netip.Addr, bool) {
-	if ip, ok := parseDashed4(label); ok || strings.Trim(label, "0123456789abcdef-") != "" {
+	if ip, ok := parseDashed4(label); ok || strings.Trim(label, digits+"-") != "" {
 		return ip, ok // most labels are none, and should not cost an error
 	}
 	ip, err := netip.ParseAddr(strings.ReplaceAll(label, "-", ":"))
