@@ -42,7 +42,7 @@ func (c *converted) DeepCopyObject() runtime.Object { return c }
 //
 // So a long list is never held whole: decoded it takes several times the memory of all
 // that is kept of it. From Kubernetes 1.34 with etcd 3.5.13 on the API server streams its
-// lists, which client-go reads, keeping of each object what sink.Transformer makes of it.
+// lists, which client-go reads, keeping of each object what followed.Transformer makes of it.
 // Either way the start takes as much memory. A streamed list takes about a third more
 // processor time, nearly all of it client-go's for the frames.
 func readList(from io.Reader, item func([]byte) error) (about metav1.ListMeta, other runtime.Object, err error) {
