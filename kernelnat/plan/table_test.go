@@ -69,6 +69,30 @@ func keys(s *cluster.Service) (out []plan.Key) {
 	return out
 }
 
+func newWorld() *world {
+	return &world{
+		table: plan.NewTable(cluster.IPv4, plan.Options{}), services: make(map[cluster.ServiceName]*cluster.Service),
+		arrived: make(map[plan.Key][]cluster.ServiceName),
+		plans:   make(map[cluster.ServiceName]plan.Service), short: make(map[cluster.ServiceName]plan.Shortfall),
+	}
+}
+
+// take has the Table take an Update over, and notes what it tells.
+func (w *world) take(t *testing.T, u plan.Update) {
+	t.Helper()
+	u.Node = self
+	changes, shortfalls := w.table.Apply(u)
+	for _, c := range changes {
+		if c.New.Equal(c.Old) || !c.Old.Equal(w.plans[c.New.Name]) && len(c.Old.Frontends) > 0 {
+			t.Fatalf("a change from %v to %v, told before %v", c.Old, c.New, w.plans[c.New.Name])
+		}
+		w.plans[c.New.Name] = c.New
+	}
+	for _, s := range shortfalls {
+		w.short[s.New.Service] = s.New
+	}
+}
+
 func (w *world) set(name cluster.ServiceName, now *cluster.Service) {
 	before := w.services[name]
 	same := before != nil && now != nil && before.Created.Equal(now.Created)
@@ -180,24 +204,7 @@ func randomAsking(r *rand.Rand, name string) *cluster.Service {
 func TestTableRandomWalk(t *testing.T) {
 	for seed := range uint64(8) {
 		r := rand.New(rand.NewPCG(seed, 0))
-		w := &world{
-			table: plan.NewTable(cluster.IPv4, plan.Options{}), services: make(map[cluster.ServiceName]*cluster.Service),
-			arrived: make(map[plan.Key][]cluster.ServiceName),
-			plans:   make(map[cluster.ServiceName]plan.Service), short: make(map[cluster.ServiceName]plan.Shortfall),
-		}
-		take := func(u plan.Update) {
-			u.Node = self
-			changes, shortfalls := w.table.Apply(u)
-			for _, c := range changes {
-				if c.New.Equal(c.Old) || !c.Old.Equal(w.plans[c.New.Name]) && len(c.Old.Frontends) > 0 {
-					t.Fatalf("a change from %v to %v, told before %v", c.Old, c.New, w.plans[c.New.Name])
-				}
-				w.plans[c.New.Name] = c.New
-			}
-			for _, s := range shortfalls {
-				w.short[s.New.Service] = s.New
-			}
-		}
+		w := newWorld()
 		for range 200 {
 			u := plan.Update{Services: make(map[cluster.ServiceName]*cluster.Service)}
 			for range 1 + r.IntN(2) {
@@ -223,7 +230,7 @@ func TestTableRandomWalk(t *testing.T) {
 				}
 				u.Network = &w.network
 			}
-			take(u)
+			w.take(t, u)
 			w.check(t)
 		}
 		short := slices.SortedFunc(maps.Values(w.short), func(a, b plan.Shortfall) int { return a.Service.Compare(b.Service) })
@@ -232,7 +239,7 @@ func TestTableRandomWalk(t *testing.T) {
 			t.Errorf("seed %d: shortfalls: %s", seed, diff)
 		}
 		for name := range w.services {
-			take(plan.Update{Services: map[cluster.ServiceName]*cluster.Service{name: nil}})
+			w.take(t, plan.Update{Services: map[cluster.ServiceName]*cluster.Service{name: nil}})
 		}
 		services, ports := w.table.Counts()
 		if left := len(w.table.Known()) + len(w.table.Plans()) + len(w.table.Shortfalls()) + services + ports; left > 0 {
