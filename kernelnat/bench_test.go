@@ -42,30 +42,49 @@ func benched(i, endpoints int, external bool) cluster.ServiceUpdate {
 	return cluster.ServiceUpdate{Name: name, Service: cluster.New(s, list)}
 }
 
+// changing returns a function that changes an endpoint of one Service of so many, by turns.
+func changing(t testing.TB, n int, external bool) func() {
+	c := New(Options{Family: cluster.IPv4}, nowhere{}, nowhere{})
+	apply := func(u cluster.Update) {
+		c.enqueue(u)
+		if err := c.sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := cluster.Update{Synced: true}
+	for i := range n {
+		first.Services = append(first.Services, benched(i, 10, external))
+	}
+	apply(first)
+	var updates [2]cluster.Update
+	for i := range updates {
+		updates[i].Services = []cluster.ServiceUpdate{benched(n/2, 9+i, external)}
+	}
+	turn := 0
+	return func() {
+		turn++
+		apply(updates[turn%2])
+	}
+}
+
 // An endpoint that comes or goes costs the loop the same, however many Services there are.
+func TestChangeCostsWhatItsServiceCosts(t *testing.T) {
+	for _, external := range []bool{false, true} {
+		few, many := testing.AllocsPerRun(200, changing(t, 10, external)), testing.AllocsPerRun(200, changing(t, 3000, external))
+		if many > few+2 || many > 60 {
+			t.Errorf("external %t: %v allocations among 10 Services, %v among 3,000", external, few, many)
+		}
+	}
+}
+
 func BenchmarkChange(b *testing.B) {
 	for _, external := range []bool{false, true} {
 		for _, n := range []int{100, 10_000} {
 			b.Run(fmt.Sprintf("external=%t/services=%d", external, n), func(b *testing.B) {
-				c := New(Options{Family: cluster.IPv4}, nowhere{}, nowhere{})
-				first := cluster.Update{Synced: true}
-				for i := range n {
-					first.Services = append(first.Services, benched(i, 10, external))
-				}
-				c.enqueue(first)
-				if err := c.sync(b.Context()); err != nil {
-					b.Fatal(err)
-				}
-				var updates [2]cluster.Update
-				for i := range updates {
-					updates[i].Services = []cluster.ServiceUpdate{benched(n/2, 9+i, external)}
-				}
+				change := changing(b, n, external)
 				b.ReportAllocs()
-				for i := 0; b.Loop(); i++ {
-					c.enqueue(updates[i%2])
-					if err := c.sync(b.Context()); err != nil {
-						b.Fatal(err)
-					}
+				for b.Loop() {
+					change()
 				}
 			})
 		}
