@@ -285,7 +285,7 @@ func (c *Controller) forget() error {
 	if at, ok := c.draining.Next(); c.stale.Empty() && (!ok || time.Now().Before(at)) {
 		return nil
 	}
-	deleted, err := conntrack.Forget(c.options.Family, &c.stale, &c.draining)
+	deleted, err := c.backend.Forget(&c.stale, &c.draining)
 	staleFlowsDeleted.WithLabelValues(c.options.Family.String()).Add(float64(deleted))
 	if err == nil {
 		c.stale = conntrack.Stale{}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat/conntrack"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 	"github.com/clusterip/clusterip/test/clustertest"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -158,6 +159,8 @@ func (m *memory) Apply(_ context.Context, changes []Change) error {
 	m.known = true
 	return nil
 }
+
+func (m *memory) Forget(*conntrack.Stale, *conntrack.Draining) (uint, error) { return 0, nil }
 
 func (m *memory) Cleanup(context.Context) error { return nil }
 

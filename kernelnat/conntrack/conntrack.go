@@ -113,27 +113,30 @@ func lost(before, after []netip.AddrPort) bool {
 	return false
 }
 
-// Forget removes the stale flows of the family from the kernel, returns how many
+// Flows are those that the kernel tracks in one IP family.
+type Flows struct{ Family cluster.Family }
+
+// Forget removes the stale flows from the kernel, returns how many
 // there were, and has those to draining endpoints expire. It reads the flow table
 // once. After an error some flows may be left; Forget may be repeated.
-func Forget(family cluster.Family, stale *Stale, draining *Draining) (deleted uint, err error) {
+func (f Flows) Forget(stale *Stale, draining *Draining) (deleted uint, err error) {
 	inet := netlink.InetFamily(unix.AF_INET)
-	if family == cluster.IPv6 {
+	if f.Family == cluster.IPv6 {
 		inet = unix.AF_INET6
 	}
 	own, err := ownAddresses()
 	if err != nil {
 		return 0, err
 	}
-	f := filter{stale, own, draining, nil}
-	deleted, err = netlink.ConntrackDeleteFilters(netlink.ConntrackTable, inet, &f)
+	of := filter{stale, own, draining, nil}
+	deleted, err = netlink.ConntrackDeleteFilters(netlink.ConntrackTable, inet, &of)
 	if err != nil {
-		return deleted, fmt.Errorf("delete stale %s conntrack entries: %w", family, err)
+		return deleted, fmt.Errorf("delete stale %s conntrack entries: %w", f.Family, err)
 	}
-	if err := expire(f.waning, inet); err != nil {
-		return deleted, fmt.Errorf("shorten the timeout of %s conntrack entries: %w", family, err)
+	if err := expire(of.waning, inet); err != nil {
+		return deleted, fmt.Errorf("shorten the timeout of %s conntrack entries: %w", f.Family, err)
 	}
-	draining.looked(len(f.waning) > 0)
+	draining.looked(len(of.waning) > 0)
 	return deleted, nil
 }
 

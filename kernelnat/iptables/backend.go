@@ -32,13 +32,14 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
+	"github.com/clusterip/clusterip/kernelnat/conntrack"
 	"github.com/clusterip/clusterip/kernelnat/netfilter"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
 // Backend implements kernelnat.Backend for one IP family.
 type Backend struct {
-	family   cluster.Family
+	conntrack.Flows
 	settings netfilter.Settings
 	tools    *tools // nil before the first use
 	alone    bool   // nothing else translates: not the other variant, nor kube-proxy's table
@@ -68,7 +69,7 @@ func New(settings netfilter.Settings) (map[cluster.Family]kernelnat.Backend, err
 	}
 	both, shared := make(map[cluster.Family]kernelnat.Backend), new(netfilter.Ledger)
 	for _, family := range cluster.Families {
-		both[family] = &Backend{family: family, settings: settings, ledger: shared}
+		both[family] = &Backend{Flows: conntrack.Flows{Family: family}, settings: settings, ledger: shared}
 	}
 	return both, nil
 }
@@ -80,7 +81,7 @@ func New(settings netfilter.Settings) (map[cluster.Family]kernelnat.Backend, err
 func (b *Backend) Sync(ctx context.Context, state kernelnat.State) ([]string, error) {
 	written, err := b.sync(ctx, state)
 	if err != nil {
-		return written, fmt.Errorf("write %s rules: %w", b.family, err)
+		return written, fmt.Errorf("write %s rules: %w", b.Family, err)
 	}
 	return written, nil
 }
@@ -92,7 +93,7 @@ func (b *Backend) sync(ctx context.Context, state kernelnat.State) ([]string, er
 	if err != nil {
 		b.tools = nil
 		needed := slices.ContainsFunc(state.Services, func(s plan.Service) bool { return len(s.Frontends) > 0 })
-		if b.family == cluster.IPv6 && !needed && absent(err) {
+		if b.Family == cluster.IPv6 && !needed && absent(err) {
 			return nil, nil
 		}
 		return nil, err
@@ -121,7 +122,7 @@ func (b *Backend) sync(ctx context.Context, state kernelnat.State) ([]string, er
 		b.foreign = &foreign
 	}
 	if b.tools.variant == legacy {
-		b.tables, _ = legacyTables(b.family)
+		b.tables, _ = legacyTables(b.Family)
 	}
 	b.nodePorts = d.nodePorts
 	return s.written, rejected
@@ -143,13 +144,13 @@ func unknown(state kernelnat.State) func(service string) bool {
 // dialect finds out what the rules depend on besides the plans.
 func (b *Backend) dialect(state kernelnat.State) (dialect, error) {
 	d := dialect{
-		family: b.family, bit: b.settings.MasqueradeBit, randomFully: b.tools.version.hasRandomFully(),
+		family: b.Family, bit: b.settings.MasqueradeBit, randomFully: b.tools.version.hasRandomFully(),
 		dropInvalid: !netfilter.ConntrackLiberal(), ranges: state.Ranges,
 	}
 	b.node = state.Node
 	var err error
-	d.nodePorts, err = b.settings.NodePorts.At(b.family, b.node)
-	if err != nil || b.family == cluster.IPv6 {
+	d.nodePorts, err = b.settings.NodePorts.At(b.Family, b.node)
+	if err != nil || b.Family == cluster.IPv6 {
 		return d, err
 	}
 	// Without it the kernel takes packets from 127.0.0.1 that leave loopback
@@ -179,7 +180,7 @@ func (b *Backend) leaveOther(ctx context.Context, state kernelnat.State) (remove
 	if _, err := b.cleanup(ctx, other); err != nil && !absent(err) {
 		return nil, fmt.Errorf("remove what is left in iptables-%s, which this host does not use: %w", other, err)
 	}
-	found, err := netfilter.RemoveProxyTable(b.family, b.ledger)
+	found, err := netfilter.RemoveProxyTable(b.Family, b.ledger)
 	if err != nil {
 		return nil, err
 	}
@@ -194,7 +195,7 @@ func (b *Backend) leaveOther(ctx context.Context, state kernelnat.State) (remove
 // legacy tables are looked at for their size. New addresses of the node count as
 // touched if NodePorts are to be at them.
 func (b *Backend) Untouched() bool {
-	now, err := b.settings.NodePorts.At(b.family, b.node)
+	now, err := b.settings.NodePorts.At(b.Family, b.node)
 	if err != nil || b.nodePorts == nil || !now.Equal(b.nodePorts) {
 		return false
 	}
@@ -205,7 +206,7 @@ func (b *Backend) Untouched() bool {
 		foreign, err := b.ledger.Foreign()
 		return err == nil && b.foreign != nil && *b.foreign == foreign
 	}
-	tables, err := legacyTables(b.family)
+	tables, err := legacyTables(b.Family)
 	return err == nil && b.tables != nil && bytes.Equal(tables, b.tables)
 }
 
@@ -221,11 +222,11 @@ func (b *Backend) Untouched() bool {
 // one such rule beside the change of an endpoint.
 func (b *Backend) Apply(ctx context.Context, changes []kernelnat.Change) error {
 	if b.arrangement == nil {
-		return fmt.Errorf("change %s rules: nothing could be written at the start", b.family)
+		return fmt.Errorf("change %s rules: nothing could be written at the start", b.Family)
 	}
 	for input := range changeScripts(changes, b.arrangement, b.tools.variant.chains()) {
 		if err := b.send(ctx, input); err != nil {
-			return fmt.Errorf("change %s rules: %w", b.family, err)
+			return fmt.Errorf("change %s rules: %w", b.Family, err)
 		}
 	}
 	return nil
@@ -238,7 +239,7 @@ func (b *Backend) send(ctx context.Context, input []byte) error {
 		return err
 	}
 	if b.tables = nil; untouched && b.tools.variant == legacy {
-		b.tables, _ = legacyTables(b.family)
+		b.tables, _ = legacyTables(b.Family)
 	}
 	return nil
 }
@@ -246,7 +247,7 @@ func (b *Backend) send(ctx context.Context, input []byte) error {
 // read returns what the kernel holds. It decides on the tools once: to change
 // over to the other variant later would leave rules behind in the first.
 func (b *Backend) read(ctx context.Context) (state, error) {
-	if b.family == cluster.IPv6 && !hasIPv6() {
+	if b.Family == cluster.IPv6 && !hasIPv6() {
 		return nil, fmt.Errorf("IPv6: %w: enable it, or use IPv4 only", errUnsupported)
 	}
 	if b.tools == nil {
@@ -254,7 +255,7 @@ func (b *Backend) read(ctx context.Context) (state, error) {
 		if err != nil {
 			return nil, err
 		}
-		if b.tools, err = findTools(ctx, v, b.family); err != nil {
+		if b.tools, err = findTools(ctx, v, b.Family); err != nil {
 			return nil, err
 		}
 	}

@@ -15,7 +15,7 @@ import (
 // it could not look at one.
 func (b *Backend) Cleanup(ctx context.Context) error {
 	var errs []error
-	if _, err := netfilter.RemoveProxyTable(b.family, b.ledger); err != nil {
+	if _, err := netfilter.RemoveProxyTable(b.Family, b.ledger); err != nil {
 		errs = append(errs, err)
 	}
 	for _, v := range variants {
@@ -25,7 +25,7 @@ func (b *Backend) Cleanup(ctx context.Context) error {
 			err = netfilter.SetRouteLocalnet(false)
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("remove %s rules of iptables-%s: %w", b.family, v, err))
+			errs = append(errs, fmt.Errorf("remove %s rules of iptables-%s: %w", b.Family, v, err))
 		}
 	}
 	return errors.Join(errs...)
@@ -34,7 +34,7 @@ func (b *Backend) Cleanup(ctx context.Context) error {
 // cleanup removes what is ours in one variant. unguarded says that the guard of
 // loopback was there and is gone.
 func (b *Backend) cleanup(ctx context.Context, v variant) (unguarded bool, err error) {
-	f := b.family
+	f := b.Family
 	if f == cluster.IPv6 && !hasIPv6() {
 		return false, nil
 	}

@@ -122,9 +122,9 @@ func (w *work) Step(ctx context.Context) (done bool, err error) {
 		return false, nil
 	case p.undo != nil && !errors.As(err, new(*rejection)):
 		// What others have in the same chains is unknown now.
-		return false, fmt.Errorf("write a part of the %s rules: %w", w.b.family, err)
+		return false, fmt.Errorf("write a part of the %s rules: %w", w.b.Family, err)
 	case p.undo != nil:
 		p.undo()
 	}
-	return false, fmt.Errorf("write a part of the %s rules: %w: %w", w.b.family, kernelnat.ErrSetAside, err)
+	return false, fmt.Errorf("write a part of the %s rules: %w: %w", w.b.Family, kernelnat.ErrSetAside, err)
 }

@@ -54,7 +54,7 @@ func rangesChain(family cluster.Family, ranges []plan.Range) chain {
 func (b *Backend) Refuse(ctx context.Context, ranges []plan.Range) error {
 	var s script
 	if b.arrangement != nil {
-		s.transaction(tableFilter, []chain{rangesChain(b.family, ranges)}, nil)
+		s.transaction(tableFilter, []chain{rangesChain(b.Family, ranges)}, nil)
 	} else {
 		have, err := b.read(ctx)
 		switch {
@@ -62,9 +62,9 @@ func (b *Backend) Refuse(ctx context.Context, ranges []plan.Range) error {
 			return nil
 		case err != nil:
 			b.tools = nil
-			return fmt.Errorf("look for %s rules that refuse what is no Service: %w", b.family, err)
+			return fmt.Errorf("look for %s rules that refuse what is no Service: %w", b.Family, err)
 		case len(ranges) > 0:
-			return fmt.Errorf("change %s rules: nothing could be written at the start", b.family)
+			return fmt.Errorf("change %s rules: nothing could be written at the start", b.Family)
 		}
 		s.refuseNothing(have.table(tableFilter))
 	}
@@ -72,7 +72,7 @@ func (b *Backend) Refuse(ctx context.Context, ranges []plan.Range) error {
 		return nil
 	}
 	if err := b.send(ctx, s.buf.Bytes()); err != nil {
-		return fmt.Errorf("change %s rules: %w", b.family, err)
+		return fmt.Errorf("change %s rules: %w", b.Family, err)
 	}
 	return nil
 }

@@ -30,7 +30,7 @@ var allowed = map[string][]string{
 	"kernelnat/plan":              {"cluster"},
 	"kernelnat/conntrack":         {"cluster", "hostaddrs", "kernelnat/plan"},
 	"kernelnat/netfilter":         {"cluster", "hostaddrs", "kernelnat/plan"},
-	"kernelnat/iptables":          {"cluster", "kernelnat", "kernelnat/netfilter", "kernelnat/plan"},
+	"kernelnat/iptables":          {"cluster", "kernelnat", "kernelnat/conntrack", "kernelnat/netfilter", "kernelnat/plan"},
 	"kernelnat/backends":          {"cluster", "kernelnat", "kernelnat/iptables", "kernelnat/netfilter"},
 	"kernelnat/healthcheck":       {"cluster", "kernelnat/plan"},
 	"kernelnat/netlab":            {"cluster"},
