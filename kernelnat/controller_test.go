@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -524,13 +525,13 @@ func TestContestsAreToldByThoseWhoWinOrLose(t *testing.T) {
 			all = append(all, asking(i))
 		}
 		store.Apply(cluster.Update{Synced: true, Services: all})
-		told := 0
-		run(t, Options{Refused: func(cluster.ServiceName, string) { told++ }}, backend, store)
+		var told atomic.Int32
+		run(t, Options{Refused: func(cluster.ServiceName, string) { told.Add(1) }}, backend, store)
 		time.Sleep(time.Second)
-		told = 0
+		told.Store(0)
 		store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{asking(0)}}) // older than all
 		time.Sleep(time.Second)
-		if told > 10 {
+		if told := told.Load(); told > 10 {
 			t.Errorf("one Service came, and %d are told (log lines at ERROR, and Events) that they do not get what they did not have before", told)
 		}
 	})
