@@ -168,7 +168,7 @@ func (c *computation) expand(ports []cluster.Port) {
 			first, again := seen[key]
 			switch {
 			case again && first != i:
-				c.over.add("%s is asked for by two ports: the port %q, which comes first, has it, and the port %q does not", key, ports[first].Name, port.Name)
+				c.over.add("%s is asked for by two ports: the first, %q, has it; give the port %q another", key, ports[first].Name, port.Name)
 			case !again:
 				seen[key] = i
 				frontends = append(frontends, Frontend{Key: key, Kind: kind, Pool: i, Treatment: c.treatments[kind]})
