@@ -66,6 +66,7 @@ func (n *Node) Run(ctx context.Context, store *cluster.Store, begin func()) erro
 		{find: (*nodeView).lostPodCIDRs, tell: n.log.Errorf},
 		{find: (*nodeView).missing, tell: n.log.Errorf, wait: nodeWait},
 		{find: (*nodeView).unused, tell: n.log.Warningf, wait: nodeWait},
+		{find: (*nodeView).nowhere, tell: n.log.Warningf, wait: nodeWait},
 	}
 	for begun := false; ; {
 		left := n.look(told)

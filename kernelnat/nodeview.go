@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
 // NodeOptions are what is said of this node where it is configured.
@@ -18,6 +19,8 @@ type NodeOptions struct {
 	Registered bool
 	// NodeCIDR is that of plan.Options.
 	NodeCIDR bool
+	// Nowhere, if not nil, says if NodePorts are at no address of this node.
+	Nowhere func(plan.Node) error
 }
 
 // NodeFaults says what is wrong with the Node in a state of the Store, and what may be,
@@ -31,8 +34,10 @@ func NodeFaults(u cluster.Update, options NodeOptions) (faults, doubts []string)
 			break // the second follows from the first
 		}
 	}
-	if err := v.unused(); err != nil {
-		doubts = append(doubts, err.Error())
+	for _, err := range []error{v.unused(), v.nowhere()} {
+		if err != nil {
+			doubts = append(doubts, err.Error())
+		}
 	}
 	return faults, doubts
 }
@@ -44,7 +49,7 @@ func AwaitsNode(u cluster.Update, options NodeOptions) error {
 	return v.waitsFor()
 }
 
-// nodeView is what the objects say of this node. It is pure.
+// nodeView is what the objects say of this node.
 type nodeView struct {
 	NodeOptions
 	node       *cluster.Node
@@ -132,6 +137,18 @@ func (v *nodeView) unused() error {
 	}
 	return fmt.Errorf("no endpoint's nodeName is %q, so Services whose policy is Local drop connections here: %s%s. If that is not this node's name, correct the option node_name of kernelnat, which is else $NODE_NAME or the host's name",
 		v.Name, first, more)
+}
+
+// nowhere says that NodePorts lead nowhere.
+func (v *nodeView) nowhere() error {
+	node := plan.Node{Name: v.Name}
+	if v.node != nil {
+		node = plan.NodeOf(v.node)
+	}
+	if v.Nowhere == nil || v.incomplete {
+		return nil
+	}
+	return v.Nowhere(node)
 }
 
 // keepPodCIDRs returns the pod ranges of a Node after a change: where it has none of a

@@ -173,13 +173,13 @@ func (f *filter) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
 	replier := addrPort(flow.Reverse.SrcIP, flow.Reverse.SrcPort)
 	serving, ok := at(f.serving, f.own, protocol, to)
 	switch {
-	case ok && !contains(serving, replier):
+	case ok && !plan.Contains(serving, replier):
 		return true
 	case !ok && slices.ContainsFunc(f.unknown, func(r plan.Range) bool { return r.Nobodys(to.Addr()) }):
 		return true
 	}
 	leaving, ok := at(f.draining.endpoints, f.own, protocol, to)
-	if !ok || !contains(leaving, replier) {
+	if !ok || !plan.Contains(leaving, replier) {
 		return false
 	}
 	if f.draining.abandoned[replier] {
@@ -196,12 +196,6 @@ func at(all map[plan.Key][]netip.AddrPort, own map[netip.Addr]bool, protocol clu
 		endpoints, ok = all[plan.NodePortKey(to.Addr(), to.Port(), protocol)]
 	}
 	return endpoints, ok
-}
-
-// contains searches sorted endpoints.
-func contains(sorted []netip.AddrPort, e netip.AddrPort) bool {
-	_, found := slices.BinarySearchFunc(sorted, e, netip.AddrPort.Compare)
-	return found
 }
 
 func addrPort(ip net.IP, port uint16) netip.AddrPort {

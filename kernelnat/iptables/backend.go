@@ -28,6 +28,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/clusterip/clusterip/cluster"
@@ -56,7 +57,7 @@ type Backend struct {
 	tables  []byte  // legacy: the tables after the last write, if nobody came before it
 	// The addresses that NodePorts are at, which change with the node's.
 	node      plan.Node
-	nodePorts *netfilter.NodeAddresses
+	nodePorts []netip.Addr
 }
 
 var _ kernelnat.Backend = (*Backend)(nil)
@@ -149,13 +150,13 @@ func (b *Backend) dialect(state kernelnat.State) (dialect, error) {
 	}
 	b.node = state.Node
 	var err error
-	d.nodePorts, err = b.settings.NodePorts.At(b.Family, b.node)
+	d.nodePorts, err = b.settings.NodePorts.Addresses(b.Family, b.node)
 	if err != nil || b.Family == cluster.IPv6 {
 		return d, err
 	}
 	// Without it the kernel takes packets from 127.0.0.1 that leave loopback
 	// for martians. Where it cannot be set, such NodePorts are refused.
-	d.localhost = d.nodePorts.Loopback() && netfilter.SetRouteLocalnet(true) == nil
+	d.localhost = d.atLoopback() && netfilter.SetRouteLocalnet(true) == nil
 	return d, nil
 }
 
@@ -195,8 +196,8 @@ func (b *Backend) leaveOther(ctx context.Context, state kernelnat.State) (remove
 // legacy tables are looked at for their size. New addresses of the node count as
 // touched if NodePorts are to be at them.
 func (b *Backend) Untouched() bool {
-	now, err := b.settings.NodePorts.At(b.Family, b.node)
-	if err != nil || b.nodePorts == nil || !now.Equal(b.nodePorts) {
+	now, err := b.settings.NodePorts.Addresses(b.Family, b.node)
+	if err != nil || !slices.Equal(now, b.nodePorts) {
 		return false
 	}
 	switch {

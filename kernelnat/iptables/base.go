@@ -83,7 +83,7 @@ func forwardChain(d dialect) chain {
 // nodePortRules are the last of KUBE-SERVICES in nat.
 func nodePortRules(d dialect) []string {
 	text := comment("kubernetes service nodeports; NOTE: this must be the last rule in this chain")
-	if d.nodePorts.All {
+	if len(d.nodePorts) == 1 && d.nodePorts[0].IsUnspecified() {
 		except := ""
 		switch {
 		case d.family == cluster.IPv6:
@@ -95,7 +95,7 @@ func nodePortRules(d dialect) []string {
 		return []string{except + text + " -m addrtype --dst-type LOCAL -j " + chainNodePorts}
 	}
 	var rules []string
-	for _, addr := range d.nodePorts.List {
+	for _, addr := range d.nodePorts {
 		if !addr.IsLoopback() || d.localhost {
 			rules = append(rules, "-d "+single(addr)+" "+text+" -j "+chainNodePorts)
 		}

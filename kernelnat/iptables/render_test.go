@@ -185,7 +185,7 @@ func arrangementOf(all ...plan.Service) *arrangement {
 	for _, s := range all {
 		addShared(&rules, s)
 	}
-	a := arrange(rules, dialect{family: cluster.IPv4, nodePorts: &netfilter.NodeAddresses{All: true}, localhost: true})
+	a := arrange(rules, dialect{family: cluster.IPv4, nodePorts: []netip.Addr{netip.IPv4Unspecified()}, localhost: true})
 	for _, t := range a {
 		t.changes()
 	}
@@ -253,7 +253,7 @@ func TestSyncGolden(t *testing.T) {
 			got.Write(input)
 			return nil
 		}}
-		if _, err := s.sync(t.Context(), kernelnat.State{Services: c.services}, dialect{family: cluster.IPv4, bit: netfilter.DefaultMasqueradeBit, randomFully: true, nodePorts: &netfilter.NodeAddresses{All: true}},
+		if _, err := s.sync(t.Context(), kernelnat.State{Services: c.services}, dialect{family: cluster.IPv4, bit: netfilter.DefaultMasqueradeBit, randomFully: true, nodePorts: []netip.Addr{netip.IPv4Unspecified()}},
 			unknown(kernelnat.State{Incomplete: c.partial, Known: map[cluster.ServiceName]bool{{Namespace: "testing", Name: "other"}: true}})); err != nil {
 			t.Fatal(err)
 		}

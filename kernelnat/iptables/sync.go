@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/clusterip/clusterip/cluster"
@@ -17,17 +18,22 @@ type dialect struct {
 	family      cluster.Family
 	bit         uint8 // of the mark of packets to be masqueraded
 	randomFully bool
-	nodePorts   *netfilter.NodeAddresses // where NodePorts are
-	localhost   bool                     // whether they may be at 127.0.0.0/8
-	dropInvalid bool                     // packets that conntrack cannot place
-	ranges      []plan.Range             // in which everything else is refused
+	nodePorts   []netip.Addr // where NodePorts are; the unspecified address stands for all
+	localhost   bool         // whether they may be at 127.0.0.0/8
+	dropInvalid bool         // packets that conntrack cannot place
+	ranges      []plan.Range // in which everything else is refused
+}
+
+// atLoopback reports whether NodePorts are at an address of the loopback interface.
+func (d *dialect) atLoopback() bool {
+	return slices.ContainsFunc(d.nodePorts, func(a netip.Addr) bool { return a.IsUnspecified() || a.IsLoopback() })
 }
 
 // Rules writes what Sync sends for one family to a kernel without any rules, for
 // iptables 1.6.2 or newer in its nft variant, where NodePorts may be at 127.0.0.1. Which
 // packets conntrack takes for INVALID is as on this machine. It runs no tool.
 func Rules(w io.Writer, family cluster.Family, to kernelnat.State, settings netfilter.Settings) error {
-	nodePorts, err := settings.NodePorts.At(family, to.Node)
+	nodePorts, err := settings.NodePorts.Addresses(family, to.Node)
 	if err != nil {
 		return err
 	}
@@ -35,10 +41,12 @@ func Rules(w io.Writer, family cluster.Family, to kernelnat.State, settings netf
 		_, err := w.Write(input)
 		return err
 	}}
-	a, err := s.sync(context.Background(), to, dialect{
+	d := dialect{
 		family: family, bit: settings.MasqueradeBit, randomFully: true,
-		nodePorts: nodePorts, localhost: family == cluster.IPv4 && nodePorts.Loopback(), dropInvalid: !netfilter.ConntrackLiberal(), ranges: to.Ranges,
-	}, nil)
+		nodePorts: nodePorts, dropInvalid: !netfilter.ConntrackLiberal(), ranges: to.Ranges,
+	}
+	d.localhost = family == cluster.IPv4 && d.atLoopback()
+	a, err := s.sync(context.Background(), to, d, nil)
 	for _, h := range s.left {
 		l := h.change(h.plans[0], nil, a, s.chains)
 		for p, more := l.next(); more && err == nil; p, more = l.next() {

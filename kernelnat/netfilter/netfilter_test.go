@@ -83,32 +83,41 @@ func TestNodePorts(t *testing.T) {
 	})
 	node := plan.Node{Addresses: addrs("203.0.113.5", "2001:db8::5", "203.0.113.4", "203.0.113.5")}
 	for _, c := range []struct {
-		name     string
-		at       NodePorts
-		family   cluster.Family
-		want     NodeAddresses
-		loopback bool
-		listen   []netip.Addr
+		name   string
+		at     NodePorts
+		family cluster.Family
+		want   []netip.Addr
 	}{
-		{"all", NodePorts{}, cluster.IPv4, NodeAddresses{All: true}, true, addrs("0.0.0.0")},
-		{"all", NodePorts{}, cluster.IPv6, NodeAddresses{All: true}, true, addrs("::")},
-		{"the Node's", NodePorts{Primary: true}, cluster.IPv4, NodeAddresses{List: addrs("203.0.113.4", "203.0.113.5")}, false, addrs("203.0.113.4", "203.0.113.5")},
-		{"the Node's", NodePorts{Primary: true}, cluster.IPv6, NodeAddresses{List: addrs("2001:db8::5")}, false, addrs("2001:db8::5")},
-		{"in ranges", NodePorts{Ranges: prefixes("192.0.2.0/24", "192.0.2.0/28", "2001:db8::/32")}, cluster.IPv4, NodeAddresses{List: addrs("192.0.2.7", "192.0.2.9")}, false, addrs("192.0.2.7", "192.0.2.9")},
-		{"in ranges", NodePorts{Ranges: prefixes("192.0.2.0/24", "2001:db8::/32")}, cluster.IPv6, NodeAddresses{List: addrs("2001:db8::1")}, false, addrs("2001:db8::1")},
-		{"loopback", NodePorts{Ranges: prefixes("127.0.0.0/8", "::1/128")}, cluster.IPv4, NodeAddresses{List: addrs("127.0.0.1")}, true, addrs("127.0.0.1")},
-		{"loopback", NodePorts{Ranges: prefixes("127.0.0.0/8", "::1/128")}, cluster.IPv6, NodeAddresses{}, false, nil},
+		{"all", NodePorts{}, cluster.IPv4, addrs("0.0.0.0")},
+		{"all", NodePorts{}, cluster.IPv6, addrs("::")},
+		{"the Node's", NodePorts{Primary: true}, cluster.IPv4, addrs("203.0.113.4", "203.0.113.5")},
+		{"the Node's", NodePorts{Primary: true}, cluster.IPv6, addrs("2001:db8::5")},
+		{"in ranges", NodePorts{Ranges: prefixes("192.0.2.0/24", "192.0.2.0/28", "2001:db8::/32")}, cluster.IPv4, addrs("192.0.2.7", "192.0.2.9")},
+		{"in ranges", NodePorts{Ranges: prefixes("192.0.2.0/24", "2001:db8::/32")}, cluster.IPv6, addrs("2001:db8::1")},
+		{"loopback", NodePorts{Ranges: prefixes("127.0.0.0/8", "::1/128")}, cluster.IPv4, addrs("127.0.0.1")},
+		{"loopback", NodePorts{Ranges: prefixes("127.0.0.0/8", "::1/128")}, cluster.IPv6, nil},
 	} {
 		h.do(t, func() error {
-			got, err := c.at.At(c.family, node)
-			if err != nil {
-				return err
+			if got, err := c.at.Addresses(c.family, node); err != nil || !slices.Equal(got, c.want) {
+				t.Errorf("%s, %s: %v, %v; want %v", c.name, c.family, got, err, c.want)
 			}
-			if !got.Equal(&c.want) || got.Loopback() != c.loopback {
-				t.Errorf("%s, %s: %+v, loopback %t", c.name, c.family, got, got.Loopback())
-			}
-			if got, err := c.at.Addresses(c.family, node); err != nil || !slices.Equal(got, c.listen) {
-				t.Errorf("%s, %s: listen on %v, %v; want %v", c.name, c.family, got, err, c.listen)
+			return nil
+		})
+	}
+	for _, c := range []struct {
+		at      NodePorts
+		node    plan.Node
+		nowhere string
+	}{
+		{NodePorts{}, plan.Node{}, ""},
+		{NodePorts{Primary: true}, node, ""},
+		{NodePorts{Primary: true}, plan.Node{Name: "n"}, `there is no Node "n" with status.addresses`},
+		{NodePorts{Ranges: prefixes("2001:db8::/32")}, plan.Node{}, ""},
+		{NodePorts{Ranges: prefixes("10.99.0.0/16")}, node, "no address in nodeport_addresses [10.99.0.0/16]"},
+	} {
+		h.do(t, func() error {
+			if err := c.at.Nowhere(c.node); (err == nil) != (c.nowhere == "") || err != nil && !strings.Contains(err.Error(), c.nowhere) {
+				t.Errorf("%+v: %v, want %q", c.at, err, c.nowhere)
 			}
 			return nil
 		})

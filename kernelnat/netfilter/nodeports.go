@@ -34,31 +34,16 @@ type NodePorts struct {
 	Ranges []netip.Prefix
 }
 
-// NodeAddresses are addresses of this node in one IP family: all of them, or those listed.
-type NodeAddresses struct {
-	All  bool
-	List []netip.Addr // sorted; nil if All
-}
-
-// Equal reports whether both are the same addresses.
-func (a *NodeAddresses) Equal(o *NodeAddresses) bool {
-	return a.All == o.All && slices.Equal(a.List, o.List)
-}
-
-// Loopback reports whether an address of the loopback interface is among them.
-func (a *NodeAddresses) Loopback() bool {
-	return a.All || slices.ContainsFunc(a.List, netip.Addr.IsLoopback)
-}
-
-// At returns the addresses of one family that NodePorts are at, as they are now. It
-// fails if the interfaces cannot be listed.
-func (n NodePorts) At(family cluster.Family, node plan.Node) (*NodeAddresses, error) {
+// Addresses returns the addresses of this node in one family that NodePorts are at, as they
+// are now, sorted; the unspecified address stands for all. It fails if the interfaces
+// cannot be listed.
+func (n NodePorts) Addresses(family cluster.Family, node plan.Node) ([]netip.Addr, error) {
 	var list []netip.Addr
 	switch {
 	case n.Primary:
 		list = slices.Clone(node.Addresses)
 	case len(n.Ranges) == 0:
-		return &NodeAddresses{All: true}, nil
+		list = []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
 	default:
 		found, err := hostaddrs.List()
 		if err != nil {
@@ -75,20 +60,18 @@ func (n NodePorts) At(family cluster.Family, node plan.Node) (*NodeAddresses, er
 		return cluster.FamilyOf(a) != family || a == netip.IPv6Loopback()
 	})
 	slices.SortFunc(list, netip.Addr.Compare)
-	return &NodeAddresses{List: slices.Compact(list)}, nil
+	return slices.Compact(list), nil
 }
 
-// Addresses are what At returns, as addresses to listen on: the unspecified one stands
-// for all.
-func (n NodePorts) Addresses(family cluster.Family, node plan.Node) ([]netip.Addr, error) {
-	found, err := n.At(family, node)
-	switch {
-	case err != nil:
-		return nil, err
-	case !found.All:
-		return found.List, nil
-	case family == cluster.IPv4:
-		return []netip.Addr{netip.IPv4Unspecified()}, nil
+// Nowhere returns an error that says so if NodePorts are at no address of this node.
+func (n NodePorts) Nowhere(node plan.Node) error {
+	for _, family := range cluster.Families {
+		if at, err := n.Addresses(family, node); err != nil || len(at) > 0 {
+			return err
+		}
 	}
-	return []netip.Addr{netip.IPv6Unspecified()}, nil
+	if n.Primary {
+		return fmt.Errorf("nodeport_addresses is primary, and there is no Node %q with status.addresses, so NodePorts lead nowhere: add them, or name CIDRs", node.Name)
+	}
+	return fmt.Errorf("this machine has no address in nodeport_addresses %v, so NodePorts lead nowhere: correct the CIDRs, or add the address", n.Ranges)
 }

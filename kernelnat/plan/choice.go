@@ -179,7 +179,7 @@ func (c *choice) bounded(all []cluster.Endpoint, port cluster.Port, most int) (t
 	targets = choose(targets, most, c.node)
 	if c.dropped != nil {
 		c.keep(all, func(e *cluster.Endpoint) Reason {
-			if number, _ := c.number(e, port); !contains(targets, netip.AddrPortFrom(e.Addr, number)) {
+			if number, _ := c.number(e, port); !Contains(targets, netip.AddrPortFrom(e.Addr, number)) {
 				return BeyondBounds
 			}
 			return 0

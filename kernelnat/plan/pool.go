@@ -91,15 +91,15 @@ func (p *Pool) drain(all []cluster.Endpoint, port cluster.Port, c *choice) {
 			return !e.Serving || e.Terminating != terminating
 		}), port)
 	}
-	used := func(t netip.AddrPort) bool { return contains(p.Endpoints, t) || contains(p.Local, t) }
+	used := func(t netip.AddrPort) bool { return Contains(p.Endpoints, t) || Contains(p.Local, t) }
 	staying := serving(false)
-	p.Terminating = slices.DeleteFunc(serving(true), func(t netip.AddrPort) bool { return used(t) || contains(staying, t) })
+	p.Terminating = slices.DeleteFunc(serving(true), func(t netip.AddrPort) bool { return used(t) || Contains(staying, t) })
 	p.Draining = append(slices.DeleteFunc(staying, used), p.Terminating...)
 	slices.SortFunc(p.Draining, netip.AddrPort.Compare)
 }
 
-// contains searches sorted endpoints.
-func contains(sorted []netip.AddrPort, e netip.AddrPort) bool {
+// Contains searches sorted endpoints.
+func Contains(sorted []netip.AddrPort, e netip.AddrPort) bool {
 	_, found := slices.BinarySearchFunc(sorted, e, netip.AddrPort.Compare)
 	return found
 }

@@ -36,7 +36,7 @@ type Options struct {
 // Node returns what is said of this node. registered says that every node has a Node
 // where the Services come from.
 func (o *Options) Node(registered bool) kernelnat.NodeOptions {
-	return kernelnat.NodeOptions{Name: o.NodeName, Registered: registered, NodeCIDR: o.Plan.NodeCIDR}
+	return kernelnat.NodeOptions{Name: o.NodeName, Registered: registered, NodeCIDR: o.Plan.NodeCIDR, Nowhere: o.NodePorts.Nowhere}
 }
 
 var options = directive.Table[Options]{Noun: "kernelnat option", Parsers: map[string]directive.Parser[Options]{
