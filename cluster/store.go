@@ -79,6 +79,7 @@ type Store struct {
 	mu          sync.Mutex
 	services    map[ServiceName]*Service
 	imports     map[ServiceName]*Service
+	endpoints   int // of both
 	namespaces  map[string]struct{}
 	pods        map[PodName]*Pod
 	nodes       map[string]*Node
@@ -143,10 +144,10 @@ func (s *Store) Renew() {
 
 func (s *Store) apply(u Update) {
 	for _, c := range u.Services {
-		set(s.services, c.Name, c.Service)
+		s.setService(s.services, c)
 	}
 	for _, c := range u.Imports {
-		set(s.imports, c.Name, c.Service)
+		s.setService(s.imports, c)
 	}
 	for _, c := range u.Namespaces {
 		if c.Exists {
@@ -175,6 +176,16 @@ func (s *Store) apply(u Update) {
 	if u.Synced {
 		s.syncOnce.Do(func() { close(s.synced) })
 	}
+}
+
+func (s *Store) setService(in map[ServiceName]*Service, c ServiceUpdate) {
+	if before := in[c.Name]; before != nil {
+		s.endpoints -= len(before.Endpoints)
+	}
+	if c.Service != nil {
+		s.endpoints += len(c.Service.Endpoints)
+	}
+	set(in, c.Name, c.Service)
 }
 
 func set[K comparable, V any](m map[K]*V, k K, v *V) {
@@ -234,13 +245,7 @@ type Counts struct{ Services, Imports, Endpoints, Namespaces, Pods int }
 func (s *Store) Counts() Counts {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := Counts{Services: len(s.services), Imports: len(s.imports), Namespaces: len(s.namespaces), Pods: len(s.pods)}
-	for _, all := range []map[ServiceName]*Service{s.services, s.imports} {
-		for _, service := range all {
-			c.Endpoints += len(service.Endpoints)
-		}
-	}
-	return c
+	return Counts{len(s.services), len(s.imports), s.endpoints, len(s.namespaces), len(s.pods)}
 }
 
 // Synced is closed when the source has delivered its first complete listing.

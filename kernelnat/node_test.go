@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -224,6 +225,42 @@ func TestPodCIDRsOfPlans(t *testing.T) {
 			if got.String() != c.want {
 				t.Errorf("after %+v the range of pods is %v, want %s", c.given.Nodes, got, c.want)
 			}
+		}
+	})
+}
+
+// NodePorts that lead nowhere are told when it has been so for a while, and once more when it
+// is mended; and the kernel is not asked with each Update.
+func TestNodePortsThatLeadNowhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int32
+		nowhere := func(n plan.Node) error {
+			asked.Add(1)
+			if len(n.Addresses) == 0 {
+				return errors.New("NodePorts lead nowhere")
+			}
+			return nil
+		}
+		store := cluster.NewStore()
+		_, log, _ := follow(t, NodeOptions{Name: "here", Nowhere: nowhere}, store)
+		store.Apply(cluster.Update{Synced: true})
+		for i := range 100 {
+			store.Apply(services1(service("a", fmt.Sprint("10.42.0.", i))))
+			synctest.Wait()
+		}
+		if told := log.take(); asked.Load() != 1 || len(told) > 0 {
+			t.Errorf("asked %d times in 100 Updates, told %q", asked.Load(), told)
+		}
+		time.Sleep(nodeWait)
+		synctest.Wait()
+		if told := fmt.Sprint(log.take()); told != "[warning NodePorts lead nowhere]" {
+			t.Errorf("after a while, told %s", told)
+		}
+		time.Sleep(nodeWait)
+		store.Apply(nodes1(&cluster.Node{Name: "here", Addresses: addrs("192.0.2.1")}))
+		synctest.Wait()
+		if told := fmt.Sprint(log.take()); told != "[info no longer so: NodePorts lead nowhere]" || asked.Load() > 3 {
+			t.Errorf("asked %d times, and when it is mended, told %s", asked.Load(), told)
 		}
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat/plan"
@@ -59,6 +60,8 @@ type nodeView struct {
 	here       map[cluster.ServiceName]bool // Services that have endpoints on this node
 	incomplete bool
 	begun      bool // it has been known who is a pod
+	asked      time.Time
+	lost       error // what Nowhere said then
 }
 
 func newNodeView(o NodeOptions) nodeView {
@@ -139,16 +142,16 @@ func (v *nodeView) unused() error {
 		v.Name, first, more)
 }
 
-// nowhere says that NodePorts lead nowhere.
+// nowhere says that NodePorts lead nowhere. The kernel, which has to be asked for that, is
+// not asked with each Update.
 func (v *nodeView) nowhere() error {
-	node := plan.Node{Name: v.Name}
-	if v.node != nil {
-		node = plan.NodeOf(v.node)
-	}
 	if v.Nowhere == nil || v.incomplete {
 		return nil
 	}
-	return v.Nowhere(node)
+	if now := time.Now(); now.Sub(v.asked) >= nodeWait/2 {
+		v.asked, v.lost = now, v.Nowhere(plan.NodeOf(v.Name, v.node))
+	}
+	return v.lost
 }
 
 // keepPodCIDRs returns the pod ranges of a Node after a change: where it has none of a

@@ -72,10 +72,7 @@ func (q *queue) add(u cluster.Update) bool {
 
 // setNode takes over the Node, nil if there is none any more.
 func (q *queue) setNode(n *cluster.Node) {
-	next := plan.Node{Name: q.node.Name}
-	if n != nil {
-		next = plan.NodeOf(n)
-	}
+	next := plan.NodeOf(q.node.Name, n)
 	next.PodCIDRs = keepPodCIDRs(q.node.PodCIDRs, next.PodCIDRs)
 	if !next.Equal(q.node) {
 		q.node, q.resync = next, true

@@ -58,9 +58,7 @@ func (p *poolRendering) nodePort(f *plan.Frontend, chain string) {
 // externalChain renders KUBE-EXT-…: who is masqueraded, and who goes where.
 func (p *poolRendering) externalChain(f *plan.Frontend) {
 	c := chain{name: p.chain(prefixExternal)}
-	say := func(format string) string {
-		return comment(fmt.Sprintf(format, p.name))
-	}
+	say := func(format string) string { return comment(fmt.Sprintf(format, p.name)) }
 	if f.Masquerade.All {
 		// The endpoint may be on another node, which would answer past this one.
 		c.add(say("masquerade traffic for %s external destinations") + " -j " + chainMarkMasq)

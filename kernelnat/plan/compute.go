@@ -35,8 +35,11 @@ type Node struct {
 	PodCIDRs   []netip.Prefix
 }
 
-// NodeOf returns what plans need of a Node object.
-func NodeOf(n *cluster.Node) Node {
+// NodeOf returns what plans need of the Node of that name, nil if there is none.
+func NodeOf(name string, n *cluster.Node) Node {
+	if n == nil {
+		return Node{Name: name}
+	}
 	return Node{Name: n.Name, Zone: n.Zone, Addresses: n.Addresses, PodCIDRs: n.PodCIDRs}
 }
 

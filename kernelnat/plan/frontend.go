@@ -72,7 +72,6 @@ type Frontend struct {
 // Kind is what a frontend's address is of. The zero value is invalid.
 type Kind uint8
 
-// The kinds of frontends.
 const (
 	ClusterIP Kind = iota + 1
 	ExternalIP

@@ -98,7 +98,7 @@ func (p *Pool) drain(all []cluster.Endpoint, port cluster.Port, c *choice) {
 	slices.SortFunc(p.Draining, netip.AddrPort.Compare)
 }
 
-// Contains searches sorted endpoints.
+// Contains reports whether sorted endpoints have one.
 func Contains(sorted []netip.AddrPort, e netip.AddrPort) bool {
 	_, found := slices.BinarySearchFunc(sorted, e, netip.AddrPort.Compare)
 	return found

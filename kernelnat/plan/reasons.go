@@ -1,8 +1,6 @@
 package plan
 
-import (
-	"github.com/clusterip/clusterip/cluster"
-)
+import "github.com/clusterip/clusterip/cluster"
 
 // Reason says why an endpoint gets no new connections. The zero value is invalid.
 type Reason uint8

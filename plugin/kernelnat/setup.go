@@ -208,11 +208,7 @@ func (n *nat) serveHealth(ctx context.Context, node *kernelnat.Node, controllers
 }
 
 func (n *nat) nodePortAddresses(family cluster.Family, node *cluster.Node) ([]netip.Addr, error) {
-	var known plan.Node
-	if node != nil {
-		known = plan.NodeOf(node)
-	}
-	return n.options.NodePorts.Addresses(family, known)
+	return n.options.NodePorts.Addresses(family, plan.NodeOf(n.options.NodeName, node))
 }
 
 // retryHealthz is how often the port is tried while another program has it, such as
