@@ -86,4 +86,7 @@ type Backend interface {
 	// Cleanup removes everything the backend ever writes. It needs no Sync
 	// before it and may be repeated.
 	Cleanup(ctx context.Context) error
+	// Close lets go of what the backend holds open. What it has written stays, and
+	// another Backend may go on with it.
+	Close() error
 }

@@ -100,8 +100,13 @@ func New(options Options, backend Backend, log Logger) *Controller {
 // Run follows the Store until the context ends. It writes nothing before the Store has
 // synced, but see awaitListing. A sync that fails is logged, and the whole state is
 // written again, later and later, until it succeeds; changes go on being taken up. The
-// rules stay when Run ends. A Controller runs once.
+// rules stay when Run ends, and the Backend is closed. A Controller runs once.
 func (c *Controller) Run(ctx context.Context, store *cluster.Store) error {
+	defer func() {
+		if err := c.backend.Close(); err != nil {
+			c.log.Errorf("%s: %v", c.options.Family, err)
+		}
+	}()
 	if err := c.awaitListing(ctx, store); err != nil {
 		return err
 	}

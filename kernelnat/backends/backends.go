@@ -14,6 +14,7 @@ import (
 	"github.com/clusterip/clusterip/kernelnat"
 	"github.com/clusterip/clusterip/kernelnat/iptables"
 	"github.com/clusterip/clusterip/kernelnat/netfilter"
+	"github.com/clusterip/clusterip/kernelnat/nftables"
 )
 
 // Backend is one of the list.
@@ -30,6 +31,7 @@ type Backend struct {
 
 var all = []Backend{
 	{Name: Default, Places: "iptables, nft and legacy variant", New: iptables.New, Rules: iptables.Rules},
+	{Name: "nftables", Places: "nftables", New: nftables.New, Rules: nftables.Rules},
 }
 
 // Default is the backend that is used where none is named.

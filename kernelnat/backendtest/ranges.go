@@ -91,6 +91,7 @@ func (s *suite) leftRefusals() {
 		s.sync(Named("echo", port))
 		s.refuses(s.client, "tcp", beyond)
 
+		s.close(s.backends)
 		var err error
 		s.backends, err = s.newBackends()
 		s.must(err)

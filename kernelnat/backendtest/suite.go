@@ -84,7 +84,12 @@ func newSuite(t *testing.T, prepare func() error, newBackends func() (map[cluste
 			t.Errorf("close node: %v", err)
 		}
 	})
-	s := &suite{T: t, node: node, prepare: prepare, newBackends: newBackends}
+	s := &suite{T: t, node: node, prepare: prepare}
+	s.newBackends = func() (map[cluster.Family]kernelnat.Backend, error) {
+		backends, err := newBackends()
+		t.Cleanup(func() { s.close(backends) })
+		return backends, err
+	}
 	s.must(node.Do(prepare))
 	s.must(node.Do(answerEachWithICMP))
 	for _, p := range []struct {
@@ -104,9 +109,17 @@ func newSuite(t *testing.T, prepare func() error, newBackends func() (map[cluste
 		}
 		s.pods = append(s.pods, pod)
 	}
-	s.backends, err = newBackends()
+	s.backends, err = s.newBackends()
 	s.must(err)
 	return s
+}
+
+// close ends the use of backends, as the end of their process does.
+func (s *suite) close(backends map[cluster.Family]kernelnat.Backend) {
+	s.Helper()
+	for _, b := range backends {
+		s.must(b.Close())
+	}
 }
 
 // addPod makes a pod that answers.

@@ -192,6 +192,9 @@ func (b *Backend) leaveOther(ctx context.Context, state kernelnat.State) (remove
 	return removed, nil
 }
 
+// Close implements kernelnat.Backend. Nothing is open between calls.
+func (b *Backend) Close() error { return nil }
+
 // Untouched implements kernelnat.Backend. Over nf_tables the kernel counts writes;
 // legacy tables are looked at for their size. New addresses of the node count as
 // touched if NodePorts are to be at them.

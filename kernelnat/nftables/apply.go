@@ -1,0 +1,116 @@
+package nftables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/clusterip/clusterip/kernelnat"
+)
+
+// maxIdle is how many chains may be there for classes that no frontend has any more. A number
+// of endpoints comes again.
+const maxIdle = 64
+
+// Apply implements kernelnat.Backend. It makes one transaction, or several where there are
+// many changes, each Service whole.
+func (b *Backend) Apply(ctx context.Context, changes []kernelnat.Change) error {
+	if err := b.apply(ctx, changes); err != nil {
+		b.state = nil
+		return fmt.Errorf("change nftables for %s: %w", b.family, err)
+	}
+	return nil
+}
+
+func (b *Backend) apply(ctx context.Context, changes []kernelnat.Change) error {
+	if b.state == nil {
+		return errors.New("nothing could be written at the start")
+	}
+	batch := newBatch(b.family)
+	// What somebody loses may be another's in the same moment.
+	for i := range changes {
+		if len(changes[i].New.Frontends) == 0 {
+			b.changeTo(batch, &changes[i], nil)
+		}
+	}
+	for i := range changes {
+		c := &changes[i]
+		if len(c.New.Frontends) > 0 {
+			b.changeTo(batch, c, b.state.target(b.state.services[c.New.Name], &c.New))
+		}
+		if batch.elements() >= maxCommit {
+			if err := b.commitClasses(ctx, batch); err != nil {
+				return err
+			}
+			batch = newBatch(b.family)
+		}
+	}
+	if err := b.commitClasses(ctx, batch); err != nil {
+		return err
+	}
+	return b.removeIdle(ctx)
+}
+
+// changeTo adds what makes a Service so; nil removes it.
+func (b *Backend) changeTo(batch *batch, c *kernelnat.Change, next *service) {
+	name := c.New.Name
+	b.state.change(&over{batch, b.state.kept}, b.state.services[name], next)
+	if next == nil {
+		delete(b.state.services, name)
+	} else {
+		b.state.services[name] = next
+	}
+}
+
+// over is a writer that replaces what is kept for Services that were not known.
+type over struct {
+	*batch
+	kept map[*set]map[string]bool
+}
+
+func (o *over) put(s *set, key, data []byte, comment string) {
+	if o.kept[s][string(key)] {
+		delete(o.kept[s], string(key))
+		o.batch.remove(s, key)
+	}
+	o.batch.put(s, key, data, comment)
+}
+
+// commitClasses makes a transaction, with the chains of classes that are new.
+func (b *Backend) commitClasses(ctx context.Context, batch *batch) error {
+	var all []chain
+	for _, number := range b.state.fresh {
+		of := b.state.classIDs[number]
+		c := b.schema.classChain(b.dialect, of)
+		batch.addChain(&c)
+		for _, set := range b.schema.classesOf(of) {
+			batch.put(set, appendNumber(nil, number), []byte(c.name), "")
+		}
+		all = append(all, c)
+	}
+	for i := range all {
+		if err := batch.addRules(&all[i]); err != nil {
+			return err
+		}
+	}
+	b.state.fresh = nil
+	return b.commit(ctx, batch)
+}
+
+// removeIdle removes the chains of classes that no frontend has, if they are many.
+func (b *Backend) removeIdle(ctx context.Context) error {
+	if b.state.idle <= maxIdle {
+		return nil
+	}
+	batch := newBatch(b.family)
+	for c, used := range b.state.classes {
+		if used.frontends == 0 {
+			for _, set := range b.schema.classesOf(c) {
+				batch.remove(set, appendNumber(nil, used.id))
+			}
+			batch.deleteChain(c.name())
+			b.state.forgetClass(c)
+		}
+	}
+	return b.commit(ctx, batch)
+}

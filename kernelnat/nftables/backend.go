@@ -1,0 +1,174 @@
+// Package nftables is a kernelnat.Backend over nf_tables itself, by netlink. It writes one
+// table of its own for each IP family, and nothing else.
+//
+// The chains and rules do not depend on the number of Services. Frontends and endpoints are
+// elements of maps, and a packet to a Service goes by them:
+//
+//	frontends: address, protocol, port → class     how it is treated, and how many slots there are
+//	classes:   class → chain                        there is a chain for each class
+//	pools:     address, protocol, port → pool
+//	endpoints: pool, protocol, random slot → endpoint
+//
+// Between the lookups the class or the pool is the packet's priority (skb->priority), which
+// nothing reads before the packet leaves the machine, and which is taken off again. It is
+// a way to give one lookup's result to the next that nft can read as text, and it makes
+// frontends of a Service share their endpoints: one endpoint that comes or goes is one or two
+// elements, and one for each frontend since there is another number of slots. No verdict is
+// in a map with an element for each frontend: whenever one comes to a table, the kernel
+// looks at all elements of all such maps (nft_table_validate).
+//
+// A packet's lookups may see a commit in between. A class that is no longer right leads to a
+// slot that is gone, for which the first slot is taken. What nobody translates, though it is
+// to a frontend, is refused after NAT. So a change of a Service is right at every moment.
+//
+// Start with class.go and chains.go (what packets go through), service.go and change.go (the
+// elements of a Service), then sync.go.
+//
+// It needs CAP_NET_ADMIN, and a kernel of 5.10 or later.
+package nftables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat"
+	"github.com/clusterip/clusterip/kernelnat/conntrack"
+	"github.com/clusterip/clusterip/kernelnat/netfilter"
+	"github.com/clusterip/clusterip/kernelnat/plan"
+)
+
+// Backend implements kernelnat.Backend for one IP family.
+type Backend struct {
+	conntrack.Flows
+	language
+	settings netfilter.Settings
+	schema   *schema
+
+	socket *socket // nil before the first use
+	owned  bool    // nobody else can write to the table
+	// What the kernel holds, and for what; nil if that is not known.
+	state   *state
+	dialect dialect
+	works   []*work
+
+	ledger  *netfilter.Ledger
+	foreign *uint32 // the writes of others before the last Sync; nil: not known
+	node    plan.Node
+}
+
+var _ kernelnat.Backend = (*Backend)(nil)
+
+// New returns the Backends of the IP families. It opens nothing: that nf_tables is missing
+// or may not be used is an error of the first Sync.
+func New(settings netfilter.Settings) (map[cluster.Family]kernelnat.Backend, error) {
+	if settings.MasqueradeBit > 31 {
+		return nil, fmt.Errorf("masquerade bit %d is outside 0-31", settings.MasqueradeBit)
+	}
+	both, shared := make(map[cluster.Family]kernelnat.Backend), new(netfilter.Ledger)
+	for _, family := range cluster.Families {
+		both[family] = &Backend{Flows: conntrack.Flows{Family: family}, language: language{family}, settings: settings, schema: newSchema(family), ledger: shared}
+	}
+	return both, nil
+}
+
+// open opens the socket.
+func (b *Backend) open() (err error) {
+	if b.socket == nil {
+		b.socket, err = dial()
+	}
+	return err
+}
+
+// Close implements kernelnat.Backend.
+func (b *Backend) Close() error {
+	if b.socket == nil {
+		return nil
+	}
+	err := b.socket.Close()
+	b.socket, b.state, b.owned = nil, nil, false
+	return err
+}
+
+// commit makes a transaction.
+func (b *Backend) commit(ctx context.Context, batch *batch) error {
+	if batch.empty() {
+		return nil
+	}
+	transaction := batch.transaction()
+	if b.owned {
+		return b.socket.commit(ctx, transaction)
+	}
+	return b.ledger.During(func() error { return b.socket.commit(ctx, transaction) }, 1)
+}
+
+// Untouched implements kernelnat.Backend. Nobody else can write to a table that is owned;
+// otherwise the kernel counts writes. New addresses of the node count as touched if NodePorts
+// are to be at them.
+func (b *Backend) Untouched() bool {
+	now, err := b.settings.NodePorts.Addresses(b.family, b.node)
+	if err != nil || b.state == nil || !slices.Equal(now, b.dialect.nodePorts) {
+		return false
+	}
+	if b.owned {
+		return true
+	}
+	foreign, err := b.ledger.Foreign()
+	return err == nil && b.foreign != nil && *b.foreign == foreign
+}
+
+// newDialect finds out what the rules depend on besides the plans, and has the kernel take
+// packets from 127.0.0.1 that leave loopback, where NodePorts are there. Where it cannot be
+// had, such NodePorts are refused.
+func (b *Backend) newDialect(state kernelnat.State) (dialect, error) {
+	b.node = state.Node
+	d, err := dialectOf(b.language, b.settings, state)
+	d.localhost = d.localhost && err == nil && netfilter.SetRouteLocalnet(true) == nil
+	return d, err
+}
+
+func dialectOf(l language, settings netfilter.Settings, state kernelnat.State) (dialect, error) {
+	d := dialect{language: l, bit: settings.MasqueradeBit, dropInvalid: !netfilter.ConntrackLiberal(), ranges: state.Ranges}
+	var err error
+	d.nodePorts, err = settings.NodePorts.Addresses(l.family, state.Node)
+	d.localhost = l.family == cluster.IPv4 && slices.ContainsFunc(d.nodePorts, func(a netip.Addr) bool { return a.IsUnspecified() || a.IsLoopback() })
+	return d, err
+}
+
+// Refuse implements kernelnat.Backend. It writes one chain anew.
+func (b *Backend) Refuse(ctx context.Context, ranges []plan.Range) error {
+	if err := b.refuse(ctx, ranges); err != nil {
+		return fmt.Errorf("change what nftables refuses for %s: %w", b.family, err)
+	}
+	return nil
+}
+
+func (b *Backend) refuse(ctx context.Context, ranges []plan.Range) error {
+	if b.state == nil {
+		if len(ranges) > 0 {
+			return errors.New("nothing could be written at the start")
+		}
+		if there, err := b.find(ctx); err != nil || !there {
+			return err
+		}
+		chains := &held{chains: make(map[string]*heldChain)}
+		if err := b.socket.readChains(b.language, chains); err != nil || chains.chains[chainRanges] == nil {
+			return err
+		}
+	}
+	d := b.dialect
+	d.language, d.ranges = b.language, ranges
+	batch, c := newBatch(b.family), d.rangesChain()
+	batch.flushChain(chainRanges)
+	if err := batch.addRules(&c); err != nil {
+		return err
+	}
+	if err := b.commit(ctx, batch); err != nil {
+		return err
+	}
+	b.dialect.ranges = ranges
+	return nil
+}

@@ -1,0 +1,140 @@
+package nftables
+
+import (
+	"fmt"
+	"hash/fnv"
+
+	"github.com/clusterip/clusterip/kernelnat/plan"
+)
+
+// class is how packets to a frontend are treated. There is a chain for each class that a
+// frontend has, however many frontends have it.
+type class struct {
+	nodePort   bool            // the frontend is a NodePort
+	masquerade plan.Masquerade // see plan.Treatment
+	restricted bool            // only the pool's sources are let through
+	// shortcut has clients inside the cluster, and those on this node, treated by the
+	// class that the frontend has in place.inside.
+	shortcut bool
+	inside   plan.Clients
+	local    bool   // the packets go to the pool's local endpoints
+	affinity uint32 // in seconds; 0: none
+	slots    int    // how many there are to choose from
+}
+
+// name is that of the class's chain. It says in words what the class is, and what differs
+// from one cluster to the next by a hash.
+func (c class) name() string {
+	name := ""
+	word := func(has bool, w string) {
+		if has {
+			name += w + "-"
+		}
+	}
+	word(c.nodePort, "nodeport")
+	word(c.restricted, "restricted")
+	word(c.masquerade.All, "masquerade")
+	word(c.masquerade.Outside.Known(), "cluster")
+	word(c.shortcut, "external")
+	word(c.local, "local")
+	if name == "" {
+		name = "plain-"
+	}
+	if c.affinity > 0 {
+		name += fmt.Sprintf("sticky%d-", c.affinity)
+	}
+	name += fmt.Sprint(c.slots)
+	if c.masquerade.Outside.Known() || c.inside.Known() {
+		h := fnv.New32a()
+		fmt.Fprint(h, c.masquerade.Outside, c.inside)
+		name += fmt.Sprintf("-%04x", h.Sum32()&0xffff)
+	}
+	return name
+}
+
+// plain reports whether all packets of the class go to one of the pool's endpoints.
+func (c class) plain() bool {
+	return !c.restricted && !c.shortcut && !c.local && !c.masquerade.All && !c.masquerade.Outside.Known()
+}
+
+// classesOf are the maps that lead to a class.
+func (s *schema) classesOf(c class) []*set {
+	if c.plain() {
+		return []*set{s.classes, s.shortcuts}
+	}
+	return []*set{s.classes}
+}
+
+// placeOf is where the frontends of a class are.
+func (s *schema) placeOf(nodePort bool) *place {
+	if nodePort {
+		return &s.nodePorts
+	}
+	return &s.frontends
+}
+
+// classChain is how packets of a class go to one of the endpoints.
+func (s *schema) classChain(d dialect, c class) chain {
+	out := chain{name: c.name()}
+	place, key := s.placeOf(c.nodePort), s.key(d.language, c.nodePort)
+	if c.restricted {
+		out.add(setPriority(key, place.pool))
+		out.add(member(concat(rangedPriority, d.saddr()), s.sources, false), goBack)
+	}
+	switch m := c.masquerade; {
+	case m.All:
+		out.add(setMark(d.bit))
+	case m.Outside.Known():
+		out.add(d.from(m.Outside, false), setMark(d.bit))
+	}
+	if c.shortcut {
+		if c.inside.Known() {
+			out.add(d.from(c.inside, true), setPriority(key, place.inside), follow(priority, s.shortcuts))
+		}
+		// A packet of the node itself may have the frontend as its source.
+		out.add(local(true, true), setMark(d.bit))
+		out.add(local(true, true), setPriority(key, place.inside), follow(priority, s.shortcuts))
+	}
+	switch {
+	case c.slots == 0:
+	case c.affinity > 0:
+		s.sticky(&out, d, c)
+	default:
+		s.toPool(&out, key, c)
+		s.pick(&out, d, c)
+	}
+	return out
+}
+
+// toPool sets the packet's priority to the number of the pool's endpoints, or of its local ones.
+func (s *schema) toPool(out *chain, key operand, c class) {
+	out.add(setPriority(key, s.placeOf(c.nodePort).pool))
+	if c.local {
+		out.add(toLocal)
+	}
+}
+
+// pick goes to one of the slots. The number of slots may have been that before a commit, and
+// the endpoints be those after it: then the first slot is taken, which is always there. It is
+// looked up last, so that it is found even if it is the one that is being replaced.
+func (s *schema) pick(out *chain, d dialect, c class) {
+	for _, n := range []int{c.slots, 1} {
+		out.add(d.dnat(concat(priority, l4proto, random(n, 0)), s.endpoints))
+	}
+}
+
+// sticky looks through the slots for a member that the client has been to. A member rather
+// than a slot is remembered: which member is in a slot changes.
+func (s *schema) sticky(out *chain, d dialect, c class) {
+	key, client := s.key(d.language, c.nodePort), concat(d.saddr(), priority)
+	for i := range c.slots {
+		s.toPool(out, key, c)
+		out.add(setPriority(concat(priority, random(1, i)), s.slots))
+		out.add(member(client, s.affinity, true), remember(client, s.affinity, c.affinity), d.dnat(concat(priority, l4proto), s.members))
+	}
+	s.toPool(out, key, c)
+	out.add(setPriority(concat(priority, random(c.slots, 0)), s.slots), remember(client, s.affinity, c.affinity), d.dnat(concat(priority, l4proto), s.members))
+	// There is no room to remember the client, or a commit has just changed what is looked at.
+	s.toPool(out, key, c)
+	s.pick(out, d, c)
+}

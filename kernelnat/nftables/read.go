@@ -1,0 +1,341 @@
+package nftables
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/google/nftables/expr"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// held is what the kernel holds in our table.
+type held struct {
+	there    bool // the table is
+	flags    uint32
+	sets     map[string]setShape
+	chains   map[string]*heldChain
+	elements map[string]map[string]string // of sets, by their keys: data with the comment
+}
+
+// setShape is what must be right of a set that is there.
+type setShape struct{ flags, keyType, keyLength, dataType, dataLength uint32 }
+
+type heldChain struct {
+	based bool // it has a hook
+	hook  hook
+	rules [][]expr.Any
+	// unknown says that there is a rule with an expression that is not among ours.
+	unknown bool
+}
+
+func (s *set) shape() setShape {
+	out := setShape{flags: s.kernelFlags(), keyType: typeIDs(s.key), keyLength: uint32(length(s.key))}
+	switch {
+	case s.hasVerdicts():
+		out.dataType = unix.NFT_DATA_VERDICT
+	case s.isMap():
+		out.dataType, out.dataLength = typeIDs(s.data), uint32(length(s.data))
+	}
+	return out
+}
+
+// read returns what the kernel holds in the table of a schema. Sets of another shape are
+// not read.
+func (s *socket) read(l language, schema *schema) (*held, error) {
+	h := &held{sets: make(map[string]setShape), chains: make(map[string]*heldChain), elements: make(map[string]map[string]string)}
+	if err := s.readTable(l, h); err != nil || !h.there {
+		return h, err
+	}
+	for _, step := range []func() error{
+		func() error { return s.readChains(l, h) },
+		func() error { return s.readRules(l, h) },
+		func() error { return s.readSets(l, h) },
+	} {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	for _, set := range schema.sets() {
+		if h.sets[set.name] != set.shape() || set == schema.affinity {
+			continue
+		}
+		elements, err := s.readElements(l, set)
+		if err != nil {
+			return nil, fmt.Errorf("list set %s: %w", set.name, err)
+		}
+		h.elements[set.name] = elements
+	}
+	return h, nil
+}
+
+// attributes calls f for each, with its value.
+func attributes(b []byte, f func(kind uint16, value []byte)) error {
+	ad, err := netlink.NewAttributeDecoder(b)
+	if err != nil {
+		return err
+	}
+	for ad.Next() {
+		f(ad.Type(), ad.Bytes())
+	}
+	return ad.Err()
+}
+
+func textOf(value []byte) string { return string(bytes.TrimSuffix(value, []byte{0})) }
+
+// numberOf reads a number in network byte order.
+func numberOf(value []byte) uint32 {
+	if len(value) != 4 {
+		return 0
+	}
+	return binary.BigEndian.Uint32(value)
+}
+
+func (l language) request(kind int, fill func(m *messages)) messages {
+	m := messages{family: l.nfproto()}
+	at := m.begin(kind, 0)
+	fill(&m)
+	m.end(at)
+	return m
+}
+
+func (s *socket) readTable(l language, h *held) error {
+	err := s.dump(l.request(unix.NFT_MSG_GETTABLE, func(*messages) {}), func(body []byte) error {
+		var name string
+		var flags uint32
+		err := attributes(body, func(kind uint16, value []byte) {
+			switch kind {
+			case unix.NFTA_TABLE_NAME:
+				name = textOf(value)
+			case unix.NFTA_TABLE_FLAGS:
+				flags = numberOf(value)
+			}
+		})
+		if name == tableName {
+			h.there, h.flags = true, flags
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("list tables: %w", err)
+	}
+	return nil
+}
+
+// inTable asks for what is in the table.
+func (l language) inTable(kind int, attr uint16) messages {
+	return l.request(kind, func(m *messages) { m.text(attr, tableName) })
+}
+
+func (s *socket) readChains(l language, h *held) error {
+	return s.dump(l.inTable(unix.NFT_MSG_GETCHAIN, unix.NFTA_CHAIN_TABLE), func(body []byte) error {
+		var table, name string
+		c := new(heldChain)
+		err := attributes(body, func(kind uint16, value []byte) {
+			switch kind {
+			case unix.NFTA_CHAIN_TABLE:
+				table = textOf(value)
+			case unix.NFTA_CHAIN_NAME:
+				name = textOf(value)
+			case unix.NFTA_CHAIN_TYPE:
+				c.hook.kind = textOf(value)
+			case unix.NFTA_CHAIN_HOOK:
+				c.based = true
+				_ = attributes(value, func(kind uint16, value []byte) {
+					switch kind {
+					case unix.NFTA_HOOK_HOOKNUM:
+						c.hook.at = hookNumber(numberOf(value))
+					case unix.NFTA_HOOK_PRIORITY:
+						c.hook.priority = int32(numberOf(value))
+					}
+				})
+			}
+		})
+		if table == tableName {
+			h.chains[name] = c
+		}
+		return err
+	})
+}
+
+func (s *socket) readRules(l language, h *held) error {
+	return s.dump(l.inTable(unix.NFT_MSG_GETRULE, unix.NFTA_RULE_TABLE), func(body []byte) error {
+		var table, name string
+		var exprs []expr.Any
+		unknown := false
+		err := attributes(body, func(kind uint16, value []byte) {
+			switch kind {
+			case unix.NFTA_RULE_TABLE:
+				table = textOf(value)
+			case unix.NFTA_RULE_CHAIN:
+				name = textOf(value)
+			case unix.NFTA_RULE_EXPRESSIONS:
+				_ = attributes(value, func(_ uint16, value []byte) {
+					e, ok := l.expression(value)
+					exprs, unknown = append(exprs, e), unknown || !ok
+				})
+			}
+		})
+		if c := h.chains[name]; table == tableName && c != nil {
+			c.rules, c.unknown = append(c.rules, exprs), c.unknown || unknown
+		}
+		return err
+	})
+}
+
+// expression reads one of a rule, and reports whether it is of a kind that we write.
+func (l language) expression(b []byte) (expr.Any, bool) {
+	var name string
+	var data []byte
+	if attributes(b, func(kind uint16, value []byte) {
+		switch kind {
+		case unix.NFTA_EXPR_NAME:
+			name = textOf(value)
+		case unix.NFTA_EXPR_DATA:
+			data = value
+		}
+	}) != nil {
+		return nil, false
+	}
+	known := map[string]func() expr.Any{
+		"payload": func() expr.Any { return new(expr.Payload) }, "meta": func() expr.Any { return new(expr.Meta) },
+		"lookup": func() expr.Any { return new(expr.Lookup) }, "cmp": func() expr.Any { return new(expr.Cmp) },
+		"bitwise": func() expr.Any { return new(expr.Bitwise) }, "byteorder": func() expr.Any { return new(expr.Byteorder) },
+		"immediate": func() expr.Any { return immediateOf(data) }, "nat": func() expr.Any { return new(expr.NAT) },
+		"masq": func() expr.Any { return new(expr.Masq) }, "numgen": func() expr.Any { return new(expr.Numgen) },
+		"dynset": func() expr.Any { return new(expr.Dynset) }, "fib": func() expr.Any { return new(expr.Fib) },
+		"ct": func() expr.Any { return new(expr.Ct) }, "reject": func() expr.Any { return new(expr.Reject) },
+	}[name]
+	if known == nil {
+		return nil, false
+	}
+	e := known()
+	if byteorder, ok := e.(*expr.Byteorder); ok {
+		return e, readByteorder(data, byteorder) == nil
+	}
+	return e, expr.Unmarshal(l.nfproto(), data, e) == nil
+}
+
+// readByteorder is what the library has yet to do.
+func readByteorder(data []byte, e *expr.Byteorder) error {
+	return attributes(data, func(kind uint16, value []byte) {
+		switch n := numberOf(value); kind {
+		case unix.NFTA_BYTEORDER_SREG:
+			e.SourceRegister = n
+		case unix.NFTA_BYTEORDER_DREG:
+			e.DestRegister = n
+		case unix.NFTA_BYTEORDER_OP:
+			e.Op = expr.ByteorderOp(n)
+		case unix.NFTA_BYTEORDER_LEN:
+			e.Len = n
+		case unix.NFTA_BYTEORDER_SIZE:
+			e.Size = n
+		}
+	})
+}
+
+// immediateOf is for a value, or for a verdict.
+func immediateOf(data []byte) expr.Any {
+	verdict := false
+	_ = attributes(data, func(kind uint16, value []byte) {
+		verdict = verdict || kind == unix.NFTA_IMMEDIATE_DREG && numberOf(value) == unix.NFT_REG_VERDICT
+	})
+	if verdict {
+		return new(expr.Verdict)
+	}
+	return new(expr.Immediate)
+}
+
+func (s *socket) readSets(l language, h *held) error {
+	return s.dump(l.inTable(unix.NFT_MSG_GETSET, unix.NFTA_SET_TABLE), func(body []byte) error {
+		var table, name string
+		var shape setShape
+		err := attributes(body, func(kind uint16, value []byte) {
+			switch kind {
+			case unix.NFTA_SET_TABLE:
+				table = textOf(value)
+			case unix.NFTA_SET_NAME:
+				name = textOf(value)
+			case unix.NFTA_SET_FLAGS:
+				shape.flags = numberOf(value)
+			case unix.NFTA_SET_KEY_TYPE:
+				shape.keyType = numberOf(value)
+			case unix.NFTA_SET_KEY_LEN:
+				shape.keyLength = numberOf(value)
+			case unix.NFTA_SET_DATA_TYPE:
+				shape.dataType = numberOf(value)
+			case unix.NFTA_SET_DATA_LEN:
+				shape.dataLength = numberOf(value)
+			}
+		})
+		if shape.dataType == unix.NFT_DATA_VERDICT {
+			shape.dataLength = 0 // the kernel's own, of a verdict
+		}
+		if table == tableName {
+			h.sets[name] = shape
+		}
+		return err
+	})
+}
+
+func (s *socket) readElements(l language, set *set) (map[string]string, error) {
+	out := make(map[string]string)
+	request := l.request(unix.NFT_MSG_GETSETELEM, func(m *messages) {
+		m.text(unix.NFTA_SET_ELEM_LIST_TABLE, tableName)
+		m.text(unix.NFTA_SET_ELEM_LIST_SET, set.name)
+	})
+	return out, s.dump(request, func(body []byte) error {
+		return attributes(body, func(kind uint16, value []byte) {
+			if kind == unix.NFTA_SET_ELEM_LIST_ELEMENTS {
+				eachElement(value, func(key, value string) { out[key] = value })
+			}
+		})
+	})
+}
+
+// eachElement calls f with the keys of elements, and with their data and comments.
+func eachElement(list []byte, f func(key, value string)) {
+	_ = attributes(list, func(_ uint16, element []byte) {
+		var key, last, data, comment []byte
+		_ = attributes(element, func(kind uint16, value []byte) {
+			switch kind {
+			case unix.NFTA_SET_ELEM_KEY:
+				key = valueOf(value)
+			case nftaSetElemKeyEnd:
+				last = valueOf(value)
+			case unix.NFTA_SET_ELEM_DATA:
+				data = valueOf(value)
+			case unix.NFTA_SET_ELEM_USERDATA:
+				if len(value) > 3 && value[0] == 0 && int(value[1]) == len(value)-2 {
+					comment = value[2 : len(value)-1]
+				}
+			}
+		})
+		f(string(key)+string(last), string(data)+string(comment))
+	})
+}
+
+// valueOf is a nested value, or the name of the chain that a verdict leads to.
+func valueOf(nested []byte) (out []byte) {
+	_ = attributes(nested, func(kind uint16, value []byte) {
+		switch kind {
+		case unix.NFTA_DATA_VALUE:
+			out = value
+		case unix.NFTA_DATA_VERDICT:
+			_ = attributes(value, func(kind uint16, value []byte) {
+				if kind == unix.NFTA_VERDICT_CHAIN {
+					out = bytes.TrimSuffix(value, []byte{0})
+				}
+			})
+		}
+	})
+	return out
+}
+
+// unsupported reports whether an error says that the kernel has no nf_tables, or not for
+// this family.
+func unsupported(err error) bool {
+	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EAFNOSUPPORT)
+}

@@ -1,0 +1,109 @@
+package nftables
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat"
+	"github.com/clusterip/clusterip/kernelnat/netfilter"
+)
+
+// Rules prints what Sync would write to a kernel without any rules, on this node, as nft
+// reads it. It writes nothing to the kernel.
+func Rules(w io.Writer, family cluster.Family, state kernelnat.State, settings netfilter.Settings) error {
+	schema := newSchema(family)
+	d, err := dialectOf(language{family}, settings, state)
+	if err != nil {
+		return err
+	}
+	l := listing{of: make(map[*set][]string)}
+	made := newState(schema)
+	for i := range state.Services {
+		made.change(&l, nil, made.target(nil, &state.Services[i]))
+	}
+	var chains []chain
+	for _, number := range slices.Sorted(maps.Keys(made.classIDs)) {
+		of := made.classIDs[number]
+		c := schema.classChain(d, of)
+		for _, set := range schema.classesOf(of) {
+			l.put(set, appendNumber(nil, number), []byte(c.name), "")
+		}
+		chains = append(chains, c)
+	}
+	return print(w, schema, d, &l, chains)
+}
+
+// listing is a writer that writes as nft reads.
+type listing struct{ of map[*set][]string }
+
+func (l *listing) put(s *set, key, data []byte, comment string) {
+	var e string
+	if half := len(key) / 2; s.flags&nftSetConcat != 0 {
+		e = rangeText(s, key[:half], key[half:])
+	} else {
+		e = text(s.key, key)
+	}
+	if comment != "" {
+		e += fmt.Sprintf(" comment %q", comment)
+	}
+	switch {
+	case s.hasVerdicts():
+		e += " : goto " + string(data)
+	case s.isMap():
+		e += " : " + text(s.data, data)
+	}
+	l.of[s] = append(l.of[s], e)
+}
+
+func (l *listing) remove(*set, []byte) {}
+
+// rangeText is the key of a set of ranges. Their numbers are in network byte order.
+func rangeText(s *set, first, last []byte) string {
+	number := slices.Clone(first[:4])
+	slices.Reverse(number)
+	from, to := text(s.key[1:], first[4:]), text(s.key[1:], last[4:])
+	if from != to {
+		from += "-" + to
+	}
+	return text(s.key[:1], number) + " . " + from
+}
+
+// print writes all of a table. Chains are declared before rules lead to them.
+func print(w io.Writer, schema *schema, d dialect, l *listing, classes []chain) error {
+	var out strings.Builder
+	fmt.Fprintf(&out, "table %s %s {\n", d.ip(), tableName)
+	for _, s := range schema.sets() {
+		word := "set"
+		if s.isMap() {
+			word = "map"
+		}
+		fmt.Fprintf(&out, "\t%s %s {\n\t\t%s\n", word, s.name, s.declaration())
+		if s.size > 0 {
+			fmt.Fprintf(&out, "\t\tsize %d\n\t\tflags dynamic,timeout\n", s.size)
+		}
+		if s.flags&nftSetConcat != 0 {
+			fmt.Fprint(&out, "\t\tflags interval\n")
+		}
+		if elements := l.of[s]; len(elements) > 0 {
+			fmt.Fprintf(&out, "\t\telements = {\n\t\t\t%s\n\t\t}\n", strings.Join(elements, ",\n\t\t\t"))
+		}
+		fmt.Fprint(&out, "\t}\n")
+	}
+	for _, c := range slices.Concat(classes, schema.fixedChains(d)) {
+		fmt.Fprintf(&out, "\tchain %s {\n", c.name)
+		if c.hook != nil {
+			fmt.Fprintf(&out, "\t\t%s\n", c.hook)
+		}
+		for _, r := range c.rules {
+			fmt.Fprintf(&out, "\t\t%s\n", r)
+		}
+		fmt.Fprint(&out, "\t}\n")
+	}
+	fmt.Fprint(&out, "}\n")
+	_, err := io.WriteString(w, out.String())
+	return err
+}

@@ -1,0 +1,54 @@
+package nftables
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// keep returns the slots of a pool whose endpoints are others than before. Endpoints that
+// stay keep their slots, new ones take those of endpoints that are gone, and of slots that
+// are empty then the last ones move there: an endpoint that comes or goes changes at most
+// two slots, however many there are. It returns slots and endpoints themselves where they
+// will do.
+func keep(slots, endpoints []netip.AddrPort) []netip.AddrPort {
+	if len(slots) == 0 {
+		return endpoints
+	}
+	wanted := make(map[netip.AddrPort]int, len(endpoints))
+	for _, e := range endpoints {
+		wanted[e]++
+	}
+	var free []int
+	for i, e := range slots {
+		if wanted[e] == 0 {
+			free = append(free, i)
+			continue
+		}
+		wanted[e]--
+	}
+	if len(free) == 0 && len(slots) == len(endpoints) {
+		return slots
+	}
+	next := slices.Clone(slots)
+	for _, e := range endpoints {
+		switch {
+		case wanted[e] == 0:
+			continue
+		case len(free) > 0:
+			next[free[0]], free = e, free[1:]
+		default:
+			next = append(next, e)
+		}
+		wanted[e]--
+	}
+	for len(free) > 0 {
+		last := len(next) - 1
+		if end := len(free) - 1; free[end] == last {
+			free = free[:end]
+		} else {
+			next[free[0]], free = next[last], free[1:]
+		}
+		next = next[:last]
+	}
+	return next
+}

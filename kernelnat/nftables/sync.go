@@ -1,0 +1,287 @@
+package nftables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+
+	"github.com/clusterip/clusterip/kernelnat"
+	"github.com/clusterip/clusterip/kernelnat/plan"
+)
+
+// maxCommit is how many elements come and go in one transaction: others wait for it.
+const maxCommit = 4000
+
+// Sync implements kernelnat.Backend. It reads what the kernel holds, takes over the numbers
+// and slots that are there, and writes what differs: first endpoints that come, then what
+// leads to them, then what goes. The chains that packets come in by are written last.
+func (b *Backend) Sync(ctx context.Context, state kernelnat.State) ([]string, error) {
+	written, err := b.sync(ctx, state)
+	if err != nil {
+		b.state = nil
+		return written, fmt.Errorf("write nftables for %s: %w", b.family, err)
+	}
+	return written, nil
+}
+
+func (b *Backend) sync(ctx context.Context, state kernelnat.State) ([]string, error) {
+	b.state, b.foreign, b.works = nil, nil, nil
+	there, err := b.find(ctx)
+	if unsupported(err) && !slices.ContainsFunc(state.Services, func(s plan.Service) bool { return len(s.Frontends) > 0 }) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	foreign, errForeign := b.ledger.Foreign()
+	d, err := b.newDialect(state)
+	if err != nil {
+		return nil, err
+	}
+	have, err := b.readTwice()
+	if err != nil {
+		return nil, err
+	}
+	s := &session{Backend: b, ctx: ctx, have: have, batch: newBatch(b.family), state: newState(b.schema), written: make(map[string]int)}
+	if there && !s.fits() {
+		s.tell("another layout of the table")
+		if err := b.delete(ctx); err != nil {
+			return nil, err
+		}
+		s.have, there = &held{}, false
+	}
+	if !there {
+		if err := b.create(ctx); err != nil {
+			return nil, err
+		}
+	}
+	b.dialect = d
+	if err := s.sync(state); err != nil {
+		return s.words(), err
+	}
+	if b.state = s.state; errForeign == nil {
+		b.foreign = &foreign
+	}
+	return s.words(), nil
+}
+
+// readTwice reads what the kernel holds, again if somebody has written meanwhile.
+func (b *Backend) readTwice() (have *held, err error) {
+	for range 5 {
+		if have, err = b.socket.read(b.language, b.schema); !errors.Is(err, errDumpInterrupted) {
+			break
+		}
+	}
+	return have, err
+}
+
+// session is one Sync. It implements writer: of what is put it writes what the kernel does
+// not have.
+type session struct {
+	*Backend
+	ctx   context.Context
+	have  *held
+	batch *batch
+	state *state
+	kept  kept
+	err   error // of a commit; then nothing more is written
+
+	written map[string]int // by what was written, in words
+}
+
+// fits reports whether all sets that are there have the right shape.
+func (s *session) fits() bool {
+	for _, set := range s.schema.sets() {
+		if shape, there := s.have.sets[set.name]; there && shape != set.shape() {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *session) tell(what string) { s.written[what]++ }
+
+// words says what was written.
+func (s *session) words() []string {
+	var out []string
+	for _, what := range slices.Sorted(maps.Keys(s.written)) {
+		if n := s.written[what]; n > 1 {
+			what = fmt.Sprintf("%s (%d)", what, n)
+		}
+		out = append(out, what)
+	}
+	return out
+}
+
+func (s *session) sync(state kernelnat.State) error {
+	s.adopt(state)
+	all := make([]*service, len(state.Services))
+	for i := range state.Services {
+		p := &state.Services[i]
+		all[i] = s.state.target(s.adopted(p), p)
+		s.state.services[p.Name] = all[i]
+	}
+	s.sets()
+	if err := s.classChains(); err != nil {
+		return err
+	}
+	s.flush()
+	for _, next := range all {
+		s.state.writePools(s, nil, next)
+	}
+	s.flush()
+	for _, next := range all {
+		s.state.writeFrontends(s, nil, next)
+	}
+	s.flush()
+	s.removeElements()
+	s.flush()
+	if err := s.chains(s.schema.fixedChains(s.dialect)); err != nil {
+		return err
+	}
+	s.flush()
+	s.removeRest()
+	s.flush()
+	s.state.kept, s.state.named, s.state.fresh = s.kept.keys, nil, nil
+	return s.err
+}
+
+// flush writes what there is to write.
+func (s *session) flush() {
+	if s.err == nil {
+		s.err = s.commit(s.ctx, s.batch)
+	}
+	s.batch = newBatch(s.family)
+}
+
+// put implements writer.
+func (s *session) put(set *set, key, data []byte, comment string) {
+	have := s.have.elements[set.name]
+	value, there := have[string(key)]
+	delete(have, string(key))
+	switch {
+	case there && len(value) == len(data)+len(comment) && value[:len(data)] == string(data) && value[len(data):] == comment:
+		return
+	case there:
+		s.batch.remove(set, key)
+	}
+	s.batch.put(set, key, data, comment)
+	s.tell("elements of " + set.name)
+	if s.batch.elements() >= maxCommit {
+		s.flush()
+	}
+}
+
+// remove implements writer. What the kernel has and nobody puts is removed in the end.
+func (s *session) remove(*set, []byte) {}
+
+// sets creates those that are not there.
+func (s *session) sets() {
+	for i, set := range s.schema.sets() {
+		if _, there := s.have.sets[set.name]; !there {
+			s.batch.addSet(set, uint32(i+1))
+			s.tell("set " + set.name)
+		}
+	}
+}
+
+// classChains writes the chains of the classes that frontends have, and what leads to them.
+func (s *session) classChains() error {
+	var all []chain
+	for _, number := range slices.Sorted(maps.Keys(s.state.classIDs)) {
+		all = append(all, s.schema.classChain(s.dialect, s.state.classIDs[number]))
+	}
+	if err := s.chains(all); err != nil {
+		return err
+	}
+	for number := range s.state.classIDs {
+		s.putClass(number)
+	}
+	return nil
+}
+
+func (s *session) putClass(number uint32) {
+	c := s.state.classIDs[number]
+	for _, set := range s.schema.classesOf(c) {
+		s.put(set, appendNumber(nil, number), []byte(c.name()), "")
+	}
+}
+
+// chains writes those that are not there, or not so. They may lead to one another.
+func (s *session) chains(all []chain) error {
+	var wrong []chain
+	for _, c := range all {
+		have := s.have.chains[c.name]
+		delete(s.have.chains, c.name)
+		switch {
+		case have == nil:
+			s.batch.addChain(&c)
+		case have.is(&c):
+			continue
+		case have.based != (c.hook != nil) || have.based && have.hook != *c.hook:
+			return fmt.Errorf("chain %s of table %s is of another kind: delete the table", c.name, tableName)
+		default:
+			s.batch.flushChain(c.name)
+		}
+		s.tell("chain " + c.name)
+		wrong = append(wrong, c)
+	}
+	for i := range wrong {
+		if err := s.batch.addRules(&wrong[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// is reports whether a chain is as it should be.
+func (h *heldChain) is(c *chain) bool {
+	if h.unknown || h.based != (c.hook != nil) || h.based && h.hook != *c.hook || len(h.rules) != len(c.rules) {
+		return false
+	}
+	for i := range h.rules {
+		if !reflect.DeepEqual(h.rules[i], c.rules[i].exprs()) {
+			return false
+		}
+	}
+	return true
+}
+
+// removeElements removes what nobody has put, but for what is kept.
+func (s *session) removeElements() {
+	s.keepUnknown()
+	sets := s.schema.sets()
+	for _, set := range sets {
+		if set.hasVerdicts() {
+			continue
+		}
+		for key := range s.have.elements[set.name] {
+			s.batch.remove(set, []byte(key))
+			s.tell("elements of " + set.name + " that are nobody's")
+			if s.batch.elements() >= maxCommit {
+				s.flush()
+			}
+		}
+	}
+}
+
+// removeRest removes classes that no frontend has, and chains and sets that are not ours.
+func (s *session) removeRest() {
+	for _, set := range []*set{s.schema.classes, s.schema.shortcuts} {
+		for key, name := range s.have.elements[set.name] {
+			if !s.kept.chains[name] {
+				s.batch.remove(set, []byte(key))
+				s.tell("classes that no frontend has")
+			}
+		}
+	}
+	for name := range s.have.chains {
+		if !s.kept.chains[name] {
+			s.batch.deleteChain(name)
+			s.tell("chains that nothing needs")
+		}
+	}
+}
