@@ -76,25 +76,41 @@ func (o *over) put(s *set, key, data []byte, comment string) {
 	o.batch.put(s, key, data, comment)
 }
 
-// commitClasses makes a transaction, with the chains of classes that are new.
+// maxRules is how many rules come in one transaction to a chain that nothing leads to yet.
+const maxRules = 500
+
+// commitClasses makes a transaction, with what leads to the classes that are new.
 func (b *Backend) commitClasses(ctx context.Context, batch *batch) error {
-	var all []chain
 	for _, number := range b.state.fresh {
 		of := b.state.classIDs[number]
 		c := b.schema.classChain(b.dialect, of)
-		batch.addChain(&c)
+		if err := b.addInParts(ctx, batch, c); err != nil {
+			return err
+		}
 		for _, set := range b.schema.classesOf(of) {
 			batch.put(set, appendNumber(nil, number), []byte(c.name), "")
-		}
-		all = append(all, c)
-	}
-	for i := range all {
-		if err := batch.addRules(&all[i]); err != nil {
-			return err
 		}
 	}
 	b.state.fresh = nil
 	return b.commit(ctx, batch)
+}
+
+// addInParts adds a chain to a transaction, and makes others before it if the chain has many
+// rules.
+func (b *Backend) addInParts(ctx context.Context, last *batch, c chain) error {
+	for len(c.rules) > maxRules {
+		part := newBatch(b.family)
+		part.addChain(&c)
+		if err := part.addRules(&chain{name: c.name, rules: c.rules[:maxRules]}); err != nil {
+			return err
+		}
+		if err := b.commit(ctx, part); err != nil {
+			return err
+		}
+		c.rules = c.rules[maxRules:]
+	}
+	last.addChain(&c)
+	return last.addRules(&c)
 }
 
 // removeIdle removes the chains of classes that no frontend has, if they are many.

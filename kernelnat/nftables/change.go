@@ -128,22 +128,16 @@ func write(w writer, set *set, had, has uint32, key func(now bool) []byte, data 
 // writeMembers writes where members are. Their clients expire by themselves.
 func (s *state) writeMembers(w writer, old, next *pool) {
 	var key, data [32]byte
-	var before, after map[netip.AddrPort]uint32
-	if old != nil {
-		before = old.members
-	}
-	if next != nil {
-		after = next.members
-	}
-	for e, number := range before {
-		if after[e] != number {
-			w.remove(s.schema.members, appendProtocol(appendNumber(key[:0], number), old.protocol))
-			s.memberIDs.release(number)
+	before, after := old.memberList(), next.memberList()
+	for _, m := range before {
+		if next == nil || next.members[m.at] != m.number {
+			w.remove(s.schema.members, appendProtocol(appendNumber(key[:0], m.number), old.protocol))
+			s.memberIDs.release(m.number)
 		}
 	}
-	for e, number := range after {
-		if before[e] != number {
-			w.put(s.schema.members, appendProtocol(appendNumber(key[:0], number), next.protocol), appendAddrPort(data[:0], e), "")
+	for _, m := range after {
+		if old == nil || old.members[m.at] != m.number {
+			w.put(s.schema.members, appendProtocol(appendNumber(key[:0], m.number), next.protocol), appendAddrPort(data[:0], m.at), "")
 		}
 	}
 }

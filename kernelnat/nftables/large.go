@@ -67,7 +67,7 @@ func (w *work) Step(ctx context.Context) (done bool, err error) {
 	if held == nil {
 		held = new(service)
 	}
-	next, done := w.state.target(held, &w.plan).within(held, maxCommit/4)
+	next, done := w.state.target(held, &w.plan).within(held, maxCommit/2)
 	batch := newBatch(w.family)
 	if done && len(w.plan.Frontends) == 0 {
 		next = nil

@@ -1,6 +1,7 @@
 package nftables
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strings"
@@ -63,6 +64,25 @@ func (p *pool) lists() [2]list {
 		return [2]list{}
 	}
 	return [2]list{{p.id, p.cluster}, {p.id | 1, p.local}}
+}
+
+// numbered is a member.
+type numbered struct {
+	at     netip.AddrPort
+	number uint32
+}
+
+// memberList returns the members in the order of their numbers.
+func (p *pool) memberList() []numbered {
+	if p == nil {
+		return nil
+	}
+	out := make([]numbered, 0, len(p.members))
+	for at, number := range p.members {
+		out = append(out, numbered{at, number})
+	}
+	slices.SortFunc(out, func(a, b numbered) int { return cmp.Compare(a.number, b.number) })
+	return out
 }
 
 // numbering gives out numbers, none of them again before all others were.

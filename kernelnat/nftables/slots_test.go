@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func numbered(n int) netip.AddrPort {
+func endpointOf(n int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 42, byte(n >> 8), byte(n)}), 80)
 }
 
@@ -21,7 +21,7 @@ func TestFollow(t *testing.T) {
 		for i := range 12 {
 			for range r.IntN(3) {
 				if r.IntN(3) > 0 {
-					endpoints = append(endpoints, numbered(i))
+					endpoints = append(endpoints, endpointOf(i))
 				}
 			}
 		}

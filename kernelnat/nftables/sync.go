@@ -13,7 +13,7 @@ import (
 )
 
 // maxCommit is how many elements come and go in one transaction: others wait for it.
-const maxCommit = 4000
+const maxCommit = 1000
 
 // Sync implements kernelnat.Backend. It reads what the kernel holds, takes over the numbers
 // and slots that are there, and writes what differs: first endpoints that come, then what
@@ -28,7 +28,7 @@ func (b *Backend) Sync(ctx context.Context, state kernelnat.State) ([]string, er
 }
 
 func (b *Backend) sync(ctx context.Context, state kernelnat.State) ([]string, error) {
-	b.state, b.foreign, b.works = nil, nil, nil
+	b.state, b.foreign = nil, nil
 	there, err := b.find(ctx)
 	if unsupported(err) && !slices.ContainsFunc(state.Services, func(s plan.Service) bool { return len(s.Frontends) > 0 }) {
 		return nil, nil
