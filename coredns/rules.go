@@ -21,10 +21,9 @@ import (
 func runRules(flags *flag.FlagSet, args []string) int {
 	conf := confFlag(flags)
 	backend := ""
-	flags.Func("backend", "`name` of the backend whose rules to print: "+backends.Names()+" (default: the Corefile's)", func(name string) (err error) {
+	flags.Func("backend", "`name` of the backend whose rules to print: "+backends.Names()+" (default: the Corefile's)", func(name string) error {
 		backend = name
-		_, err = backends.Find(name)
-		return err
+		return backends.Known(name)
 	})
 	family := cluster.IPv4
 	flags.Func("family", "IP `version`, 4 or 6 (default 4)", func(version string) error {
@@ -88,9 +87,12 @@ func printRules(b block, family cluster.Family) error {
 		fmt.Fprintf(os.Stderr, "kernelnat: Service %s: %s\n", service, why)
 	}
 	state := kernelnat.Preview(update, options, true, silent{})
-	backend, err := backends.Find(b.nat.Backend)
+	backend, why, err := backends.Choose(b.nat.Backend)
 	if err != nil {
 		return err
+	}
+	if why != "" {
+		fmt.Fprintf(os.Stderr, "kernelnat: backend %s is %s: %s\n", b.nat.Backend, backend.Name, why)
 	}
 	return backend.Rules(os.Stdout, family, state, b.nat.Settings)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/clusterip/clusterip/kernelnat/iptables"
 	"github.com/clusterip/clusterip/kernelnat/netfilter"
 	"github.com/clusterip/clusterip/kernelnat/nftables"
+	"golang.org/x/sys/unix"
 )
 
 // Backend is one of the list.
@@ -22,32 +23,109 @@ type Backend struct {
 	Name string
 	// Places says, in words, where its rules are.
 	Places string
-	// New returns those of both IP families. It writes nothing.
-	New func(netfilter.Settings) (map[cluster.Family]kernelnat.Backend, error)
+	// families returns those of both IP families. It writes nothing.
+	families func(netfilter.Settings) (map[cluster.Family]kernelnat.Backend, error)
 	// Rules prints what Sync of one family would write to a kernel without any rules,
 	// on this node.
 	Rules func(io.Writer, cluster.Family, kernelnat.State, netfilter.Settings) error
 }
 
 var all = []Backend{
-	{Name: Default, Places: "iptables, nft and legacy variant", New: iptables.New, Rules: iptables.Rules},
-	{Name: "nftables", Places: "nftables", New: nftables.New, Rules: nftables.Rules},
+	{Name: Default, Places: "iptables, nft and legacy variant", families: iptables.New, Rules: iptables.Rules},
+	{Name: "nftables", Places: "nftables", families: nftables.New, Rules: nftables.Rules},
 }
 
-// Default is the backend that is used where none is named.
-const Default = "iptables"
+const (
+	// Default is the backend that is used where none is named.
+	Default = "iptables"
+	// Auto stands for nftables where the kernel can have it, and else for iptables.
+	Auto = "auto"
+)
 
-// Find returns the backend of that name. The error says which there are.
-func Find(name string) (Backend, error) {
+// Choose returns the backend of that name, and for Auto says why it is that one. The error
+// says which there are.
+func Choose(name string) (b Backend, why string, err error) {
+	if name == Auto {
+		name, why = "nftables", "the kernel has all that it needs"
+		switch err := nftables.Probe(); {
+		case errors.Is(err, unix.EPERM):
+			why = "it could not be tried without CAP_NET_ADMIN"
+		case err != nil:
+			name, why = "iptables", fmt.Sprintf("nftables cannot be used here: %v", err)
+		}
+	}
 	i := slices.IndexFunc(all, func(b Backend) bool { return b.Name == name })
 	if i < 0 {
-		return Backend{}, fmt.Errorf("%q is not available in this version: use %s", name, Names())
+		return Backend{}, "", Known(name)
 	}
-	return all[i], nil
+	return all[i], why, nil
 }
 
-// Names are those of all backends, in words: "a or b".
-func Names() string { return each(" or ", func(b Backend) string { return b.Name }) }
+// Known returns an error that says which backends there are, unless one has the name.
+func Known(name string) error {
+	if name == Auto || slices.ContainsFunc(all, func(b Backend) bool { return b.Name == name }) {
+		return nil
+	}
+	return fmt.Errorf("%q is not available in this version: use %s", name, Names())
+}
+
+// New returns the backends of both IP families. It writes nothing. When one of them has
+// written everything for the first time, it removes what the others of the list, or the
+// kube-proxy of their kind, have left: the packets have gone by one set of rules or the
+// other at every moment.
+func (b Backend) New(settings netfilter.Settings) (map[cluster.Family]kernelnat.Backend, error) {
+	families, err := b.families(settings)
+	if err != nil {
+		return nil, err
+	}
+	for family, backend := range families {
+		families[family] = &alone{Backend: backend, name: b.Name, family: family}
+	}
+	return families, nil
+}
+
+// alone is a backend that leaves no rules but its own.
+type alone struct {
+	kernelnat.Backend
+	name   string
+	family cluster.Family
+	is     bool
+}
+
+func (a *alone) Sync(ctx context.Context, state kernelnat.State) ([]string, error) {
+	written, err := a.Backend.Sync(ctx, state)
+	if a.is || state.Incomplete || err != nil && !errors.Is(err, kernelnat.ErrPartial) {
+		return written, err
+	}
+	for _, other := range all {
+		if other.Name == a.name {
+			continue
+		}
+		if err := other.leave(ctx, a.family); err != nil {
+			return written, fmt.Errorf("remove what the backend %s has left: %w", other.Name, err)
+		}
+	}
+	a.is = true
+	return written, err
+}
+
+// leave removes the rules of one family. Whoever lacks the tools for them has none.
+func (b Backend) leave(ctx context.Context, family cluster.Family) error {
+	families, err := b.families(netfilter.Settings{})
+	if err != nil {
+		return err
+	}
+	defer families[family].Close()
+	if err := families[family].Cleanup(ctx); err != nil && !iptables.Absent(err) {
+		return err
+	}
+	return nil
+}
+
+// Names are those of all backends, in words: "a, b or c".
+func Names() string {
+	return Auto + ", " + each(" or ", func(b Backend) string { return b.Name })
+}
 
 // Places are where the rules of all backends are, in words.
 func Places() string { return each(", ", func(b Backend) string { return b.Places }) }
@@ -64,10 +142,10 @@ func each(separator string, word func(Backend) string) string {
 func Cleanup(ctx context.Context) error {
 	var errs []error
 	for _, b := range all {
-		families, err := b.New(netfilter.Settings{})
+		families, err := b.families(netfilter.Settings{})
 		errs = append(errs, err)
 		for _, backend := range families {
-			errs = append(errs, backend.Cleanup(ctx))
+			errs = append(errs, backend.Cleanup(ctx), backend.Close())
 		}
 	}
 	return errors.Join(errs...)

@@ -13,30 +13,88 @@ import (
 	"github.com/clusterip/clusterip/kernelnat/netlab"
 )
 
-func TestFind(t *testing.T) {
-	if _, err := Find(Default); err != nil {
-		t.Error(err)
-	}
-	for _, b := range all {
-		found, err := Find(b.Name)
-		if err != nil || found.Name != b.Name {
-			t.Errorf("%s: found %s, %v", b.Name, found.Name, err)
+func TestChoose(t *testing.T) {
+	for _, name := range []string{Default, "nftables"} {
+		b, why, err := Choose(name)
+		if err != nil || b.Name != name || why != "" || Known(name) != nil {
+			t.Errorf("%s: chosen %s, %q, %v", name, b.Name, why, err)
 		}
-		if _, err := Find("no-" + b.Name); err == nil || !strings.Contains(err.Error(), b.Name) {
-			t.Errorf("an unknown one: error %v, want one with %s", err, b.Name)
+	}
+	for _, name := range []string{"ipvs", "Auto", ""} {
+		_, _, err := Choose(name)
+		if known := Known(name); err == nil || known == nil || known.Error() != err.Error() || !strings.Contains(err.Error(), "use auto, iptables or nftables") {
+			t.Errorf("%q: error %v, and %v", name, err, known)
 		}
 	}
 }
 
-// Each is whole: it prints rules, writes them, and leaves nothing of them.
-func TestBackends(t *testing.T) {
+// The kernel that tests run on has all that nftables needs.
+func TestAuto(t *testing.T) {
+	n := newNode(t)
+	if err := n.Do(func() error {
+		b, why, err := Choose(Auto)
+		if err != nil || b.Name != "nftables" || why != "the kernel has all that it needs" {
+			t.Errorf("chosen %s, %q, %v", b.Name, why, err)
+		}
+		left, err := exec.Command("nft", "list", "ruleset").CombinedOutput()
+		if len(left) > 0 {
+			t.Errorf("the probe leaves %s", left)
+		}
+		return err
+	}); err != nil {
+		t.Error(err)
+	}
+}
+
+func newNode(t *testing.T) *netlab.Node {
+	t.Helper()
 	netlab.Require(t, "nft", "iptables-nft", "ip6tables-nft")
 	t.Setenv("XTABLES_LOCKFILE", filepath.Join(t.TempDir(), "lock"))
 	n, err := netlab.NewNode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer n.Close()
+	t.Cleanup(func() { n.Close() })
+	return n
+}
+
+// Who comes after another backend leaves no rules but its own.
+func TestSwitch(t *testing.T) {
+	n := newNode(t)
+	settings := netfilter.Settings{MasqueradeBit: netfilter.DefaultMasqueradeBit}
+	marks := map[string]string{"iptables": "KUBE-SERVICES", "nftables": "clusterip"}
+	for _, name := range []string{"iptables", "nftables", "iptables", "nftables"} {
+		if err := n.Do(func() error {
+			b, _, err := Choose(name)
+			if err != nil {
+				return err
+			}
+			families, err := b.New(settings)
+			if err != nil {
+				return err
+			}
+			for _, family := range cluster.Families {
+				if _, err := families[family].Sync(t.Context(), kernelnat.State{}); err != nil {
+					return err
+				}
+				defer families[family].Close()
+			}
+			left, err := exec.Command("nft", "list", "ruleset").CombinedOutput()
+			for of, mark := range marks {
+				if has := strings.Contains(string(left), mark); has != (of == name) {
+					t.Errorf("with %s the rules of %s are there: %t\n%s", name, of, has, left)
+				}
+			}
+			return err
+		}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Each is whole: it prints rules, writes them, and leaves nothing of them.
+func TestBackends(t *testing.T) {
+	n := newNode(t)
 	for _, b := range all {
 		if err := n.Do(func() error {
 			settings := netfilter.Settings{MasqueradeBit: netfilter.DefaultMasqueradeBit}
@@ -53,11 +111,16 @@ func TestBackends(t *testing.T) {
 					t.Errorf("%s %s: wrote %q, %v", b.Name, family, written, err)
 				}
 			}
+			for _, family := range cluster.Families {
+				if err := families[family].Close(); err != nil {
+					return err
+				}
+			}
 			if err := Cleanup(t.Context()); err != nil {
 				return err
 			}
 			left, err := exec.Command("nft", "list", "ruleset").CombinedOutput()
-			if strings.Contains(string(left), "KUBE-") {
+			if strings.Contains(string(left), "KUBE-") || strings.Contains(string(left), "clusterip") {
 				t.Errorf("%s leaves behind\n%s", b.Name, left)
 			}
 			return err

@@ -94,7 +94,7 @@ func (b *Backend) sync(ctx context.Context, state kernelnat.State) ([]string, er
 	if err != nil {
 		b.tools = nil
 		needed := slices.ContainsFunc(state.Services, func(s plan.Service) bool { return len(s.Frontends) > 0 })
-		if b.Family == cluster.IPv6 && !needed && absent(err) {
+		if b.Family == cluster.IPv6 && !needed && Absent(err) {
 			return nil, nil
 		}
 		return nil, err
@@ -178,7 +178,7 @@ func (b *Backend) leaveOther(ctx context.Context, state kernelnat.State) (remove
 		return nil, nil
 	}
 	other := b.tools.variant.other()
-	if _, err := b.cleanup(ctx, other); err != nil && !absent(err) {
+	if _, err := b.cleanup(ctx, other); err != nil && !Absent(err) {
 		return nil, fmt.Errorf("remove what is left in iptables-%s, which this host does not use: %w", other, err)
 	}
 	found, err := netfilter.RemoveProxyTable(b.Family, b.ledger)

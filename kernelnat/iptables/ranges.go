@@ -58,7 +58,7 @@ func (b *Backend) Refuse(ctx context.Context, ranges []plan.Range) error {
 	} else {
 		have, err := b.read(ctx)
 		switch {
-		case absent(err): // as Sync finds it, which has nothing to write then
+		case Absent(err): // as Sync finds it, which has nothing to write then
 			return nil
 		case err != nil:
 			b.tools = nil

@@ -24,7 +24,7 @@ func detect(ctx context.Context) (variant, error) {
 		for _, f := range cluster.Families {
 			p, err := survey(ctx, v, f)
 			switch {
-			case absent(err):
+			case Absent(err):
 				unusable = append(unusable, err)
 				continue
 			case err != nil:
@@ -45,9 +45,9 @@ func detect(ctx context.Context) (variant, error) {
 	return best, nil
 }
 
-// absent reports whether an error says that a variant cannot be there, or at least
+// Absent reports whether an error says that a variant cannot be there, or at least
 // not be looked at: the list of legacy tables is for root alone to read.
-func absent(err error) bool {
+func Absent(err error) bool {
 	return errors.Is(err, exec.ErrNotFound) || errors.Is(err, errOtherVariant) || errors.Is(err, errUnsupported) || errors.Is(err, fs.ErrPermission)
 }
 

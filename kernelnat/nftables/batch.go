@@ -11,6 +11,7 @@ import (
 // batch is a transaction in the making.
 type batch struct {
 	nfproto uint8
+	table   string
 	// first are tables, sets, chains and rules, and last is what can go only when no
 	// element leads to it any more.
 	first, last    messages
@@ -30,7 +31,7 @@ const maxElements = 60_000
 
 func newBatch(family cluster.Family) *batch {
 	nfproto := language{family}.nfproto()
-	return &batch{nfproto: nfproto, first: messages{family: nfproto}, last: messages{family: nfproto}}
+	return &batch{nfproto: nfproto, table: tableName, first: messages{family: nfproto}, last: messages{family: nfproto}}
 }
 
 func (b *batch) empty() bool {
@@ -113,11 +114,11 @@ func (e *elements) end(s *set, buf []byte, at int) {
 }
 
 // addTo adds the messages for the elements.
-func (e *elements) addTo(m *messages, kind int, flags uint16) {
+func (e *elements) addTo(m *messages, table string, kind int, flags uint16) {
 	for _, s := range e.sets {
 		for _, part := range e.of[s] {
 			at := m.begin(kind, flags)
-			m.text(unix.NFTA_SET_ELEM_LIST_TABLE, tableName)
+			m.text(unix.NFTA_SET_ELEM_LIST_TABLE, table)
 			m.text(unix.NFTA_SET_ELEM_LIST_SET, s.name)
 			m.nested(unix.NFTA_SET_ELEM_LIST_ELEMENTS, func() { m.buf = append(m.buf, part...) })
 			m.end(at)
@@ -132,8 +133,8 @@ func (b *batch) transaction() []byte {
 	marker := func(kind uint16) { m.end(m.beginOf(kind, 0, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)) }
 	marker(unix.NFNL_MSG_BATCH_BEGIN)
 	m.buf = append(m.buf, b.first.buf...)
-	b.removed.addTo(&m, unix.NFT_MSG_DELSETELEM, 0)
-	b.added.addTo(&m, unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE)
+	b.removed.addTo(&m, b.table, unix.NFT_MSG_DELSETELEM, 0)
+	b.added.addTo(&m, b.table, unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE)
 	m.buf = append(m.buf, b.last.buf...)
 	marker(unix.NFNL_MSG_BATCH_END)
 	return m.buf
@@ -142,21 +143,22 @@ func (b *batch) transaction() []byte {
 // addTable creates the table, or takes over the one that is there.
 func (b *batch) addTable(flags uint32) {
 	at := b.first.begin(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE)
-	b.first.text(unix.NFTA_TABLE_NAME, tableName)
+	b.first.text(unix.NFTA_TABLE_NAME, b.table)
 	b.first.number(unix.NFTA_TABLE_FLAGS, flags)
 	b.first.end(at)
 }
 
+// deleteTable removes the table, when all else is done.
 func (b *batch) deleteTable() {
-	at := b.first.begin(unix.NFT_MSG_DELTABLE, 0)
-	b.first.text(unix.NFTA_TABLE_NAME, tableName)
-	b.first.end(at)
+	at := b.last.begin(unix.NFT_MSG_DELTABLE, 0)
+	b.last.text(unix.NFTA_TABLE_NAME, b.table)
+	b.last.end(at)
 }
 
 func (b *batch) addSet(s *set, number uint32) {
 	m := &b.first
 	at := m.begin(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE)
-	m.text(unix.NFTA_SET_TABLE, tableName)
+	m.text(unix.NFTA_SET_TABLE, b.table)
 	m.text(unix.NFTA_SET_NAME, s.name)
 	m.number(unix.NFTA_SET_FLAGS, s.kernelFlags())
 	m.number(unix.NFTA_SET_KEY_TYPE, typeIDs(s.key))
@@ -203,7 +205,7 @@ func (s *set) describe(m *messages) {
 func (b *batch) addChain(c *chain) {
 	m := &b.first
 	at := m.begin(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE)
-	m.text(unix.NFTA_CHAIN_TABLE, tableName)
+	m.text(unix.NFTA_CHAIN_TABLE, b.table)
 	m.text(unix.NFTA_CHAIN_NAME, c.name)
 	if c.hook != nil {
 		m.nested(unix.NFTA_CHAIN_HOOK, func() {
@@ -221,7 +223,7 @@ func (b *batch) addRules(c *chain) error {
 	m := &b.first
 	for _, r := range c.rules {
 		at := m.begin(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND)
-		m.text(unix.NFTA_RULE_TABLE, tableName)
+		m.text(unix.NFTA_RULE_TABLE, b.table)
 		m.text(unix.NFTA_RULE_CHAIN, c.name)
 		var err error
 		m.nested(unix.NFTA_RULE_EXPRESSIONS, func() {
@@ -244,7 +246,7 @@ func (b *batch) addRules(c *chain) error {
 // flushChain removes the rules that a chain has.
 func (b *batch) flushChain(name string) {
 	at := b.first.begin(unix.NFT_MSG_DELRULE, 0)
-	b.first.text(unix.NFTA_RULE_TABLE, tableName)
+	b.first.text(unix.NFTA_RULE_TABLE, b.table)
 	b.first.text(unix.NFTA_RULE_CHAIN, name)
 	b.first.end(at)
 }
@@ -252,11 +254,11 @@ func (b *batch) flushChain(name string) {
 // deleteChain removes a chain, which nothing leads to any more.
 func (b *batch) deleteChain(name string) {
 	at := b.last.begin(unix.NFT_MSG_DELRULE, 0)
-	b.last.text(unix.NFTA_RULE_TABLE, tableName)
+	b.last.text(unix.NFTA_RULE_TABLE, b.table)
 	b.last.text(unix.NFTA_RULE_CHAIN, name)
 	b.last.end(at)
 	at = b.last.begin(unix.NFT_MSG_DELCHAIN, 0)
-	b.last.text(unix.NFTA_CHAIN_TABLE, tableName)
+	b.last.text(unix.NFTA_CHAIN_TABLE, b.table)
 	b.last.text(unix.NFTA_CHAIN_NAME, name)
 	b.last.end(at)
 }

@@ -117,7 +117,7 @@ func oneArgument(args []string, what string) (string, error) {
 
 func parseBackend(o *Options, args []string) (err error) {
 	if o.Backend, err = oneArgument(args, backends.Names()); err == nil {
-		_, err = backends.Find(o.Backend)
+		err = backends.Known(o.Backend)
 	}
 	return err
 }

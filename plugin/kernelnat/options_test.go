@@ -103,7 +103,7 @@ func TestParseOptionsErrors(t *testing.T) {
 		{"kernelnat {\n dry_run on\n}", "takes no argument"},
 		{"kernelnat {\n dry_run {\n }\n}", "takes no block"},
 		{"kernelnat {\n backend\n}", "needs one argument"},
-		{"kernelnat {\n backend ipvs\n}", "use iptables"},
+		{"kernelnat {\n backend ipvs\n}", "use auto, iptables or nftables"},
 		{"kernelnat {\n no_such_service drop\n}", "neither reject nor off"},
 		{"kernelnat {\n no_such_service\n}", "needs one argument"},
 		{"kernelnat {\n node_name\n}", "needs one argument"},

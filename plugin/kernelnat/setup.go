@@ -233,9 +233,12 @@ func serveHealthz(ctx context.Context, proxy *healthcheck.Proxy, address string)
 
 // controllers returns that of each IP family.
 func (n *nat) controllers() (map[cluster.Family]*kernelnat.Controller, error) {
-	backend, err := backends.Find(n.options.Backend)
+	backend, why, err := backends.Choose(n.options.Backend)
 	if err != nil {
 		return nil, err
+	}
+	if why != "" {
+		log.Infof("backend %s is %s: %s", n.options.Backend, backend.Name, why)
 	}
 	families, err := backend.New(n.options.Settings)
 	if err != nil {
