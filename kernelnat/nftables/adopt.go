@@ -7,6 +7,7 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
 	"github.com/clusterip/clusterip/kernelnat/plan"
+	"github.com/google/nftables/expr"
 )
 
 // kept is what stays in the kernel for Services that are not known.
@@ -185,6 +186,22 @@ func (s *session) keepElement(set *set, key string) {
 		}
 		if chain, there := s.have.elements[s.schema.classes.name][value]; there {
 			s.kept.chains[chain] = true
+			s.keepTargets(chain)
+		}
+	}
+}
+
+// keepTargets keeps the chains that the rules of a chain lead to.
+func (s *session) keepTargets(chain string) {
+	have := s.have.chains[chain]
+	if have == nil {
+		return
+	}
+	for _, rule := range have.rules {
+		for _, e := range rule {
+			if v, ok := e.(*expr.Verdict); ok && v.Chain != "" {
+				s.kept.chains[v.Chain] = true
+			}
 		}
 	}
 }

@@ -83,8 +83,15 @@ const maxRules = 500
 func (b *Backend) commitClasses(ctx context.Context, batch *batch) error {
 	for _, number := range b.state.fresh {
 		of := b.state.classIDs[number]
+		if f := of.search(); of.affinity > 0 && !b.state.searches[f] {
+			if err := b.addInParts(ctx, batch, b.schema.searchChain(b.dialect, f)); err != nil {
+				return err
+			}
+			b.state.searches[f] = true
+		}
 		c := b.schema.classChain(b.dialect, of)
-		if err := b.addInParts(ctx, batch, c); err != nil {
+		batch.addChain(&c)
+		if err := batch.addRules(&c); err != nil {
 			return err
 		}
 		for _, set := range b.schema.classesOf(of) {
@@ -119,13 +126,22 @@ func (b *Backend) removeIdle(ctx context.Context) error {
 		return nil
 	}
 	batch := newBatch(b.family)
+	needed := make(map[search]bool)
 	for c, used := range b.state.classes {
-		if used.frontends == 0 {
+		if used.frontends > 0 {
+			needed[c.search()] = needed[c.search()] || c.affinity > 0
+		} else {
 			for _, set := range b.schema.classesOf(c) {
 				batch.remove(set, appendNumber(nil, used.id))
 			}
 			batch.deleteChain(c.name())
 			b.state.forgetClass(c)
+		}
+	}
+	for f := range b.state.searches {
+		if !needed[f] {
+			batch.deleteChain(f.name())
+			delete(b.state.searches, f)
 		}
 	}
 	return b.commit(ctx, batch)

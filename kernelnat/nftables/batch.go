@@ -12,10 +12,10 @@ import (
 type batch struct {
 	nfproto uint8
 	table   string
-	// first are tables, sets, chains and rules, and last is what can go only when no
-	// element leads to it any more.
-	first, last    messages
-	removed, added elements
+	// first are tables, sets, chains and rules. What can go only when no element leads to
+	// it any more comes after the elements: first rules, and then what they are in.
+	first, emptied, last messages
+	removed, added       elements
 }
 
 // elements are those of several sets, in messages of bounded size.
@@ -31,11 +31,11 @@ const maxElements = 60_000
 
 func newBatch(family cluster.Family) *batch {
 	nfproto := language{family}.nfproto()
-	return &batch{nfproto: nfproto, table: tableName, first: messages{family: nfproto}, last: messages{family: nfproto}}
+	return &batch{nfproto: nfproto, table: tableName, first: messages{family: nfproto}, emptied: messages{family: nfproto}, last: messages{family: nfproto}}
 }
 
 func (b *batch) empty() bool {
-	return len(b.first.buf)+len(b.last.buf) == 0 && b.removed.count+b.added.count == 0
+	return len(b.first.buf)+len(b.emptied.buf)+len(b.last.buf) == 0 && b.removed.count+b.added.count == 0
 }
 
 // elements is how many come or go.
@@ -135,7 +135,7 @@ func (b *batch) transaction() []byte {
 	m.buf = append(m.buf, b.first.buf...)
 	b.removed.addTo(&m, b.table, unix.NFT_MSG_DELSETELEM, 0)
 	b.added.addTo(&m, b.table, unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE)
-	m.buf = append(m.buf, b.last.buf...)
+	m.buf = append(append(m.buf, b.emptied.buf...), b.last.buf...)
 	marker(unix.NFNL_MSG_BATCH_END)
 	return m.buf
 }
@@ -253,10 +253,10 @@ func (b *batch) flushChain(name string) {
 
 // deleteChain removes a chain, which nothing leads to any more.
 func (b *batch) deleteChain(name string) {
-	at := b.last.begin(unix.NFT_MSG_DELRULE, 0)
-	b.last.text(unix.NFTA_RULE_TABLE, b.table)
-	b.last.text(unix.NFTA_RULE_CHAIN, name)
-	b.last.end(at)
+	at := b.emptied.begin(unix.NFT_MSG_DELRULE, 0)
+	b.emptied.text(unix.NFTA_RULE_TABLE, b.table)
+	b.emptied.text(unix.NFTA_RULE_CHAIN, name)
+	b.emptied.end(at)
 	at = b.last.begin(unix.NFT_MSG_DELCHAIN, 0)
 	b.last.text(unix.NFTA_CHAIN_TABLE, b.table)
 	b.last.text(unix.NFTA_CHAIN_NAME, name)

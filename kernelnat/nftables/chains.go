@@ -127,6 +127,11 @@ func (d *dialect) atNodePorts(c *chain, to string) {
 const (
 	numbers     = 0xc << 28
 	numbersMask = 0xf << 28
+
+	// What the number is of, in the next 4 bits.
+	classKind  = 0
+	poolKind   = 1
+	memberKind = 2
 )
 
 // refuseChain is for packets of new connections that are on their way after NAT. A packet

@@ -100,16 +100,16 @@ func (s *schema) classChain(d dialect, c class) chain {
 	case c.affinity > 0:
 		s.sticky(&out, d, c)
 	default:
-		s.toPool(&out, key, c)
+		s.toPool(&out, key, c.nodePort, c.local)
 		s.pick(&out, d, c)
 	}
 	return out
 }
 
 // toPool sets the packet's priority to the number of the pool's endpoints, or of its local ones.
-func (s *schema) toPool(out *chain, key operand, c class) {
-	out.add(setPriority(key, s.placeOf(c.nodePort).pool))
-	if c.local {
+func (s *schema) toPool(out *chain, key operand, nodePort, local bool) {
+	out.add(setPriority(key, s.placeOf(nodePort).pool))
+	if local {
 		out.add(toLocal)
 	}
 }
@@ -123,18 +123,56 @@ func (s *schema) pick(out *chain, d dialect, c class) {
 	}
 }
 
-// sticky looks through the slots for a member that the client has been to. A member rather
-// than a slot is remembered: which member is in a slot changes.
+// sticky goes where the client has been before. A member rather than a slot is remembered:
+// which member is in a slot changes.
 func (s *schema) sticky(out *chain, d dialect, c class) {
 	key, client := s.key(d.language, c.nodePort), concat(d.saddr(), priority)
-	for i := range c.slots {
-		s.toPool(out, key, c)
-		out.add(setPriority(concat(priority, random(1, i)), s.slots))
-		out.add(member(client, s.affinity, true), remember(client, s.affinity, c.affinity), d.dnat(concat(priority, l4proto), s.members))
-	}
-	s.toPool(out, key, c)
-	out.add(setPriority(concat(priority, random(c.slots, 0)), s.slots), remember(client, s.affinity, c.affinity), d.dnat(concat(priority, l4proto), s.members))
+	again := []statement{remember(client, s.affinity, c.affinity), d.dnat(concat(priority, l4proto), s.members)}
+	out.add(jumpTo(c.search().name()))
+	out.add(append(rule{isMember}, again...)...)
+	s.toPool(out, key, c.nodePort, c.local)
+	out.add(append(rule{setPriority(concat(priority, random(c.slots, 0)), s.slots)}, again...)...)
 	// There is no room to remember the client, or a commit has just changed what is looked at.
-	s.toPool(out, key, c)
+	s.toPool(out, key, c.nodePort, c.local)
 	s.pick(out, d, c)
+}
+
+// search looks for a member that a client has been to. As many have the same chain as can:
+// it is for up to so many slots.
+type search struct {
+	nodePort, local bool
+	slots           int // a power of two
+}
+
+// search is the one that a class with client affinity needs.
+func (c class) search() search {
+	n := 1
+	for n < c.slots {
+		n *= 2
+	}
+	return search{c.nodePort, c.local, n}
+}
+
+func (f search) name() string {
+	name := "search-"
+	if f.nodePort {
+		name += "nodeport-"
+	}
+	if f.local {
+		name += "local-"
+	}
+	return name + fmt.Sprint(f.slots)
+}
+
+// searchChain goes back with the member as the packet's priority, or without any.
+func (s *schema) searchChain(d dialect, f search) chain {
+	out := chain{name: f.name()}
+	key, client := s.key(d.language, f.nodePort), concat(d.saddr(), priority)
+	for i := range f.slots {
+		s.toPool(&out, key, f.nodePort, f.local)
+		out.add(setPriority(concat(priority, random(1, i)), s.slots))
+		out.add(member(client, s.affinity, true), goBack)
+	}
+	out.add(noPriority)
+	return out
 }

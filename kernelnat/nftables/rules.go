@@ -25,16 +25,13 @@ func Rules(w io.Writer, family cluster.Family, state kernelnat.State, settings n
 	for i := range state.Services {
 		made.change(&l, nil, made.target(nil, &state.Services[i]))
 	}
-	var chains []chain
 	for _, number := range slices.Sorted(maps.Keys(made.classIDs)) {
 		of := made.classIDs[number]
-		c := schema.classChain(d, of)
 		for _, set := range schema.classesOf(of) {
-			l.put(set, appendNumber(nil, number), []byte(c.name), "")
+			l.put(set, appendNumber(nil, number), []byte(of.name()), "")
 		}
-		chains = append(chains, c)
 	}
-	return print(w, schema, d, &l, chains)
+	return print(w, schema, d, &l, made.classChains(d))
 }
 
 // listing is a writer that writes as nft reads.

@@ -2,6 +2,7 @@ package nftables
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -140,10 +141,11 @@ type state struct {
 	poolIDs, memberIDs, classNumbers *numbering
 	hairpin                          map[netip.Addr]int // how many slots an address is in
 
-	fresh []uint32                 // classes whose chains are not written yet
-	idle  int                      // classes that no frontend has
-	named map[string]uint32        // the classes in the kernel, by their chains; for Sync
-	kept  map[*set]map[string]bool // elements for Services that the last Sync did not know
+	searches map[search]bool          // those whose chains are written
+	fresh    []uint32                 // classes whose chains are not written yet
+	idle     int                      // classes that no frontend has
+	named    map[string]uint32        // the classes in the kernel, by their chains; for Sync
+	kept     map[*set]map[string]bool // elements for Services that the last Sync did not know
 }
 
 // usedClass is one that has a chain.
@@ -156,7 +158,8 @@ func newState(s *schema) *state {
 	return &state{
 		schema: s, services: make(map[cluster.ServiceName]*service),
 		classes: make(map[class]*usedClass), classIDs: make(map[uint32]class), hairpin: make(map[netip.Addr]int),
-		classNumbers: newNumbering(0, 1), poolIDs: newNumbering(1, 2), memberIDs: newNumbering(2, 1),
+		searches:     make(map[search]bool),
+		classNumbers: newNumbering(classKind, 1), poolIDs: newNumbering(poolKind, 2), memberIDs: newNumbering(memberKind, 1),
 	}
 }
 
@@ -301,4 +304,18 @@ func (s *state) forgetClass(c class) {
 	delete(s.classIDs, number)
 	s.classNumbers.release(number)
 	s.idle--
+}
+
+// classChains returns the chains of all classes and what they lead to, which is then taken
+// for written.
+func (s *state) classChains(d dialect) (all []chain) {
+	for _, number := range slices.Sorted(maps.Keys(s.classIDs)) {
+		c := s.classIDs[number]
+		if f := c.search(); c.affinity > 0 && !s.searches[f] {
+			s.searches[f] = true
+			all = append(all, s.schema.searchChain(d, f))
+		}
+		all = append(all, s.schema.classChain(d, c))
+	}
+	return all
 }

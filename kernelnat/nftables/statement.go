@@ -329,3 +329,6 @@ var noPriority = statement{"meta priority set none", []expr.Any{
 
 // toLocal turns the number of a pool into that of its local endpoints.
 var toLocal = changed(priority, expr.MetaKeyPRIORITY, ^uint32(1), 1, "meta priority set meta priority | 0:1")
+
+// isMember matches packets whose priority is the number of a member.
+var isMember = masked(priority, 0xff<<24, numbers|memberKind<<24, "meta priority & ff00:0 == c200:0")

@@ -190,11 +190,7 @@ func (s *session) sets() {
 
 // classChains writes the chains of the classes that frontends have, and what leads to them.
 func (s *session) classChains() error {
-	var all []chain
-	for _, number := range slices.Sorted(maps.Keys(s.state.classIDs)) {
-		all = append(all, s.schema.classChain(s.dialect, s.state.classIDs[number]))
-	}
-	if err := s.chains(all); err != nil {
+	if err := s.chains(s.state.classChains(s.dialect)); err != nil {
 		return err
 	}
 	for number := range s.state.classIDs {
