@@ -80,13 +80,6 @@ func printRules(b block, family cluster.Family) error {
 	for _, what := range append(faults, doubts...) {
 		fmt.Fprintln(os.Stderr, "kernelnat:", what)
 	}
-	options := b.nat.Options
-	options.Family = family
-	options.Overlaps = func(o plan.Overlap) { fmt.Fprintln(os.Stderr, "kernelnat:", o) }
-	options.Refused = func(service cluster.ServiceName, why string) {
-		fmt.Fprintf(os.Stderr, "kernelnat: Service %s: %s\n", service, why)
-	}
-	state := kernelnat.Preview(update, options, true, silent{})
 	backend, why, err := backends.Choose(b.nat.Backend)
 	if err != nil {
 		return err
@@ -94,6 +87,13 @@ func printRules(b block, family cluster.Family) error {
 	if why != "" {
 		fmt.Fprintf(os.Stderr, "kernelnat: backend %s is %s: %s\n", b.nat.Backend, backend.Name, why)
 	}
+	options := b.nat.Options
+	options.Family, options.Plan.Bounds = family, backend.Bounds
+	options.Overlaps = func(o plan.Overlap) { fmt.Fprintln(os.Stderr, "kernelnat:", o) }
+	options.Refused = func(service cluster.ServiceName, why string) {
+		fmt.Fprintf(os.Stderr, "kernelnat: Service %s: %s\n", service, why)
+	}
+	state := kernelnat.Preview(update, options, true, silent{})
 	return backend.Rules(os.Stdout, family, state, b.nat.Settings)
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/clusterip/clusterip/kernelnat/iptables"
 	"github.com/clusterip/clusterip/kernelnat/netfilter"
 	"github.com/clusterip/clusterip/kernelnat/nftables"
+	"github.com/clusterip/clusterip/kernelnat/plan"
 	"golang.org/x/sys/unix"
 )
 
@@ -28,11 +29,13 @@ type Backend struct {
 	// Rules prints what Sync of one family would write to a kernel without any rules,
 	// on this node.
 	Rules func(io.Writer, cluster.Family, kernelnat.State, netfilter.Settings) error
+	// Bounds are what one Service may ask of it.
+	Bounds plan.Bounds
 }
 
 var all = []Backend{
-	{Name: Default, Places: "iptables, nft and legacy variant", families: iptables.New, Rules: iptables.Rules},
-	{Name: "nftables", Places: "nftables", families: nftables.New, Rules: nftables.Rules},
+	{Name: Default, Places: "iptables, nft and legacy variant", families: iptables.New, Rules: iptables.Rules, Bounds: plan.DefaultBounds},
+	{Name: "nftables", Places: "nftables", families: nftables.New, Rules: nftables.Rules, Bounds: nftables.Bounds},
 }
 
 const (
@@ -67,6 +70,15 @@ func Known(name string) error {
 		return nil
 	}
 	return fmt.Errorf("%q is not available in this version: use %s", name, Names())
+}
+
+// BoundsOf returns those of the backend of that name, and for Auto those of the one that it
+// stands for on most kernels.
+func BoundsOf(name string) plan.Bounds {
+	if name == Auto {
+		return nftables.Bounds
+	}
+	return all[slices.IndexFunc(all, func(b Backend) bool { return b.Name == name })].Bounds
 }
 
 // New returns the backends of both IP families. It writes nothing. When one of them has

@@ -42,6 +42,10 @@ import (
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
+// Bounds are what one Service may ask for. Endpoints are elements, which cost nobody else's
+// change anything; those of ports with client affinity are looked through one by one.
+var Bounds = plan.Bounds{Endpoints: 20_000, Targets: 400_000, Shared: true, Sticky: 2000}
+
 // Backend implements kernelnat.Backend for one IP family.
 type Backend struct {
 	conntrack.Flows

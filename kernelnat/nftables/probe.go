@@ -48,7 +48,7 @@ func probe(family cluster.Family) (*batch, error) {
 		{nodePort: true, shortcut: true, inside: clients, local: true, slots: 2},
 		{restricted: true, masquerade: plan.Masquerade{All: true}, affinity: 1, slots: 2},
 	} {
-		chains = append(chains, schema.classChain(d, c))
+		chains = append(chains, schema.searchChain(d, c.search()), schema.classChain(d, c))
 	}
 	for i := range chains {
 		chains[i].hook = nil

@@ -20,23 +20,30 @@ const (
 	// MaxFrontends bounds the addresses and ports that packets of one Service are
 	// sent to, each counted with the source ranges that are looked at for it.
 	MaxFrontends = 32_768
-	// MaxRules bounds the rules that lead from the frontends to endpoints, three for
-	// each endpoint of each frontend. The kernel walks through them all whenever
-	// anybody's rule changes: 200,000 take about a sixth of a second.
-	MaxRules = 200_000
-	// MaxEndpoints bounds the endpoints of one port, which are rules of one chain
-	// that is written whole: iptables-nft-restore takes half a second for 5,000 and
-	// more than two for 10,000.
-	MaxEndpoints = 5000
-	// MaxSticky bounds the endpoints of all ports where clients are to keep theirs. Each
-	// has a list of clients, and legacy iptables looks through all lists for each of
-	// its rules whenever anybody's change: 12,000 take 8 seconds.
-	MaxSticky = 2000
 	// maxPairs bounds how many ports of how many endpoints are looked at.
 	maxPairs = 4_000_000
 )
 
-const rulesPerEndpoint = 3
+// Bounds are what one Service may ask of a backend, besides that. The zero value is
+// DefaultBounds.
+type Bounds struct {
+	// Endpoints bounds those of one port.
+	Endpoints int
+	// Targets bounds the endpoints of all ports: each counts once for every frontend that
+	// leads to it, or once for its port if they are Shared.
+	Targets int
+	Shared  bool
+	// Sticky bounds the endpoints of all ports where clients are to keep theirs.
+	Sticky int
+}
+
+// DefaultBounds are those of iptables. The kernel walks through all rules, three for each
+// target, whenever anybody's rule changes: 200,000 take about a sixth of a second. The
+// endpoints of a port are rules of one chain that is written whole: iptables-nft-restore
+// takes half a second for 5,000 and more than two for 10,000. With client affinity each has a
+// list of clients, and legacy iptables looks through all lists for each of its rules whenever
+// anybody's change: 12,000 take 8 seconds.
+var DefaultBounds = Bounds{Endpoints: 5000, Targets: 200_000 / 3, Sticky: 2000}
 
 // excess gathers, in words, what a Service asks for beyond the bounds.
 type excess []string
@@ -98,10 +105,14 @@ func boundPairs(endpoints []cluster.Endpoint, ports int, c *choice, over *excess
 
 // endpointsFor is how many endpoints each of the ports may have where so many frontends
 // lead to them.
-func endpointsFor(frontends, ports int, sticky bool) int {
-	most := min(MaxEndpoints, MaxRules/(rulesPerEndpoint*max(frontends, 1)))
+func (b Bounds) endpointsFor(frontends, ports int, sticky bool) int {
+	sharing := frontends
+	if b.Shared {
+		sharing = ports
+	}
+	most := min(b.Endpoints, b.Targets/max(sharing, 1))
 	if sticky {
-		most = min(most, MaxSticky/max(ports, 1))
+		most = min(most, b.Sticky/max(ports, 1))
 	}
 	return max(1, most)
 }

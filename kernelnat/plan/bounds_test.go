@@ -66,7 +66,7 @@ func TestBounds(t *testing.T) {
 			if frontends != c.frontends || len(p.Pools[0].Endpoints) != c.endpointsFor {
 				t.Errorf("%d frontends, each with %d endpoints; want %d with %d", frontends, len(p.Pools[0].Endpoints), c.frontends, c.endpointsFor)
 			}
-			if frontends > plan.MaxFrontends || rules > plan.MaxRules {
+			if frontends > plan.MaxFrontends || rules > 200_000 {
 				t.Errorf("%d frontends and %d rules are beyond the bounds", frontends, rules)
 			}
 			if (c.told == "") != (p.Excess == "") || !strings.Contains(p.Excess, c.told) {
@@ -76,12 +76,23 @@ func TestBounds(t *testing.T) {
 	}
 }
 
+// A backend whose frontends share endpoints takes as many for ten frontends as for one.
+func TestBoundsOfSharedEndpoints(t *testing.T) {
+	options := plan.Options{Bounds: plan.Bounds{Endpoints: 20_000, Targets: 30_000, Shared: true, Sticky: 2000}}
+	for _, c := range []struct{ ports, endpoints, ips, want int }{{1, 20_000, 10, 20_000}, {1, 20_001, 0, 20_000}, {3, 20_000, 5, 10_000}} {
+		p := plan.Compute(large(c.ports, c.endpoints, c.ips), cluster.IPv4, self, options)
+		if n := len(p.Pools[0].Endpoints); n != c.want || (n == c.endpoints) != (p.Excess == "") {
+			t.Errorf("%d ports of %d endpoints at %d more addresses: %d endpoints, told %q", c.ports, c.endpoints, c.ips, n, p.Excess)
+		}
+	}
+}
+
 // Clients that keep their endpoints have a list at each.
 func TestBoundsOfAffinity(t *testing.T) {
 	s := large(4, 3000, 0)
 	s.AffinitySeconds = 10
 	p := plan.Compute(s, cluster.IPv4, self, plan.Options{})
-	if n := len(p.Pools[0].Endpoints); n != plan.MaxSticky/4 || p.Excess == "" {
+	if n := len(p.Pools[0].Endpoints); n != plan.DefaultBounds.Sticky/4 || p.Excess == "" {
 		t.Errorf("%d endpoints of each of 4 ports, told %q", n, p.Excess)
 	}
 }

@@ -25,6 +25,8 @@ type Options struct {
 	NoExternalIPs bool
 	// Proxy selects the Services that are for this one.
 	Proxy cluster.Proxy
+	// Bounds are those of the backend.
+	Bounds Bounds
 }
 
 // Node is the Node that the plan is for, as far as plans depend on it. The zero
@@ -52,7 +54,7 @@ func (n Node) Equal(o Node) bool {
 func (n *Node) isOf(e *cluster.Endpoint) bool { return n.Name != "" && e.NodeName() == n.Name }
 
 // Compute returns the plan for a Service in one IP family on a node. What the
-// Service asks for beyond the bounds (MaxFrontends, MaxRules) is left out.
+// Service asks for beyond the bounds (MaxFrontends, Options.Bounds) is left out.
 func Compute(service *cluster.Service, family cluster.Family, node Node, options Options) Service {
 	return compute(service, &choice{family: family, node: node}, options)
 }
@@ -194,7 +196,11 @@ func (c *computation) expand(ports []cluster.Port) {
 
 // fill gives each pool its endpoints, and the frontends their verdicts.
 func (c *computation) fill(ports []cluster.Port, among []cluster.Endpoint) {
-	most := endpointsFor(len(c.out.Frontends), len(ports), c.service.AffinitySeconds > 0)
+	bounds := c.options.Bounds
+	if bounds == (Bounds{}) {
+		bounds = DefaultBounds
+	}
+	most := bounds.endpointsFor(len(c.out.Frontends), len(ports), c.service.AffinitySeconds > 0)
 	found := 0
 	for i := range c.out.Pools {
 		frontends := c.out.Of(i)
@@ -212,7 +218,7 @@ func (c *computation) fill(ports []cluster.Port, among []cluster.Endpoint) {
 	}
 	switch {
 	case found <= most:
-	case most == MaxEndpoints:
+	case most == bounds.Endpoints:
 		c.over.add("a port has %d endpoints, and may have %d: each node uses that many of them, and not all the same; divide the pods between several Services", found, most)
 	default:
 		c.over.add("a port has %d endpoints, and may have %d with so many ports and addresses: each node uses that many of them, and not all the same; spread the ports or the addresses over several Services", found, most)

@@ -233,21 +233,21 @@ func serveHealthz(ctx context.Context, proxy *healthcheck.Proxy, address string)
 
 // controllers returns that of each IP family.
 func (n *nat) controllers() (map[cluster.Family]*kernelnat.Controller, error) {
-	backend, why, err := backends.Choose(n.options.Backend)
+	chosen, why, err := backends.Choose(n.options.Backend)
 	if err != nil {
 		return nil, err
 	}
 	if why != "" {
-		log.Infof("backend %s is %s: %s", n.options.Backend, backend.Name, why)
+		log.Infof("backend %s is %s: %s", n.options.Backend, chosen.Name, why)
 	}
-	families, err := backend.New(n.options.Settings)
+	families, err := chosen.New(n.options.Settings)
 	if err != nil {
 		return nil, err
 	}
 	out := make(map[cluster.Family]*kernelnat.Controller)
 	for family, backend := range families {
 		options := n.options.Options
-		options.Family = family
+		options.Family, options.Plan.Bounds = family, chosen.Bounds
 		if !n.options.DryRun {
 			options.Refused = func(service cluster.ServiceName, why string) { n.feed.Warn(service, "FrontendRefused", why) }
 			options.Overlaps = func(o plan.Overlap) {

@@ -32,7 +32,7 @@ var allowed = map[string][]string{
 	"kernelnat/netfilter":         {"cluster", "hostaddrs", "kernelnat/plan"},
 	"kernelnat/iptables":          {"cluster", "kernelnat", "kernelnat/conntrack", "kernelnat/netfilter", "kernelnat/plan"},
 	"kernelnat/nftables":          {"cluster", "kernelnat", "kernelnat/conntrack", "kernelnat/netfilter", "kernelnat/plan"},
-	"kernelnat/backends":          {"cluster", "kernelnat", "kernelnat/iptables", "kernelnat/nftables", "kernelnat/netfilter"},
+	"kernelnat/backends":          {"cluster", "kernelnat", "kernelnat/iptables", "kernelnat/nftables", "kernelnat/netfilter", "kernelnat/plan"},
 	"kernelnat/healthcheck":       {"cluster", "kernelnat/plan"},
 	"kernelnat/netlab":            {"cluster"},
 	"kernelnat/backendtest":       {"cluster", "kernelnat", "kernelnat/plan", "kernelnat/netlab"},
