@@ -29,10 +29,7 @@ func (q *queue) abandon(a *abandoned) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.abandoned = append(q.abandoned, a)
-	select {
-	case q.wake <- struct{}{}:
-	default:
-	}
+	q.signal()
 }
 
 // takeAbandoned returns what is to be given up.

@@ -83,6 +83,9 @@ type Backend interface {
 	// If nobody has, an audit can wait: reading all rules back takes as long as writing
 	// them.
 	Untouched() bool
+	// Tables are those of nf_tables in which others can change what the last Sync has
+	// written. There are none where nobody can, or where it is elsewhere.
+	Tables() []string
 	// Cleanup removes everything the backend ever writes. It needs no Sync
 	// before it and may be repeated.
 	Cleanup(ctx context.Context) error

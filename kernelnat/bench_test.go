@@ -20,6 +20,7 @@ func (nowhere) Large(changes []Change) (rest []Change, _ []Work)           { ret
 func (nowhere) Refuse(context.Context, []plan.Range) error                 { return nil }
 func (nowhere) Forget(*conntrack.Stale, *conntrack.Draining) (uint, error) { return 0, nil }
 func (nowhere) Untouched() bool                                            { return true }
+func (nowhere) Tables() []string                                           { return nil }
 func (nowhere) Cleanup(context.Context) error                              { return nil }
 func (nowhere) Close() error                                               { return nil }
 func (nowhere) Infof(string, ...any)                                       {}

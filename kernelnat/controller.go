@@ -9,6 +9,7 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat/conntrack"
+	"github.com/clusterip/clusterip/kernelnat/netfilter"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 	"github.com/clusterip/clusterip/status"
 )
@@ -72,7 +73,10 @@ type Controller struct {
 	leftover  bool               // it may hold Services that are not known
 	audit     bool               // it is time to look for what others changed
 	audited   time.Time          // when everything was last looked at
+	auditTook time.Duration      // how long that took
 	nextAudit time.Time          // when it is asked next whether somebody has touched it
+	by        string             // who has written last, besides us, as far as that is known
+	watching  *netfilter.Watch   // nil: not yet
 	stale     conntrack.Stale    // UDP flows still to be forgotten
 	draining  conntrack.Draining // those to be forgotten when they are idle
 	works     works
@@ -102,11 +106,7 @@ func New(options Options, backend Backend, log Logger) *Controller {
 // written again, later and later, until it succeeds; changes go on being taken up. The
 // rules stay when Run ends, and the Backend is closed. A Controller runs once.
 func (c *Controller) Run(ctx context.Context, store *cluster.Store) error {
-	defer func() {
-		if err := c.backend.Close(); err != nil {
-			c.log.Errorf("%s: %v", c.options.Family, err)
-		}
-	}()
+	defer c.close()
 	if err := c.awaitListing(ctx, store); err != nil {
 		return err
 	}
@@ -143,6 +143,17 @@ func (c *Controller) Run(ctx context.Context, store *cluster.Store) error {
 	}
 }
 
+// close lets go of what is open.
+func (c *Controller) close() {
+	err := c.backend.Close()
+	if c.watching != nil {
+		err = errors.Join(err, c.watching.Close())
+	}
+	if err != nil {
+		c.log.Errorf("%s: %v", c.options.Family, err)
+	}
+}
+
 // enqueue is a cluster.Subscriber.
 func (c *Controller) enqueue(u cluster.Update) {
 	if c.queue.add(u) {
@@ -164,6 +175,9 @@ func (c *Controller) wait(ctx context.Context) error {
 		if err := sleep(ctx, c.options.MinSyncPeriod, nil); err != nil {
 			return err
 		}
+	}
+	if by, touched := c.queue.takeTouched(); touched {
+		c.heed(by)
 	}
 	if c.audit {
 		return nil
@@ -261,12 +275,17 @@ func (c *Controller) sync(ctx context.Context) error {
 		return err
 	}
 	if full {
-		c.dirty, c.audit, c.leftover, c.audited = false, false, state.Incomplete, start
+		if c.audited = time.Now(); c.audit {
+			c.auditTook = c.audited.Sub(start)
+		}
+		c.dirty, c.audit, c.leftover = false, false, state.Incomplete
+		c.watch()
 	}
 	c.settled()
 	c.refused = state.Ranges
 	if repair {
 		c.reportRepair(written)
+		c.by = ""
 		return c.forget()
 	}
 	services, _ := c.table.Counts()

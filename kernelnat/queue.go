@@ -28,6 +28,8 @@ type queue struct {
 	resync     bool      // the node is another: so is what the backend writes for it
 	waiting    time.Time // since when there is something; zero: there is nothing
 	abandoned  []*abandoned
+	touched    bool   // somebody else has written where the backend does
+	by         string // who, if that is known
 }
 
 func newQueue(node string) *queue {
@@ -63,11 +65,32 @@ func (q *queue) add(u cluster.Update) bool {
 	if q.waiting.IsZero() {
 		q.waiting = time.Now()
 	}
+	q.signal()
+	return true
+}
+
+// touch notes that somebody else has written where the backend does.
+func (q *queue) touch(by string) {
+	q.mu.Lock()
+	q.touched, q.by = true, by
+	q.mu.Unlock()
+	q.signal()
+}
+
+// takeTouched reports whether that was noted since the last time.
+func (q *queue) takeTouched() (by string, touched bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	by, touched = q.by, q.touched
+	q.by, q.touched = "", false
+	return by, touched
+}
+
+func (q *queue) signal() {
 	select {
 	case q.wake <- struct{}{}:
 	default:
 	}
-	return true
 }
 
 // setNode takes over the Node, nil if there is none any more.

@@ -21,7 +21,11 @@ func (c *Controller) reportRepair(written []string) {
 	if n := len(written) - len(shown); n > 0 {
 		more = fmt.Sprintf(" and %d more", n)
 	}
-	c.log.Errorf("%s: somebody else had changed our rules; repaired: %s%s", c.options.Family, strings.Join(shown, "; "), more)
+	who := "somebody else"
+	if c.by != "" {
+		who = c.by
+	}
+	c.log.Errorf("%s: %s had changed our rules; repaired: %s%s", c.options.Family, who, strings.Join(shown, "; "), more)
 }
 
 // reportShortfalls tells, once, what Services ask for and do not get.

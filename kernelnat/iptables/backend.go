@@ -214,6 +214,14 @@ func (b *Backend) Untouched() bool {
 	return err == nil && b.tables != nil && bytes.Equal(tables, b.tables)
 }
 
+// Tables implements kernelnat.Backend.
+func (b *Backend) Tables() []string {
+	if b.tools == nil || b.tools.variant != nft {
+		return nil
+	}
+	return []string{tableNAT, tableFilter, tableMangle}
+}
+
 // Apply implements kernelnat.Backend. It runs iptables-restore once, or several times
 // where there are many changes.
 //

@@ -127,6 +127,14 @@ func (b *Backend) Untouched() bool {
 	return err == nil && b.foreign != nil && *b.foreign == foreign
 }
 
+// Tables implements kernelnat.Backend.
+func (b *Backend) Tables() []string {
+	if b.owned {
+		return nil
+	}
+	return []string{tableName}
+}
+
 // newDialect finds out what the rules depend on besides the plans, and has the kernel take
 // packets from 127.0.0.1 that leave loopback, where NodePorts are there. Where it cannot be
 // had, such NodePorts are refused.
