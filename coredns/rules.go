@@ -58,7 +58,10 @@ func runRules(flags *flag.FlagSet, args []string) int {
 	}
 	for _, b := range found {
 		if backend != "" {
-			b.nat.Backend = backend
+			if err := b.nat.Use(backend); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return 1
+			}
 		}
 		if err := printRules(b, family); err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -21,6 +21,8 @@ type Backend struct {
 	Name string
 	// Places says, in words, where its rules are.
 	Places string
+	// Lacks are the policies that it does not have.
+	Lacks []cluster.Policy
 	// New returns those of both IP families. It writes nothing.
 	New func(netfilter.Settings) (map[cluster.Family]kernelnat.Backend, error)
 	// Rules prints what Sync of one family would write to a kernel without any rules,
@@ -29,7 +31,7 @@ type Backend struct {
 }
 
 var all = []Backend{
-	{Name: Default, Places: "iptables, nft and legacy variant", New: iptables.New, Rules: iptables.Rules},
+	{Name: Default, Places: "iptables, nft and legacy variant", Lacks: iptables.Lacks, New: iptables.New, Rules: iptables.Rules},
 }
 
 // Default is the backend that is used where none is named.
