@@ -168,7 +168,7 @@ func (c *computation) policy() cluster.Policy {
 	policy := c.options.Policy
 	if own := c.service.Policy; own != nil {
 		if policy = *own; slices.Contains(c.options.Lacks, policy) {
-			c.over.add("load balancing %s is not to be had of this backend, so connections go to random endpoints: choose another, or another backend", policy)
+			c.over.add("annotation clusterip.io/load-balancing: this backend has no %s, so connections go to random endpoints: choose another policy, or another backend", policy)
 		}
 	}
 	if slices.Contains(c.options.Lacks, policy) {

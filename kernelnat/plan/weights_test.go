@@ -126,7 +126,7 @@ func TestPolicy(t *testing.T) {
 		s := *service(false, endpoint("10.42.0.1", ready, there))
 		s.Policy = test.own
 		p := plan.Compute(&s, cluster.IPv4, self, test.options)
-		if p.Pools[0].Policy != test.want || strings.Contains(p.Excess, "load balancing source_hash is not to be had") != test.told {
+		if p.Pools[0].Policy != test.want || strings.Contains(p.Excess, "clusterip.io/load-balancing: this backend has no source_hash") != test.told {
 			t.Errorf("%v, %+v: %s, told %q", test.own, test.options, p.Pools[0].Policy, p.Excess)
 		}
 	}

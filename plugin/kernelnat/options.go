@@ -101,7 +101,7 @@ func ParseOptions(c *caddy.Controller) (Options, error) {
 			return o, c.Errf("kernelnat has detect_local and cluster_cidr, which both say who is a pod: keep one")
 		}
 		if slices.Contains(o.Plan.Lacks, o.Plan.Policy) {
-			return o, c.Errf("load_balancing %s is not to be had of backend %s: choose another, or another backend", o.Plan.Policy, o.Backend)
+			return o, c.Errf("load_balancing is %s, which backend %s does not have: choose another policy, or another backend", o.Plan.Policy, o.Backend)
 		}
 	}
 	return o, nil

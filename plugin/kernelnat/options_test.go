@@ -109,7 +109,7 @@ func TestParseOptionsErrors(t *testing.T) {
 		{"kernelnat {\n backend ipvs\n}", "use iptables"},
 		{"kernelnat {\n load_balancing\n}", "needs one argument, random, round_robin or source_hash"},
 		{"kernelnat {\n load_balancing rr\n}", `"rr" is none of random, round_robin, source_hash`},
-		{"kernelnat {\n load_balancing source_hash\n}", "load_balancing source_hash is not to be had of backend iptables: choose another, or another backend"},
+		{"kernelnat {\n load_balancing source_hash\n}", "load_balancing is source_hash, which backend iptables does not have: choose another policy, or another backend"},
 		{"kernelnat {\n no_such_service drop\n}", "neither reject nor off"},
 		{"kernelnat {\n no_such_service\n}", "needs one argument"},
 		{"kernelnat {\n node_name\n}", "needs one argument"},
