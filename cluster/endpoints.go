@@ -35,6 +35,7 @@ func compareEndpoints(a, b Endpoint) int {
 		compareBool(b.Ready, a.Ready),
 		compareBool(b.Serving, a.Serving),
 		compareBool(a.Terminating, b.Terminating),
+		cmp.Compare(b.sliceWeight(), a.sliceWeight()),
 		cmp.Compare(b.NodeName(), a.NodeName()),
 		cmp.Compare(b.Zone(), a.Zone()),
 		slices.Compare(b.ZoneHints(), a.ZoneHints()),

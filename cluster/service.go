@@ -68,6 +68,10 @@ type Service struct {
 	// AffinitySeconds is how long a client stays with its endpoint after its
 	// last connection (sessionAffinity: ClientIP); 0 means not at all.
 	AffinitySeconds uint32
+	// Policy is how endpoints take turns; nil is for the proxy to say.
+	Policy *Policy
+	// Weights are those of endpoints; see WeightOf.
+	Weights []WeightRule
 	// Proxy is who is to translate packets to its addresses. Names do not depend on it.
 	Proxy Proxy
 	// Ports are in the order of the manifest.
@@ -156,6 +160,8 @@ type EndpointSlice struct {
 	// NamesOnly is the label service.kubernetes.io/headless: names lead to the
 	// endpoints, and a ClusterIP does not.
 	NamesOnly bool
+	// Weight is that of each endpoint, or nil; see Service.WeightOf.
+	Weight *Weight
 }
 
 // Topology is what all endpoints on one node have in common.

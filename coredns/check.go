@@ -8,7 +8,6 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/cluster/manifest"
 	"github.com/clusterip/clusterip/kernelnat"
-	"github.com/clusterip/clusterip/kernelnat/backends"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 	"github.com/coredns/caddy"
 )
@@ -95,7 +94,6 @@ func checkManifests(corefile string, b block) (faults int) {
 	}
 	for _, family := range cluster.Families {
 		options := b.nat.Options
-		options.Plan.Bounds = backends.BoundsOf(b.nat.Backend)
 		options.Family = family
 		options.Overlaps = func(o plan.Overlap) { fmt.Fprintf(os.Stderr, "%s: kernelnat: %s\n", corefile, o) }
 		options.Refused = func(service cluster.ServiceName, why string) {

@@ -23,7 +23,8 @@ func runRules(flags *flag.FlagSet, args []string) int {
 	backend := ""
 	flags.Func("backend", "`name` of the backend whose rules to print: "+backends.Names()+" (default: the Corefile's)", func(name string) error {
 		backend = name
-		return backends.Known(name)
+		_, err := backends.Find(name)
+		return err
 	})
 	family := cluster.IPv4
 	flags.Func("family", "IP `version`, 4 or 6 (default 4)", func(version string) error {
@@ -57,7 +58,10 @@ func runRules(flags *flag.FlagSet, args []string) int {
 	}
 	for _, b := range found {
 		if backend != "" {
-			b.nat.Backend = backend
+			if err := b.nat.Use(backend); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return 1
+			}
 		}
 		if err := printRules(b, family); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -88,7 +92,7 @@ func printRules(b block, family cluster.Family) error {
 		fmt.Fprintf(os.Stderr, "kernelnat: backend %s is %s: %s\n", b.nat.Backend, backend.Name, why)
 	}
 	options := b.nat.Options
-	options.Family, options.Plan.Bounds = family, backend.Bounds
+	options.Family, options.Plan.Lacks, options.Plan.Bounds = family, backend.Lacks, backend.Bounds
 	options.Overlaps = func(o plan.Overlap) { fmt.Fprintln(os.Stderr, "kernelnat:", o) }
 	options.Refused = func(service cluster.ServiceName, why string) {
 		fmt.Fprintf(os.Stderr, "kernelnat: Service %s: %s\n", service, why)

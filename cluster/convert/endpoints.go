@@ -32,7 +32,9 @@ func sliceEndpoints(s *discoveryv1.EndpointSlice, in string) ([]cluster.Endpoint
 		return nil, errors.New("addressType FQDN is not supported: use IPv4 or IPv6, or an ExternalName Service")
 	}
 	ports, errs := slicePorts(s.Ports)
-	shared := &cluster.EndpointSlice{Ports: ports, Cluster: in, NamesOnly: namesOnly(s.Labels)}
+	weight, err := sliceWeight(s.Annotations)
+	errs = append(errs, err)
+	shared := &cluster.EndpointSlice{Ports: ports, Cluster: in, NamesOnly: namesOnly(s.Labels), Weight: weight}
 	endpoints := slices.Grow([]cluster.Endpoint(nil), len(s.Endpoints)) // mostly each has one address
 	for i, e := range s.Endpoints {
 		out := cluster.Endpoint{
@@ -74,7 +76,8 @@ func sliceEndpoints(s *discoveryv1.EndpointSlice, in string) ([]cluster.Endpoint
 func Endpoints(e *corev1.Endpoints) (cluster.ServiceName, []cluster.Endpoint, error) {
 	owner := cluster.ServiceName{Namespace: e.Namespace, Name: e.Name}
 	var endpoints []cluster.Endpoint
-	var errs []error
+	weight, err := sliceWeight(e.Annotations)
+	errs := []error{err}
 	for i, subset := range e.Subsets {
 		slice := discoveryv1.EndpointSlice{}
 		for _, p := range subset.Ports {
@@ -82,7 +85,7 @@ func Endpoints(e *corev1.Endpoints) (cluster.ServiceName, []cluster.Endpoint, er
 		}
 		ports, portErrs := slicePorts(slice.Ports)
 		errs = append(errs, portErrs...)
-		shared := &cluster.EndpointSlice{Ports: ports, NamesOnly: namesOnly(e.Labels)}
+		shared := &cluster.EndpointSlice{Ports: ports, NamesOnly: namesOnly(e.Labels), Weight: weight}
 		for list, addresses := range [][]corev1.EndpointAddress{subset.Addresses, subset.NotReadyAddresses} {
 			ready := list == 0
 			for _, a := range addresses {

@@ -49,6 +49,8 @@ func Service(s *corev1.Service) (cluster.Service, error) {
 	}
 
 	out.Proxy = proxy(s.Labels)
+	out.Policy, _ = policy(s.Annotations) // Balancing says what is wrong with these
+	out.Weights, _ = weights(s.Annotations)
 	var affinityErr, externalErr, policyErr error
 	out.InternalLocal, policyErr = isLocal("spec.internalTrafficPolicy", string(ptr.Deref(s.Spec.InternalTrafficPolicy, "")))
 	out.AffinitySeconds, affinityErr = affinity(&s.Spec)

@@ -68,6 +68,9 @@ func sliceKey(s *cluster.EndpointSlice) string {
 	if s.NamesOnly {
 		key = []byte("names only")
 	}
+	if s.Weight != nil {
+		key = append(key, 1, byte(*s.Weight>>8), byte(*s.Weight))
+	}
 	for _, p := range s.Ports {
 		key = append(append(key, p.Name...), 0, byte(p.Protocol), byte(p.Port>>8), byte(p.Port))
 	}

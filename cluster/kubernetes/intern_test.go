@@ -8,6 +8,7 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // What EndpointSlices have in common is there once, and what differs stays apart.
@@ -48,6 +49,33 @@ func TestShares(t *testing.T) {
 	headless := endpoints(func(s *discoveryv1.EndpointSlice) { s.Labels[corev1.IsHeadlessService] = "" })
 	if headless[0].Slice == one[0].Slice || !headless[0].NamesOnly() || one[0].NamesOnly() {
 		t.Errorf("a slice with the label of headless Services: %+v; one without: %+v", *headless[0].Slice, *one[0].Slice)
+	}
+}
+
+// Annotations are read and not kept, and slices of one weight share what they have in common.
+func TestWeights(t *testing.T) {
+	read := sliceReader(Options{})
+	slice := func(weight string) *cluster.EndpointSlice {
+		s := largeSlice(0)
+		if weight != "" {
+			s.Annotations = map[string]string{"clusterip.io/weight": weight}
+		}
+		out, err := read(s)
+		if (err != nil) != (weight == "heavy") {
+			t.Fatal(err)
+		}
+		return out.local.endpoints[0].Slice
+	}
+	none, two, again, three, bad := slice(""), slice("2"), slice("2"), slice("3"), slice("heavy")
+	if two != again || two == none || two == three || none.Weight != nil || *two.Weight != 2 || *three.Weight != 3 || bad != none {
+		t.Errorf("%+v, %+v, %+v, %+v, %+v", none, two, again, three, bad)
+	}
+	s, err := readService(&corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: "shop", Annotations: map[string]string{"clusterip.io/load-balancing": "source_hash", "clusterip.io/weights": "10.42.0.1"}},
+		Spec:       corev1.ServiceSpec{ClusterIP: "10.43.0.1", Ports: []corev1.ServicePort{{Port: 80}}},
+	})
+	if err == nil || !strings.Contains(err.Error(), "annotation clusterip.io/weights: ") || s == nil || *s.Policy != cluster.SourceHash || s.Weights != nil {
+		t.Errorf("%+v, %v", s, err)
 	}
 }
 

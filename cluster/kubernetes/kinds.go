@@ -126,7 +126,7 @@ func readService(given any) (*cluster.Service, error) {
 	if s.Kind == 0 {
 		return nil, err
 	}
-	return &s, errors.Join(append(convert.BeyondDNS(from), err)...)
+	return &s, errors.Join(append(append(convert.BeyondDNS(from), convert.Balancing(from)...), err)...)
 }
 
 func readServiceImport(given any) (*cluster.Service, error) {

@@ -148,6 +148,9 @@ func formatService(b *strings.Builder, u cluster.ServiceUpdate) {
 	if s.AffinitySeconds > 0 {
 		fmt.Fprintf(b, " affinity=%ds", s.AffinitySeconds)
 	}
+	if s.Policy != nil {
+		fmt.Fprintf(b, " policy=%s", s.Policy)
+	}
 	b.WriteString("\n")
 	for _, e := range s.Endpoints {
 		fmt.Fprintf(b, "  %s", e.Addr)
@@ -166,6 +169,9 @@ func formatService(b *strings.Builder, u cluster.ServiceUpdate) {
 			if condition.is {
 				b.WriteString(" " + condition.name)
 			}
+		}
+		if s.HasWeights() {
+			fmt.Fprintf(b, " weight=%d", s.WeightOf(&e))
 		}
 		b.WriteString("\n")
 	}

@@ -189,6 +189,9 @@ func (d *documentParser) known(kind string, body []byte) {
 			for _, odd := range oddities(s) {
 				d.report(Notice, keyOf(kind, s.Namespace, s.Name).String(), odd)
 			}
+			for _, wrong := range convert.Balancing(s) {
+				d.report(Error, keyOf(kind, s.Namespace, s.Name).String(), wrong)
+			}
 			return d.convertService(s)
 		})
 	case "EndpointSlice":

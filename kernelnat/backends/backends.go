@@ -24,6 +24,8 @@ type Backend struct {
 	Name string
 	// Places says, in words, where its rules are.
 	Places string
+	// Lacks are the policies that it does not have.
+	Lacks []cluster.Policy
 	// families returns those of both IP families. It writes nothing.
 	families func(netfilter.Settings) (map[cluster.Family]kernelnat.Backend, error)
 	// Rules prints what Sync of one family would write to a kernel without any rules,
@@ -34,51 +36,45 @@ type Backend struct {
 }
 
 var all = []Backend{
-	{Name: Default, Places: "iptables, nft and legacy variant", families: iptables.New, Rules: iptables.Rules, Bounds: plan.DefaultBounds},
-	{Name: "nftables", Places: "nftables", families: nftables.New, Rules: nftables.Rules, Bounds: nftables.Bounds},
+	{Name: Default, Places: "iptables, nft and legacy variant", Lacks: iptables.Lacks, families: iptables.New, Rules: iptables.Rules, Bounds: plan.DefaultBounds},
+	{Name: preferred, Places: "nftables", families: nftables.New, Rules: nftables.Rules, Bounds: nftables.Bounds},
 }
 
 const (
 	// Default is the backend that is used where none is named.
 	Default = "iptables"
-	// Auto stands for nftables where the kernel can have it, and else for iptables.
-	Auto = "auto"
+	// Auto stands for preferred where the kernel can have it, and else for Default.
+	Auto      = "auto"
+	preferred = "nftables"
 )
 
-// Choose returns the backend of that name, and for Auto says why it is that one. The error
-// says which there are.
+// Find returns the backend of that name, and for Auto the one that it stands for on most
+// kernels. The error says which there are.
+func Find(name string) (Backend, error) {
+	if name == Auto {
+		name = preferred
+	}
+	i := slices.IndexFunc(all, func(b Backend) bool { return b.Name == name })
+	if i < 0 {
+		return Backend{}, fmt.Errorf("%q is not available in this version: use %s", name, Names())
+	}
+	return all[i], nil
+}
+
+// Choose returns the backend of that name, and for Auto the one that it stands for on this
+// kernel, and why.
 func Choose(name string) (b Backend, why string, err error) {
 	if name == Auto {
-		name, why = "nftables", "the kernel has all that it needs"
+		why = "the kernel has all that it needs"
 		switch err := nftables.Probe(); {
 		case errors.Is(err, unix.EPERM):
 			why = "it could not be tried without CAP_NET_ADMIN"
 		case err != nil:
-			name, why = "iptables", fmt.Sprintf("nftables cannot be used here: %v", err)
+			name, why = Default, fmt.Sprintf("%s cannot be used here: %v", preferred, err)
 		}
 	}
-	i := slices.IndexFunc(all, func(b Backend) bool { return b.Name == name })
-	if i < 0 {
-		return Backend{}, "", Known(name)
-	}
-	return all[i], why, nil
-}
-
-// Known returns an error that says which backends there are, unless one has the name.
-func Known(name string) error {
-	if name == Auto || slices.ContainsFunc(all, func(b Backend) bool { return b.Name == name }) {
-		return nil
-	}
-	return fmt.Errorf("%q is not available in this version: use %s", name, Names())
-}
-
-// BoundsOf returns those of the backend of that name, and for Auto those of the one that it
-// stands for on most kernels.
-func BoundsOf(name string) plan.Bounds {
-	if name == Auto {
-		return nftables.Bounds
-	}
-	return all[slices.IndexFunc(all, func(b Backend) bool { return b.Name == name })].Bounds
+	b, err = Find(name)
+	return b, why, err
 }
 
 // New returns the backends of both IP families. It writes nothing. When one of them has

@@ -25,10 +25,10 @@ const (
 	otherPort  = 5679
 )
 
-// Run runs all cases. prepare is called once for each, before anything is written,
+// Run runs all cases but those of policies that the backend lacks. prepare is called once for each, before anything is written,
 // and newBackends then; their methods are called in the
 // node's namespace. The tools are those that they need.
-func Run(t *testing.T, prepare func() error, newBackends func() (map[cluster.Family]kernelnat.Backend, error), tools ...string) {
+func Run(t *testing.T, lacks []cluster.Policy, prepare func() error, newBackends func() (map[cluster.Family]kernelnat.Backend, error), tools ...string) {
 	netlab.Require(t, tools...)
 	for _, c := range []struct {
 		name string
@@ -45,6 +45,9 @@ func Run(t *testing.T, prepare func() error, newBackends func() (map[cluster.Fam
 		{"ExternalRefused", (*suite).externalRefused},
 		{"SourceRanges", (*suite).sourceRanges},
 		{"Affinity", (*suite).affinity},
+		{"Weights", (*suite).weights},
+		{"RoundRobin", (*suite).roundRobin},
+		{"SourceHash", (*suite).sourceHash},
 		{"Localhost", (*suite).localhost},
 		{"NoSuchService", (*suite).noSuchService},
 		{"RangesOverlap", (*suite).rangesOverlap},
@@ -54,7 +57,11 @@ func Run(t *testing.T, prepare func() error, newBackends func() (map[cluster.Fam
 		{"NeverInterrupted", (*suite).neverInterrupted},
 		{"NeverLeaks", (*suite).neverLeaks},
 	} {
-		t.Run(c.name, func(t *testing.T) { c.run(newSuite(t, prepare, newBackends)) })
+		t.Run(c.name, func(t *testing.T) {
+			s := newSuite(t, prepare, newBackends)
+			s.lacks = lacks
+			c.run(s)
+		})
 	}
 }
 
@@ -66,6 +73,7 @@ type suite struct {
 	pods   []*netlab.Host
 	client *netlab.Host
 
+	lacks       []cluster.Policy
 	prepare     func() error
 	newBackends func() (map[cluster.Family]kernelnat.Backend, error)
 	backends    map[cluster.Family]kernelnat.Backend

@@ -103,6 +103,7 @@ func (b *Backend) sync(ctx context.Context, state kernelnat.State) ([]string, er
 	if err != nil {
 		return nil, err
 	}
+	state.Services = b.tools.variant.able(state.Services)
 	s := b.session(ctx, have)
 	b.arrangement, b.held, b.left = nil, nil, nil
 	a, err := s.sync(ctx, state, d, unknown(state))
@@ -236,7 +237,7 @@ func (b *Backend) Apply(ctx context.Context, changes []kernelnat.Change) error {
 	if b.arrangement == nil {
 		return fmt.Errorf("change %s rules: nothing could be written at the start", b.Family)
 	}
-	for input := range changeScripts(changes, b.arrangement, b.tools.variant.chains()) {
+	for input := range changeScripts(b.tools.variant.ableChanges(changes), b.arrangement, b.tools.variant.chains()) {
 		if err := b.send(ctx, input); err != nil {
 			return fmt.Errorf("change %s rules: %w", b.Family, err)
 		}

@@ -3,6 +3,7 @@ package iptables
 import (
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/clusterip/clusterip/cluster"
@@ -19,7 +20,11 @@ func TestBackend(t *testing.T) {
 			hint := func() error {
 				return exec.Command("iptables-"+string(v), "-t", "mangle", "-N", "KUBE-IPTABLES-HINT").Run()
 			}
-			backendtest.Run(t, hint, func() (map[cluster.Family]kernelnat.Backend, error) {
+			lacks := Lacks
+			if v == legacy {
+				lacks = append(slices.Clone(lacks), cluster.RoundRobin)
+			}
+			backendtest.Run(t, lacks, hint, func() (map[cluster.Family]kernelnat.Backend, error) {
 				return New(netfilter.Settings{MasqueradeBit: netfilter.DefaultMasqueradeBit})
 			}, "iptables-"+string(v), "ip6tables-"+string(v))
 		})

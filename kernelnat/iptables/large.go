@@ -24,7 +24,14 @@ const partTime = 20 * time.Second
 func size(s plan.Service) int {
 	n := len(s.Frontends)
 	for i := range s.Pools {
-		n += rulesPerEndpoint * (len(s.Pools[i].Endpoints) + len(s.Pools[i].Local))
+		p := &s.Pools[i]
+		n += rulesPerEndpoint * (len(p.Endpoints) + len(p.Local))
+		if p.Policy == cluster.RoundRobin && p.Weights != nil {
+			n += plan.MaxSlots(len(p.Endpoints))
+		}
+		if p.Policy == cluster.RoundRobin && p.LocalWeights != nil {
+			n += plan.MaxSlots(len(p.Local))
+		}
 	}
 	for _, f := range s.Frontends {
 		n += len(f.Sources)
@@ -71,7 +78,7 @@ func (b *Backend) Large(changes []kernelnat.Change) (rest []kernelnat.Change, wo
 		works = append(works, b.begin(s, b.held[s.Name], nil))
 	}
 	b.left = nil
-	for _, c := range changes {
+	for _, c := range b.tools.variant.ableChanges(changes) {
 		h := b.held[c.New.Name]
 		switch {
 		case h != nil:

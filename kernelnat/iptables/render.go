@@ -164,13 +164,8 @@ func (p *poolRendering) policyChain(local bool) {
 				p.to(e), p.AffinitySeconds, p.recent(e), p.endpointChain(e)))
 		}
 	}
-	for i, e := range endpoints {
-		// Of those that pass the rules before, an equal share is taken.
-		chance := ""
-		if left := len(endpoints) - i; left > 1 {
-			chance = fmt.Sprintf(" -m statistic --mode random --probability %.10f", 1/float64(left))
-		}
-		c.add(p.to(e) + chance + " -j " + p.endpointChain(e))
+	for _, t := range p.turns(local) {
+		c.add(p.to(t.to) + t.match + " -j " + p.endpointChain(t.to))
 	}
 	p.out.chains = append(p.out.chains, c)
 }

@@ -125,6 +125,31 @@ func externals() []plan.Service {
 	return out
 }
 
+// balanced is Services with weights and with other policies than Random.
+func balanced() []plan.Service {
+	endpoints := addrPorts("10.42.0.7:8080", "10.42.0.8:8080", "10.42.1.7:8080")
+	port := func(i int, edit func(*plan.Pool)) plan.Service {
+		p := onePort("web", cluster.TCP, netip.AddrPortFrom(netip.MustParseAddr("10.43.0.40"), uint16(80+i)), endpoints...)
+		p.Pools[0].Port = fmt.Sprintf("p%d", i)
+		edit(&p.Pools[0])
+		return p
+	}
+	local := port(5, func(p *plan.Pool) {
+		p.Endpoints, p.Local, p.LocalWeights, p.Policy = nil, p.Endpoints[:2], []cluster.Weight{2, 1}, cluster.RoundRobin
+	})
+	local.Frontends[0].Local = true
+	return []plan.Service{backendtest.Named("balanced",
+		port(0, func(p *plan.Pool) { p.Weights = []cluster.Weight{1, 3, 65535} }),
+		port(1, func(p *plan.Pool) { p.Policy = cluster.RoundRobin }),
+		port(2, func(p *plan.Pool) { p.Policy, p.Weights = cluster.RoundRobin, []cluster.Weight{30, 10, 10} }),
+		port(3, func(p *plan.Pool) {
+			p.Policy, p.AffinitySeconds, p.Weights = cluster.RoundRobin, 60, []cluster.Weight{1, 2, 1}
+		}),
+		port(4, func(p *plan.Pool) { p.Policy = cluster.SourceHash }), // which is not asked of it
+		local,
+	)}
+}
+
 func TestRulesGolden(t *testing.T) {
 	for _, c := range []struct {
 		name     string
@@ -136,6 +161,7 @@ func TestRulesGolden(t *testing.T) {
 		{"varied6", varied(), cluster.IPv6},
 		{"external4", externals(), cluster.IPv4},
 		{"external6", externals(), cluster.IPv6},
+		{"balanced4", balanced(), cluster.IPv4},
 		{"none", nil, cluster.IPv6},
 	} {
 		t.Run(c.name, func(t *testing.T) {

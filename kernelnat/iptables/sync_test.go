@@ -120,12 +120,27 @@ func randomService(r *rand.Rand, i int) plan.Service {
 			if r.IntN(4) == 0 {
 				pool.AffinitySeconds = uint32(1 + r.IntN(3))
 			}
+			pool.Policy = []cluster.Policy{cluster.Random, cluster.RoundRobin, cluster.SourceHash}[r.IntN(3)]
+			if r.IntN(2) == 0 {
+				pool.Weights, pool.LocalWeights = randomWeights(r, pool.Endpoints), randomWeights(r, pool.Local)
+			}
 			all = append(all, port)
 		}
 	}
 	s := backendtest.Named(fmt.Sprintf("svc-%d", i), all...)
 	s.Name.Namespace = "ns"
 	return s
+}
+
+func randomWeights(r *rand.Rand, endpoints []netip.AddrPort) []cluster.Weight {
+	out := make([]cluster.Weight, len(endpoints))
+	for i := range out {
+		out[i] = cluster.Weight(1 + r.IntN(4))
+	}
+	if len(slices.Compact(slices.Clone(out))) < 2 { // as plans have them
+		return nil
+	}
+	return out
 }
 
 // randomExternal makes frontends that fit the port's endpoints, which it may have

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/fnv"
 
+	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
@@ -20,6 +21,10 @@ type class struct {
 	local    bool   // the packets go to the pool's local endpoints
 	affinity uint32 // in seconds; 0: none
 	slots    int    // how many there are to choose from
+	policy   cluster.Policy
+	// turns is the pool that a class under RoundRobin is for: a rule has one count of turns,
+	// and with those of others in between some slots would have none.
+	turns uint32
 }
 
 // name is that of the class's chain. It says in words what the class is, and what differs
@@ -42,6 +47,12 @@ func (c class) name() string {
 	}
 	if c.affinity > 0 {
 		name += fmt.Sprintf("sticky%d-", c.affinity)
+	}
+	switch c.policy {
+	case cluster.RoundRobin:
+		name += fmt.Sprintf("turns%x-", c.turns&0xffffff)
+	case cluster.SourceHash:
+		name += "hash-"
 	}
 	name += fmt.Sprint(c.slots)
 	if c.masquerade.Outside.Known() || c.inside.Known() {
@@ -118,8 +129,15 @@ func (s *schema) toPool(out *chain, key operand, nodePort, local bool) {
 // the endpoints be those after it: then the first slot is taken, which is always there. It is
 // looked up last, so that it is found even if it is the one that is being replaced.
 func (s *schema) pick(out *chain, d dialect, c class) {
-	for _, n := range []int{c.slots, 1} {
-		out.add(d.dnat(concat(priority, l4proto, random(n, 0)), s.endpoints))
+	chosen := random(c.slots, 0)
+	switch c.policy {
+	case cluster.RoundRobin:
+		chosen = next(c.slots)
+	case cluster.SourceHash:
+		chosen = hashed(d.saddr(), c.slots)
+	}
+	for _, slot := range []operand{chosen, random(1, 0)} {
+		out.add(d.dnat(concat(priority, l4proto, slot), s.endpoints))
 	}
 }
 

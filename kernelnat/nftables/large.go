@@ -38,7 +38,10 @@ func (b *Backend) Large(changes []kernelnat.Change) (rest []kernelnat.Change, wo
 func size(p *plan.Service) int {
 	n := 3 * len(p.Frontends)
 	for i := range p.Pools {
-		n += 3 * (len(p.Pools[i].Endpoints) + len(p.Pools[i].Local))
+		endpoints := len(p.Pools[i].Endpoints) + len(p.Pools[i].Local)
+		if n += 3 * endpoints; policyOf(&p.Pools[i]) == cluster.SourceHash && endpoints > 1 {
+			n += maxCommit // a table of thousands of slots
+		}
 	}
 	return n
 }

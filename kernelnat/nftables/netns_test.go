@@ -10,7 +10,7 @@ import (
 )
 
 func TestBackend(t *testing.T) {
-	backendtest.Run(t, func() error { return nil }, func() (map[cluster.Family]kernelnat.Backend, error) {
+	backendtest.Run(t, nil, func() error { return nil }, func() (map[cluster.Family]kernelnat.Backend, error) {
 		return New(netfilter.Settings{MasqueradeBit: netfilter.DefaultMasqueradeBit})
 	})
 }

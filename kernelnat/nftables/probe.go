@@ -47,6 +47,8 @@ func probe(family cluster.Family) (*batch, error) {
 		{masquerade: plan.Masquerade{Outside: clients}, slots: 2},
 		{nodePort: true, shortcut: true, inside: clients, local: true, slots: 2},
 		{restricted: true, masquerade: plan.Masquerade{All: true}, affinity: 1, slots: 2},
+		{policy: cluster.RoundRobin, slots: 2},
+		{policy: cluster.SourceHash, slots: 2},
 	} {
 		chains = append(chains, schema.searchChain(d, c.search()), schema.classChain(d, c))
 	}

@@ -206,7 +206,8 @@ func (l language) expression(b []byte) (expr.Any, bool) {
 		"immediate": func() expr.Any { return immediateOf(data) }, "nat": func() expr.Any { return new(expr.NAT) },
 		"masq": func() expr.Any { return new(expr.Masq) }, "numgen": func() expr.Any { return new(expr.Numgen) },
 		"dynset": func() expr.Any { return new(expr.Dynset) }, "fib": func() expr.Any { return new(expr.Fib) },
-		"ct": func() expr.Any { return new(expr.Ct) }, "reject": func() expr.Any { return new(expr.Reject) },
+		"hash": func() expr.Any { return new(expr.Hash) },
+		"ct":   func() expr.Any { return new(expr.Ct) }, "reject": func() expr.Any { return new(expr.Reject) },
 	}[name]
 	if known == nil {
 		return nil, false

@@ -194,12 +194,11 @@ func (s *service) poolOf(p *plan.Pool, taken map[*pool]bool) *pool {
 
 func (s *state) pool(old *pool, p *plan.Pool, frontends []plan.Frontend) *pool {
 	next := &pool{port: p.Port, protocol: p.Protocol, sticky: p.AffinitySeconds > 0}
-	if old != nil {
-		next.id = old.id
-		next.cluster, next.local = keep(old.cluster, p.Endpoints), keep(old.local, p.Local)
-	} else {
-		next.id, next.cluster, next.local = s.poolIDs.take(), p.Endpoints, p.Local
+	if old == nil {
+		old = &pool{id: s.poolIDs.take()}
 	}
+	next.id = old.id
+	next.cluster, next.local = slotsOf(old.cluster, p, false), slotsOf(old.local, p, true)
 	if next.sticky {
 		next.members = s.membersOf(old, next)
 	}
@@ -224,7 +223,7 @@ func (s *state) membersOf(old, next *pool) map[netip.AddrPort]uint32 {
 			if _, done := members[e]; done {
 				continue
 			}
-			if old != nil && old.members[e] != 0 {
+			if old.members[e] != 0 {
 				members[e] = old.members[e]
 			} else {
 				members[e] = s.memberIDs.take()
@@ -262,7 +261,10 @@ func (s *state) frontend(name cluster.ServiceName, f *plan.Frontend, p *pool, of
 	}
 	c := class{
 		nodePort: f.Kind == plan.NodePort, masquerade: f.Masquerade, restricted: len(f.Sources) > 0,
-		local: f.Local, affinity: of.AffinitySeconds, slots: len(p.cluster),
+		local: f.Local, affinity: of.AffinitySeconds, slots: len(p.cluster), policy: policyOf(of),
+	}
+	if c.policy == cluster.RoundRobin {
+		c.turns = p.id
 	}
 	if f.Local {
 		c.slots = len(p.local)
@@ -270,7 +272,7 @@ func (s *state) frontend(name cluster.ServiceName, f *plan.Frontend, p *pool, of
 	if f.Kind != plan.ClusterIP && !f.Masquerade.All {
 		c.shortcut, c.inside = true, f.Inside
 		if n := len(p.cluster); n > 0 {
-			out.inside = s.class(class{nodePort: c.nodePort, affinity: c.affinity, slots: n})
+			out.inside = s.class(class{nodePort: c.nodePort, affinity: c.affinity, slots: n, policy: c.policy, turns: c.turns})
 		}
 	}
 	if c.slots > 0 || out.inside != 0 {
@@ -282,7 +284,7 @@ func (s *state) frontend(name cluster.ServiceName, f *plan.Frontend, p *pool, of
 // class returns the number of a class.
 func (s *state) class(c class) uint32 {
 	if c.slots == 0 {
-		c.affinity, c.local = 0, false
+		c.affinity, c.local, c.policy, c.turns = 0, false, cluster.Random, 0
 	}
 	used := s.classes[c]
 	if used == nil {

@@ -3,7 +3,36 @@ package nftables
 import (
 	"net/netip"
 	"slices"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat/plan"
 )
+
+// slotsOf returns the slots of a pool, which have endpoints in proportion to their weights.
+// Where it matters which slot has which endpoint, that is as package plan says.
+func slotsOf(old []netip.AddrPort, p *plan.Pool, local bool) []netip.AddrPort {
+	endpoints, weights, policy := p.For(local), p.WeightsFor(local), policyOf(p)
+	if policy != cluster.SourceHash && weights == nil {
+		return keep(old, endpoints)
+	}
+	var all []netip.AddrPort
+	for _, i := range plan.Slots(endpoints, weights, policy) {
+		all = append(all, endpoints[i])
+	}
+	if policy == cluster.Random {
+		return keep(old, all)
+	}
+	return all
+}
+
+// policyOf is how a connection chooses among the slots of a pool. Who has not been to any
+// endpoint of a pool with client affinity gets any.
+func policyOf(p *plan.Pool) cluster.Policy {
+	if p.AffinitySeconds > 0 {
+		return cluster.Random
+	}
+	return p.Policy
+}
 
 // keep returns the slots of a pool whose endpoints are others than before. Endpoints that
 // stay keep their slots, new ones take those of endpoints that are gone, and of slots that

@@ -104,6 +104,26 @@ func random(n, offset int) operand {
 	}, 1}
 }
 
+// next is the next of n numbers, by turns. The rule has a count of its own.
+func next(n int) operand {
+	return operand{fmt.Sprintf("numgen inc mod %d", n), 1, func(into int) []expr.Any {
+		return []expr.Any{&expr.Numgen{Register: register(into), Type: unix.NFT_NG_INCREMENTAL, Modulus: uint32(n)}}
+	}, 1}
+}
+
+// hashSeed is the same on all nodes, so that they agree.
+const hashSeed = 0x10ad
+
+// hashed is one of n numbers, always the same for the same value.
+func hashed(o operand, n int) operand {
+	return operand{fmt.Sprintf("jhash %s mod %d seed %#x", o.text, n, hashSeed), 1, func(into int) []expr.Any {
+		const value = 4 // a register beyond those of the key
+		return append(o.read(value), &expr.Hash{
+			SourceRegister: register(value), DestRegister: register(into), Length: uint32(4 * o.size), Modulus: uint32(n), Seed: hashSeed, Type: expr.HashTypeJenkins,
+		})
+	}, 1}
+}
+
 // language makes statements for packets of one IP family.
 type language struct{ family cluster.Family }
 

@@ -11,6 +11,8 @@ import (
 type choice struct {
 	family cluster.Family
 	node   Node
+	// weight is what an endpoint weighs; nil if nothing is said of any.
+	weight func(*cluster.Endpoint) cluster.Weight
 	// numbers has the ports of slices that have many.
 	numbers map[*cluster.EndpointSlice]map[namedPort]uint16
 

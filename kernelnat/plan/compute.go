@@ -27,6 +27,10 @@ type Options struct {
 	Proxy cluster.Proxy
 	// Bounds are those of the backend.
 	Bounds Bounds
+	// Policy is that of Services that do not say theirs.
+	Policy cluster.Policy
+	// Lacks are the policies that the backend does not have.
+	Lacks []cluster.Policy
 }
 
 // Node is the Node that the plan is for, as far as plans depend on it. The zero
@@ -68,8 +72,11 @@ func compute(service *cluster.Service, chosen *choice, options Options) Service 
 	c.outside = c.outsideOf()
 	c.treatments = c.treatmentsOf()
 	ports := boundPorts(service.Ports, &c.outside, &c.over)
-	c.expand(ports)
+	c.expand(ports, c.policy())
 	c.pool = -1
+	if service.HasWeights() {
+		chosen.weight = service.WeightOf
+	}
 	taking := c.takingPackets(service)
 	c.prepare(taking)
 	c.fill(ports, boundPairs(taking, len(ports), c.choice, &c.over))
@@ -158,9 +165,23 @@ func (c *computation) pods() Clients {
 	return Clients{}
 }
 
+// policy is how endpoints take turns. Random takes the place of what the backend lacks.
+func (c *computation) policy() cluster.Policy {
+	policy := c.options.Policy
+	if own := c.service.Policy; own != nil {
+		if policy = *own; slices.Contains(c.options.Lacks, policy) {
+			c.over.add("annotation clusterip.io/load-balancing: this backend has no %s, so connections go to random endpoints: choose another policy, or another backend", policy)
+		}
+	}
+	if slices.Contains(c.options.Lacks, policy) {
+		return cluster.Random
+	}
+	return policy
+}
+
 // expand makes the frontends of all ports, each Key once, and the pools, which are
 // empty. An address that is both external and a load balancer's is external.
-func (c *computation) expand(ports []cluster.Port) {
+func (c *computation) expand(ports []cluster.Port, policy cluster.Policy) {
 	each := 1 + len(c.outside.ips) + len(c.outside.loadBalancers)
 	if hasNodePort(ports) {
 		each++
@@ -168,7 +189,7 @@ func (c *computation) expand(ports []cluster.Port) {
 	seen := make(map[Key]int)
 	frontends := make([]Frontend, 0, len(ports)*each)
 	for i, port := range ports {
-		c.out.Pools = append(c.out.Pools, Pool{Port: port.Name, Protocol: port.Protocol, AffinitySeconds: c.service.AffinitySeconds})
+		c.out.Pools = append(c.out.Pools, Pool{Port: port.Name, Protocol: port.Protocol, AffinitySeconds: c.service.AffinitySeconds, Policy: policy})
 		add := func(key Key, kind Kind) {
 			first, again := seen[key]
 			switch {

@@ -83,7 +83,7 @@ const (
 type Verdict uint8
 
 const (
-	// Forward sends it to one of the endpoints, each with the same chance.
+	// Forward sends it to one of the endpoints, by the pool's policy and weights.
 	Forward Verdict = iota + 1
 	// Reject refuses it: the Service has no endpoints.
 	Reject

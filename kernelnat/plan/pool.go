@@ -16,6 +16,11 @@ type Pool struct {
 	// Endpoints get new connections under the policy Cluster, and Local, which are on
 	// this node, under the policy Local. Empty where no frontend asks for them.
 	Endpoints, Local []netip.AddrPort
+	// Policy is how they take turns, where a client does not keep its endpoint.
+	Policy cluster.Policy
+	// Weights and LocalWeights are theirs, in the same order and 1 at least; nil if all
+	// weigh the same.
+	Weights, LocalWeights []cluster.Weight
 	// Draining endpoints are all others that serve. They get no new connections and no
 	// rules, and keep the flows they have. Terminating are those of them that are
 	// about to go; package conntrack ends their idle flows.
@@ -30,6 +35,14 @@ func (p *Pool) For(local bool) []netip.AddrPort {
 	return p.Endpoints
 }
 
+// WeightsFor returns the weights of the endpoints under a policy.
+func (p *Pool) WeightsFor(local bool) []cluster.Weight {
+	if local {
+		return p.LocalWeights
+	}
+	return p.Weights
+}
+
 // Serving returns all endpoints that may go on serving connections that they have,
 // sorted; some may be in it twice.
 func (p *Pool) Serving() []netip.AddrPort {
@@ -39,7 +52,8 @@ func (p *Pool) Serving() []netip.AddrPort {
 }
 
 func (p Pool) equal(o Pool) bool {
-	return p.Port == o.Port && p.Protocol == o.Protocol && p.AffinitySeconds == o.AffinitySeconds &&
+	return p.Port == o.Port && p.Protocol == o.Protocol && p.AffinitySeconds == o.AffinitySeconds && p.Policy == o.Policy &&
+		slices.Equal(p.Weights, o.Weights) && slices.Equal(p.LocalWeights, o.LocalWeights) &&
 		slices.Equal(p.Endpoints, o.Endpoints) && slices.Equal(p.Local, o.Local) &&
 		slices.Equal(p.Draining, o.Draining) && slices.Equal(p.Terminating, o.Terminating)
 }
@@ -57,8 +71,8 @@ func (v verdicts) of(local bool) Verdict {
 	return v.everywhere
 }
 
-// fill chooses among the endpoints that have the port: by hints and policy, then by
-// condition, and then as many as there may be. The fallback to terminating endpoints
+// fill chooses among the endpoints that have the port: by hints and policy, by condition, by
+// weight, and then as many as there may be. The fallback to terminating endpoints
 // is taken in the cluster and on the node independently (KEP-1669). It returns the
 // verdicts and, for the bounds, how many endpoints there are to choose from.
 func (p *Pool) fill(port cluster.Port, among []cluster.Endpoint, c *choice, uses uses, most int) (v verdicts, found int) {
@@ -69,14 +83,18 @@ func (p *Pool) fill(port cluster.Port, among []cluster.Endpoint, c *choice, uses
 	}
 	v = verdicts{Forward, Drop}
 	if c.local = uses.local; c.local {
-		p.Local, found = c.bounded(c.usable(c.here(all)), port, most)
+		among := c.weighty(c.usable(c.here(all)))
+		p.Local, found = c.bounded(among, port, most)
+		p.LocalWeights = c.weights(p.Local, among, port)
 		if found > 0 {
 			v.local = Forward
 		}
 	}
 	if c.local = false; uses.everywhere {
 		var everywhere int
-		p.Endpoints, everywhere = c.bounded(c.usable(c.near(all)), port, most)
+		among := c.weighty(c.usable(c.near(all)))
+		p.Endpoints, everywhere = c.bounded(among, port, most)
+		p.Weights = c.weights(p.Endpoints, among, port)
 		found = max(found, everywhere)
 	}
 	p.drain(all, port, c)

@@ -23,6 +23,8 @@ const (
 	NotReady
 	// Leaving: its pod terminates.
 	Leaving
+	// Weightless: it has the weight 0, and others have more.
+	Weightless
 )
 
 // String says it in words: "not ready".
@@ -30,7 +32,7 @@ func (r Reason) String() string {
 	return [...]string{
 		OtherFamily: "of the other IP family", NamesOnly: "for names alone", BeyondBounds: "more than a Service may have",
 		NoSuchPort: "without that port", OtherNode: "for another node", OtherZone: "for another zone",
-		NotReady: "not ready", Leaving: "terminating",
+		NotReady: "not ready", Leaving: "terminating", Weightless: "of weight 0",
 	}[r]
 }
 

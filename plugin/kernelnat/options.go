@@ -24,13 +24,21 @@ import (
 // Options is a kernelnat stanza.
 type Options struct {
 	kernelnat.Options
-	// Backend is the name of one in the list of package backends. It gets the Settings.
+	// Backend is the name of one in the list of package backends. It gets the Settings;
+	// see Use.
 	Backend string
 	netfilter.Settings
 	// Sysctls are those of connection tracking that are set at the start.
 	Sysctls conntrack.Sysctls
 	// Healthz is the address that /healthz and /livez are served on; "" for none.
 	Healthz string
+}
+
+// Use takes the backend of that name.
+func (o *Options) Use(name string) error {
+	backend, err := backends.Find(name)
+	o.Backend, o.Plan.Lacks, o.Plan.Bounds = name, backend.Lacks, backend.Bounds
+	return err
 }
 
 // Node returns what is said of this node. registered says that every node has a Node
@@ -53,6 +61,7 @@ var options = directive.Table[Options]{Noun: "kernelnat option", Parsers: map[st
 	"no_external_ips":    directive.Flag(func(o *Options) *bool { return &o.Plan.NoExternalIPs }),
 	"no_such_service":    parseNoSuchService,
 	"healthz":            parseHealthz,
+	"load_balancing":     parseLoadBalancing,
 	"dry_run":            directive.Flag(func(o *Options) *bool { return &o.DryRun }),
 
 	// As kube-proxy's flags are named.
@@ -72,7 +81,10 @@ func connections(field func(*Options) *int) directive.Parser[Options] {
 // ParseOptions reads the stanza that the controller stands on; the README has the syntax.
 // Errors name the line of the Corefile.
 func ParseOptions(c *caddy.Controller) (Options, error) {
-	o := Options{Backend: backends.Default, Healthz: ":10256", Sysctls: conntrack.DefaultSysctls}
+	o := Options{Healthz: ":10256", Sysctls: conntrack.DefaultSysctls}
+	if err := o.Use(backends.Default); err != nil {
+		return o, err
+	}
 	o.NodeName, o.SyncPeriod, o.MasqueradeBit = nodeName(), 30*time.Second, netfilter.DefaultMasqueradeBit
 	for stanzas := 0; c.Next(); stanzas++ {
 		if stanzas > 0 {
@@ -87,6 +99,9 @@ func ParseOptions(c *caddy.Controller) (Options, error) {
 		}
 		if seen.Has("detect_local") && seen.Has("cluster_cidr") {
 			return o, c.Errf("kernelnat has detect_local and cluster_cidr, which both say who is a pod: keep one")
+		}
+		if slices.Contains(o.Plan.Lacks, o.Plan.Policy) {
+			return o, c.Errf("load_balancing is %s, which backend %s does not have: choose another policy, or another backend", o.Plan.Policy, o.Backend)
 		}
 	}
 	return o, nil
@@ -115,10 +130,20 @@ func oneArgument(args []string, what string) (string, error) {
 	return args[0], nil
 }
 
-func parseBackend(o *Options, args []string) (err error) {
-	if o.Backend, err = oneArgument(args, backends.Names()); err == nil {
-		err = backends.Known(o.Backend)
+func parseBackend(o *Options, args []string) error {
+	name, err := oneArgument(args, backends.Names())
+	if err != nil {
+		return err
 	}
+	return o.Use(name)
+}
+
+func parseLoadBalancing(o *Options, args []string) error {
+	name, err := oneArgument(args, "random, round_robin or source_hash")
+	if err != nil {
+		return err
+	}
+	o.Plan.Policy, err = cluster.ParsePolicy(name)
 	return err
 }
 

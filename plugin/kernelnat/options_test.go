@@ -9,6 +9,7 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
 	"github.com/clusterip/clusterip/kernelnat/conntrack"
+	"github.com/clusterip/clusterip/kernelnat/iptables"
 	"github.com/clusterip/clusterip/kernelnat/netfilter"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 	"github.com/coredns/caddy"
@@ -23,13 +24,13 @@ func TestParseOptions(t *testing.T) {
 		want         Options
 	}{
 		{"defaults", `kernelnat`, Options{
-			Options: kernelnat.Options{NodeName: "node-1", SyncPeriod: 30 * time.Second}, Backend: "iptables", Settings: netfilter.Settings{MasqueradeBit: 14}, Healthz: ":10256", Sysctls: conntrack.DefaultSysctls,
+			Options: kernelnat.Options{NodeName: "node-1", SyncPeriod: 30 * time.Second, Plan: plan.Options{Lacks: iptables.Lacks, Bounds: plan.DefaultBounds}}, Backend: "iptables", Settings: netfilter.Settings{MasqueradeBit: 14}, Healthz: ":10256", Sysctls: conntrack.DefaultSysctls,
 		}},
 		{"pods by interface, NodePorts everywhere", `kernelnat {
 			detect_local interface_prefix abcdefghijklmn
 			nodeport_addresses 192.0.2.0/24 0.0.0.0/0
 		}`, Options{
-			Options: kernelnat.Options{NodeName: "node-1", SyncPeriod: 30 * time.Second, Plan: plan.Options{PodInterface: "abcdefghijklmn+"}},
+			Options: kernelnat.Options{NodeName: "node-1", SyncPeriod: 30 * time.Second, Plan: plan.Options{PodInterface: "abcdefghijklmn+", Lacks: iptables.Lacks, Bounds: plan.DefaultBounds}},
 			Backend: "iptables", Settings: netfilter.Settings{MasqueradeBit: 14}, Healthz: ":10256", Sysctls: conntrack.DefaultSysctls,
 		}},
 		{"everything", `kernelnat {
@@ -45,6 +46,7 @@ func TestParseOptions(t *testing.T) {
 			no_external_ips
 			no_such_service off
 			healthz off
+			load_balancing round_robin
 			conntrack_max_per_core 0
 			conntrack_min 1000
 			conntrack_tcp_timeout_established 2h
@@ -58,6 +60,7 @@ func TestParseOptions(t *testing.T) {
 				Plan: plan.Options{
 					ClusterCIDRs:  []netip.Prefix{netip.MustParsePrefix("10.42.0.0/16"), netip.MustParsePrefix("fd42::/48")},
 					MasqueradeAll: true, Proxy: cluster.NamedProxy("ours"), NoExternalIPs: true,
+					Policy: cluster.RoundRobin, Lacks: iptables.Lacks, Bounds: plan.DefaultBounds,
 				},
 				KeepUnknown: true,
 				NodeName:    "worker", MinSyncPeriod: 100 * time.Millisecond, SyncPeriod: time.Minute, DryRun: true,
@@ -104,6 +107,9 @@ func TestParseOptionsErrors(t *testing.T) {
 		{"kernelnat {\n dry_run {\n }\n}", "takes no block"},
 		{"kernelnat {\n backend\n}", "needs one argument"},
 		{"kernelnat {\n backend ipvs\n}", "use auto, iptables or nftables"},
+		{"kernelnat {\n load_balancing\n}", "needs one argument, random, round_robin or source_hash"},
+		{"kernelnat {\n load_balancing rr\n}", `"rr" is none of random, round_robin, source_hash`},
+		{"kernelnat {\n load_balancing source_hash\n}", "load_balancing is source_hash, which backend iptables does not have: choose another policy, or another backend"},
 		{"kernelnat {\n no_such_service drop\n}", "neither reject nor off"},
 		{"kernelnat {\n no_such_service\n}", "needs one argument"},
 		{"kernelnat {\n node_name\n}", "needs one argument"},

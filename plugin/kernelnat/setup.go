@@ -247,7 +247,7 @@ func (n *nat) controllers() (map[cluster.Family]*kernelnat.Controller, error) {
 	out := make(map[cluster.Family]*kernelnat.Controller)
 	for family, backend := range families {
 		options := n.options.Options
-		options.Family, options.Plan.Bounds = family, chosen.Bounds
+		options.Family, options.Plan.Lacks, options.Plan.Bounds = family, chosen.Lacks, chosen.Bounds
 		if !n.options.DryRun {
 			options.Refused = func(service cluster.ServiceName, why string) { n.feed.Warn(service, "FrontendRefused", why) }
 			options.Overlaps = func(o plan.Overlap) {

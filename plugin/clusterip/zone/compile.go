@@ -106,7 +106,7 @@ func (r *Records) compile() *compiled {
 	case cluster.KindClusterIP:
 		return &compiled{names: withParents(r.clusterIPs())}
 	}
-	set := nameEndpoints(r.usable, r.base, r.options())
+	set := r.nameEndpoints(r.usable)
 	c := &compiled{names: withParents(set.headless()), hosts: set.full}
 	if r.isZonal() {
 		c.zonal = r.topologyZones()
@@ -160,7 +160,7 @@ func (r *Records) clusterPorts(of []cluster.Port) []srv {
 	var ports []srv
 	for range r.service.ClusterIPs {
 		for _, p := range of {
-			ports = append(ports, srv{portLabels(p.Name, p.Protocol), r.base, p.Port})
+			ports = append(ports, srv{label: portLabels(p.Name, p.Protocol), target: r.base, port: p.Port})
 		}
 	}
 	return ports
@@ -225,7 +225,7 @@ func (r *Records) sets() []rrset {
 	}
 	nodes := c.names
 	if len(r.usable) > 0 {
-		nodes = slices.Concat(nodes, nameEndpoints(r.usable, r.base, r.options()).nodes())
+		nodes = slices.Concat(nodes, r.nameEndpoints(r.usable).nodes())
 	}
 	var out []rrset
 	for _, n := range nodes {

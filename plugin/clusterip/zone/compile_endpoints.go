@@ -17,10 +17,15 @@ type endpointSet struct {
 	ttl       uint32
 	full      []string // the full name of each endpoint; "" if DNS cannot hold it
 	addresses []dns.RR // of all endpoints at their names, sorted by owner, those of IPv4 first
+	weightOf  func(*cluster.Endpoint) cluster.Weight
 }
 
-func nameEndpoints(endpoints []cluster.Endpoint, base string, o *Options) *endpointSet {
-	s := &endpointSet{endpoints: endpoints, base: base, ttl: o.TTL, full: fullNames(endpoints, base, o.EndpointPodNames)}
+func (r *Records) nameEndpoints(endpoints []cluster.Endpoint) *endpointSet {
+	o := r.options()
+	s := &endpointSet{
+		endpoints: endpoints, base: r.base, ttl: o.TTL, full: fullNames(endpoints, r.base, o.EndpointPodNames),
+		weightOf: r.service.WeightOf,
+	}
 	named := make([]address, 0, len(endpoints))
 	for i, full := range s.full {
 		if full != "" {
@@ -58,9 +63,10 @@ func (s *endpointSet) services(which PortPattern) []srv {
 				labels = append(labels, portLabels(p.Name, p.Protocol))
 			}
 		}
+		weight := s.weightOf(&s.endpoints[i])
 		for k, p := range ports {
 			if which.Matches(p.Name, p.Protocol) {
-				out = append(out, srv{labels[k], s.full[i], p.Port})
+				out = append(out, srv{labels[k], s.full[i], p.Port, weight})
 			}
 		}
 	}
@@ -155,7 +161,7 @@ func (r *Records) topologyZones() []node {
 		if slices.Contains(strings.Split(topology, "."), "") {
 			continue // no labels with dots between them
 		}
-		narrowed := nameEndpoints(endpoints, r.base, r.options())
+		narrowed := r.nameEndpoints(endpoints)
 		for _, directive := range []string{pin, prefer} {
 			name := topology + "." + directive
 			if full := name + "." + r.base; len(full) <= maxName {

@@ -64,7 +64,7 @@ func (r *Records) endpoints(candidates []cluster.Endpoint, asked host, qtype uin
 			all = append(all, candidates[i])
 		}
 	}
-	if named := nameEndpoints(all, r.base, r.options()).nodes(); len(named) > 0 {
+	if named := r.nameEndpoints(all).nodes(); len(named) > 0 {
 		return named[0].answer(qtype)
 	}
 	return Answer{Outcome: NXDomain}

@@ -139,6 +139,6 @@ func (r *Records) portServices(owner string, p PortPattern) rrset {
 		ports := r.clusterPorts(some(r.service.Ports, p.isOf))
 		return serviceSet(owner, ports, ttl, func([]dns.RR) []dns.RR { return addressRecords(at(r.base, r.clusterAddresses()), ttl) })
 	}
-	named := nameEndpoints(r.endpointsWith(p), r.base, r.options())
+	named := r.nameEndpoints(r.endpointsWith(p))
 	return serviceSet(owner, named.services(p), ttl, named.targets)
 }

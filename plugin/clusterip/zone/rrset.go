@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/clusterip/clusterip/cluster"
 	"github.com/miekg/dns"
 )
 
@@ -163,6 +164,7 @@ type srv struct {
 	label  string // of the port, such as "_http._tcp"; "" if it has no name in DNS
 	target string // in full; "" if DNS cannot hold it, and there is no record
 	port   uint16
+	weight cluster.Weight
 }
 
 func (s srv) compare(o srv) int {
@@ -170,15 +172,28 @@ func (s srv) compare(o srv) int {
 }
 
 func (s srv) compareTargets(o srv) int {
-	return cmp.Or(cmp.Compare(s.target, o.target), cmp.Compare(s.port, o.port))
+	return cmp.Or(cmp.Compare(s.target, o.target), cmp.Compare(s.port, o.port), cmp.Compare(o.weight, s.weight))
 }
 
-// serviceSet returns SRV records, with priority 0 and equal weights that come to about
-// 100, and what goes with them. It sorts the ports by target.
+func (s srv) sameTarget(o srv) bool { return s.target == o.target && s.port == o.port }
+
+// equalWeight returns the weight of each record where all are to weigh the same: together
+// they come to about 100, as in CoreDNS. It is false if weights differ.
+func equalWeight(ports []srv) (weight uint16, ok bool) {
+	for i := range ports {
+		if ports[i].weight != ports[0].weight {
+			return 0, false
+		}
+	}
+	return uint16(max(100/max(len(ports), 1), 1)), true
+}
+
+// serviceSet returns SRV records, with priority 0, and what goes with them. It sorts the
+// ports by target; of a target that is there with several weights the heaviest counts.
 func serviceSet(owner string, ports []srv, ttl uint32, extra func([]dns.RR) []dns.RR) rrset {
 	slices.SortFunc(ports, srv.compareTargets)
 	counts := func(i int) bool {
-		return ports[i].target != "" && (i == 0 || ports[i].compareTargets(ports[i-1]) != 0)
+		return ports[i].target != "" && (i == 0 || !ports[i].sameTarget(ports[i-1]))
 	}
 	n := 0
 	for i := range ports {
@@ -186,10 +201,14 @@ func serviceSet(owner string, ports []srv, ttl uint32, extra func([]dns.RR) []dn
 			n++
 		}
 	}
+	equal, same := equalWeight(ports)
 	made, records := make([]dns.SRV, 0, n), make([]dns.RR, 0, n)
 	for i, s := range ports {
 		if counts(i) {
-			weight := uint16(max(100/len(ports), 1))
+			weight := s.weight
+			if same {
+				weight = equal
+			}
 			made = append(made, dns.SRV{Hdr: header(owner, dns.TypeSRV, ttl), Weight: weight, Port: s.port, Target: s.target})
 			records = append(records, &made[len(made)-1])
 		}
