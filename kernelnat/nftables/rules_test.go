@@ -118,6 +118,11 @@ func varied(family cluster.Family) []plan.Service {
 	add("local", external(plan.Forward, true), func(_ *plan.Frontend, p *plan.Pool) { p.Local = p.Endpoints[:1] })
 	add("elsewhere", external(plan.Drop, true), nil)
 	add("sticky", external(plan.Forward, false), func(_ *plan.Frontend, p *plan.Pool) { p.AffinitySeconds = 10800 })
+	add("turns", nil, func(_ *plan.Frontend, p *plan.Pool) {
+		p.Policy, p.Weights = cluster.RoundRobin, []cluster.Weight{1, 2, 1}
+	})
+	add("weighted", nil, func(_ *plan.Frontend, p *plan.Pool) { p.Weights = []cluster.Weight{3, 1, 1} })
+	add("hashed", nil, func(_ *plan.Frontend, p *plan.Pool) { p.Policy, p.Endpoints = cluster.SourceHash, p.Endpoints[:1] })
 	return out
 }
 

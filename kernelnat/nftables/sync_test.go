@@ -81,7 +81,15 @@ func (c *churn) service(i int) plan.Service {
 		Name: name, Kind: cluster.KindClusterIP, ClusterIPs: []netip.Addr{address(base, i)},
 		InternalLocal: c.IntN(6) == 0, AffinitySeconds: uint32(c.IntN(4) / 3 * 60 * (1 + c.IntN(2))),
 	}
+	if c.IntN(3) == 0 {
+		policy := []cluster.Policy{cluster.Random, cluster.RoundRobin, cluster.RoundRobin, cluster.SourceHash}[c.IntN(4)]
+		s.Policy = &policy
+	}
 	slice := &cluster.EndpointSlice{}
+	if c.IntN(3) == 0 {
+		weight := cluster.Weight(c.IntN(4))
+		slice.Weight = &weight
+	}
 	for p := range 1 + c.IntN(2) {
 		protocol := []cluster.Protocol{cluster.TCP, cluster.UDP}[p]
 		port := cluster.Port{Name: fmt.Sprint("p", p), Protocol: protocol, Port: 80}
@@ -99,7 +107,11 @@ func (c *churn) service(i int) plan.Service {
 		s.External.SourceRanges = []netip.Prefix{ranges, netip.PrefixFrom(address(base, c.IntN(3)), base.BitLen())}
 	}
 	var endpoints []cluster.Endpoint
+	second := &cluster.EndpointSlice{Ports: slice.Ports}
 	for e := range c.most {
+		if e == c.most/2 {
+			slice = second
+		}
 		if c.IntN(2) == 0 {
 			endpoints = append(endpoints, cluster.Endpoint{Addr: address(pods, e), Slice: slice, Ready: true, Serving: true,
 				Topology: &cluster.Topology{NodeName: []string{"here", "there"}[c.IntN(2)]}})
