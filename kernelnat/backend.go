@@ -9,6 +9,7 @@ package kernelnat
 import (
 	"context"
 	"errors"
+	"net/netip"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat/conntrack"
@@ -40,6 +41,14 @@ var ErrPartial = errors.New("all others have their rules")
 // ErrSetAside is wrapped by an error of Step that concerns the Work's Service alone. That
 // Service may have its old rules, its new ones or some of both.
 var ErrSetAside = errors.New("the others have their rules")
+
+// Connections is how many new connections a port of a Service has had.
+type Connections struct {
+	Service  cluster.ServiceName
+	Port     string
+	Endpoint netip.AddrPort // the zero value: all of them
+	Count    uint64
+}
 
 // Work changes one large Service step by step, so that others' changes come in between.
 type Work interface {
@@ -86,6 +95,10 @@ type Backend interface {
 	// Tables are those of nf_tables in which others can change what the last Sync has
 	// written. There are none where nobody can, or where it is elsewhere.
 	Tables() []string
+	// Connections returns how many new connections ports of Services have had on this node
+	// since they came, and their endpoints if these are counted; nothing where nobody
+	// counts. It may be called at any time, by any goroutine.
+	Connections() ([]Connections, error)
 	// Cleanup removes everything the backend ever writes. It needs no Sync
 	// before it and may be repeated.
 	Cleanup(ctx context.Context) error

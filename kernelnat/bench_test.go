@@ -21,6 +21,7 @@ func (nowhere) Refuse(context.Context, []plan.Range) error                 { ret
 func (nowhere) Forget(*conntrack.Stale, *conntrack.Draining) (uint, error) { return 0, nil }
 func (nowhere) Untouched() bool                                            { return true }
 func (nowhere) Tables() []string                                           { return nil }
+func (nowhere) Connections() ([]Connections, error)                        { return nil, nil }
 func (nowhere) Cleanup(context.Context) error                              { return nil }
 func (nowhere) Close() error                                               { return nil }
 func (nowhere) Infof(string, ...any)                                       {}

@@ -165,6 +165,8 @@ func (m *memory) Forget(*conntrack.Stale, *conntrack.Draining) (uint, error) { r
 
 func (m *memory) Cleanup(context.Context) error { return nil }
 
+func (m *memory) Connections() ([]Connections, error) { return nil, nil }
+
 func (m *memory) Tables() []string { return nil }
 
 func (m *memory) Close() error { return nil }

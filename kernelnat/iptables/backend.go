@@ -223,6 +223,10 @@ func (b *Backend) Tables() []string {
 	return []string{tableNAT, tableFilter, tableMangle}
 }
 
+// Connections implements kernelnat.Backend. The counts of rules go with the rules, which are
+// written anew with most changes.
+func (b *Backend) Connections() ([]kernelnat.Connections, error) { return nil, nil }
+
 // Apply implements kernelnat.Backend. It runs iptables-restore once, or several times
 // where there are many changes.
 //

@@ -23,6 +23,9 @@ type Settings struct {
 	MasqueradeBit uint8
 	// NodePorts says at which addresses of this node NodePorts are.
 	NodePorts NodePorts
+	// CountEndpoints has the connections of each endpoint counted, where a backend can:
+	// the kernel takes 16 bytes for each processor and endpoint.
+	CountEndpoints bool
 }
 
 // NodePorts says at which addresses of this node NodePorts are. The zero value:

@@ -75,7 +75,7 @@ func New(settings netfilter.Settings) (map[cluster.Family]kernelnat.Backend, err
 	}
 	both, shared := make(map[cluster.Family]kernelnat.Backend), new(netfilter.Ledger)
 	for _, family := range cluster.Families {
-		both[family] = &Backend{Flows: conntrack.Flows{Family: family}, language: language{family}, settings: settings, schema: newSchema(family), ledger: shared}
+		both[family] = &Backend{Flows: conntrack.Flows{Family: family}, language: language{family}, settings: settings, schema: newSchema(family, settings.CountEndpoints), ledger: shared}
 	}
 	return both, nil
 }

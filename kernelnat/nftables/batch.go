@@ -175,6 +175,10 @@ func (b *batch) addSet(s *set, number uint32) {
 	if s.size > 0 || s.flags&nftSetConcat != 0 {
 		m.nested(unix.NFTA_SET_DESC, func() { s.describe(m) })
 	}
+	if s.counted {
+		const setExpr = 17 // NFTA_SET_EXPR
+		m.nested(setExpr, func() { m.text(unix.NFTA_EXPR_NAME, "counter") })
+	}
 	m.attr(unix.NFTA_SET_USERDATA, s.userdata())
 	m.end(at)
 }
@@ -200,6 +204,14 @@ func (s *set) describe(m *messages) {
 			m.nested(unix.NFTA_LIST_ELEM, func() { m.number(fieldLen, uint32(f.size)) })
 		}
 	})
+}
+
+// deleteSet removes a set, which no rule looks at any more.
+func (b *batch) deleteSet(name string) {
+	at := b.last.begin(unix.NFT_MSG_DELSET, 0)
+	b.last.text(unix.NFTA_SET_TABLE, b.table)
+	b.last.text(unix.NFTA_SET_NAME, name)
+	b.last.end(at)
 }
 
 func (b *batch) addChain(c *chain) {

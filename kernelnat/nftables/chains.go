@@ -81,6 +81,7 @@ func (s *schema) key(l language, nodePort bool) operand {
 // to a packet, but they show the new one to whoever looks again (Linux b2f742c846ca).
 func (s *schema) servicesChain(d dialect) chain {
 	c := chain{name: chainServices}
+	c.add(member(s.key(d.language, false), s.frontends.connections, true)) // counts
 	for range 2 {
 		c.add(setPriority(s.key(d.language, false), s.frontends.class), goTo(chainClasses))
 	}
@@ -90,6 +91,7 @@ func (s *schema) servicesChain(d dialect) chain {
 
 func (s *schema) nodePortsChain() chain {
 	c := chain{name: chainNodePorts}
+	c.add(member(s.key(language{}, true), s.nodePorts.connections, true)) // counts
 	for range 2 {
 		c.add(setPriority(s.key(language{}, true), s.nodePorts.class), goTo(chainClasses))
 	}

@@ -206,6 +206,12 @@ func (s *state) writeFrontend(w writer, old, next *frontend) {
 		s.use(c.has, 1)
 	}
 	switch {
+	case old.pool != 0 && next.pool == 0:
+		w.remove(place.connections, of(false))
+	case old.pool == 0 && next.pool != 0:
+		w.put(place.connections, of(true), nil, next.comment())
+	}
+	switch {
 	case old.drops && !next.drops:
 		w.remove(place.drops, of(true))
 	case !old.drops && next.drops:

@@ -34,7 +34,7 @@ func Probe() error {
 }
 
 func probe(family cluster.Family) (*batch, error) {
-	schema, batch := newSchema(family), newBatch(family)
+	schema, batch := newSchema(family, true), newBatch(family)
 	batch.table = probeTable
 	batch.addTable(0)
 	for i, s := range schema.sets() {

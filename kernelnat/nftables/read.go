@@ -290,31 +290,42 @@ func (s *socket) readElements(l language, set *set) (map[string]string, error) {
 	return out, s.dump(request, func(body []byte) error {
 		return attributes(body, func(kind uint16, value []byte) {
 			if kind == unix.NFTA_SET_ELEM_LIST_ELEMENTS {
-				eachElement(value, func(key, value string) { out[key] = value })
+				eachElement(value, func(e element) { out[string(e.key)] = string(e.data) + string(e.comment) })
 			}
 		})
 	})
 }
 
-// eachElement calls f with the keys of elements, and with their data and comments.
-func eachElement(list []byte, f func(key, value string)) {
-	_ = attributes(list, func(_ uint16, element []byte) {
-		var key, last, data, comment []byte
-		_ = attributes(element, func(kind uint16, value []byte) {
+// element is one of a set in the kernel.
+type element struct {
+	key, data []byte // as a writer has them
+	comment   []byte
+	count     uint64
+}
+
+// eachElement calls f with the elements of a list.
+func eachElement(list []byte, f func(element)) {
+	_ = attributes(list, func(_ uint16, nested []byte) {
+		var e element
+		var last []byte
+		_ = attributes(nested, func(kind uint16, value []byte) {
 			switch kind {
 			case unix.NFTA_SET_ELEM_KEY:
-				key = valueOf(value)
+				e.key = valueOf(value)
 			case nftaSetElemKeyEnd:
 				last = valueOf(value)
 			case unix.NFTA_SET_ELEM_DATA:
-				data = valueOf(value)
+				e.data = valueOf(value)
+			case unix.NFTA_SET_ELEM_EXPR:
+				e.count = countOf(value)
 			case unix.NFTA_SET_ELEM_USERDATA:
 				if len(value) > 3 && value[0] == 0 && int(value[1]) == len(value)-2 {
-					comment = value[2 : len(value)-1]
+					e.comment = value[2 : len(value)-1]
 				}
 			}
 		})
-		f(string(key)+string(last), string(data)+string(comment))
+		e.key = append(e.key[:len(e.key):len(e.key)], last...)
+		f(e)
 	})
 }
 

@@ -15,7 +15,7 @@ import (
 // Rules prints what Sync would write to a kernel without any rules, on this node, as nft
 // reads it. It writes nothing to the kernel.
 func Rules(w io.Writer, family cluster.Family, state kernelnat.State, settings netfilter.Settings) error {
-	schema := newSchema(family)
+	schema := newSchema(family, settings.CountEndpoints)
 	d, err := dialectOf(language{family}, settings, state)
 	if err != nil {
 		return err
@@ -84,6 +84,9 @@ func print(w io.Writer, schema *schema, d dialect, l *listing, classes []chain) 
 		}
 		if s.flags&nftSetConcat != 0 {
 			fmt.Fprint(&out, "\t\tflags interval\n")
+		}
+		if s.counted {
+			fmt.Fprint(&out, "\t\tcounter\n")
 		}
 		if elements := l.of[s]; len(elements) > 0 {
 			fmt.Fprintf(&out, "\t\telements = {\n\t\t\t%s\n\t\t}\n", strings.Join(elements, ",\n\t\t\t"))

@@ -53,6 +53,7 @@ type set struct {
 	key, data []field
 	flags     uint32
 	size      uint32 // elements at most; 0: no limit
+	counted   bool   // an element counts the packets that look it up
 }
 
 // schema is the sets of a table.
@@ -79,11 +80,16 @@ type place struct {
 	inside *set // the class for clients inside the cluster, where that is another
 	pool   *set
 	drops  *set // frontends whose packets are dropped if nobody translates them
+	// connections counts the new connections to frontends. It is a set of its own, since a
+	// count ends with its element, and a frontend is in no other for as long as it is there.
+	connections *set
 }
 
-func (p *place) sets() []*set { return []*set{p.class, p.inside, p.pool, p.drops} }
+func (p *place) sets() []*set { return []*set{p.class, p.inside, p.pool, p.drops, p.connections} }
 
-func newSchema(family cluster.Family) *schema {
+// newSchema returns the sets for a family. Where endpoints are counted, their set has another
+// name: one cannot become the other.
+func newSchema(family cluster.Family, countEndpoints bool) *schema {
 	address := addressOf(family)
 	target := []field{address, port}
 	placeOf := func(prefix string, key ...field) place {
@@ -92,14 +98,20 @@ func newSchema(family cluster.Family) *schema {
 			inside: &set{name: prefix + "inside", key: key, data: []field{id}},
 			pool:   &set{name: prefix + "pools", key: key, data: []field{id}},
 			drops:  &set{name: prefix + "drops", key: key},
+
+			connections: &set{name: prefix + "connections", key: key, counted: true},
 		}
+	}
+	endpoints := &set{name: "endpoints", key: []field{id, protocol, slot}, data: target}
+	if countEndpoints {
+		endpoints.name, endpoints.counted = "counted-endpoints", true
 	}
 	return &schema{
 		frontends: placeOf("", address, protocol, port),
 		nodePorts: placeOf("nodeport-", protocol, port),
 		classes:   &set{name: "classes", key: []field{id}, data: []field{verdict}},
 		shortcuts: &set{name: "shortcuts", key: []field{id}, data: []field{verdict}},
-		endpoints: &set{name: "endpoints", key: []field{id, protocol, slot}, data: target},
+		endpoints: endpoints,
 		slots:     &set{name: "slots", key: []field{id, slot}, data: []field{id}},
 		members:   &set{name: "members", key: []field{id, protocol}, data: target},
 		affinity:  &set{name: "affinity", key: []field{address, id}, flags: unix.NFT_SET_EVAL | unix.NFT_SET_TIMEOUT, size: maxClients},

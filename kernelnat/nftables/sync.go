@@ -185,12 +185,12 @@ func (s *session) sync(state kernelnat.State) error {
 		s.state.services[p.Name] = all[i]
 	}
 	s.sets()
-	if err := s.classChains(); err != nil {
-		return err
-	}
-	s.flush()
 	for _, next := range all {
 		s.state.writePools(s, nil, next)
+	}
+	s.flush()
+	if err := s.classChains(); err != nil {
+		return err
 	}
 	s.flush()
 	for _, next := range all {
@@ -339,5 +339,12 @@ func (s *session) removeRest() {
 			s.batch.deleteChain(name)
 			s.tell("chains that nothing needs")
 		}
+	}
+	for _, set := range s.schema.sets() {
+		delete(s.have.sets, set.name)
+	}
+	for name := range s.have.sets {
+		s.batch.deleteSet(name)
+		s.tell("sets that are not ours")
 	}
 }

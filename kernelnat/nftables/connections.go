@@ -1,0 +1,102 @@
+package nftables
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/clusterip/clusterip/kernelnat"
+	"golang.org/x/sys/unix"
+)
+
+// Connections implements kernelnat.Backend. It lists the sets that count, over a socket of
+// its own.
+func (b *Backend) Connections() ([]kernelnat.Connections, error) {
+	s, err := dial()
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	counts := make(map[kernelnat.Connections]uint64)
+	for _, place := range []*place{&b.schema.frontends, &b.schema.nodePorts} {
+		err := s.eachCount(b.language, place.connections, func(_, _ []byte, comment string, count uint64) {
+			counts[portOf(comment)] += count
+		})
+		if err != nil {
+			return nil, fmt.Errorf("list set %s: %w", place.connections.name, err)
+		}
+	}
+	if b.schema.endpoints.counted {
+		if err := b.countEndpoints(s, counts); err != nil {
+			return nil, fmt.Errorf("list set %s: %w", b.schema.endpoints.name, err)
+		}
+	}
+	out := make([]kernelnat.Connections, 0, len(counts))
+	for of, count := range counts {
+		of.Count = count
+		out = append(out, of)
+	}
+	return out, nil
+}
+
+// portOf returns the port of a Service that a comment names.
+func portOf(comment string) kernelnat.Connections {
+	_, port, _ := strings.Cut(comment, ":")
+	return kernelnat.Connections{Service: serviceOf(comment), Port: port}
+}
+
+// countEndpoints adds up what the slots of endpoints have counted. A pool has its number
+// from its frontends.
+func (b *Backend) countEndpoints(s *socket, counts map[kernelnat.Connections]uint64) error {
+	pools := make(map[uint32]kernelnat.Connections)
+	for _, place := range []*place{&b.schema.frontends, &b.schema.nodePorts} {
+		err := s.eachCount(b.language, place.pool, func(_, data []byte, comment string, _ uint64) {
+			pools[binary.NativeEndian.Uint32(data)] = portOf(comment)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return s.eachCount(b.language, b.schema.endpoints, func(key, data []byte, _ string, count uint64) {
+		if of, known := pools[binary.NativeEndian.Uint32(key)&^1]; known {
+			of.Endpoint = addrPortOf(data)
+			counts[of] += count
+		}
+	})
+}
+
+// eachCount calls f for the elements of a set, with what each has counted. There are none
+// where there is no such set.
+func (s *socket) eachCount(l language, set *set, f func(key, data []byte, comment string, count uint64)) error {
+	request := l.request(unix.NFT_MSG_GETSETELEM, func(m *messages) {
+		m.text(unix.NFTA_SET_ELEM_LIST_TABLE, tableName)
+		m.text(unix.NFTA_SET_ELEM_LIST_SET, set.name)
+	})
+	err := s.dump(request, func(body []byte) error {
+		return attributes(body, func(kind uint16, list []byte) {
+			if kind == unix.NFTA_SET_ELEM_LIST_ELEMENTS {
+				eachElement(list, func(e element) { f(e.key, e.data, string(e.comment), e.count) })
+			}
+		})
+	})
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, errDumpInterrupted) {
+		return nil // a count that is missed is there the next time
+	}
+	return err
+}
+
+// countOf reads a counter.
+func countOf(expression []byte) (count uint64) {
+	_ = attributes(expression, func(kind uint16, value []byte) {
+		if kind != unix.NFTA_EXPR_DATA {
+			return
+		}
+		_ = attributes(value, func(kind uint16, value []byte) {
+			if kind == unix.NFTA_COUNTER_PACKETS && len(value) == 8 {
+				count = binary.BigEndian.Uint64(value)
+			}
+		})
+	})
+	return count
+}
