@@ -181,15 +181,33 @@ func (s *state) writeFrontends(w writer, old, next *service) {
 		o := had[f.Key]
 		delete(had, f.Key)
 		if o == nil {
-			o = new(frontend)
+			o = s.takeFrom(f)
 		}
 		s.writeFrontend(w, o, f)
+		s.holders[f.Key] = f.service
 	}
 	for i := range before {
 		if o := &before[i]; had[o.Key] != nil {
 			s.writeFrontend(w, o, &frontend{Key: o.Key})
+			delete(s.holders, o.Key)
 		}
 	}
+}
+
+// takeFrom returns what the kernel holds for a frontend that a Service comes to have: that of
+// another Service, whose own change is still to come, or nothing.
+func (s *state) takeFrom(f *frontend) *frontend {
+	other, held := s.services[s.holders[f.Key]]
+	if !held {
+		return new(frontend)
+	}
+	i := slices.IndexFunc(other.frontends, func(o frontend) bool { return o.Key == f.Key })
+	if i < 0 {
+		return new(frontend)
+	}
+	taken := other.frontends[i]
+	s.services[taken.service] = &service{pools: other.pools, frontends: slices.Delete(slices.Clone(other.frontends), i, i+1)}
+	return &taken
 }
 
 func (s *state) writeFrontend(w writer, old, next *frontend) {
@@ -210,6 +228,8 @@ func (s *state) writeFrontend(w writer, old, next *frontend) {
 		w.remove(place.connections, of(false))
 	case old.pool == 0 && next.pool != 0:
 		w.put(place.connections, of(true), nil, next.comment())
+	case old.service != next.service && next.pool != 0:
+		replace(w, place.connections, of(true), nil, next.comment())
 	}
 	switch {
 	case old.drops && !next.drops:

@@ -75,7 +75,7 @@ func (w *work) Step(ctx context.Context) (done bool, err error) {
 	if done && len(w.plan.Frontends) == 0 {
 		next = nil
 	}
-	w.changeTo(batch, &kernelnat.Change{New: w.plan}, next)
+	w.changeTo(batch, w.plan.Name, next)
 	if err := w.commitClasses(ctx, batch); err != nil {
 		w.state = nil
 		return false, fmt.Errorf("change nftables for %s: %w", w.family, err)

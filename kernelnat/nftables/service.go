@@ -135,6 +135,7 @@ func (n *numbering) release(number uint32) { delete(n.used, number) }
 type state struct {
 	schema   *schema
 	services map[cluster.ServiceName]*service
+	holders  map[plan.Key]cluster.ServiceName // of frontends
 	classes  map[class]*usedClass
 	classIDs map[uint32]class
 
@@ -156,7 +157,7 @@ type usedClass struct {
 
 func newState(s *schema) *state {
 	return &state{
-		schema: s, services: make(map[cluster.ServiceName]*service),
+		schema: s, services: make(map[cluster.ServiceName]*service), holders: make(map[plan.Key]cluster.ServiceName),
 		classes: make(map[class]*usedClass), classIDs: make(map[uint32]class), hairpin: make(map[netip.Addr]int),
 		searches:     make(map[search]bool),
 		classNumbers: newNumbering(classKind, 1), poolIDs: newNumbering(poolKind, 2), memberIDs: newNumbering(memberKind, 1),
