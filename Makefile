@@ -36,7 +36,8 @@ integration: setup peers
 rolling: setup peers
 	E2E_REQUIRED=1 PEERS_REQUIRED=1 go test -v -race -count=1 -timeout 20m -run TestRollingRestart ./test/kubernetes -rollouts 10
 
-# On the kernels of Debian's releases, emulated: KERNELS=5.10,6.1 names some. KERNEL_MINUTES each.
+# On the kernels of Debian's releases, emulated: about 5 minutes each. KERNELS=5.10,6.1
+# names some.
 KERNELS ?= all
 kernels: PACKAGES += qemu-system-x86:qemu-system-x86_64 kmod:depmod
 kernels: setup

@@ -31,8 +31,8 @@ func run(ctx context.Context, dir, kernel, initramfs string, program ...string) 
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-nic", "none",
 		"-serial", "file:"+console, "-serial", "file:"+line,
 		"-kernel", kernel, "-initrd", initramfs,
-		// A kernel that panics reboots, which ends QEMU.
-		"-append", "console=ttyS0 quiet panic=-1 -- "+strings.Join(program, " "))
+		// A kernel with a fault panics, and so it reboots, which ends QEMU.
+		"-append", "console=ttyS0 quiet oops=panic panic=-1 -- "+strings.Join(program, " "))
 	// The signal comes when the thread that started QEMU ends.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -45,9 +45,10 @@ func run(ctx context.Context, dir, kernel, initramfs string, program ...string) 
 	written, lineErr := os.ReadFile(line)
 	kernelSaid, consoleErr := os.ReadFile(console)
 	output, ended, found := strings.Cut(strings.ReplaceAll(string(written), "\r\n", "\n"), "\nguest: ended ")
-	switch err := errors.Join(err, lineErr, consoleErr); {
-	case err != nil || !found:
-		return output, fmt.Errorf("the machine did not live to the end of its program: %v\n%s\nits console:\n%s", err, said, kernelSaid)
+	switch {
+	case err != nil || lineErr != nil || consoleErr != nil || !found:
+		dead := errors.New("the machine did not live to the end of its program")
+		return output, fmt.Errorf("%w\n%s\nits console:\n%s", errors.Join(dead, err, lineErr, consoleErr), said, kernelSaid)
 	case ended != "as it should\n":
 		return output, fmt.Errorf("the program ended: %s\nconsole:\n%s", ended, kernelSaid)
 	}
