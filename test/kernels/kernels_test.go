@@ -14,8 +14,12 @@ import (
 	"testing"
 )
 
-// backends are those that are tried. Each is a package below kernelnat.
-var backends = []string{"iptables"}
+// backends are those that are tried, with the tests of theirs that depend on the kernel. Each
+// is a package below kernelnat.
+var backends = []struct{ name, tests string }{
+	{"iptables", "TestBackend"},
+	{"nftables", "TestBackend|TestNextProcessRewritesNothing|TestConnectionsAreCounted"},
+}
 
 const module = "github.com/clusterip/clusterip"
 
@@ -44,9 +48,9 @@ func TestKernels(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, backend := range backends {
-				t.Run(backend, func(t *testing.T) {
-					boot(t, image.file, disk, "/tests/"+backend, "-test.run=^TestBackend$")
-					boot(t, image.file, disk, "/tests/e2e", "-test.run=^TestStartChangeCleanup$", "-backend="+backend)
+				t.Run(backend.name, func(t *testing.T) {
+					boot(t, image.file, disk, "/tests/"+backend.name, "-test.run=^("+backend.tests+")$")
+					boot(t, image.file, disk, "/tests/e2e", "-test.run=^TestStartChangeCleanup$", "-backend="+backend.name)
 				})
 			}
 		})
@@ -92,7 +96,7 @@ func build(dir string) (map[string]string, error) {
 		return nil, err
 	}
 	for _, backend := range backends {
-		if err := goBuild("/tests/"+backend, "test", "-c", "/kernelnat/"+backend); err != nil {
+		if err := goBuild("/tests/"+backend.name, "test", "-c", "/kernelnat/"+backend.name); err != nil {
 			return nil, err
 		}
 	}
