@@ -41,6 +41,7 @@ rolling: setup peers
 KERNELS ?= all
 kernels: PACKAGES += qemu-system-x86:qemu-system-x86_64 kmod:depmod
 kernels: setup
+	KERNELS=$(KERNELS) go test -v -count=1 -run TestEveryNftLists ./kernelnat/nftables
 	KERNELS=$(KERNELS) go test -v -count=1 -timeout 6h ./test/kernels
 
 peers: $(PEERS)/kube-proxy $(PEERS)/etcd $(PEERS)/etcd-streaming

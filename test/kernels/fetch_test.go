@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+
+	"github.com/clusterip/clusterip/test/debian"
 )
 
 // kernel is one of Debian's for machines in clouds: few drivers, and all of the network.
@@ -84,47 +86,13 @@ func onlyOne(dir string, patterns ...string) (string, error) {
 }
 
 // parts are the packages that a kernel's own package consists of, or refers to.
-var parts = regexp.MustCompile(`(?m)^linux-(image|binary|modules)-\d.*$`)
+var parts = regexp.MustCompile(`^linux-(image|binary|modules)-\d`)
 
 // fetchTo unpacks the kernel into a folder, which is whole as soon as it is there.
 func (k kernel) fetchTo(dir string) error {
-	unpacked, work := dir+".new", dir+".apt"
-	for _, d := range []string{unpacked, work} {
-		if err := os.RemoveAll(d); err != nil {
-			return err
-		}
-		if err := os.MkdirAll(d, 0o755); err != nil {
-			return err
-		}
-	}
-	defer os.RemoveAll(work)
-	apt, err := k.apt(work)
-	if err != nil {
+	unpacked := dir + ".new"
+	if err := debian.Suite(k.suite).Unpack(unpacked, "linux-image-cloud-amd64", parts.MatchString); err != nil {
 		return err
-	}
-	if _, err := apt("apt-get", "update"); err != nil {
-		return err
-	}
-	depends, err := apt("apt-cache", "depends", "--recurse", "--no-recommends", "--no-suggests", "--no-conflicts",
-		"--no-breaks", "--no-replaces", "--no-enhances", "linux-image-cloud-amd64")
-	if err != nil {
-		return err
-	}
-	packages := parts.FindAllString(depends, -1)
-	if len(packages) == 0 {
-		return fmt.Errorf("Debian's suite %s has no kernel:\n%s", k.suite, depends)
-	}
-	if _, err := apt("apt-get", append([]string{"download"}, packages...)...); err != nil {
-		return err
-	}
-	files, err := filepath.Glob(filepath.Join(work, "*.deb"))
-	if err != nil {
-		return err
-	}
-	for _, file := range files {
-		if out, err := exec.Command("dpkg-deb", "-x", file, unpacked).CombinedOutput(); err != nil {
-			return fmt.Errorf("unpack %s: %w\n%s", file, err, out)
-		}
 	}
 	if err := listModules(unpacked); err != nil {
 		return err
@@ -144,36 +112,4 @@ func listModules(unpacked string) error {
 		return fmt.Errorf("depmod: %w\n%s", err, out)
 	}
 	return nil
-}
-
-// apt returns a function that runs apt's programs in a folder of their own, which has
-// no source but the kernel's suite and no package installed: what the machine's apt
-// knows stays as it is.
-func (k kernel) apt(dir string) (func(program string, args ...string) (stdout string, err error), error) {
-	source := "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian " + k.suite + " main\n"
-	for name, text := range map[string]string{"sources.list": source, "status": ""} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
-			return nil, err
-		}
-	}
-	for _, name := range []string{"lists/partial", "archives/partial"} {
-		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
-			return nil, err
-		}
-	}
-	settings := []string{
-		"-o", "Dir::State=" + dir, "-o", "Dir::State::status=" + filepath.Join(dir, "status"), "-o", "Dir::Cache=" + dir,
-		"-o", "Dir::Etc::SourceList=" + filepath.Join(dir, "sources.list"), "-o", "Dir::Etc::SourceParts=/dev/null",
-		"-o", "APT::Architecture=amd64", "-o", "APT::Sandbox::User=root", "-qq",
-	}
-	return func(program string, args ...string) (string, error) {
-		cmd := exec.Command(program, append(settings, args...)...)
-		cmd.Dir = dir
-		out, err := cmd.Output()
-		var failed *exec.ExitError
-		if errors.As(err, &failed) {
-			err = fmt.Errorf("%s %s: %w\n%s%s", program, args[0], err, out, failed.Stderr)
-		}
-		return string(out), err
-	}, nil
 }
