@@ -33,7 +33,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
@@ -58,7 +57,6 @@ type Backend struct {
 	// What the kernel holds, and for what; nil if that is not known.
 	state   *state
 	dialect dialect
-	longest time.Duration // of all transactions
 
 	ledger  *netfilter.Ledger
 	foreign *uint32 // the writes of others before the last Sync; nil: not known
@@ -104,8 +102,6 @@ func (b *Backend) commit(ctx context.Context, batch *batch) error {
 		return nil
 	}
 	transaction := batch.transaction()
-	start := time.Now()
-	defer func() { b.longest = max(b.longest, time.Since(start)) }()
 	if b.owned {
 		return b.socket.commit(ctx, transaction)
 	}
