@@ -1,0 +1,68 @@
+package commits
+
+import (
+	"encoding/binary"
+	"testing"
+	"time"
+
+	"github.com/clusterip/clusterip/kernelnat/netlab"
+	"golang.org/x/sys/unix"
+)
+
+// Wait begins to find out for how long a writer to nf_tables waits for others in a
+// namespace, and returns a function that ends this and says what the longest was. That is
+// about the longest transaction of them, from its first message until it is in force, and
+// a bound for it: two transactions without a pause count as one, and so does the time that
+// this process waits for a processor.
+//
+// The writer commits nothing, once a millisecond. Such a transaction takes the lock that
+// all others take, tells nobody of it, and is not counted by the kernel.
+func Wait(t testing.TB, namespace *netlab.Namespace) (longest func() time.Duration) {
+	t.Helper()
+	var fd int
+	err := namespace.Do(func() (err error) {
+		fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
+		return err
+	})
+	if err != nil {
+		t.Fatalf("write to nf_tables: %v", err)
+	}
+	over, found := make(chan struct{}), make(chan time.Duration)
+	go func() {
+		defer unix.Close(fd)
+		ticker := time.NewTicker(time.Millisecond)
+		defer ticker.Stop()
+		var most time.Duration
+		for {
+			select {
+			case <-over:
+				found <- most
+				return
+			case <-ticker.C:
+			}
+			start := time.Now()
+			if err := unix.Sendto(fd, nothing, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+				t.Errorf("write to nf_tables: %v", err)
+			}
+			most = max(most, time.Since(start))
+		}
+	}()
+	return func() time.Duration {
+		close(over)
+		return <-found
+	}
+}
+
+// nothing is a transaction that changes nothing. The kernel is done with it when the call
+// that sends it returns.
+var nothing = append(batchMessage(unix.NFNL_MSG_BATCH_BEGIN), batchMessage(unix.NFNL_MSG_BATCH_END)...)
+
+func batchMessage(kind uint16) []byte {
+	const length = unix.NLMSG_HDRLEN + 4
+	b := make([]byte, length)
+	binary.NativeEndian.PutUint32(b, length)
+	binary.NativeEndian.PutUint16(b[4:], kind)
+	binary.NativeEndian.PutUint16(b[6:], unix.NLM_F_REQUEST)
+	binary.BigEndian.PutUint16(b[unix.NLMSG_HDRLEN+2:], unix.NFNL_SUBSYS_NFTABLES)
+	return b
+}
