@@ -1,0 +1,134 @@
+package differential
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/clusterip/clusterip/test/commits"
+	"github.com/clusterip/clusterip/test/performance"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+const (
+	largeName   = "large"
+	largePorts  = 10
+	largeLimit  = 3 * time.Minute // for each of the three things that happen to it
+	sliceLength = 1000            // endpoints, as many as the API server takes
+)
+
+// large has one Service of many ports and endpoints come, change and go, while another
+// Service changes again and again, and measures how long the other waits.
+func (r *running) large() {
+	r.t.Helper()
+	given := r.largeService(*large)
+	o, small := r.observe(r.given.slices[0].Name), r.given.slices[0].DeepCopy()
+	result := &performance.Large{Ports: largePorts, Endpoints: *large, Usual: r.usual(o, small)}
+	r.result.Large = result
+	defer func() { result.RSS = r.process.RSS() }()
+
+	longest := commits.Wait(r.t, r.Namespace)
+	defer func() { result.LongestWait = longest() }()
+	// Its first endpoint is the one that is seen to come.
+	mark := r.nextMark()
+	mind0(&given.slices[0], mark)
+	result.Comes = r.meanwhile(o, small, result.Usual, mark, func() { given.create(r.t, r.c, manyWriters) })
+	mark = r.nextMark()
+	mind0(&given.slices[0], mark)
+	if !result.Comes.Over {
+		result.Changes = r.meanwhile(o, small, result.Usual, mark, func() { r.must(updateSlice(o.client, &given.slices[0])) })
+	}
+	if !result.Comes.Over && !result.Changes.Over {
+		result.Goes = r.meanwhile(o, small, result.Usual, 0, func() { r.deleteLarge(&given) })
+	}
+}
+
+// usual is how long changes take when nothing else is going on.
+func (r *running) usual(o *observer, small *discoveryv1.EndpointSlice) performance.Quantiles {
+	r.t.Helper()
+	var took []time.Duration
+	for range 50 {
+		took = append(took, o.mustReplace(small, r.nextMark()))
+	}
+	return quantiles(took)
+}
+
+// mind0 puts a mark in place of the first endpoint.
+func mind0(slice *discoveryv1.EndpointSlice, mark int) {
+	slice.Endpoints[0].Addresses[0] = commits.Mark(mark).String()
+}
+
+func (r *running) largeService(endpoints int) objects {
+	s := corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: largeName}, Spec: corev1.ServiceSpec{ClusterIP: "10.43.1.1"}}
+	for i := range largePorts {
+		s.Spec.Ports = append(s.Spec.Ports, port(fmt.Sprint("port-", i), "TCP", int32(1000+i), 1000+i))
+	}
+	out := objects{services: []corev1.Service{s}}
+	var addrs []netip.Addr
+	for i := range endpoints {
+		addrs = append(addrs, netip.AddrFrom4([4]byte{10, 48, byte(i >> 8), byte(i)}))
+	}
+	for part := range slices.Chunk(addrs, sliceLength) {
+		out.slices = append(out.slices, sliceOf(largeName, len(out.slices), s.Spec.Ports, part))
+	}
+	return out
+}
+
+func (r *running) deleteLarge(given *objects) {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	r.must(r.c.Client.CoreV1().Services(namespace).Delete(ctx, largeName, metav1.DeleteOptions{}))
+	for i := range given.slices {
+		r.must(r.c.Client.DiscoveryV1().EndpointSlices(namespace).Delete(ctx, given.slices[i].Name, metav1.DeleteOptions{}))
+	}
+}
+
+// calm is how many changes in a row that take no longer than usual say that nothing else
+// is going on any more.
+const calm = 10
+
+// meanwhile does something while one EndpointSlice is changed again and again, until the
+// kernel holds the mark, if there is one, and changes take no longer than usual.
+func (r *running) meanwhile(o *observer, small *discoveryv1.EndpointSlice, usual performance.Quantiles, mark int, do func()) performance.Phase {
+	r.t.Helper()
+	done, result := make(chan struct{}), make(chan performance.Phase, 1)
+	start := time.Now()
+	go func() {
+		var took []time.Duration
+		for {
+			one, ok := o.replace(small, r.nextMark(), largeLimit)
+			took = append(took, one)
+			over := !ok || time.Since(start) > largeLimit
+			if isCalm := len(took) >= calm && slices.Max(took[len(took)-calm:]) <= usual.Max; over || isCalm && isClosed(done) {
+				result <- performance.Phase{Small: quantiles(took), Took: time.Since(start), Over: over}
+				return
+			}
+		}
+	}()
+	do()
+	at, ok := time.Time{}, true
+	if mark != 0 {
+		at, ok = o.held.await(mark, largeLimit)
+	}
+	close(done)
+	phase := <-result
+	phase.Over = phase.Over || !ok
+	if !at.IsZero() {
+		phase.Took = at.Sub(start)
+	}
+	return phase
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
