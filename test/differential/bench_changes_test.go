@@ -2,13 +2,12 @@ package differential
 
 import (
 	"context"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/clusterip/clusterip/kernelnat/netlab"
 	"github.com/clusterip/clusterip/test/commits"
 	"github.com/clusterip/clusterip/test/kubetest"
+	"github.com/clusterip/clusterip/test/performance"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -35,7 +34,7 @@ func (r *running) changes() {
 		time.Sleep(changesRest)
 		took = append(took, o.mustReplace(slice, r.nextMark()))
 	}
-	r.result.Change = quantiles(took)
+	r.result.Change = performance.QuantilesOf(took)
 	r.result.ChangeCPU = (r.process.CPU() - cpu) / time.Duration(len(took))
 	if n := r.sample(partial+"_count", "IPv4") - count; n > 0 {
 		r.result.ChangeOwn = time.Duration((r.sample(partial+"_sum", "IPv4") - sum) / n * float64(time.Second))
@@ -52,7 +51,7 @@ type observer struct {
 	t      *testing.T
 	client *kubernetes.Clientset
 	told   <-chan told // of one EndpointSlice
-	held   *held
+	held   *commits.Held
 }
 
 // told is that an EndpointSlice with a mark was told of.
@@ -79,7 +78,7 @@ func (r *running) observe(name string) *observer {
 		}
 	}()
 	r.t.Cleanup(watch.Stop)
-	return &observer{r.t, client, all, watchHeld(r.t, r.Namespace)}
+	return &observer{r.t, client, all, commits.Follow(r.t, r.Namespace)}
 }
 
 // replace replaces an endpoint by the mark and returns how long it takes from when the
@@ -104,7 +103,7 @@ func (o *observer) replace(slice *discoveryv1.EndpointSlice, mark int, limit tim
 			return limit, false
 		}
 	}
-	at, ok := o.held.await(mark, limit)
+	at, ok := o.held.Await(mark, limit)
 	if !ok {
 		return limit, false
 	}
@@ -144,59 +143,4 @@ func protobufClient(t *testing.T, c *kubetest.ControlPlane) *kubernetes.Clientse
 		t.Fatal(err)
 	}
 	return client
-}
-
-// held knows when the kernel has first held each mark.
-type held struct {
-	mu      sync.Mutex
-	at      map[int]time.Time
-	changed chan struct{} // closed with the next commit that has a mark
-}
-
-func watchHeld(t *testing.T, namespace *netlab.Namespace) *held {
-	t.Helper()
-	h := &held{at: make(map[int]time.Time), changed: make(chan struct{})}
-	commits.Watch(t, namespace, func(c commits.Commit) {
-		if len(c.Marks) == 0 {
-			return
-		}
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		for _, m := range c.Marks {
-			if h.at[m].IsZero() {
-				h.at[m] = c.At
-			}
-		}
-		close(h.changed)
-		h.changed = make(chan struct{})
-	})
-	return h
-}
-
-func (h *held) since(mark int) (at time.Time, changed <-chan struct{}) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.at[mark], h.changed
-}
-
-// await waits until the kernel holds a mark; ok is false if it does not within the limit.
-func (h *held) await(mark int, limit time.Duration) (at time.Time, ok bool) {
-	timeout := time.After(limit)
-	for {
-		at, changed := h.since(mark)
-		if !at.IsZero() {
-			return at, true
-		}
-		select {
-		case <-changed:
-		case <-timeout:
-			return at, false
-		}
-	}
-}
-
-func (h *held) set(mark int, at time.Time) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.at[mark] = at
 }

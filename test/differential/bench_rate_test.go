@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/clusterip/clusterip/test/commits"
 	"github.com/clusterip/clusterip/test/performance"
 	discoveryv1 "k8s.io/api/discovery/v1"
 )
@@ -19,7 +20,7 @@ const (
 // faster than ratePerSecond, and measures how far behind the kernel is.
 func (r *running) rate() {
 	r.t.Helper()
-	held, client := watchHeld(r.t, r.Namespace), protobufClient(r.t, r.c)
+	held, client := commits.Follow(r.t, r.Namespace), protobufClient(r.t, r.c)
 	writers := min(rateWriters, len(r.given.slices))
 	slices := min(rateSlices, len(r.given.slices)/writers*writers)
 	made := make([]time.Time, int(rateTime.Seconds())*ratePerSecond) // when the API server had a change, by its number
@@ -50,32 +51,8 @@ func (r *running) rate() {
 	writing.Wait()
 	took := time.Since(start)
 	r.result.Rate = &performance.Rate{CPU: (r.process.CPU() - cpu).Seconds() / took.Seconds()}
-	lags := r.lags(held, made, first, slices)
-	r.result.Rate.PerSecond = float64(len(lags)) / took.Seconds()
-	r.result.Rate.Behind = quantiles(lags)
-}
-
-// lags returns for how long each change was not in the kernel. A change of an
-// EndpointSlice that was changed again before it was written is in the kernel with the
-// next one.
-func (r *running) lags(held *held, made []time.Time, first, slices int) []time.Duration {
-	r.t.Helper()
-	var out []time.Duration
-	for i := len(made) - 1; i >= 0; i-- {
-		if made[i].IsZero() {
-			continue
-		}
-		at, _ := held.since(first + i)
-		if next := i + slices; at.IsZero() && next < len(made) && !made[next].IsZero() {
-			at, _ = held.since(first + next)
-			held.set(first+i, at)
-		} else if at.IsZero() {
-			var ok bool
-			if at, ok = held.await(first+i, patience); !ok {
-				r.t.Fatalf("the kernel does not hold a change within %v: %s", patience, r.process.Log())
-			}
-		}
-		out = append(out, max(0, at.Sub(made[i])))
-	}
-	return out
+	behind, err := held.Behind(made, first, slices, patience)
+	r.must(err)
+	r.result.Rate.PerSecond = float64(len(behind)) / took.Seconds()
+	r.result.Rate.Behind = performance.QuantilesOf(behind)
 }

@@ -3,9 +3,9 @@ package differential
 import (
 	"flag"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -96,16 +96,10 @@ func (s subject) measure(t *testing.T, services int) performance.Side {
 type running struct {
 	*benchNode
 	subject
-	c       *kubetest.ControlPlane
-	given   *objects
-	process *kubetest.Process
-	seq     int // of the last mark that was used
-	result  performance.Side
-}
-
-// quantiles of durations, of which there must be some.
-func quantiles(took []time.Duration) performance.Quantiles {
-	slices.Sort(took)
-	at := func(part float64) time.Duration { return took[int(part*float64(len(took)-1)+.5)] }
-	return performance.Quantiles{Count: len(took), P50: at(.5), P99: at(.99), Max: took[len(took)-1]}
+	c        *kubetest.ControlPlane
+	given    *objects
+	process  *kubetest.Process
+	seq      int           // of the last mark that was used
+	failures atomic.Uint32 // of connections
+	result   performance.Side
 }

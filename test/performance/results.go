@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -30,6 +31,7 @@ type Side struct {
 
 	Connect           Quantiles // a handshake through a Service
 	ConnectsPerSecond float64   `json:",omitempty"`
+	ConnectsFailed    int       `json:",omitempty"` // of some 80,000
 
 	RSSStart, RSSChanged int    `json:",omitempty"` // in MiB: after the first sync, after the changes
 	Large                *Large `json:",omitempty"`
@@ -39,6 +41,13 @@ type Side struct {
 type Quantiles struct {
 	Count         int
 	P50, P99, Max time.Duration
+}
+
+// QuantilesOf sorts the durations, of which there must be some.
+func QuantilesOf(took []time.Duration) Quantiles {
+	slices.Sort(took)
+	at := func(part float64) time.Duration { return took[int(part*float64(len(took)-1)+.5)] }
+	return Quantiles{Count: len(took), P50: at(.5), P99: at(.99), Max: took[len(took)-1]}
 }
 
 // Rate is a run with as many changes a second as could be made.

@@ -37,6 +37,7 @@ var tables = []table{
 		{"median", func(s *Side) string { return duration(s.Connect.P50) }},
 		{"99th percentile", func(s *Side) string { return duration(s.Connect.P99) }},
 		{"connections a second", func(s *Side) string { return number(int(s.ConnectsPerSecond), "") }},
+		{"failed", failed},
 	}},
 	{"As many changes as can be made, but no more than 1,000 a second", []column{
 		{"changes a second", rate(func(r *Rate) string { return number(int(r.PerSecond+.5), "") })},
@@ -55,6 +56,13 @@ var tables = []table{
 		{"changes within", large(func(l *Large) string { return l.Changes.took() })},
 		{"memory", large(func(l *Large) string { return number(l.RSS, " MiB") })},
 	}},
+}
+
+func failed(s *Side) string {
+	if s.ConnectsFailed == 0 && s.Connect.Count > 0 {
+		return "0"
+	}
+	return number(s.ConnectsFailed, "")
 }
 
 func rate(show func(*Rate) string) func(*Side) string {
