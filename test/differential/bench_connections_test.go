@@ -91,9 +91,11 @@ func (r *running) connectIn(f func() error) {
 }
 
 // awaitConnection has a client try to connect until it succeeds, and tells when that was.
+// It is a client of its own: the kernel remembers for two minutes that the flows of those
+// tries are translated to nowhere, and nobody else is to have one of their ports.
 func (r *running) awaitConnection(to netip.Addr) <-chan time.Time {
 	at := make(chan time.Time, 1)
-	go r.client.Do(func() error {
+	go r.early.Do(func() error {
 		for r.t.Context().Err() == nil {
 			if _, err := connect(socketAddress(to), tryFor); err == nil {
 				at <- time.Now()

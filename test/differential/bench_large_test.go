@@ -19,6 +19,7 @@ const (
 	largeName   = "large"
 	largePorts  = 10
 	largeLimit  = 3 * time.Minute // for each of the three things that happen to it
+	largeRest   = 5 * time.Second // after each, in which there may be more to write
 	sliceLength = 1000            // endpoints, as many as the API server takes
 )
 
@@ -43,13 +44,13 @@ func (r *running) large() {
 	for i := range given.slices {
 		marks = append(marks, r.mindFirst(&given.slices[i]))
 	}
-	result.Comes = r.meanwhile(o, small, result.Usual, marks, func() { given.create(r.t, r.c, manyWriters) })
+	result.Comes = r.meanwhile(o, small, marks, func() { given.create(r.t, r.c, manyWriters) })
 	marks = []int{r.mindFirst(&given.slices[0])}
 	if !result.Comes.Over {
-		result.Changes = r.meanwhile(o, small, result.Usual, marks, func() { r.must(updateSlice(o.client, &given.slices[0])) })
+		result.Changes = r.meanwhile(o, small, marks, func() { r.must(updateSlice(o.client, &given.slices[0])) })
 	}
 	if !result.Comes.Over && !result.Changes.Over {
-		result.Goes = r.meanwhile(o, small, result.Usual, nil, func() { r.deleteLarge(&given) })
+		result.Goes = r.meanwhile(o, small, nil, func() { r.deleteLarge(&given) })
 	}
 }
 
@@ -96,13 +97,9 @@ func (r *running) deleteLarge(given *objects) {
 	}
 }
 
-// calm is how many changes in a row that take no longer than usual say that nothing else
-// is going on any more.
-const calm = 10
-
 // meanwhile does something while one EndpointSlice is changed again and again, until the
-// kernel holds all marks and changes take no longer than usual.
-func (r *running) meanwhile(o *observer, small *discoveryv1.EndpointSlice, usual performance.Quantiles, marks []int, do func()) performance.Phase {
+// kernel has held all marks for some time.
+func (r *running) meanwhile(o *observer, small *discoveryv1.EndpointSlice, marks []int, do func()) performance.Phase {
 	r.t.Helper()
 	done, result := make(chan struct{}), make(chan performance.Phase, 1)
 	start := time.Now()
@@ -111,16 +108,14 @@ func (r *running) meanwhile(o *observer, small *discoveryv1.EndpointSlice, usual
 		for {
 			one, ok := o.replace(small, r.nextMark(), largeLimit)
 			took = append(took, one)
-			over := !ok || time.Since(start) > largeLimit
-			if isCalm := len(took) >= calm && slices.Max(took[len(took)-calm:]) <= usual.Max; over || isCalm && isClosed(done) {
-				result <- performance.Phase{Small: performance.QuantilesOf(took), Took: time.Since(start), Over: over}
+			if !ok || isClosed(done) {
+				result <- performance.Phase{Small: performance.QuantilesOf(took), Over: !ok}
 				return
 			}
 		}
 	}()
 	do()
-	var last time.Time
-	held := true
+	last, held := time.Now(), true
 	for _, m := range marks {
 		at, ok := o.held.Await(m, largeLimit)
 		held = held && ok
@@ -128,12 +123,11 @@ func (r *running) meanwhile(o *observer, small *discoveryv1.EndpointSlice, usual
 			last = at
 		}
 	}
+	time.Sleep(largeRest)
 	close(done)
 	phase := <-result
 	phase.Over = phase.Over || !held
-	if !last.IsZero() {
-		phase.Took = last.Sub(start)
-	}
+	phase.Took = last.Sub(start)
 	return phase
 }
 

@@ -69,11 +69,11 @@ const benchPods = 10
 
 func benchPod(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 42, 0, byte(10 + i%benchPods)}) }
 
-// benchNode is a node with pods that take connections, and one that makes them.
+// benchNode is a node with pods that take connections, and two that make them.
 type benchNode struct {
 	*netlab.Node
-	t      *testing.T
-	client *netlab.Host
+	t             *testing.T
+	early, client *netlab.Host
 }
 
 func newBenchNode(t *testing.T) *benchNode {
@@ -85,6 +85,8 @@ func newBenchNode(t *testing.T) *benchNode {
 		n.must(acceptAll(t, pod, benchPort))
 	}
 	var err error
+	n.early, err = n.AddPod("early", netip.MustParseAddr("10.42.0.3"))
+	n.must(err)
 	n.client, err = n.AddPod("client", netip.MustParseAddr("10.42.0.2"))
 	n.must(err)
 	return n

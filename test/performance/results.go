@@ -70,8 +70,8 @@ type Large struct {
 // Phase is one of these.
 type Phase struct {
 	Small Quantiles     // changes of the small Service meanwhile
-	Took  time.Duration // until the kernel holds what is large or, where it goes, until the small one's take as long as usual
-	Over  bool          // it was not over when the limit was
+	Took  time.Duration // until the kernel holds what is large; where it goes, until the API server has that
+	Over  bool          // something was not in the kernel when the limit was
 }
 
 // Save writes results to a file of a folder, by name.
