@@ -27,7 +27,7 @@ const (
 // Service changes again and again, and measures how long the other waits.
 func (r *running) large() {
 	r.t.Helper()
-	endpoints := *large
+	endpoints := *natLarge
 	if r.ours && r.variant == "iptables" {
 		endpoints = min(endpoints, plan.MaxEndpoints) // others would be left out, and never seen
 	}

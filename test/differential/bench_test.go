@@ -16,15 +16,15 @@ import (
 
 // What TestBenchNAT measures; `make bench-nat` sets these.
 var (
-	sizes = flag.String("nat.services", "", "numbers of Services to measure NAT with, separated by commas")
-	with  = flag.String("nat.backend", backends.Default, "backends of kernelnat to measure, separated by commas")
-	modes = flag.String("nat.proxy", "nftables", "modes of kube-proxy to measure, separated by commas")
-	large = flag.Int("nat.large", 10_000, "endpoints of the one large Service, at 10 ports each; 0: do without")
-	into  = flag.String("nat.report", "", "folder to write the results to")
+	natSizes    = flag.String("nat.services", "", "numbers of Services to measure NAT with, separated by commas")
+	natBackends = flag.String("nat.backend", backends.Default, "backends of kernelnat to measure, separated by commas")
+	natModes    = flag.String("nat.proxy", "nftables", "modes of kube-proxy to measure, separated by commas")
+	natLarge    = flag.Int("nat.large", 10_000, "endpoints of the one large Service, at 10 ports each; 0: do without")
+	natReport   = flag.String("nat.report", "", "folder to write the results to")
 )
 
-// endpoints is how many each Service has.
-const endpoints = 10
+// benchEndpoints is how many endpoints each Service has.
+const benchEndpoints = 10
 
 // syncLimit is how long a first sync may take.
 const syncLimit = 10 * time.Minute
@@ -33,12 +33,12 @@ const syncLimit = 10 * time.Minute
 // API servers of their own, on the same kernel, one after the other. All that is measured
 // is measured from outside and in the same way.
 func TestBenchNAT(t *testing.T) {
-	if *sizes == "" {
+	if *natSizes == "" {
 		t.Skip("a measurement, not a test: make bench-nat")
 	}
 	require(t)
 	var results performance.NAT
-	for _, text := range strings.Split(*sizes, ",") {
+	for _, text := range strings.Split(*natSizes, ",") {
 		n, err := strconv.Atoi(text)
 		if err != nil {
 			t.Fatal(err)
@@ -46,8 +46,8 @@ func TestBenchNAT(t *testing.T) {
 		for _, s := range subjects() {
 			t.Run(fmt.Sprintf("%s/%d", s.name, n), func(t *testing.T) { results = append(results, s.measure(t, n)) })
 		}
-		if *into != "" {
-			if err := results.Save(*into, "nat"); err != nil {
+		if *natReport != "" {
+			if err := results.Save(*natReport, "nat"); err != nil {
 				t.Error(err)
 			}
 		}
@@ -64,10 +64,10 @@ type subject struct {
 
 func subjects() []subject {
 	var out []subject
-	for _, name := range strings.Split(*with, ",") {
+	for _, name := range strings.Split(*natBackends, ",") {
 		out = append(out, subject{"kernelnat " + name, true, name})
 	}
-	for _, mode := range strings.Split(*modes, ",") {
+	for _, mode := range strings.Split(*natModes, ",") {
 		out = append(out, subject{"kube-proxy " + mode, false, mode})
 	}
 	return out
@@ -75,9 +75,9 @@ func subjects() []subject {
 
 // measure has a subject serve so many Services, and changes some.
 func (s subject) measure(t *testing.T, services int) performance.Side {
-	given := many(services, endpoints)
+	given := many(services, benchEndpoints)
 	c, n := kubetest.Start(t), newBenchNode(t)
-	r := &running{benchNode: n, subject: s, c: c, given: &given, result: performance.Side{Name: s.name, Services: services, Endpoints: endpoints}}
+	r := &running{benchNode: n, subject: s, c: c, given: &given, result: performance.Side{Name: s.name, Services: services, Endpoints: benchEndpoints}}
 	r.begin()
 	r.result.RSSStart = r.process.RSS()
 	r.connections()
@@ -86,7 +86,7 @@ func (s subject) measure(t *testing.T, services int) performance.Side {
 	if s.ours {
 		r.rate()
 	}
-	if *large > 0 {
+	if *natLarge > 0 {
 		r.large()
 	}
 	return r.result
