@@ -81,7 +81,7 @@ bench:
 # take hours, most of them kube-proxy's in its iptables mode. REPORT=docs/performance
 # writes the results there, and make performance then makes docs/performance.md of them.
 SIZES = 1000
-BACKEND = iptables
+BACKEND = nftables
 PROXY_MODE = nftables
 LARGE = 10000
 REPORT =

@@ -25,7 +25,7 @@ import (
 // What TestScale measures; `make bench-nat-alone` sets these.
 var (
 	scaleServices = flag.String("scale.services", "", "numbers of Services to measure a backend with, separated by commas")
-	scaleBackend  = flag.String("scale.backend", backends.Default, "backends to measure, separated by commas")
+	scaleBackend  = flag.String("scale.backend", "nftables", "backends to measure, separated by commas")
 	scaleReport   = flag.String("scale.report", "", "folder to write the results to")
 )
 
@@ -124,18 +124,20 @@ func (s *scaled) update(i, mark int) cluster.ServiceUpdate {
 // written everything.
 func (s *scaled) run(namespace *netlab.Namespace, name string) (written time.Time) {
 	s.t.Helper()
-	backend, err := backends.Find(name)
-	if err != nil {
-		s.t.Fatal(err)
-	}
 	ctx, cancel := context.WithCancel(context.Background())
 	started, ended := make(chan *kernelnat.Controller, 1), make(chan error, 1)
 	go func() {
 		ended <- namespace.Do(func() error {
+			backend, _, err := backends.Choose(name)
+			if err != nil {
+				return err
+			}
 			families, err := backend.New(netfilter.Settings{MasqueradeBit: netfilter.DefaultMasqueradeBit})
 			if err != nil {
 				return err
 			}
+			defer families[cluster.IPv4].Close()
+			defer families[cluster.IPv6].Close()
 			c := kernelnat.New(kernelnat.Options{Family: cluster.IPv4, NodeName: "node-1"}, families[cluster.IPv4], errorsOf{s.t})
 			started <- c
 			return c.Run(ctx, s.store)
@@ -145,7 +147,13 @@ func (s *scaled) run(namespace *netlab.Namespace, name string) (written time.Tim
 		cancel()
 		<-ended
 	})
-	controller := <-started
+	var controller *kernelnat.Controller
+	select {
+	case controller = <-started:
+	case err := <-ended:
+		ended <- err
+		s.t.Fatal(err)
+	}
 	for controller.Status().Updated.IsZero() {
 		time.Sleep(time.Millisecond)
 	}

@@ -2,6 +2,8 @@ package commits
 
 import (
 	"encoding/binary"
+	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -9,13 +11,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// pause is how long the writer rests.
+const pause = 500 * time.Microsecond
+
 // Wait begins to find out for how long a writer to nf_tables waits for others in a
 // namespace, and returns a function that ends this and says what the longest was. That is
 // about the longest transaction of them, from its first message until it is in force, and
 // a bound for it: two transactions without a pause count as one, and so does the time that
 // this process waits for a processor.
 //
-// The writer commits nothing, once a millisecond. Such a transaction takes the lock that
+// The writer commits nothing, again and again. Such a transaction takes the lock that
 // all others take, tells nobody of it, and is not counted by the kernel.
 func Wait(t testing.TB, namespace *netlab.Namespace) (longest func() time.Duration) {
 	t.Helper()
@@ -27,28 +32,25 @@ func Wait(t testing.TB, namespace *netlab.Namespace) (longest func() time.Durati
 	if err != nil {
 		t.Fatalf("write to nf_tables: %v", err)
 	}
-	over, found := make(chan struct{}), make(chan time.Duration)
+	var over atomic.Bool
+	found := make(chan time.Duration)
 	go func() {
 		defer unix.Close(fd)
-		ticker := time.NewTicker(time.Millisecond)
-		defer ticker.Stop()
+		// What else this process does is not to keep it from its work.
+		runtime.LockOSThread()
 		var most time.Duration
-		for {
-			select {
-			case <-over:
-				found <- most
-				return
-			case <-ticker.C:
-			}
+		for !over.Load() {
 			start := time.Now()
 			if err := unix.Sendto(fd, nothing, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 				t.Errorf("write to nf_tables: %v", err)
 			}
 			most = max(most, time.Since(start))
+			unix.Nanosleep(&unix.Timespec{Nsec: pause.Nanoseconds()}, nil)
 		}
+		found <- most
 	}()
 	return func() time.Duration {
-		close(over)
+		over.Store(true)
 		return <-found
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/clusterip/clusterip/kernelnat/backends"
 	"github.com/clusterip/clusterip/test/kubetest"
 	"github.com/clusterip/clusterip/test/performance"
 )
@@ -17,7 +16,7 @@ import (
 // What TestBenchNAT measures; `make bench-nat` sets these.
 var (
 	natSizes    = flag.String("nat.services", "", "numbers of Services to measure NAT with, separated by commas")
-	natBackends = flag.String("nat.backend", backends.Default, "backends of kernelnat to measure, separated by commas")
+	natBackends = flag.String("nat.backend", "nftables", "backends of kernelnat to measure, separated by commas")
 	natModes    = flag.String("nat.proxy", "nftables", "modes of kube-proxy to measure, separated by commas")
 	natLarge    = flag.Int("nat.large", 10_000, "endpoints of the one large Service, at 10 ports each; 0: do without")
 	natReport   = flag.String("nat.report", "", "folder to write the results to")

@@ -27,6 +27,7 @@ type Side struct {
 	Change    Quantiles     // until the kernel holds a change that the API server has told
 	ChangeOwn time.Duration `json:",omitempty"` // what writing one takes by its own metric, at the mean
 	ChangeCPU time.Duration `json:",omitempty"` // with all processes it runs, for one
+	OneRule   time.Duration `json:",omitempty"` // what iptables-restore takes for a rule of somebody else
 	Rate      *Rate         `json:",omitempty"`
 
 	Connect           Quantiles // a handshake through a Service

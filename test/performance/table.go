@@ -2,6 +2,7 @@ package performance
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -31,6 +32,7 @@ var tables = []table{
 		{"99th percentile", func(s *Side) string { return duration(s.Change.P99) }},
 		{"processor time", func(s *Side) string { return duration(s.ChangeCPU) }},
 		{"writing alone, by its own metric", func(s *Side) string { return duration(s.ChangeOwn) }},
+		{"one rule of somebody else", func(s *Side) string { return duration(s.OneRule) }},
 		{"changes", func(s *Side) string { return number(s.Change.Count, "") }},
 	}},
 	{"A client connects", []column{
@@ -106,16 +108,30 @@ func (n NAT) Tables() string {
 	return strings.TrimLeft(out.String(), "\n")
 }
 
+// write leaves out sides and columns of which nothing was measured.
 func (t *table) write(out *strings.Builder, sides NAT) {
-	var lines []string
+	var columns []column
+	for _, c := range t.columns {
+		if slices.ContainsFunc(sides, func(s Side) bool { return c.show(&s) != "" }) {
+			columns = append(columns, c)
+		}
+	}
+	if len(columns) == 0 {
+		return
+	}
+	titles, rule := []string{"Services", ""}, []string{"---:", "---"}
+	for _, c := range columns {
+		titles, rule = append(titles, c.title), append(rule, "---:")
+	}
+	fmt.Fprintf(out, "\n**%s**\n\n%s%s", t.title, line(titles), line(rule))
 	last := 0
 	for i := range sides {
 		s := &sides[i]
 		cells, empty := []string{"", s.Name}, true
-		if s.Services != last || len(lines) == 0 {
+		if s.Services != last {
 			cells[0] = number(s.Services, "")
 		}
-		for _, c := range t.columns {
+		for _, c := range columns {
 			text := c.show(s)
 			if empty = empty && text == ""; text == "" {
 				text = "-"
@@ -123,17 +139,10 @@ func (t *table) write(out *strings.Builder, sides NAT) {
 			cells = append(cells, text)
 		}
 		if !empty {
-			lines, last = append(lines, line(cells)), s.Services
+			out.WriteString(line(cells))
+			last = s.Services
 		}
 	}
-	if len(lines) == 0 {
-		return
-	}
-	titles, rule := []string{"Services", ""}, []string{"---:", "---"}
-	for _, c := range t.columns {
-		titles, rule = append(titles, c.title), append(rule, "---:")
-	}
-	fmt.Fprintf(out, "\n**%s**\n\n%s%s%s", t.title, line(titles), line(rule), strings.Join(lines, ""))
 }
 
 func line(cells []string) string { return "| " + strings.Join(cells, " | ") + " |\n" }
