@@ -19,7 +19,7 @@ const (
 	largeName   = "large"
 	largePorts  = 10
 	largeLimit  = 3 * time.Minute // for each of the three things that happen to it
-	largeRest   = 5 * time.Second // after each, in which there may be more to write
+	largeRest   = 5 * time.Second // after each
 	sliceLength = 1000            // endpoints, as many as the API server takes
 )
 
@@ -28,7 +28,7 @@ const (
 func (r *running) large() {
 	r.t.Helper()
 	endpoints := *natLarge
-	if r.ours && r.variant == "iptables" {
+	if r.ours {
 		endpoints = min(endpoints, plan.MaxEndpoints) // others would be left out, and never seen
 	}
 	given := r.largeService(endpoints)
