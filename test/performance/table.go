@@ -54,6 +54,7 @@ var tables = []table{
 		{"while it comes", large(func(l *Large) string { return l.Comes.small() })},
 		{"changes", large(func(l *Large) string { return l.Changes.small() })},
 		{"goes", large(func(l *Large) string { return l.Goes.small() })},
+		{"another writer waits at most", large(func(l *Large) string { return duration(l.LongestWait) })},
 		{"it comes within", large(func(l *Large) string { return l.Comes.took() })},
 		{"changes within", large(func(l *Large) string { return l.Changes.took() })},
 		{"memory", large(func(l *Large) string { return number(l.RSS, " MiB") })},
