@@ -28,8 +28,8 @@ const (
 func (r *running) large() {
 	r.t.Helper()
 	endpoints := *natLarge
-	if r.ours {
-		endpoints = min(endpoints, plan.MaxEndpoints) // others would be left out, and never seen
+	if r.ours && r.variant == "iptables" {
+		endpoints = min(endpoints, plan.DefaultBounds.Endpoints) // others would be left out, and never seen
 	}
 	given := r.largeService(endpoints)
 	o, small := r.observe(r.given.slices[0].Name), r.given.slices[0].DeepCopy()
