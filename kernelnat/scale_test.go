@@ -17,6 +17,7 @@ import (
 	"github.com/clusterip/clusterip/kernelnat/backends"
 	"github.com/clusterip/clusterip/kernelnat/netfilter"
 	"github.com/clusterip/clusterip/kernelnat/netlab"
+	"github.com/clusterip/clusterip/kernelnat/plan"
 	"github.com/clusterip/clusterip/test/commits"
 	"github.com/clusterip/clusterip/test/performance"
 	"golang.org/x/sys/unix"
@@ -138,7 +139,8 @@ func (s *scaled) run(namespace *netlab.Namespace, name string) (written time.Tim
 			}
 			defer families[cluster.IPv4].Close()
 			defer families[cluster.IPv6].Close()
-			c := kernelnat.New(kernelnat.Options{Family: cluster.IPv4, NodeName: "node-1"}, families[cluster.IPv4], errorsOf{s.t})
+			options := kernelnat.Options{Family: cluster.IPv4, NodeName: "node-1", Plan: plan.Options{Lacks: backend.Lacks, Bounds: backend.Bounds}}
+			c := kernelnat.New(options, families[cluster.IPv4], errorsOf{s.t})
 			started <- c
 			return c.Run(ctx, s.store)
 		})
