@@ -15,7 +15,7 @@ ARGS =
 KUBERNETES := $(shell sed -n 's,.*k8s.io/kubernetes \(v[^ ]*\).*,\1,p' test/peers/go.mod)
 export PEERS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/clusterip/peers/$(KUBERNETES)
 
-.PHONY: build demo test integration rolling peers lint bench bench-nat bench-nat-alone performance bench-dns setup
+.PHONY: build demo test integration rolling kernels peers lint bench bench-nat bench-nat-alone performance bench-dns setup
 
 build:
 	go build -o coredns/coredns ./coredns
@@ -35,6 +35,14 @@ integration: setup peers
 # Ten rolling restarts of the DaemonSet, at 200 queries a second and node: 4 minutes.
 rolling: setup peers
 	E2E_REQUIRED=1 PEERS_REQUIRED=1 go test -v -race -count=1 -timeout 20m -run TestRollingRestart ./test/kubernetes -rollouts 10
+
+# On the kernels of Debian's releases, emulated: about 5 minutes each. KERNELS=5.10,6.1
+# names some.
+KERNELS ?= all
+kernels: PACKAGES += qemu-system-x86:qemu-system-x86_64 kmod:depmod
+kernels: setup
+	KERNELS=$(KERNELS) go test -v -count=1 -run TestEveryNftLists ./kernelnat/nftables
+	KERNELS=$(KERNELS) go test -v -count=1 -timeout 6h ./test/kernels
 
 peers: $(PEERS)/kube-proxy $(PEERS)/etcd $(PEERS)/etcd-streaming
 

@@ -13,9 +13,18 @@ import (
 
 const cleanupTimeout = 2 * time.Minute
 
-// runCleanup removes all rules that kernelnat ever writes. It needs no running
-// instance and no Corefile.
+// runCleanup removes all rules that kernelnat ever writes, or those of one backend. It needs
+// no running instance and no Corefile.
 func runCleanup(flags *flag.FlagSet, args []string) int {
+	var only []backends.Backend
+	flags.Func("backend", "`name` of the backend whose rules to remove: "+backends.Written()+" (default: all)", func(name string) error {
+		b, err := backends.Find(name)
+		if err == nil && name != b.Name {
+			err = fmt.Errorf("%q writes nothing itself: use %s", name, backends.Written())
+		}
+		only = []backends.Backend{b}
+		return err
+	})
 	if code, ok := parseFlags(flags, args); !ok {
 		return code
 	}
@@ -27,10 +36,10 @@ func runCleanup(flags *flag.FlagSet, args []string) int {
 		return 1
 	}
 	defer lock.Close()
-	if err := backends.Cleanup(ctx); err != nil {
+	if err := backends.Cleanup(ctx, only...); err != nil {
 		fmt.Fprintf(os.Stderr, "cleanup: %v\n", err)
 		return 1
 	}
-	fmt.Fprintf(os.Stderr, "No rule of kernelnat is left in %s, IPv4 and IPv6.\n", backends.Places())
+	fmt.Fprintf(os.Stderr, "No rule of kernelnat is left in %s, IPv4 and IPv6.\n", backends.Places(only...))
 	return 0
 }

@@ -130,26 +130,37 @@ func (b Backend) leave(ctx context.Context, family cluster.Family) error {
 	return nil
 }
 
-// Names are those of all backends, in words: "a, b or c".
-func Names() string {
-	return Auto + ", " + each(" or ", func(b Backend) string { return b.Name })
+// Names are what a Corefile may choose, in words: "a, b or c".
+func Names() string { return Auto + ", " + Written() }
+
+// Written are the names of all backends, in words: "a or b".
+func Written() string { return each(all, " or ", func(b Backend) string { return b.Name }) }
+
+// Places are where the rules of some backends are, in words; of all if none is given.
+func Places(of ...Backend) string {
+	return each(someOrAll(of), ", ", func(b Backend) string { return b.Places })
 }
 
-// Places are where the rules of all backends are, in words.
-func Places() string { return each(", ", func(b Backend) string { return b.Places }) }
+func someOrAll(some []Backend) []Backend {
+	if len(some) == 0 {
+		return all
+	}
+	return some
+}
 
-func each(separator string, word func(Backend) string) string {
+func each(of []Backend, separator string, word func(Backend) string) string {
 	var words []string
-	for _, b := range all {
+	for _, b := range of {
 		words = append(words, word(b))
 	}
 	return strings.Join(words, separator)
 }
 
-// Cleanup removes everything that any backend ever writes, and goes on after an error.
-func Cleanup(ctx context.Context) error {
+// Cleanup removes everything that some backends ever write, or all if none is given, and
+// goes on after an error.
+func Cleanup(ctx context.Context, of ...Backend) error {
 	var errs []error
-	for _, b := range all {
+	for _, b := range someOrAll(of) {
 		families, err := b.families(netfilter.Settings{})
 		errs = append(errs, err)
 		for _, backend := range families {

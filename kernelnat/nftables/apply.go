@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
 )
 
@@ -27,17 +28,12 @@ func (b *Backend) apply(ctx context.Context, changes []kernelnat.Change) error {
 		return errors.New("nothing could be written at the start")
 	}
 	batch := newBatch(b.family)
-	// What somebody loses may be another's in the same moment.
 	for i := range changes {
-		if len(changes[i].New.Frontends) == 0 {
-			b.changeTo(batch, &changes[i], nil)
+		var next *service
+		if p := &changes[i].New; len(p.Frontends) > 0 {
+			next = b.state.target(b.state.services[p.Name], p)
 		}
-	}
-	for i := range changes {
-		c := &changes[i]
-		if len(c.New.Frontends) > 0 {
-			b.changeTo(batch, c, b.state.target(b.state.services[c.New.Name], &c.New))
-		}
+		b.changeTo(batch, changes[i].New.Name, next)
 		if batch.elements() >= maxCommit {
 			if err := b.commitClasses(ctx, batch); err != nil {
 				return err
@@ -52,8 +48,7 @@ func (b *Backend) apply(ctx context.Context, changes []kernelnat.Change) error {
 }
 
 // changeTo adds what makes a Service so; nil removes it.
-func (b *Backend) changeTo(batch *batch, c *kernelnat.Change, next *service) {
-	name := c.New.Name
+func (b *Backend) changeTo(batch *batch, name cluster.ServiceName, next *service) {
 	b.state.change(&over{batch, b.state.kept}, b.state.services[name], next)
 	if next == nil {
 		delete(b.state.services, name)

@@ -69,7 +69,9 @@ func TestConnectionsAreCounted(t *testing.T) {
 		})
 		ask(vip, 7)
 		ask(nodePort, 3)
-		do(func() error { return b.Apply(t.Context(), []kernelnat.Change{{Old: with(pods...), New: with(pods[0])}}) })
+		do(func() error {
+			return b.Apply(t.Context(), []kernelnat.Change{{Old: with(pods...), New: with(pods[0])}})
+		})
 		ask(vip, 5)
 		var got []kernelnat.Connections
 		do(func() (err error) { got, err = b.Connections(); return err })

@@ -202,7 +202,7 @@ func (l language) expression(b []byte) (expr.Any, bool) {
 	known := map[string]func() expr.Any{
 		"payload": func() expr.Any { return new(expr.Payload) }, "meta": func() expr.Any { return new(expr.Meta) },
 		"lookup": func() expr.Any { return new(expr.Lookup) }, "cmp": func() expr.Any { return new(expr.Cmp) },
-		"bitwise": func() expr.Any { return new(expr.Bitwise) }, "byteorder": func() expr.Any { return new(expr.Byteorder) },
+		"bitwise":   func() expr.Any { return new(expr.Bitwise) },
 		"immediate": func() expr.Any { return immediateOf(data) }, "nat": func() expr.Any { return new(expr.NAT) },
 		"masq": func() expr.Any { return new(expr.Masq) }, "numgen": func() expr.Any { return new(expr.Numgen) },
 		"dynset": func() expr.Any { return new(expr.Dynset) }, "fib": func() expr.Any { return new(expr.Fib) },
@@ -213,28 +213,7 @@ func (l language) expression(b []byte) (expr.Any, bool) {
 		return nil, false
 	}
 	e := known()
-	if byteorder, ok := e.(*expr.Byteorder); ok {
-		return e, readByteorder(data, byteorder) == nil
-	}
 	return e, expr.Unmarshal(l.nfproto(), data, e) == nil
-}
-
-// readByteorder is what the library has yet to do.
-func readByteorder(data []byte, e *expr.Byteorder) error {
-	return attributes(data, func(kind uint16, value []byte) {
-		switch n := numberOf(value); kind {
-		case unix.NFTA_BYTEORDER_SREG:
-			e.SourceRegister = n
-		case unix.NFTA_BYTEORDER_DREG:
-			e.DestRegister = n
-		case unix.NFTA_BYTEORDER_OP:
-			e.Op = expr.ByteorderOp(n)
-		case unix.NFTA_BYTEORDER_LEN:
-			e.Len = n
-		case unix.NFTA_BYTEORDER_SIZE:
-			e.Size = n
-		}
-	})
 }
 
 // immediateOf is for a value, or for a verdict.

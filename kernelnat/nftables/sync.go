@@ -21,6 +21,9 @@ const maxCommit = 1000
 // leads to them, then what goes. The chains that packets come in by are written last.
 func (b *Backend) Sync(ctx context.Context, state kernelnat.State) ([]string, error) {
 	written, err := b.sync(ctx, state)
+	if unsupported(err) && !slices.ContainsFunc(state.Services, func(s plan.Service) bool { return len(s.Frontends) > 0 }) {
+		return nil, nil // a host without IPv6, say
+	}
 	if err != nil {
 		b.state = nil
 		return written, fmt.Errorf("write nftables for %s: %w", b.family, err)
@@ -34,9 +37,6 @@ func (b *Backend) sync(ctx context.Context, state kernelnat.State) ([]string, er
 	}
 	b.state, b.foreign = nil, nil
 	there, err := b.find(ctx)
-	if unsupported(err) && !slices.ContainsFunc(state.Services, func(s plan.Service) bool { return len(s.Frontends) > 0 }) {
-		return nil, nil
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -186,7 +186,8 @@ func (s *session) sync(state kernelnat.State) error {
 	}
 	s.sets()
 	for _, next := range all {
-		s.state.writePools(s, nil, next)
+		s.state.writeMembers(s, nil, next)
+		s.state.pairs(nil, next, func(old, next *frontend) { s.state.writeTargets(s, old, next) })
 	}
 	s.flush()
 	if err := s.classChains(); err != nil {
@@ -194,7 +195,9 @@ func (s *session) sync(state kernelnat.State) error {
 	}
 	s.flush()
 	for _, next := range all {
-		s.state.writeFrontends(s, nil, next)
+		for i := range next.frontends {
+			s.state.writeClasses(s, new(frontend), &next.frontends[i])
+		}
 	}
 	s.flush()
 	s.removeElements()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
+	"github.com/clusterip/clusterip/kernelnat/backendtest"
 	"github.com/clusterip/clusterip/kernelnat/netfilter"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
@@ -161,6 +162,33 @@ func TestChangesEndAsAStart(t *testing.T) {
 				h.do(func() error { _, err := b.Sync(t.Context(), state()); return err })
 			}
 		})
+	}
+}
+
+// A frontend that another Service comes to have is that one's, whichever change is written
+// first, together or apart.
+func TestFrontendChangesHands(t *testing.T) {
+	port := func(n int) plan.Service {
+		return backendtest.Port(cluster.TCP, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 43, 0, byte(n)}), 80), endpointOf(n))
+	}
+	before := []plan.Service{backendtest.Named("a", port(1), port(2)), backendtest.Named("b", port(3), port(4))}
+	after := []plan.Service{backendtest.Named("a", port(1), port(4)), backendtest.Named("b", port(3), port(2))}
+	changes := []kernelnat.Change{{Old: before[0], New: after[0]}, {Old: before[1], New: after[1]}}
+	for _, order := range [][]kernelnat.Change{changes, {changes[1], changes[0]}} {
+		for _, together := range []bool{true, false} {
+			h, b := newHost(t), newBackend(t, cluster.IPv4, settings)
+			h.do(func() error { _, err := b.Sync(t.Context(), kernelnat.State{Services: before}); return err })
+			if together {
+				h.do(func() error { return b.Apply(t.Context(), order) })
+			} else {
+				h.do(func() error { return b.Apply(t.Context(), order[:1]) })
+				h.do(func() error { return b.Apply(t.Context(), order[1:]) })
+			}
+			b.Close()
+			if written := h.synced(kernelnat.State{Services: after}, cluster.IPv4); len(written) > 0 {
+				t.Errorf("together %t: a start writes %q", together, written)
+			}
+		}
 	}
 }
 

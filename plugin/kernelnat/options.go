@@ -32,6 +32,8 @@ type Options struct {
 	Sysctls conntrack.Sysctls
 	// Healthz is the address that /healthz and /livez are served on; "" for none.
 	Healthz string
+	// Exported says of which Services connections are counted for metrics.
+	Exported kernelnat.Exported
 }
 
 // Use takes the backend of that name.
@@ -62,6 +64,8 @@ var options = directive.Table[Options]{Noun: "kernelnat option", Parsers: map[st
 	"no_such_service":    parseNoSuchService,
 	"healthz":            parseHealthz,
 	"load_balancing":     parseLoadBalancing,
+	"connection_metrics": parseConnectionMetrics,
+	"endpoint_metrics":   directive.Flag(func(o *Options) *bool { return &o.CountEndpoints }),
 	"dry_run":            directive.Flag(func(o *Options) *bool { return &o.DryRun }),
 
 	// As kube-proxy's flags are named.
@@ -86,6 +90,7 @@ func ParseOptions(c *caddy.Controller) (Options, error) {
 		return o, err
 	}
 	o.NodeName, o.SyncPeriod, o.MasqueradeBit = nodeName(), 30*time.Second, netfilter.DefaultMasqueradeBit
+	o.Exported.Top = defaultTop
 	for stanzas := 0; c.Next(); stanzas++ {
 		if stanzas > 0 {
 			return o, plugin.ErrOnce
@@ -99,6 +104,10 @@ func ParseOptions(c *caddy.Controller) (Options, error) {
 		}
 		if seen.Has("detect_local") && seen.Has("cluster_cidr") {
 			return o, c.Errf("kernelnat has detect_local and cluster_cidr, which both say who is a pod: keep one")
+		}
+		o.Exported.Endpoints = o.CountEndpoints
+		if asked := seen.Has("connection_metrics") || seen.Has("endpoint_metrics"); asked && o.Backend == "iptables" {
+			return o, c.Errf("backend iptables counts no connections: take connection_metrics and endpoint_metrics out, or choose backend nftables or auto")
 		}
 		if slices.Contains(o.Plan.Lacks, o.Plan.Policy) {
 			return o, c.Errf("load_balancing is %s, which backend %s does not have: choose another policy, or another backend", o.Plan.Policy, o.Backend)
@@ -247,6 +256,40 @@ func parseNodePortAddresses(o *Options, args []string) error {
 	}
 	if slices.ContainsFunc(o.NodePorts.Ranges, func(r netip.Prefix) bool { return r.Bits() == 0 }) {
 		o.NodePorts = netfilter.NodePorts{} // one that holds every address is as good as all
+	}
+	return nil
+}
+
+// The series of connections that are exported without a word in the Corefile, and at most.
+const (
+	defaultTop = 20
+	mostTop    = 1000
+)
+
+func parseConnectionMetrics(o *Options, args []string) error {
+	o.Exported.Top = 0
+	switch {
+	case len(args) == 0:
+		return errors.New("needs off, top N, or the names of Services: NAMESPACE/NAME")
+	case len(args) == 1 && args[0] == "off":
+		return nil
+	case len(args) == 2 && args[0] == "top":
+		n, err := strconv.Atoi(args[1])
+		if err != nil || n < 1 || n > mostTop {
+			return fmt.Errorf("top %q: how many is a number from 1 to %d", args[1], mostTop)
+		}
+		o.Exported.Top = n
+		return nil
+	case len(args) > mostTop:
+		return fmt.Errorf("names %d Services, and may name %d", len(args), mostTop)
+	}
+	o.Exported.Named = make(map[cluster.ServiceName]bool)
+	for _, arg := range args {
+		namespace, name, ok := strings.Cut(arg, "/")
+		if !ok || namespace == "" || name == "" || strings.Contains(name, "/") {
+			return fmt.Errorf("%q is none of off, top N, and NAMESPACE/NAME", arg)
+		}
+		o.Exported.Named[cluster.ServiceName{Namespace: namespace, Name: name}] = true
 	}
 	return nil
 }

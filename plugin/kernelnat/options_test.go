@@ -24,14 +24,14 @@ func TestParseOptions(t *testing.T) {
 		want         Options
 	}{
 		{"defaults", `kernelnat`, Options{
-			Options: kernelnat.Options{NodeName: "node-1", SyncPeriod: 30 * time.Second, Plan: plan.Options{Lacks: iptables.Lacks, Bounds: plan.DefaultBounds}}, Backend: "iptables", Settings: netfilter.Settings{MasqueradeBit: 14}, Healthz: ":10256", Sysctls: conntrack.DefaultSysctls,
+			Options: kernelnat.Options{NodeName: "node-1", SyncPeriod: 30 * time.Second, Plan: plan.Options{Lacks: iptables.Lacks, Bounds: plan.DefaultBounds}}, Backend: "iptables", Exported: kernelnat.Exported{Top: 20}, Settings: netfilter.Settings{MasqueradeBit: 14}, Healthz: ":10256", Sysctls: conntrack.DefaultSysctls,
 		}},
 		{"pods by interface, NodePorts everywhere", `kernelnat {
 			detect_local interface_prefix abcdefghijklmn
 			nodeport_addresses 192.0.2.0/24 0.0.0.0/0
 		}`, Options{
 			Options: kernelnat.Options{NodeName: "node-1", SyncPeriod: 30 * time.Second, Plan: plan.Options{PodInterface: "abcdefghijklmn+", Lacks: iptables.Lacks, Bounds: plan.DefaultBounds}},
-			Backend: "iptables", Settings: netfilter.Settings{MasqueradeBit: 14}, Healthz: ":10256", Sysctls: conntrack.DefaultSysctls,
+			Backend: "iptables", Exported: kernelnat.Exported{Top: 20}, Settings: netfilter.Settings{MasqueradeBit: 14}, Healthz: ":10256", Sysctls: conntrack.DefaultSysctls,
 		}},
 		{"everything", `kernelnat {
 			backend iptables
@@ -65,7 +65,7 @@ func TestParseOptions(t *testing.T) {
 				KeepUnknown: true,
 				NodeName:    "worker", MinSyncPeriod: 100 * time.Millisecond, SyncPeriod: time.Minute, DryRun: true,
 			},
-			Backend: "iptables",
+			Backend: "iptables", Exported: kernelnat.Exported{Top: 20},
 			Settings: netfilter.Settings{MasqueradeBit: 15, NodePorts: netfilter.NodePorts{
 				Ranges: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/64")},
 			}},
@@ -107,6 +107,11 @@ func TestParseOptionsErrors(t *testing.T) {
 		{"kernelnat {\n dry_run {\n }\n}", "takes no block"},
 		{"kernelnat {\n backend\n}", "needs one argument"},
 		{"kernelnat {\n backend ipvs\n}", "use auto, iptables or nftables"},
+		{"kernelnat {\n backend auto\n connection_metrics\n}", "needs off, top N, or the names"},
+		{"kernelnat {\n backend auto\n connection_metrics top 1001\n}", `top "1001": how many is a number from 1 to 1000`},
+		{"kernelnat {\n backend auto\n connection_metrics kube-dns\n}", `"kube-dns" is none of off, top N, and NAMESPACE/NAME`},
+		{"kernelnat {\n connection_metrics top 5\n}", "backend iptables counts no connections"},
+		{"kernelnat {\n endpoint_metrics\n}", "backend iptables counts no connections"},
 		{"kernelnat {\n load_balancing\n}", "needs one argument, random, round_robin or source_hash"},
 		{"kernelnat {\n load_balancing rr\n}", `"rr" is none of random, round_robin, source_hash`},
 		{"kernelnat {\n load_balancing source_hash\n}", "load_balancing is source_hash, which backend iptables does not have: choose another policy, or another backend"},

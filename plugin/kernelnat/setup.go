@@ -23,6 +23,7 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
 	clog "github.com/coredns/coredns/plugin/pkg/log"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 const name = "kernelnat"
@@ -82,6 +83,7 @@ type nat struct {
 	cancel  context.CancelFunc
 	done    sync.WaitGroup
 	writing atomic.Pointer[map[cluster.Family]*kernelnat.Controller] // nil: none runs
+	metrics *kernelnat.ConnectionMetrics                             // registered while writing
 }
 
 // running is the one nat of this process that runs. CoreDNS discards the server
@@ -152,6 +154,11 @@ func (n *nat) begin(ctx context.Context, controllers map[cluster.Family]*kerneln
 func (n *nat) write(ctx context.Context, node *kernelnat.Node, controllers map[cluster.Family]*kernelnat.Controller) {
 	n.setSysctls()
 	n.writing.Store(&controllers)
+	if !n.options.DryRun {
+		if err := prometheus.Register(n.metrics); err != nil {
+			log.Warningf("export connections: %v", err)
+		}
+	}
 	for _, controller := range controllers {
 		n.run(ctx, "NAT stopped", func() error { return controller.Run(ctx, n.feed.Store()) })
 	}
@@ -244,6 +251,7 @@ func (n *nat) controllers() (map[cluster.Family]*kernelnat.Controller, error) {
 	if err != nil {
 		return nil, err
 	}
+	n.metrics = kernelnat.NewConnectionMetrics(n.options.Exported, families, log)
 	out := make(map[cluster.Family]*kernelnat.Controller)
 	for family, backend := range families {
 		options := n.options.Options
@@ -275,6 +283,7 @@ func (n *nat) end() {
 	n.writing.Store(nil)
 	n.cancel()
 	n.done.Wait()
+	prometheus.Unregister(n.metrics)
 	if n.lock != nil {
 		n.lock.Close()
 		n.lock = nil
