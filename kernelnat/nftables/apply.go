@@ -38,7 +38,7 @@ func (b *Backend) apply(ctx context.Context, changes []kernelnat.Change) error {
 			if err := b.commitClasses(ctx, batch); err != nil {
 				return err
 			}
-			batch = newBatch(b.family)
+			batch.reset()
 		}
 	}
 	if err := b.commitClasses(ctx, batch); err != nil {

@@ -21,8 +21,9 @@ func (s *state) change(w writer, old, next *service) {
 // pairs calls f for each frontend with what the kernel holds for it and what it is to hold.
 // Without a pool that is nothing.
 func (s *state) pairs(old, next *service, f func(old, next *frontend)) {
-	had := make(map[plan.Key]*frontend)
+	var had map[plan.Key]*frontend
 	if old != nil {
+		had = make(map[plan.Key]*frontend, len(old.frontends))
 		for i := range old.frontends {
 			had[old.frontends[i].Key] = &old.frontends[i]
 		}
@@ -59,8 +60,11 @@ func (s *state) takeFrom(f *frontend) *frontend {
 			return &taken
 		}
 	}
-	return &frontend{Key: f.Key}
+	return &nothing
 }
+
+// nothing is what the kernel holds for a frontend that nobody has. It is never written to.
+var nothing frontend
 
 // writeTargets writes all of a frontend but what leads packets to it.
 func (s *state) writeTargets(w writer, old, next *frontend) {
@@ -152,21 +156,22 @@ func (s *state) writeSlots(w writer, place *place, old, next *frontend, far bool
 }
 
 // refer counts the slots that an address is in, and keeps it in hairpin while there are any.
-func (s *state) refer(w writer, a netip.Addr, by int) {
+func (s *state) refer(w writer, a netip.Addr, by int32) {
 	if !a.IsValid() {
 		return
 	}
 	var key [32]byte
-	now := s.hairpin[a] + by
+	bytes := a.As16()
+	now := s.hairpin[bytes] + by
 	switch pair := appendAddr(appendAddr(key[:0], a), a); {
 	case now == 0:
-		delete(s.hairpin, a)
+		delete(s.hairpin, bytes)
 		w.remove(s.schema.hairpin, pair)
 		return
 	case now == 1 && by > 0:
 		w.put(s.schema.hairpin, pair, nil, "")
 	}
-	s.hairpin[a] = now
+	s.hairpin[bytes] = now
 }
 
 // writeNumber writes an element whose data is a number; 0 is none.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 
 	"github.com/google/nftables/expr"
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -71,17 +70,23 @@ func (s *socket) read(l language, schema *schema) (*held, error) {
 	return h, nil
 }
 
-// attributes calls f for each, with its value.
+// attributes calls f for each, with its value, which is valid until more is received.
 func attributes(b []byte, f func(kind uint16, value []byte)) error {
-	ad, err := netlink.NewAttributeDecoder(b)
-	if err != nil {
-		return err
+	for len(b) > 0 {
+		if len(b) < unix.SizeofNlAttr {
+			return errMalformed
+		}
+		n, kind := int(binary.NativeEndian.Uint16(b)), binary.NativeEndian.Uint16(b[2:])
+		if n < unix.SizeofNlAttr || n > len(b) {
+			return errMalformed
+		}
+		f(kind&^(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER), b[unix.SizeofNlAttr:n])
+		b = b[min(len(b), (n+unix.NLA_ALIGNTO-1)&^(unix.NLA_ALIGNTO-1)):]
 	}
-	for ad.Next() {
-		f(ad.Type(), ad.Bytes())
-	}
-	return ad.Err()
+	return nil
 }
+
+var errMalformed = errors.New("nf_tables has answered with something that is no attribute")
 
 func textOf(value []byte) string { return string(bytes.TrimSuffix(value, []byte{0})) }
 

@@ -116,7 +116,7 @@ type state struct {
 	schema   *schema
 	services map[cluster.ServiceName]*service
 	holders  map[plan.Key]cluster.ServiceName // of frontends
-	hairpin  map[netip.Addr]int               // how many slots an address is in
+	hairpin  map[[16]byte]int32               // how many slots an address is in; without pointers
 
 	classes                 map[class]*usedClass
 	classIDs                map[uint32]class
@@ -138,7 +138,7 @@ type usedClass struct {
 func newState(s *schema) *state {
 	return &state{
 		schema: s, services: make(map[cluster.ServiceName]*service), holders: make(map[plan.Key]cluster.ServiceName),
-		hairpin: make(map[netip.Addr]int), classes: make(map[class]*usedClass), classIDs: make(map[uint32]class),
+		hairpin: make(map[[16]byte]int32), classes: make(map[class]*usedClass), classIDs: make(map[uint32]class),
 		searches: make(map[search]bool), classNumbers: newNumbering(classes), memberIDs: newNumbering(members),
 	}
 }

@@ -217,7 +217,7 @@ func (s *session) flush() {
 	if s.err == nil {
 		s.err = s.commit(s.ctx, s.batch)
 	}
-	s.batch = newBatch(s.family)
+	s.batch.reset()
 }
 
 // put implements writer.
