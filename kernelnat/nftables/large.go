@@ -111,8 +111,8 @@ func (s *service) within(held *service, budget int) (next *service, done bool) {
 	if p.left <= 0 {
 		return p.next, false
 	}
-	p.lead(s, before, going)
-	if p.left <= 0 {
+	// Packets may be on their way to endpoints that they are led to no more.
+	if grown := p.left; p.lead(s, before, going) < grown {
 		return p.next, false
 	}
 	p.shrink(s, before, going)
@@ -173,8 +173,9 @@ func (p *passage) grow(slots, to []netip.AddrPort) []netip.AddrPort {
 	return out
 }
 
-// lead has packets go to the frontends as they are to, and no more to those that go.
-func (p *passage) lead(s *service, before, going map[plan.Key]int) {
+// lead has packets go to the frontends as they are to, and no more to those that go. It
+// returns how many elements may change after that.
+func (p *passage) lead(s *service, before, going map[plan.Key]int) (left int) {
 	for i := range s.frontends {
 		to := &s.frontends[i]
 		f := &p.next.frontends[before[to.Key]]
@@ -189,6 +190,7 @@ func (p *passage) lead(s *service, before, going map[plan.Key]int) {
 			p.left -= 2
 		}
 	}
+	return p.left
 }
 
 // shrink takes out the slots that are not needed.
