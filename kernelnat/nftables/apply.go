@@ -74,26 +74,32 @@ func (o *over) put(s *set, key, data []byte, comment string) {
 // maxRules is how many rules come in one transaction to a chain that nothing leads to yet.
 const maxRules = 500
 
-// commitClasses makes a transaction, with what leads to the classes that are new.
+// commitClasses makes a transaction, and one before it with the classes that are new. A
+// packet goes through chains as they were when it came to the first one, but it looks up
+// what sets have now: in the same transaction, it could be led to a chain that is empty to it.
 func (b *Backend) commitClasses(ctx context.Context, batch *batch) error {
+	classes := newBatch(b.family)
 	for _, number := range b.state.fresh {
 		of := b.state.classIDs[number]
 		if f := of.search(); of.affinity > 0 && !b.state.searches[f] {
-			if err := b.addInParts(ctx, batch, b.schema.searchChain(b.dialect, f)); err != nil {
+			if err := b.addInParts(ctx, classes, b.schema.searchChain(b.dialect, f)); err != nil {
 				return err
 			}
 			b.state.searches[f] = true
 		}
 		c := b.schema.classChain(b.dialect, of)
-		batch.addChain(&c)
-		if err := batch.addRules(&c); err != nil {
+		classes.addChain(&c)
+		if err := classes.addRules(&c); err != nil {
 			return err
 		}
 		for _, set := range b.schema.classesOf(of) {
-			batch.put(set, appendNumber(nil, number), []byte(c.name), "")
+			classes.put(set, appendNumber(nil, number), []byte(c.name), "")
 		}
 	}
 	b.state.fresh = nil
+	if err := b.commit(ctx, classes); err != nil {
+		return err
+	}
 	return b.commit(ctx, batch)
 }
 
