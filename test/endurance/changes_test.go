@@ -17,6 +17,7 @@ import (
 	"github.com/clusterip/clusterip/kernelnat/netfilter"
 	"github.com/clusterip/clusterip/kernelnat/netlab"
 	"github.com/clusterip/clusterip/kernelnat/plan"
+	"golang.org/x/sys/unix"
 )
 
 var (
@@ -34,6 +35,8 @@ type kind struct {
 	local    bool // to endpoints of this node alone, of which there is always one
 	sticky   bool
 	policies bool // its treatment changes with each write
+	renamed  bool // its port has another name with each write
+	balance  cluster.Policy
 }
 
 var kinds = []kind{
@@ -42,7 +45,10 @@ var kinds = []kind{
 	{name: "client affinity", protocol: cluster.UDP, sticky: true},
 	{name: "NodePort", protocol: cluster.UDP, nodePort: true},
 	{name: "externalTrafficPolicy Local", protocol: cluster.TCP, nodePort: true, local: true},
+	{name: "round robin", protocol: cluster.UDP, balance: cluster.RoundRobin},
+	{name: "source hash", protocol: cluster.UDP, balance: cluster.SourceHash},
 	{name: "policies that change", protocol: cluster.UDP, policies: true},
+	{name: "names of the port that change", protocol: cluster.UDP, renamed: true},
 }
 
 // While the endpoints of a Service change a thousand times a second, and other Services come
@@ -152,6 +158,12 @@ func (c *changer) sync() error {
 // run changes until stop says so. The table stays as it is then.
 func (c *changer) run(stop func() bool) error {
 	defer func() { c.backend.Close() }()
+	// The clients leave little of a small machine.
+	thread := unix.Gettid()
+	if err := unix.Setpriority(unix.PRIO_PROCESS, thread, -10); err != nil {
+		return err
+	}
+	defer unix.Setpriority(unix.PRIO_PROCESS, thread, 0)
 	ticks := time.NewTicker(*changeEvery)
 	defer ticks.Stop()
 	for !stop() {
@@ -243,6 +255,10 @@ func (c *changer) service(e endpoints) plan.Service {
 	}
 	if c.kind.sticky {
 		pool.AffinitySeconds = 10800
+	}
+	pool.Policy = c.kind.balance
+	if c.kind.renamed {
+		pool.Port = fmt.Sprint("port-", c.IntN(100))
 	}
 	if c.kind.policies {
 		c.policy(first, pool)
