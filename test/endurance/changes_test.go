@@ -24,7 +24,9 @@ var (
 	backendName = flag.String("backend", "nftables", "the `backend` that is tried")
 	connections = flag.Int("connections", 100_000, "how many new connections are made during changes")
 	changeEvery = flag.Duration("change-every", time.Millisecond, "the `time` between changes")
-	seed        = flag.Uint64("seed", 1, "the `number` that changes are made from")
+	// By default so short that the clients of endpoints that are gone do not fill the memory of clients.
+	affinity = flag.Duration("affinity", 4*time.Second, "how `long` a client keeps its endpoint")
+	seed     = flag.Uint64("seed", 1, "the `number` that changes are made from")
 )
 
 // kind is how a Service is reached, and what changes of it besides its endpoints.
@@ -74,8 +76,12 @@ func tryChanges(t *testing.T, k kind, family cluster.Family, flows int) {
 	wire, err := openWire(from, family)
 	n.must(err)
 	defer wire.close()
-	c := &client{wire: wire, gateway: gateway, family: family, protocol: k.protocol, base: base, to: to, history: newHistory(), sticky: k.sticky,
+	c := &client{wire: wire, gateway: gateway, family: family, protocol: k.protocol, base: base, to: to, history: newHistory(),
 		forget: func() error { return n.node.Do(forgetFlows) }}
+
+	if k.sticky {
+		c.sticky = *affinity / 2 // the kernel's clock has large ticks
+	}
 
 	ch := newChanger(t, k, family, c.history)
 	n.must(n.node.Do(ch.start))
@@ -188,7 +194,7 @@ func (c *changer) change() error {
 	next := c.service(c.next())
 	changes := []kernelnat.Change{{Old: c.asked, New: next}}
 	c.asked = next
-	for _, i := range c.Perm(40)[:c.IntN(3)] {
+	for _, i := range c.Perm(40)[:max(0, c.IntN(8)-5)] {
 		other := c.other(i)
 		changes = append(changes, kernelnat.Change{Old: c.beside[i], New: other})
 		if c.beside[i] = other; len(other.Frontends) == 0 {
@@ -254,7 +260,7 @@ func (c *changer) service(e endpoints) plan.Service {
 		verdict, first.Verdict = plan.Reject, plan.Reject
 	}
 	if c.kind.sticky {
-		pool.AffinitySeconds = 10800
+		pool.AffinitySeconds = uint32((*affinity).Seconds())
 	}
 	pool.Policy = c.kind.balance
 	if c.kind.renamed {
@@ -300,7 +306,11 @@ func (c *changer) other(i int) plan.Service {
 		at = at.Next()
 	}
 	var to []netip.AddrPort
-	for e := range c.IntN(80) {
+	count := c.IntN(8)
+	if c.IntN(10) == 0 {
+		count = c.IntN(80) // chains for many numbers of endpoints come and go
+	}
+	for e := range count {
 		to = append(to, netip.AddrPortFrom(places[c.family].endpoints, uint16(1000+e)))
 	}
 	port := backendtest.Port(cluster.TCP, netip.AddrPortFrom(at, servicePort), to...)

@@ -22,7 +22,7 @@ const (
 const trapped = 255
 
 // clients is how many addresses a client has. There is one flow of each at a time.
-const clients = 4096
+const clients = 1024
 
 // client makes flows from many addresses to one, and checks what becomes of each.
 type client struct {
@@ -33,7 +33,8 @@ type client struct {
 	base     netip.Addr // the first of its addresses
 	to       netip.AddrPort
 	history  *history
-	sticky   bool // a client returns to its endpoint as long as that is one
+	// sticky is how long a client returns to its endpoint, as long as that is one.
+	sticky time.Duration
 	// forget has the node forget all flows; no flow waits then.
 	forget func() error
 
@@ -180,7 +181,7 @@ func (c *client) take(r reply, now time.Duration) {
 }
 
 func (c *client) checkReturn(f *flow, r reply, now time.Duration, last *visit) {
-	if !c.sticky || !last.known {
+	if !last.known || now-last.sent > c.sticky {
 		return
 	}
 	_, always, _ := c.history.between(last.sent, now)
