@@ -131,14 +131,11 @@ type changer struct {
 }
 
 func newChanger(t testing.TB, k kind, family cluster.Family, h *history) *changer {
-	return &changer{Rand: rand.New(rand.NewPCG(*seed, uint64(family))), t: t, kind: k, family: family, history: h, beside: make(map[int]plan.Service)}
+	return &changer{Rand: rand.New(rand.NewPCG(*seed, uint64(family))), t: t, kind: k, family: family, history: h, endpoints: 1, beside: make(map[int]plan.Service)}
 }
 
 // start begins as a new process does, with the Services that there are.
 func (c *changer) start() error {
-	if c.endpoints == 0 {
-		c.endpoints = 1
-	}
 	c.asked = c.service(c.endpoints)
 	found, err := backends.Find(*backendName)
 	if err != nil {
@@ -182,10 +179,17 @@ func (c *changer) run(stop func() bool) error {
 }
 
 func (c *changer) change() error {
-	switch c.IntN(1000) {
+	switch c.IntN(200) {
 	case 0:
 		if err := c.backend.Close(); err != nil {
 			return err
+		}
+		// Much may have changed before the next process comes.
+		c.endpoints = c.next()
+		for i := range c.beside {
+			if c.IntN(3) == 0 {
+				delete(c.beside, i)
+			}
 		}
 		return c.start()
 	case 1, 2:

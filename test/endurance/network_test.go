@@ -87,7 +87,35 @@ func newNetwork(t testing.TB) *network {
 		}
 		return errors.Join(errs...)
 	}))
+	n.know(n.client, netlab.Bridge)
+	n.know(n.servers, netlab.Bridge)
+	n.know(node.Outside, netlab.Uplink)
 	return n
+}
+
+// know has the node know a neighbour: of the packets that wait until one is found, some are
+// dropped.
+func (n *network) know(host *netlab.Host, link string) {
+	n.Helper()
+	var mac net.HardwareAddr
+	n.must(host.Do(func() error {
+		l, err := net.InterfaceByName(netlab.Uplink)
+		if err == nil {
+			mac = l.HardwareAddr
+		}
+		return err
+	}))
+	n.must(n.node.Do(func() error {
+		l, err := netlink.LinkByName(link)
+		if err != nil {
+			return err
+		}
+		var errs []error
+		for _, a := range host.Addrs {
+			errs = append(errs, netlink.NeighSet(&netlink.Neigh{LinkIndex: l.Attrs().Index, State: netlink.NUD_PERMANENT, IP: a.AsSlice(), HardwareAddr: mac}))
+		}
+		return errors.Join(errs...)
+	}))
 }
 
 // set sets values below /proc/sys/net, which is that of the thread's namespace.
