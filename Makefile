@@ -15,7 +15,7 @@ ARGS =
 KUBERNETES := $(shell sed -n 's,.*k8s.io/kubernetes \(v[^ ]*\).*,\1,p' test/peers/go.mod)
 export PEERS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/clusterip/peers/$(KUBERNETES)
 
-.PHONY: build demo test integration rolling kernels peers lint bench bench-nat bench-nat-alone performance bench-dns setup
+.PHONY: build demo test integration rolling kernels endurance peers lint bench bench-nat bench-nat-alone performance bench-dns setup
 
 build:
 	go build -o coredns/coredns ./coredns
@@ -43,6 +43,12 @@ kernels: PACKAGES += qemu-system-x86:qemu-system-x86_64 kmod:depmod
 kernels: setup
 	KERNELS=$(KERNELS) go test -v -count=1 -run TestEveryNftLists ./kernelnat/nftables
 	KERNELS=$(KERNELS) go test -v -count=1 -timeout 6h ./test/kernels
+
+# What becomes of connections while rules change, are flushed by others or have lost their
+# process, and of rules when writes go wrong: half an hour.
+endurance: setup
+	E2E_REQUIRED=1 go test -v -count=1 -timeout 2h ./test/endurance -connections 10000000 -edits 100 -kills 20
+	E2E_REQUIRED=1 go test -v -count=1 -timeout 1h -run TestFaultsEndAsAStart ./kernelnat/nftables -faults 5m
 
 peers: $(PEERS)/kube-proxy $(PEERS)/etcd $(PEERS)/etcd-streaming
 
