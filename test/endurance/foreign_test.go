@@ -50,7 +50,7 @@ var foreign = []string{
 	"flush chain ip clusterip nat-prerouting",
 	"flush map ip clusterip frontends",
 	"delete element ip clusterip frontends { 10.43.0.7 . tcp . 80 }",
-	"delete element ip clusterip pools { 10.43.0.7 . udp . 80 }",
+	"delete element ip clusterip known { 10.43.0.7 . udp . 80 }",
 	"insert rule ip clusterip services return",
 	"add rule ip6 clusterip refuse drop",
 }
