@@ -25,7 +25,7 @@ var (
 	connections = flag.Int("connections", 100_000, "how many new connections are made during changes")
 	changeEvery = flag.Duration("change-every", time.Millisecond, "the `time` between changes")
 	// By default so short that the clients of endpoints that are gone do not fill the memory of clients.
-	affinity = flag.Duration("affinity", 4*time.Second, "how `long` a client keeps its endpoint")
+	affinity = flag.Duration("affinity", 2*time.Second, "how `long` a client keeps its endpoint")
 	seed     = flag.Uint64("seed", 1, "the `number` that changes are made from")
 )
 
