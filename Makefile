@@ -15,7 +15,7 @@ ARGS =
 KUBERNETES := $(shell sed -n 's,.*k8s.io/kubernetes \(v[^ ]*\).*,\1,p' test/peers/go.mod)
 export PEERS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/clusterip/peers/$(KUBERNETES)
 
-.PHONY: build demo test integration rolling peers lint bench bench-nat bench-dns setup
+.PHONY: build demo test integration rolling kernels endurance peers lint bench bench-nat bench-nat-alone performance bench-dns setup
 
 build:
 	go build -o coredns/coredns ./coredns
@@ -35,6 +35,20 @@ integration: setup peers
 # Ten rolling restarts of the DaemonSet, at 200 queries a second and node: 4 minutes.
 rolling: setup peers
 	E2E_REQUIRED=1 PEERS_REQUIRED=1 go test -v -race -count=1 -timeout 20m -run TestRollingRestart ./test/kubernetes -rollouts 10
+
+# On the kernels of Debian's releases, emulated: about 5 minutes each. KERNELS=5.10,6.1
+# names some.
+KERNELS ?= all
+kernels: PACKAGES += qemu-system-x86:qemu-system-x86_64 kmod:depmod
+kernels: setup
+	KERNELS=$(KERNELS) go test -v -count=1 -run TestEveryNftLists ./kernelnat/nftables
+	KERNELS=$(KERNELS) go test -v -count=1 -timeout 6h ./test/kernels
+
+# What becomes of connections while rules change, are flushed by others or have lost their
+# process, and of rules when writes go wrong: half an hour.
+endurance: setup
+	E2E_REQUIRED=1 go test -v -count=1 -timeout 2h ./test/endurance -connections 10000000 -edits 100 -kills 20
+	E2E_REQUIRED=1 go test -v -count=1 -timeout 1h -run TestFaultsEndAsAStart ./kernelnat/nftables -faults 5m
 
 peers: $(PEERS)/kube-proxy $(PEERS)/etcd $(PEERS)/etcd-streaming
 
@@ -77,11 +91,26 @@ lint:
 bench:
 	go test -run '^$$' -bench . -benchmem ./plugin/... ./kernelnat/... ./cluster/...
 
-# Beside kube-proxy in the same run. SIZES=1000,5000,10000 takes hours, most of them
-# kube-proxy's.
+# Beside kube-proxy in the same run. SIZES=10,1000,10000 and PROXY_MODE=nftables,iptables
+# take hours, most of them kube-proxy's in its iptables mode. REPORT=docs/performance
+# writes the results there, and make performance then makes docs/performance.md of them.
 SIZES = 1000
+BACKEND = nftables
+PROXY_MODE = nftables
+LARGE = 10000
+REPORT =
 bench-nat: setup peers
-	E2E_REQUIRED=1 PEERS_REQUIRED=1 go test -v -count=1 -timeout 6h -run TestBenchNAT ./test/differential -nat.services $(SIZES)
+	E2E_REQUIRED=1 PEERS_REQUIRED=1 go test -v -count=1 -timeout 6h -run TestBenchNAT ./test/differential -nat.services $(SIZES) \
+	  -nat.backend $(BACKEND) -nat.proxy $(PROXY_MODE) -nat.large $(LARGE) -nat.report '$(abspath $(REPORT))'
+
+# A backend without an API server, from the Store to the kernel: SIZES=1000,10000,100000.
+bench-nat-alone: setup
+	E2E_REQUIRED=1 go test -v -count=1 -timeout 6h -run TestScale ./kernelnat -scale.services $(SIZES) -scale.backend $(BACKEND) \
+	  -scale.report '$(abspath $(REPORT))'
+
+# The tables and the chart in docs/performance.md, of what is in docs/performance.
+performance:
+	go test -count=1 -run TestPage ./test/performance -page.write
 
 # Beside CoreDNS's kubernetes plugin in the same run. SIZES=10000 takes 9 minutes.
 bench-dns: peers

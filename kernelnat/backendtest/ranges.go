@@ -95,6 +95,7 @@ func (s *suite) leftRefusals() {
 		var err error
 		s.backends, err = s.newBackends()
 		s.must(err)
+		defer s.close(s.backends) // the next family's are another process
 		for range 2 {
 			s.must(s.node.Do(func() error { return s.backends[family].Refuse(s.Context(), nil) }))
 			s.answer(s.client, "tcp", beyond)

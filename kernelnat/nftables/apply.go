@@ -27,24 +27,43 @@ func (b *Backend) apply(ctx context.Context, changes []kernelnat.Change) error {
 	if b.state == nil {
 		return errors.New("nothing could be written at the start")
 	}
+	// What the last change has left: packets may have been on their way there.
+	if err := b.removeIdle(ctx); err != nil {
+		return err
+	}
 	batch := newBatch(b.family)
+	after := make(map[cluster.ServiceName]*service) // Services as they are once nothing lingers
 	for i := range changes {
 		var next *service
 		if p := &changes[i].New; len(p.Frontends) > 0 {
-			next = b.state.target(b.state.services[p.Name], p)
+			held := b.state.services[p.Name]
+			next = b.state.target(held, p)
+			if l := next.lingering(held); l != nil {
+				after[p.Name], next = next, l
+			}
 		}
 		b.changeTo(batch, changes[i].New.Name, next)
 		if batch.elements() >= maxCommit {
-			if err := b.commitClasses(ctx, batch); err != nil {
+			if err := b.commitInOrder(ctx, batch, after); err != nil {
 				return err
 			}
-			batch = newBatch(b.family)
+			batch.reset()
+			clear(after)
 		}
 	}
-	if err := b.commitClasses(ctx, batch); err != nil {
+	return b.commitInOrder(ctx, batch, after)
+}
+
+// commitInOrder makes a transaction, and then one that takes out what lingers.
+func (b *Backend) commitInOrder(ctx context.Context, first *batch, after map[cluster.ServiceName]*service) error {
+	if err := b.commitClasses(ctx, first); err != nil || len(after) == 0 {
 		return err
 	}
-	return b.removeIdle(ctx)
+	second := newBatch(b.family)
+	for name, next := range after {
+		b.changeTo(second, name, next)
+	}
+	return b.commit(ctx, second)
 }
 
 // changeTo adds what makes a Service so; nil removes it.
@@ -74,8 +93,20 @@ func (o *over) put(s *set, key, data []byte, comment string) {
 // maxRules is how many rules come in one transaction to a chain that nothing leads to yet.
 const maxRules = 500
 
-// commitClasses makes a transaction, with what leads to the classes that are new.
+// commitClasses makes a transaction, and one before it with the classes that are new. A
+// packet goes through chains as they were when it came to the first one, but it looks up
+// what sets have now: in the same transaction, it could be led to a chain that is empty to it.
 func (b *Backend) commitClasses(ctx context.Context, batch *batch) error {
+	if len(b.state.fresh) > 0 {
+		if err := b.addClasses(ctx); err != nil {
+			return err
+		}
+	}
+	return b.commit(ctx, batch)
+}
+
+func (b *Backend) addClasses(ctx context.Context) error {
+	batch := newBatch(b.family)
 	for _, number := range b.state.fresh {
 		of := b.state.classIDs[number]
 		if f := of.search(); of.affinity > 0 && !b.state.searches[f] {

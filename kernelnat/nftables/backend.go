@@ -4,18 +4,18 @@
 // The chains and rules do not depend on the number of Services. Frontends and endpoints are
 // elements of maps, and a packet to a Service goes by them:
 //
-//	frontends: address, protocol, port → class     how it is treated, and how many slots there are
-//	classes:   class → chain                        there is a chain for each class
-//	pools:     address, protocol, port → pool
-//	endpoints: pool, protocol, random slot → endpoint
+//	frontends: address, protocol, port → class            how it is treated, and how many slots there are
+//	classes:   class → chain                              there is a chain for each class
+//	endpoints: address, protocol, port, slot → endpoint   the chain has chosen the slot
 //
-// Between the lookups the class or the pool is the packet's priority (skb->priority), which
-// nothing reads before the packet leaves the machine, and which is taken off again. It is
-// a way to give one lookup's result to the next that nft can read as text, and it makes
-// frontends of a Service share their endpoints: one endpoint that comes or goes is one or two
-// elements, and one for each frontend since there is another number of slots. No verdict is
-// in a map with an element for each frontend: whenever one comes to a table, the kernel
-// looks at all elements of all such maps (nft_table_validate).
+// Between two lookups the class or the slot is the packet's priority (skb->priority), which
+// nothing reads before the packet leaves the machine, and which is taken off again. nft has no
+// other place for it, and all that is written can be read, and written, by nft.
+//
+// An endpoint that comes or goes is one or two elements for each frontend, and one more since
+// there is another number of slots. No verdict is in a map with an element for each frontend:
+// whenever one comes to a table, the kernel looks at all elements of all such maps
+// (nft_table_validate).
 //
 // A packet's lookups may see a commit in between. A class that is no longer right leads to a
 // slot that is gone, for which the first slot is taken. What nobody translates, though it is
@@ -33,7 +33,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
@@ -44,7 +43,7 @@ import (
 
 // Bounds are what one Service may ask for. Endpoints are elements, which cost nobody else's
 // change anything; those of ports with client affinity are looked through one by one.
-var Bounds = plan.Bounds{Endpoints: 20_000, Targets: 400_000, Shared: true, Sticky: 2000}
+var Bounds = plan.Bounds{Endpoints: 20_000, Targets: 400_000, Sticky: 2000}
 
 // Backend implements kernelnat.Backend for one IP family.
 type Backend struct {
@@ -58,7 +57,6 @@ type Backend struct {
 	// What the kernel holds, and for what; nil if that is not known.
 	state   *state
 	dialect dialect
-	longest time.Duration // of all transactions
 
 	ledger  *netfilter.Ledger
 	foreign *uint32 // the writes of others before the last Sync; nil: not known
@@ -104,8 +102,6 @@ func (b *Backend) commit(ctx context.Context, batch *batch) error {
 		return nil
 	}
 	transaction := batch.transaction()
-	start := time.Now()
-	defer func() { b.longest = max(b.longest, time.Since(start)) }()
 	if b.owned {
 		return b.socket.commit(ctx, transaction)
 	}

@@ -16,6 +16,7 @@ type batch struct {
 	// it any more comes after the elements: first rules, and then what they are in.
 	first, emptied, last messages
 	removed, added       elements
+	whole                messages // the transaction, for its room
 }
 
 // elements are those of several sets, in messages of bounded size.
@@ -25,6 +26,13 @@ type elements struct {
 	count int
 }
 
+func (e *elements) reset() {
+	e.sets, e.count = e.sets[:0], 0
+	for s, parts := range e.of {
+		e.of[s] = append(parts[:0], parts[0][:0])
+	}
+}
+
 // maxElements is how many bytes of elements there are in one message: the length of an
 // attribute is 16 bits.
 const maxElements = 60_000
@@ -32,6 +40,15 @@ const maxElements = 60_000
 func newBatch(family cluster.Family) *batch {
 	nfproto := language{family}.nfproto()
 	return &batch{nfproto: nfproto, table: tableName, first: messages{family: nfproto}, emptied: messages{family: nfproto}, last: messages{family: nfproto}}
+}
+
+// reset makes it an empty one, with the room that it has.
+func (b *batch) reset() {
+	for _, m := range []*messages{&b.first, &b.emptied, &b.last} {
+		m.buf = m.buf[:0]
+	}
+	b.removed.reset()
+	b.added.reset()
 }
 
 func (b *batch) empty() bool {
@@ -94,8 +111,8 @@ func (e *elements) begin(s *set) (buf []byte, at int) {
 	if e.of == nil {
 		e.of = make(map[*set][][]byte)
 	}
-	parts, known := e.of[s]
-	if !known {
+	parts := e.of[s]
+	if len(parts) == 0 || len(parts) == 1 && len(parts[0]) == 0 {
 		e.sets = append(e.sets, s)
 	}
 	if n := len(parts); n == 0 || len(parts[n-1]) > maxElements {
@@ -129,7 +146,7 @@ func (e *elements) addTo(m *messages, table string, kind int, flags uint16) {
 // transaction is the whole of it, with the markers of its begin and end. What goes comes
 // before what comes: a key can be replaced.
 func (b *batch) transaction() []byte {
-	m := messages{family: b.nfproto}
+	m := messages{family: b.nfproto, buf: b.whole.buf[:0]}
 	marker := func(kind uint16) { m.end(m.beginOf(kind, 0, unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES)) }
 	marker(unix.NFNL_MSG_BATCH_BEGIN)
 	m.buf = append(m.buf, b.first.buf...)
@@ -137,6 +154,7 @@ func (b *batch) transaction() []byte {
 	b.added.addTo(&m, b.table, unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE)
 	m.buf = append(append(m.buf, b.emptied.buf...), b.last.buf...)
 	marker(unix.NFNL_MSG_BATCH_END)
+	b.whole = m
 	return m.buf
 }
 

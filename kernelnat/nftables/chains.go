@@ -124,16 +124,17 @@ func (d *dialect) atNodePorts(c *chain, to string) {
 	}
 }
 
-// The numbers of pools, classes and members are told from priorities that somebody else
-// gives packets by their first 4 bits.
+// The numbers that a packet's priority is between lookups. They are told from priorities that
+// somebody else gives packets by their first 4 bits.
 const (
 	numbers     = 0xc << 28
 	numbersMask = 0xf << 28
 
-	// What the number is of, in the next 4 bits.
-	classKind  = 0
-	poolKind   = 1
-	memberKind = 2
+	classes   = numbers         // of classes
+	slots     = numbers | 1<<24 // of slots, from the first on
+	farSlots  = slots | 1<<20   // of those for clients inside the cluster
+	members   = numbers | 2<<24 // of members
+	ofOneKind = 1<<24 - 1       // how many numbers there are of a kind
 )
 
 // refuseChain is for packets of new connections that are on their way after NAT. A packet
@@ -147,8 +148,7 @@ func (s *schema) refuseChain(d dialect) chain {
 	key := s.key(d.language, false)
 	c.add(isTranslated, masked(priority, numbersMask, numbers, "meta priority & f000:0 == c000:0"), noPriority)
 	c.add(isTranslated, goBack)
-	c.add(member(key, s.frontends.drops, true), drop)
-	c.add(setPriority(key, s.frontends.pool), goTo(chainRefused))
+	s.frontends.refuse(&c, key)
 	d.atNodePorts(&c, chainRefuseNodePorts)
 	c.add(goTo(chainRanges))
 	return c
@@ -156,10 +156,13 @@ func (s *schema) refuseChain(d dialect) chain {
 
 func (s *schema) refuseNodePortsChain() chain {
 	c := chain{name: chainRefuseNodePorts}
-	key := s.key(language{}, true)
-	c.add(member(key, s.nodePorts.drops, true), drop)
-	c.add(setPriority(key, s.nodePorts.pool), goTo(chainRefused))
+	s.nodePorts.refuse(&c, s.key(language{}, true))
 	return c
+}
+
+func (p *place) refuse(c *chain, key operand) {
+	c.add(member(key, p.drops, true), drop)
+	c.add(member(key, p.known, true), goTo(chainRefused))
 }
 
 // refusedChain refuses every packet with the kernel's default for IPv4, as kube-proxy has

@@ -11,185 +11,41 @@ import (
 // hold; nil is nothing. In one transaction the order does not matter. In several, endpoints
 // that come are written before what leads to them, and those that go after it; see large.
 func (s *state) change(w writer, old, next *service) {
-	s.writePools(w, old, next)
-	s.writeFrontends(w, old, next)
-}
-
-// writePools writes the endpoints of pools, and their clients.
-func (s *state) writePools(w writer, old, next *service) {
-	var before, after []*pool
-	if old != nil {
-		before = slices.Clone(old.pools)
-	}
-	if next != nil {
-		after = next.pools
-	}
-	for _, n := range after {
-		var o *pool
-		if i := slices.IndexFunc(before, func(p *pool) bool { return p != nil && p.id == n.id }); i >= 0 {
-			o, before[i] = before[i], nil
-		}
-		s.writePool(w, o, n)
-	}
-	for _, o := range before {
-		if o != nil {
-			s.writePool(w, o, nil)
-			s.poolIDs.release(o.id)
-		}
-	}
-}
-
-func (s *state) writePool(w writer, old, next *pool) {
-	if old == next {
-		return
-	}
-	before, after := old.lists(), next.lists()
-	for i := range before {
-		s.writeList(w, old, next, before[i], after[i])
-	}
 	s.writeMembers(w, old, next)
-	s.writeSources(w, old, next)
+	s.pairs(old, next, func(old, next *frontend) {
+		s.writeTargets(w, old, next)
+		s.writeClasses(w, old, next)
+	})
 }
 
-func (s *state) writeList(w writer, old, next *pool, before, after list) {
-	var key, data [32]byte
-	for i := range max(len(before.slots), len(after.slots)) {
-		had, has := i < len(before.slots), i < len(after.slots)
-		if had && has && before.slots[i] == after.slots[i] {
-			continue
-		}
-		switch {
-		case !has:
-			w.remove(s.schema.endpoints, appendSlot(key[:0], before.id, old.protocol, i))
-		case !had:
-			w.put(s.schema.endpoints, appendSlot(key[:0], after.id, next.protocol, i), appendAddrPort(data[:0], after.slots[i]), "")
-		default:
-			replace(w, s.schema.endpoints, appendSlot(key[:0], after.id, next.protocol, i), appendAddrPort(data[:0], after.slots[i]), "")
-		}
-		if had {
-			s.refer(w, before.slots[i].Addr(), -1)
-		}
-		if has {
-			s.refer(w, after.slots[i].Addr(), 1)
+// pairs calls f for each frontend with what the kernel holds for it and what it is to hold.
+// Without a pool that is nothing.
+func (s *state) pairs(old, next *service, f func(old, next *frontend)) {
+	var had map[plan.Key]*frontend
+	if old != nil {
+		had = make(map[plan.Key]*frontend, len(old.frontends))
+		for i := range old.frontends {
+			had[old.frontends[i].Key] = &old.frontends[i]
 		}
 	}
-	s.writeSlots(w, old, next, before, after)
-}
-
-// refer counts the slots that an address is in, and keeps it in hairpin while there are any.
-func (s *state) refer(w writer, a netip.Addr, by int) {
-	var key [32]byte
-	now := s.hairpin[a] + by
-	switch pair := appendAddr(appendAddr(key[:0], a), a); {
-	case now == 0:
-		delete(s.hairpin, a)
-		w.remove(s.schema.hairpin, pair)
-		return
-	case now == 1 && by > 0:
-		w.put(s.schema.hairpin, pair, nil, "")
-	}
-	s.hairpin[a] = now
-}
-
-// writeSlots writes which member is in which slot.
-func (s *state) writeSlots(w writer, old, next *pool, before, after list) {
-	var key, data [32]byte
-	member := func(p *pool, l list, i int) uint32 {
-		if p == nil || !p.sticky || i >= len(l.slots) {
-			return 0
-		}
-		return p.members[l.slots[i]]
-	}
-	for i := range max(len(before.slots), len(after.slots)) {
-		had, has := member(old, before, i), member(next, after, i)
-		number := func(l list) []byte { return appendNumber(appendNumber(key[:0], l.id), uint32(i)) }
-		write(w, s.schema.slots, had, has, func(l bool) []byte {
-			if l {
-				return number(after)
+	if next != nil {
+		for i := range next.frontends {
+			n := &next.frontends[i]
+			o := had[n.Key]
+			delete(had, n.Key)
+			if o == nil {
+				o = s.takeFrom(n)
 			}
-			return number(before)
-		}, appendNumber(data[:0], has), "")
-	}
-}
-
-// write writes an element whose data is a number; 0 is none.
-func write(w writer, set *set, had, has uint32, key func(now bool) []byte, data []byte, comment string) {
-	switch {
-	case had == has:
-	case has == 0:
-		w.remove(set, key(false))
-	case had == 0:
-		w.put(set, key(true), data, comment)
-	default:
-		replace(w, set, key(true), data, comment)
-	}
-}
-
-// writeMembers writes where members are. Their clients expire by themselves.
-func (s *state) writeMembers(w writer, old, next *pool) {
-	var key, data [32]byte
-	before, after := old.memberList(), next.memberList()
-	for _, m := range before {
-		if next == nil || next.members[m.at] != m.number {
-			w.remove(s.schema.members, appendProtocol(appendNumber(key[:0], m.number), old.protocol))
-			s.memberIDs.release(m.number)
+			f(o, n)
+			s.holders[n.Key] = n.service
 		}
 	}
-	for _, m := range after {
-		if old == nil || old.members[m.at] != m.number {
-			w.put(s.schema.members, appendProtocol(appendNumber(key[:0], m.number), next.protocol), appendAddrPort(data[:0], m.at), "")
-		}
-	}
-}
-
-func (s *state) writeSources(w writer, old, next *pool) {
-	var key [64]byte
-	var before, after []netip.Prefix
 	if old != nil {
-		before = old.sources
-	}
-	if next != nil {
-		after = next.sources
-	}
-	for _, r := range before {
-		if !slices.Contains(after, r) {
-			w.remove(s.schema.sources, appendSource(key[:0], old.id, r))
-		}
-	}
-	for _, r := range after {
-		if !slices.Contains(before, r) {
-			w.put(s.schema.sources, appendSource(key[:0], next.id, r), nil, "")
-		}
-	}
-}
-
-// writeFrontends writes which class frontends have, and which pool they lead to.
-func (s *state) writeFrontends(w writer, old, next *service) {
-	var before, after []frontend
-	if old != nil {
-		before = old.frontends
-	}
-	if next != nil {
-		after = next.frontends
-	}
-	had := make(map[plan.Key]*frontend, len(before))
-	for i := range before {
-		had[before[i].Key] = &before[i]
-	}
-	for i := range after {
-		f := &after[i]
-		o := had[f.Key]
-		delete(had, f.Key)
-		if o == nil {
-			o = s.takeFrom(f)
-		}
-		s.writeFrontend(w, o, f)
-		s.holders[f.Key] = f.service
-	}
-	for i := range before {
-		if o := &before[i]; had[o.Key] != nil {
-			s.writeFrontend(w, o, &frontend{Key: o.Key})
-			delete(s.holders, o.Key)
+		for i := range old.frontends {
+			if o := &old.frontends[i]; had[o.Key] != nil {
+				f(o, &frontend{Key: o.Key})
+				delete(s.holders, o.Key)
+			}
 		}
 	}
 }
@@ -197,45 +53,194 @@ func (s *state) writeFrontends(w writer, old, next *service) {
 // takeFrom returns what the kernel holds for a frontend that a Service comes to have: that of
 // another Service, whose own change is still to come, or nothing.
 func (s *state) takeFrom(f *frontend) *frontend {
-	other, held := s.services[s.holders[f.Key]]
-	if !held {
-		return new(frontend)
+	if other, held := s.services[s.holders[f.Key]]; held && s.holders[f.Key] != f.service {
+		if i := slices.IndexFunc(other.frontends, func(o frontend) bool { return o.Key == f.Key }); i >= 0 {
+			taken := other.frontends[i]
+			s.services[taken.service] = &service{pools: other.pools, frontends: slices.Delete(slices.Clone(other.frontends), i, i+1)}
+			return &taken
+		}
 	}
-	i := slices.IndexFunc(other.frontends, func(o frontend) bool { return o.Key == f.Key })
-	if i < 0 {
-		return new(frontend)
-	}
-	taken := other.frontends[i]
-	s.services[taken.service] = &service{pools: other.pools, frontends: slices.Delete(slices.Clone(other.frontends), i, i+1)}
-	return &taken
+	return &nothing
 }
 
-func (s *state) writeFrontend(w writer, old, next *frontend) {
-	var key, data [32]byte
-	of := func(bool) []byte { return appendKey(key[:0], next.Key) }
+// nothing is what the kernel holds for a frontend that nobody has. It is never written to.
+var nothing frontend
+
+// writeTargets writes all of a frontend but what leads packets to it.
+func (s *state) writeTargets(w writer, old, next *frontend) {
+	var key [64]byte
 	place := s.schema.placeOf(next.At.Addr().IsUnspecified())
-	write(w, place.pool, old.pool, next.pool, of, appendNumber(data[:0], next.pool), next.comment())
+	s.writeSlots(w, place, old, next, false)
+	s.writeSlots(w, place, old, next, true)
+	for _, r := range old.sources {
+		if _, stays := slices.BinarySearchFunc(next.sources, r, comparePrefixes); !stays {
+			w.remove(place.sources, appendSource(key[:0], old.Key, r))
+		}
+	}
+	for _, r := range next.sources {
+		if _, there := slices.BinarySearchFunc(old.sources, r, comparePrefixes); !there {
+			w.put(place.sources, appendSource(key[:0], next.Key, r), nil, "")
+		}
+	}
+	of := appendKey(key[:0], next.Key)
+	mark := func(set *set, had, has bool) {
+		switch {
+		case had && !has:
+			w.remove(set, of)
+		case !had && has:
+			w.put(set, of, nil, "")
+		}
+	}
+	mark(place.drops, old.drops, next.drops)
+	mark(place.known, old.pool != nil, next.pool != nil)
+	switch was, is := old.comment(), next.comment(); {
+	case was == is:
+	case is == "":
+		w.remove(place.connections, of)
+	case was == "":
+		w.put(place.connections, of, nil, is)
+	default:
+		replace(w, place.connections, of, nil, is)
+	}
+}
+
+func comparePrefixes(a, b netip.Prefix) int {
+	if c := a.Addr().Compare(b.Addr()); c != 0 {
+		return c
+	}
+	return a.Bits() - b.Bits()
+}
+
+// slots are those of a frontend, near or far.
+func (f *frontend) slots(far bool) []netip.AddrPort {
+	if far {
+		return f.far
+	}
+	return f.near
+}
+
+// member is the number of the one in a slot, 0 if the clients of the frontend are not remembered.
+func (f *frontend) member(e netip.AddrPort) uint32 {
+	if f.pool == nil {
+		return 0
+	}
+	return f.pool.members[e]
+}
+
+func (s *state) writeSlots(w writer, place *place, old, next *frontend, far bool) {
+	var buf, data [64]byte
+	before, after := old.slots(far), next.slots(far)
+	for i := range max(len(before), len(after)) {
+		var had, has netip.AddrPort
+		if i < len(before) {
+			had = before[i]
+		}
+		if i < len(after) {
+			has = after[i]
+		}
+		key := appendSlot(buf[:0], next.Key, far, i)
+		if had != has {
+			switch {
+			case !has.IsValid():
+				w.remove(place.endpoints, key)
+			case !had.IsValid():
+				w.put(place.endpoints, key, appendAddrPort(data[:0], has), "")
+			default:
+				replace(w, place.endpoints, key, appendAddrPort(data[:0], has), "")
+			}
+			s.refer(w, had.Addr(), -1)
+			s.refer(w, has.Addr(), 1)
+		}
+		writeNumber(w, place.slots, key, old.member(had), next.member(has))
+	}
+}
+
+// refer counts the slots that an address is in, and keeps it in hairpin while there are any.
+func (s *state) refer(w writer, a netip.Addr, by int32) {
+	if !a.IsValid() {
+		return
+	}
+	var key [32]byte
+	bytes := a.As16()
+	now := s.hairpin[bytes] + by
+	switch pair := appendAddr(appendAddr(key[:0], a), a); {
+	case now == 0:
+		delete(s.hairpin, bytes)
+		w.remove(s.schema.hairpin, pair)
+		return
+	case now == 1 && by > 0:
+		w.put(s.schema.hairpin, pair, nil, "")
+	}
+	s.hairpin[bytes] = now
+}
+
+// writeNumber writes an element whose data is a number; 0 is none.
+func writeNumber(w writer, set *set, key []byte, had, has uint32) {
+	var data [4]byte
+	switch {
+	case had == has:
+	case has == 0:
+		w.remove(set, key)
+	case had == 0:
+		w.put(set, key, appendNumber(data[:0], has), "")
+	default:
+		replace(w, set, key, appendNumber(data[:0], has), "")
+	}
+}
+
+// writeMembers writes where members are. Their clients expire by themselves.
+func (s *state) writeMembers(w writer, old, next *service) {
+	var key, data [32]byte
+	before, after := old.memberNumbers(), next.memberNumbers()
+	for _, p := range old.allPools() {
+		for _, m := range p.memberList() {
+			if !after[m.number] {
+				w.remove(s.schema.members, appendProtocol(appendNumber(key[:0], m.number), p.protocol))
+				s.memberIDs.release(m.number)
+			}
+		}
+	}
+	for _, p := range next.allPools() {
+		for _, m := range p.memberList() {
+			if !before[m.number] {
+				w.put(s.schema.members, appendProtocol(appendNumber(key[:0], m.number), p.protocol), appendAddrPort(data[:0], m.at), "")
+			}
+		}
+	}
+}
+
+func (s *service) allPools() []*pool {
+	if s == nil {
+		return nil
+	}
+	return s.pools
+}
+
+func (s *service) memberNumbers() map[uint32]bool {
+	var out map[uint32]bool
+	for _, p := range s.allPools() {
+		for _, number := range p.members {
+			if out == nil {
+				out = make(map[uint32]bool)
+			}
+			out[number] = true
+		}
+	}
+	return out
+}
+
+// writeClasses writes what leads packets to a frontend.
+func (s *state) writeClasses(w writer, old, next *frontend) {
+	var key [32]byte
+	of := appendKey(key[:0], next.Key)
+	place := s.schema.placeOf(next.At.Addr().IsUnspecified())
 	for _, c := range []struct {
 		set      *set
 		had, has uint32
 	}{{place.inside, old.inside, next.inside}, {place.class, old.class, next.class}} {
-		write(w, c.set, c.had, c.has, of, appendNumber(data[:0], c.has), "")
+		writeNumber(w, c.set, of, c.had, c.has)
 		s.use(c.had, -1)
 		s.use(c.has, 1)
-	}
-	switch {
-	case old.pool != 0 && next.pool == 0:
-		w.remove(place.connections, of(false))
-	case old.pool == 0 && next.pool != 0:
-		w.put(place.connections, of(true), nil, next.comment())
-	case old.service != next.service && next.pool != 0:
-		replace(w, place.connections, of(true), nil, next.comment())
-	}
-	switch {
-	case old.drops && !next.drops:
-		w.remove(place.drops, of(true))
-	case !old.drops && next.drops:
-		w.put(place.drops, of(true), nil, "")
 	}
 }
 

@@ -13,17 +13,17 @@ import (
 type class struct {
 	nodePort   bool            // the frontend is a NodePort
 	masquerade plan.Masquerade // see plan.Treatment
-	restricted bool            // only the pool's sources are let through
+	restricted bool            // only place.sources are let through
 	// shortcut has clients inside the cluster, and those on this node, treated by the
 	// class that the frontend has in place.inside.
 	shortcut bool
 	inside   plan.Clients
-	local    bool   // the packets go to the pool's local endpoints
+	far      bool   // the packets go to the slots for clients inside the cluster
 	affinity uint32 // in seconds; 0: none
 	slots    int    // how many there are to choose from
 	policy   cluster.Policy
-	// turns is the pool that a class under RoundRobin is for: a rule has one count of turns,
-	// and with those of others in between some slots would have none.
+	// turns is a number for the Service's port where the policy is RoundRobin: a rule has one
+	// count of turns, and with those of others in between some slots would have none.
 	turns uint32
 }
 
@@ -41,7 +41,7 @@ func (c class) name() string {
 	word(c.masquerade.All, "masquerade")
 	word(c.masquerade.Outside.Known(), "cluster")
 	word(c.shortcut, "external")
-	word(c.local, "local")
+	word(c.far, "inside")
 	if name == "" {
 		name = "plain-"
 	}
@@ -50,7 +50,7 @@ func (c class) name() string {
 	}
 	switch c.policy {
 	case cluster.RoundRobin:
-		name += fmt.Sprintf("turns%x-", c.turns&0xffffff)
+		name += fmt.Sprintf("turns%08x-", c.turns)
 	case cluster.SourceHash:
 		name += "hash-"
 	}
@@ -65,7 +65,7 @@ func (c class) name() string {
 
 // plain reports whether all packets of the class go to one of the pool's endpoints.
 func (c class) plain() bool {
-	return !c.restricted && !c.shortcut && !c.local && !c.masquerade.All && !c.masquerade.Outside.Known()
+	return !c.restricted && !c.shortcut && !c.masquerade.All && !c.masquerade.Outside.Known()
 }
 
 // classesOf are the maps that lead to a class.
@@ -89,8 +89,7 @@ func (s *schema) classChain(d dialect, c class) chain {
 	out := chain{name: c.name()}
 	place, key := s.placeOf(c.nodePort), s.key(d.language, c.nodePort)
 	if c.restricted {
-		out.add(setPriority(key, place.pool))
-		out.add(member(concat(rangedPriority, d.saddr()), s.sources, false), goBack)
+		out.add(member(concat(key, d.saddr()), place.sources, false), goBack)
 	}
 	switch m := c.masquerade; {
 	case m.All:
@@ -106,60 +105,59 @@ func (s *schema) classChain(d dialect, c class) chain {
 		out.add(local(true, true), setMark(d.bit))
 		out.add(local(true, true), setPriority(key, place.inside), follow(priority, s.shortcuts))
 	}
-	switch {
-	case c.slots == 0:
-	case c.affinity > 0:
-		s.sticky(&out, d, c)
-	default:
-		s.toPool(&out, key, c.nodePort, c.local)
+	if c.slots > 0 {
+		if c.affinity > 0 {
+			s.sticky(&out, d, c)
+		}
 		s.pick(&out, d, c)
 	}
 	return out
 }
 
-// toPool sets the packet's priority to the number of the pool's endpoints, or of its local ones.
-func (s *schema) toPool(out *chain, key operand, nodePort, local bool) {
-	out.add(setPriority(key, s.placeOf(nodePort).pool))
-	if local {
-		out.add(toLocal)
+// firstSlot is the number of a class's first slot.
+func (c class) firstSlot() uint32 { return firstSlot(c.far) }
+
+func firstSlot(far bool) uint32 {
+	if far {
+		return farSlots
 	}
+	return slots
 }
 
 // pick goes to one of the slots. The number of slots may have been that before a commit, and
 // the endpoints be those after it: then the first slot is taken, which is always there. It is
 // looked up last, so that it is found even if it is the one that is being replaced.
 func (s *schema) pick(out *chain, d dialect, c class) {
-	chosen := random(c.slots, 0)
+	chosen := setRandom(c.slots, c.firstSlot())
 	switch c.policy {
 	case cluster.RoundRobin:
-		chosen = next(c.slots)
+		chosen = setNext(c.slots, c.firstSlot())
 	case cluster.SourceHash:
-		chosen = hashed(d.saddr(), c.slots)
+		chosen = setHashed(d.saddr(), c.slots, c.firstSlot())
 	}
-	for _, slot := range []operand{chosen, random(1, 0)} {
-		out.add(d.dnat(concat(priority, l4proto, slot), s.endpoints))
+	slot := concat(s.key(d.language, c.nodePort), priority)
+	for _, choice := range []statement{chosen, setPriorityTo(c.firstSlot())} {
+		out.add(choice, d.dnat(slot, s.placeOf(c.nodePort).endpoints))
 	}
 }
 
 // sticky goes where the client has been before. A member rather than a slot is remembered:
-// which member is in a slot changes.
+// which member is in a slot changes. If there is no room to remember a client, or a commit
+// has just changed what is looked at, packets go on.
 func (s *schema) sticky(out *chain, d dialect, c class) {
-	key, client := s.key(d.language, c.nodePort), concat(d.saddr(), priority)
+	place, client := s.placeOf(c.nodePort), concat(d.saddr(), priority)
 	again := []statement{remember(client, s.affinity, c.affinity), d.dnat(concat(priority, l4proto), s.members)}
 	out.add(jumpTo(c.search().name()))
 	out.add(append(rule{isMember}, again...)...)
-	s.toPool(out, key, c.nodePort, c.local)
-	out.add(append(rule{setPriority(concat(priority, random(c.slots, 0)), s.slots)}, again...)...)
-	// There is no room to remember the client, or a commit has just changed what is looked at.
-	s.toPool(out, key, c.nodePort, c.local)
-	s.pick(out, d, c)
+	slot := concat(s.key(d.language, c.nodePort), priority)
+	out.add(append(rule{setRandom(c.slots, c.firstSlot()), setPriority(slot, place.slots)}, again...)...)
 }
 
 // search looks for a member that a client has been to. As many have the same chain as can:
 // it is for up to so many slots.
 type search struct {
-	nodePort, local bool
-	slots           int // a power of two
+	nodePort, far bool
+	slots         int // a power of two
 }
 
 // search is the one that a class with client affinity needs.
@@ -168,7 +166,7 @@ func (c class) search() search {
 	for n < c.slots {
 		n *= 2
 	}
-	return search{c.nodePort, c.local, n}
+	return search{c.nodePort, c.far, n}
 }
 
 func (f search) name() string {
@@ -176,20 +174,18 @@ func (f search) name() string {
 	if f.nodePort {
 		name += "nodeport-"
 	}
-	if f.local {
-		name += "local-"
+	if f.far {
+		name += "inside-"
 	}
 	return name + fmt.Sprint(f.slots)
 }
 
-// searchChain goes back with the member as the packet's priority, or without any.
+// searchChain goes back with the member as the packet's priority, or with none.
 func (s *schema) searchChain(d dialect, f search) chain {
 	out := chain{name: f.name()}
-	key, client := s.key(d.language, f.nodePort), concat(d.saddr(), priority)
+	slot, client := concat(s.key(d.language, f.nodePort), priority), concat(d.saddr(), priority)
 	for i := range f.slots {
-		s.toPool(&out, key, f.nodePort, f.local)
-		out.add(setPriority(concat(priority, random(1, i)), s.slots))
-		out.add(member(client, s.affinity, true), goBack)
+		out.add(setPriorityTo(firstSlot(f.far)+uint32(i)), setPriority(slot, s.placeOf(f.nodePort).slots), member(client, s.affinity, true), goBack)
 	}
 	out.add(noPriority)
 	return out

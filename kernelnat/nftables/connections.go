@@ -20,16 +20,19 @@ func (b *Backend) Connections() ([]kernelnat.Connections, error) {
 	defer s.Close()
 	counts := make(map[kernelnat.Connections]uint64)
 	for _, place := range []*place{&b.schema.frontends, &b.schema.nodePorts} {
-		err := s.eachCount(b.language, place.connections, func(_, _ []byte, comment string, count uint64) {
-			counts[portOf(comment)] += count
+		ports := make(map[string]kernelnat.Connections)
+		err := s.eachCount(b.language, place.connections, func(key, _ []byte, comment string, count uint64) {
+			of := portOf(comment)
+			counts[of] += count
+			if place.endpoints.counted {
+				ports[string(key)] = of
+			}
 		})
-		if err != nil {
-			return nil, fmt.Errorf("list set %s: %w", place.connections.name, err)
+		if err == nil && place.endpoints.counted {
+			err = b.countEndpoints(s, place, ports, counts)
 		}
-	}
-	if b.schema.endpoints.counted {
-		if err := b.countEndpoints(s, counts); err != nil {
-			return nil, fmt.Errorf("list set %s: %w", b.schema.endpoints.name, err)
+		if err != nil {
+			return nil, fmt.Errorf("list what set %s counts: %w", place.connections.name, err)
 		}
 	}
 	out := make([]kernelnat.Connections, 0, len(counts))
@@ -46,20 +49,10 @@ func portOf(comment string) kernelnat.Connections {
 	return kernelnat.Connections{Service: serviceOf(comment), Port: port}
 }
 
-// countEndpoints adds up what the slots of endpoints have counted. A pool has its number
-// from its frontends.
-func (b *Backend) countEndpoints(s *socket, counts map[kernelnat.Connections]uint64) error {
-	pools := make(map[uint32]kernelnat.Connections)
-	for _, place := range []*place{&b.schema.frontends, &b.schema.nodePorts} {
-		err := s.eachCount(b.language, place.pool, func(_, data []byte, comment string, _ uint64) {
-			pools[binary.NativeEndian.Uint32(data)] = portOf(comment)
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return s.eachCount(b.language, b.schema.endpoints, func(key, data []byte, _ string, count uint64) {
-		if of, known := pools[binary.NativeEndian.Uint32(key)&^1]; known {
+// countEndpoints adds up what the slots of frontends have counted.
+func (b *Backend) countEndpoints(s *socket, place *place, ports map[string]kernelnat.Connections, counts map[kernelnat.Connections]uint64) error {
+	return s.eachCount(b.language, place.endpoints, func(key, data []byte, _ string, count uint64) {
+		if of, known := ports[string(key[:length(place.class.key)])]; known {
 			of.Endpoint = addrPortOf(data)
 			counts[of] += count
 		}

@@ -53,19 +53,20 @@ func appendKey(b []byte, k plan.Key) []byte {
 	return appendPort(appendProtocol(b, k.Protocol), k.At.Port())
 }
 
-func appendSlot(b []byte, pool uint32, p cluster.Protocol, slot int) []byte {
-	return appendNumber(appendProtocol(appendNumber(b, pool), p), uint32(slot))
+// appendSlot is a slot of a frontend.
+func appendSlot(b []byte, k plan.Key, far bool, slot int) []byte {
+	return appendNumber(appendKey(b, k), firstSlot(far)+uint32(slot))
 }
 
-// appendSource is the first and the last key of a pool's clients in a range.
-func appendSource(b []byte, pool uint32, r netip.Prefix) []byte {
+// appendSource is the first and the last key of a frontend's clients in a range.
+func appendSource(b []byte, k plan.Key, r netip.Prefix) []byte {
 	r = r.Masked()
 	last := r.Addr().AsSlice()
 	for i := r.Bits(); i < len(last)*8; i++ {
 		last[i/8] |= 0x80 >> (i % 8)
 	}
-	b = appendAddr(binary.BigEndian.AppendUint32(b, pool), r.Addr())
-	return append(binary.BigEndian.AppendUint32(b, pool), last...)
+	b = appendAddr(appendKey(b, k), r.Addr())
+	return append(appendKey(b, k), last...)
 }
 
 // text is an element's key or data as nft reads it.
@@ -80,15 +81,12 @@ func text(fields []field, value []byte) string {
 
 func (f field) text(value []byte) string {
 	switch f.name {
-	case id.name:
-		n := binary.NativeEndian.Uint32(value)
-		return fmt.Sprintf("%x:%x", n>>16, n&0xffff)
+	case number.name:
+		return priorityText(binary.NativeEndian.Uint32(value))
 	case protocol.name:
 		return strings.ToLower(cluster.Protocol(value[0]).String())
 	case port.name:
 		return fmt.Sprint(binary.BigEndian.Uint16(value))
-	case slot.name:
-		return fmt.Sprint(binary.NativeEndian.Uint32(value))
 	}
 	addr, _ := netip.AddrFromSlice(value)
 	return addr.String()

@@ -36,10 +36,10 @@ func (b *Backend) Large(changes []kernelnat.Change) (rest []kernelnat.Change, wo
 
 // size is how many elements a plan has, about.
 func size(p *plan.Service) int {
-	n := 3 * len(p.Frontends)
+	n := 0
 	for i := range p.Pools {
-		endpoints := len(p.Pools[i].Endpoints) + len(p.Pools[i].Local)
-		if n += 3 * endpoints; policyOf(&p.Pools[i]) == cluster.SourceHash && endpoints > 1 {
+		frontends, endpoints := len(p.Of(i)), len(p.Pools[i].Endpoints)+len(p.Pools[i].Local)
+		if n += frontends * (4 + endpoints); policyOf(&p.Pools[i]) == cluster.SourceHash && endpoints > 1 {
 			n += maxCommit // a table of thousands of slots
 		}
 	}
@@ -52,9 +52,9 @@ func (b *Backend) size(name cluster.ServiceName) int {
 	if s == nil {
 		return 0
 	}
-	n := 3 * len(s.frontends)
-	for _, p := range s.pools {
-		n += 3 * (len(p.cluster) + len(p.local))
+	n := 0
+	for _, f := range s.frontends {
+		n += 4 + len(f.near) + len(f.far)
 	}
 	return n
 }
@@ -83,72 +83,84 @@ func (w *work) Step(ctx context.Context) (done bool, err error) {
 	return done, nil
 }
 
-// within returns the service on its way from what is held, with so many elements changed at
-// most, about: first endpoints that come, then what leads to them, then endpoints that go.
-// It reports whether that is all.
+// within returns the service on its way from what is held, with about so many elements changed
+// at most: first endpoints that come, then what leads to them, then endpoints that go. It
+// reports whether that is all.
 func (s *service) within(held *service, budget int) (next *service, done bool) {
-	next = &service{frontends: held.frontends}
-	before := make(map[uint32]*pool, len(held.pools))
-	for _, h := range held.pools {
-		before[h.id] = h
+	p := &passage{left: budget, next: &service{frontends: slices.Clone(held.frontends), pools: merged(held.pools, s.pools)}}
+	before := make(map[plan.Key]int, len(held.frontends))
+	for i, f := range held.frontends {
+		before[f.Key] = i
 	}
-	grown := true
-	for _, p := range s.pools {
-		h := before[p.id]
-		delete(before, p.id)
-		m := *p
-		if h != nil {
-			m.sources, m.sticky, m.members = h.sources, m.sticky || h.sticky, union(h.members, p.members)
+	going := maps.Clone(before)
+	for i := range s.frontends {
+		to := &s.frontends[i]
+		at, had := before[to.Key]
+		if delete(going, to.Key); !had {
+			if at = len(p.next.frontends); p.left <= 0 {
+				return p.next, false
+			}
+			before[to.Key] = at
+			p.next.frontends = append(p.next.frontends, frontend{Key: to.Key, service: to.service, drops: to.drops, sources: to.sources})
+			p.left -= 2
 		}
-		lists := h.lists()
-		m.cluster, budget = grow(lists[0].slots, p.cluster, budget)
-		m.local, budget = grow(lists[1].slots, p.local, budget)
-		next.pools = append(next.pools, &m)
-		grown = grown && budget > 0
+		f := &p.next.frontends[at]
+		f.pool = p.poolLike(to.pool)
+		f.near, f.far = p.grow(f.near, to.near), p.grow(f.far, to.far)
 	}
-	for _, h := range held.pools {
-		if before[h.id] != nil {
-			next.pools = append(next.pools, h)
-		}
+	if p.left <= 0 {
+		return p.next, false
 	}
-	if !grown {
-		return next, false
+	// Packets may be on their way to endpoints that they are led to no more.
+	if grown := p.left; p.lead(s, before, going) < grown {
+		return p.next, false
 	}
-	if next.frontends, budget = s.lead(held.frontends, budget); budget <= 0 {
-		return next, false
-	}
-	return s.shrink(next, budget)
-}
-
-// shrink takes out what the service does not have.
-func (s *service) shrink(next *service, budget int) (*service, bool) {
-	cut := func(slots []netip.AddrPort, to int) []netip.AddrPort {
-		n := min(max(0, len(slots)-to), max(0, budget))
-		budget -= n
-		return slots[:len(slots)-n]
-	}
-	for i, p := range next.pools {
-		if i >= len(s.pools) { // it goes
-			m := *p
-			m.cluster, m.local = cut(p.cluster, 0), cut(p.local, 0)
-			next.pools[i] = &m
-			continue
-		}
-		p.cluster, p.local = cut(p.cluster, len(s.pools[i].cluster)), cut(p.local, len(s.pools[i].local))
-	}
-	if budget <= 0 {
-		return next, false
+	p.shrink(s, before, going)
+	if p.left <= 0 {
+		return p.next, false
 	}
 	return s, true
 }
 
-// grow returns slots with as many as there are to be or more, of which so many change.
-func grow(slots, to []netip.AddrPort, budget int) ([]netip.AddrPort, int) {
+// passage is a service on its way, and how many elements may still change.
+type passage struct {
+	next *service
+	left int
+}
+
+// merged are the pools on the way: members of both are there.
+func merged(held, to []*pool) (out []*pool) {
+	out = slices.Clone(held)
+	for _, t := range to {
+		m := *t
+		for i, h := range out {
+			if h.port == t.port && h.protocol == t.protocol {
+				if m.members = maps.Clone(h.members); m.members == nil {
+					m.members = t.members
+				}
+				maps.Copy(m.members, t.members)
+				out = slices.Delete(out, i, i+1)
+				break
+			}
+		}
+		out = append(out, &m)
+	}
+	return out
+}
+
+// poolLike returns the pool on the way to another.
+func (p *passage) poolLike(to *pool) *pool {
+	i := slices.IndexFunc(p.next.pools, func(m *pool) bool { return m.port == to.port && m.protocol == to.protocol })
+	return p.next.pools[i]
+}
+
+// grow returns slots with as many as there are to be or more.
+func (p *passage) grow(slots, to []netip.AddrPort) []netip.AddrPort {
 	out := slices.Clone(slots)
 	for i, e := range to {
 		switch {
-		case budget <= 0:
-			return out, budget
+		case p.left <= 0:
+			return out
 		case i >= len(out):
 			out = append(out, e)
 		case out[i] != e:
@@ -156,49 +168,46 @@ func grow(slots, to []netip.AddrPort, budget int) ([]netip.AddrPort, int) {
 		default:
 			continue
 		}
-		budget--
+		p.left--
 	}
-	return out, budget
-}
-
-// lead returns the frontends with so many changed.
-func (s *service) lead(held []frontend, budget int) (out []frontend, left int) {
-	before := make(map[plan.Key]frontend, len(held))
-	for _, f := range held {
-		before[f.Key] = f
-	}
-	for _, f := range s.frontends {
-		h, had := before[f.Key]
-		delete(before, f.Key)
-		switch {
-		case had && h == f:
-		case budget > 0:
-			budget--
-		case had:
-			f = h
-		default:
-			continue
-		}
-		out = append(out, f)
-	}
-	for _, f := range held {
-		if _, goes := before[f.Key]; !goes {
-			continue
-		}
-		if budget > 0 {
-			budget--
-			continue
-		}
-		out = append(out, f)
-	}
-	return out, budget
-}
-
-func union(a, b map[netip.AddrPort]uint32) map[netip.AddrPort]uint32 {
-	out := maps.Clone(a)
-	if out == nil {
-		return b
-	}
-	maps.Copy(out, b)
 	return out
+}
+
+// lead has packets go to the frontends as they are to, and no more to those that go. It
+// returns how many elements may change after that.
+func (p *passage) lead(s *service, before, going map[plan.Key]int) (left int) {
+	for i := range s.frontends {
+		to := &s.frontends[i]
+		f := &p.next.frontends[before[to.Key]]
+		if p.left > 0 && (f.class != to.class || f.inside != to.inside || f.drops != to.drops || !slices.Equal(f.sources, to.sources)) {
+			f.class, f.inside, f.drops, f.sources = to.class, to.inside, to.drops, to.sources
+			p.left -= 2 + len(to.sources)
+		}
+	}
+	for _, at := range going {
+		if f := &p.next.frontends[at]; p.left > 0 && (f.class != 0 || f.inside != 0) {
+			f.class, f.inside = 0, 0
+			p.left -= 2
+		}
+	}
+	return p.left
+}
+
+// shrink takes out the slots that are not needed.
+func (p *passage) shrink(s *service, before, going map[plan.Key]int) {
+	for i := range s.frontends {
+		to := &s.frontends[i]
+		f := &p.next.frontends[before[to.Key]]
+		f.near, f.far = p.cut(f.near, len(to.near)), p.cut(f.far, len(to.far))
+	}
+	for _, at := range going {
+		f := &p.next.frontends[at]
+		f.near, f.far = p.cut(f.near, 0), p.cut(f.far, 0)
+	}
+}
+
+func (p *passage) cut(slots []netip.AddrPort, to int) []netip.AddrPort {
+	n := min(max(0, len(slots)-to), max(0, p.left))
+	p.left -= n
+	return slots[:len(slots)-n]
 }

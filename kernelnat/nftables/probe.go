@@ -45,7 +45,7 @@ func probe(family cluster.Family) (*batch, error) {
 	chains := schema.fixedChains(d)
 	for _, c := range []class{
 		{masquerade: plan.Masquerade{Outside: clients}, slots: 2},
-		{nodePort: true, shortcut: true, inside: clients, local: true, slots: 2},
+		{nodePort: true, shortcut: true, inside: clients, slots: 2},
 		{restricted: true, masquerade: plan.Masquerade{All: true}, affinity: 1, slots: 2},
 		{policy: cluster.RoundRobin, slots: 2},
 		{policy: cluster.SourceHash, slots: 2},

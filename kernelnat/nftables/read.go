@@ -7,7 +7,6 @@ import (
 	"fmt"
 
 	"github.com/google/nftables/expr"
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -71,17 +70,23 @@ func (s *socket) read(l language, schema *schema) (*held, error) {
 	return h, nil
 }
 
-// attributes calls f for each, with its value.
+// attributes calls f for each, with its value, which is valid until more is received.
 func attributes(b []byte, f func(kind uint16, value []byte)) error {
-	ad, err := netlink.NewAttributeDecoder(b)
-	if err != nil {
-		return err
+	for len(b) > 0 {
+		if len(b) < unix.SizeofNlAttr {
+			return errMalformed
+		}
+		n, kind := int(binary.NativeEndian.Uint16(b)), binary.NativeEndian.Uint16(b[2:])
+		if n < unix.SizeofNlAttr || n > len(b) {
+			return errMalformed
+		}
+		f(kind&^(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER), b[unix.SizeofNlAttr:n])
+		b = b[min(len(b), (n+unix.NLA_ALIGNTO-1)&^(unix.NLA_ALIGNTO-1)):]
 	}
-	for ad.Next() {
-		f(ad.Type(), ad.Bytes())
-	}
-	return ad.Err()
+	return nil
 }
+
+var errMalformed = errors.New("nf_tables has answered with something that is no attribute")
 
 func textOf(value []byte) string { return string(bytes.TrimSuffix(value, []byte{0})) }
 
@@ -202,7 +207,7 @@ func (l language) expression(b []byte) (expr.Any, bool) {
 	known := map[string]func() expr.Any{
 		"payload": func() expr.Any { return new(expr.Payload) }, "meta": func() expr.Any { return new(expr.Meta) },
 		"lookup": func() expr.Any { return new(expr.Lookup) }, "cmp": func() expr.Any { return new(expr.Cmp) },
-		"bitwise": func() expr.Any { return new(expr.Bitwise) }, "byteorder": func() expr.Any { return new(expr.Byteorder) },
+		"bitwise":   func() expr.Any { return new(expr.Bitwise) },
 		"immediate": func() expr.Any { return immediateOf(data) }, "nat": func() expr.Any { return new(expr.NAT) },
 		"masq": func() expr.Any { return new(expr.Masq) }, "numgen": func() expr.Any { return new(expr.Numgen) },
 		"dynset": func() expr.Any { return new(expr.Dynset) }, "fib": func() expr.Any { return new(expr.Fib) },
@@ -213,28 +218,7 @@ func (l language) expression(b []byte) (expr.Any, bool) {
 		return nil, false
 	}
 	e := known()
-	if byteorder, ok := e.(*expr.Byteorder); ok {
-		return e, readByteorder(data, byteorder) == nil
-	}
 	return e, expr.Unmarshal(l.nfproto(), data, e) == nil
-}
-
-// readByteorder is what the library has yet to do.
-func readByteorder(data []byte, e *expr.Byteorder) error {
-	return attributes(data, func(kind uint16, value []byte) {
-		switch n := numberOf(value); kind {
-		case unix.NFTA_BYTEORDER_SREG:
-			e.SourceRegister = n
-		case unix.NFTA_BYTEORDER_DREG:
-			e.DestRegister = n
-		case unix.NFTA_BYTEORDER_OP:
-			e.Op = expr.ByteorderOp(n)
-		case unix.NFTA_BYTEORDER_LEN:
-			e.Len = n
-		case unix.NFTA_BYTEORDER_SIZE:
-			e.Size = n
-		}
-	})
 }
 
 // immediateOf is for a value, or for a verdict.

@@ -38,11 +38,9 @@ func Rules(w io.Writer, family cluster.Family, state kernelnat.State, settings n
 type listing struct{ of map[*set][]string }
 
 func (l *listing) put(s *set, key, data []byte, comment string) {
-	var e string
+	e := text(s.key, key)
 	if half := len(key) / 2; s.flags&nftSetConcat != 0 {
 		e = rangeText(s, key[:half], key[half:])
-	} else {
-		e = text(s.key, key)
 	}
 	if comment != "" {
 		e += fmt.Sprintf(" comment %q", comment)
@@ -58,15 +56,14 @@ func (l *listing) put(s *set, key, data []byte, comment string) {
 
 func (l *listing) remove(*set, []byte) {}
 
-// rangeText is the key of a set of ranges. Their numbers are in network byte order.
+// rangeText is the key of a set of ranges, whose last part is one.
 func rangeText(s *set, first, last []byte) string {
-	number := slices.Clone(first[:4])
-	slices.Reverse(number)
-	from, to := text(s.key[1:], first[4:]), text(s.key[1:], last[4:])
-	if from != to {
-		from += "-" + to
+	out := text(s.key, first)
+	end := s.key[len(s.key)-1]
+	if from, to := end.text(first[len(first)-end.size:]), end.text(last[len(last)-end.size:]); from != to {
+		out += "-" + to
 	}
-	return text(s.key[:1], number) + " . " + from
+	return out
 }
 
 // print writes all of a table. Chains are declared before rules lead to them.

@@ -2,6 +2,8 @@ package nftables
 
 import (
 	"cmp"
+	"fmt"
+	"hash/fnv"
 	"maps"
 	"net/netip"
 	"slices"
@@ -17,22 +19,23 @@ type service struct {
 	pools     []*pool
 }
 
-// frontend is what the kernel holds for one. A class of 0 is none.
+// frontend is what the kernel holds for one. Of two classes, 0 is none.
 type frontend struct {
 	plan.Key
 	service       cluster.ServiceName
-	port          string // of the Service
+	pool          *pool // nil: the kernel holds nothing
 	class, inside uint32
-	pool          uint32
 	drops         bool
+	near, far     []netip.AddrPort // its slots, and those for clients inside the cluster
+	sources       []netip.Prefix   // disjoint
 }
 
 // comment says whose it is; see serviceOf.
 func (f *frontend) comment() string {
-	if f.pool == 0 {
+	if f.pool == nil {
 		return ""
 	}
-	return f.service.String() + ":" + f.port
+	return f.service.String() + ":" + f.pool.port
 }
 
 // serviceOf returns the Service that a comment names.
@@ -42,29 +45,12 @@ func serviceOf(comment string) cluster.ServiceName {
 	return cluster.ServiceName{Namespace: namespace, Name: name}
 }
 
-// pool is what the kernel holds for one, under a number that stays with it. It is never
-// written to.
+// pool is the slots of a port of a Service. It is never written to.
 type pool struct {
-	id             uint32 // even; the local endpoints are those of id|1
 	port           string
 	protocol       cluster.Protocol
-	cluster, local []netip.AddrPort          // slots
+	cluster, local []netip.AddrPort
 	members        map[netip.AddrPort]uint32 // with client affinity: the numbers of all endpoints
-	sources        []netip.Prefix            // disjoint
-	sticky         bool
-}
-
-// list is a number and its slots.
-type list struct {
-	id    uint32
-	slots []netip.AddrPort
-}
-
-func (p *pool) lists() [2]list {
-	if p == nil {
-		return [2]list{}
-	}
-	return [2]list{{p.id, p.cluster}, {p.id | 1, p.local}}
 }
 
 // numbered is a member.
@@ -86,45 +72,39 @@ func (p *pool) memberList() []numbered {
 	return out
 }
 
-// numbering gives out numbers, none of them again before all others were.
+// numbering gives out the numbers of one kind, none of them again before all others were.
 type numbering struct {
-	first, last, step uint32
-	next              uint32
-	used              map[uint32]bool
+	kind, next uint32
+	used       map[uint32]bool
 }
 
-// The numbers of classes, pools and members differ, so that none is found in a map of others.
-func newNumbering(kind, step uint32) *numbering {
-	first := uint32(numbers) | kind<<24 | step
-	return &numbering{first: first, last: uint32(numbers) | kind<<24 | 0xffffff&^(step-1), step: step, next: first, used: make(map[uint32]bool)}
+func newNumbering(kind uint32) *numbering {
+	return &numbering{kind: kind, next: 1, used: make(map[uint32]bool)}
 }
 
 func (n *numbering) take() uint32 {
-	for n.used[n.next] {
+	for n.used[n.kind|n.next] {
 		n.advance()
 	}
-	taken := n.next
+	taken := n.kind | n.next
 	n.used[taken] = true
 	n.advance()
 	return taken
 }
 
 func (n *numbering) advance() {
-	if n.next += n.step; n.next > n.last {
-		n.next = n.first
+	if n.next++; n.next > ofOneKind {
+		n.next = 1
 	}
 }
 
 // claim takes a number that is known from elsewhere, and reports whether it is free.
 func (n *numbering) claim(number uint32) bool {
-	if number < n.first || number > n.last || (number-n.first)%n.step != 0 || n.used[number] {
+	if number&^ofOneKind != n.kind || number == n.kind || n.used[number] {
 		return false
 	}
 	n.used[number] = true
-	if number >= n.next && number-n.next < (n.last-n.first)/2 {
-		n.next = number
-		n.advance()
-	}
+	n.next = max(n.next, number&ofOneKind)
 	return true
 }
 
@@ -136,17 +116,17 @@ type state struct {
 	schema   *schema
 	services map[cluster.ServiceName]*service
 	holders  map[plan.Key]cluster.ServiceName // of frontends
-	classes  map[class]*usedClass
-	classIDs map[uint32]class
+	hairpin  map[[16]byte]int32               // how many slots an address is in; without pointers
 
-	poolIDs, memberIDs, classNumbers *numbering
-	hairpin                          map[netip.Addr]int // how many slots an address is in
+	classes                 map[class]*usedClass
+	classIDs                map[uint32]class
+	classNumbers, memberIDs *numbering
+	searches                map[search]bool // those whose chains are written
+	fresh                   []uint32        // classes whose chains are not written yet
+	idle                    int             // classes that no frontend has
 
-	searches map[search]bool          // those whose chains are written
-	fresh    []uint32                 // classes whose chains are not written yet
-	idle     int                      // classes that no frontend has
-	named    map[string]uint32        // the classes in the kernel, by their chains; for Sync
-	kept     map[*set]map[string]bool // elements for Services that the last Sync did not know
+	named map[string]uint32        // the classes in the kernel, by their chains; for Sync
+	kept  map[*set]map[string]bool // elements for Services that the last Sync did not know
 }
 
 // usedClass is one that has a chain.
@@ -158,122 +138,79 @@ type usedClass struct {
 func newState(s *schema) *state {
 	return &state{
 		schema: s, services: make(map[cluster.ServiceName]*service), holders: make(map[plan.Key]cluster.ServiceName),
-		classes: make(map[class]*usedClass), classIDs: make(map[uint32]class), hairpin: make(map[netip.Addr]int),
-		searches:     make(map[search]bool),
-		classNumbers: newNumbering(classKind, 1), poolIDs: newNumbering(poolKind, 2), memberIDs: newNumbering(memberKind, 1),
+		hairpin: make(map[[16]byte]int32), classes: make(map[class]*usedClass), classIDs: make(map[uint32]class),
+		searches: make(map[search]bool), classNumbers: newNumbering(classes), memberIDs: newNumbering(members),
 	}
 }
 
 // target returns what the kernel is to hold for a Service, which holds what is in old by
-// now. The classes that it needs are in new.
+// now. Classes that nobody has had are in fresh then.
 func (s *state) target(old *service, p *plan.Service) *service {
 	next := &service{pools: make([]*pool, len(p.Pools)), frontends: make([]frontend, len(p.Frontends))}
 	taken := make(map[*pool]bool)
 	for i := range p.Pools {
-		was := old.poolOf(&p.Pools[i], taken)
-		next.pools[i] = s.pool(was, &p.Pools[i], p.Of(i))
+		next.pools[i] = s.pool(old.poolOf(&p.Pools[i], taken), &p.Pools[i])
 	}
 	for i := range p.Frontends {
-		next.frontends[i] = s.frontend(p.Name, &p.Frontends[i], next.pools[p.Frontends[i].Pool], &p.Pools[p.Frontends[i].Pool])
+		f := &p.Frontends[i]
+		next.frontends[i] = s.frontend(p.Name, f, next.pools[f.Pool], &p.Pools[f.Pool])
 	}
 	return next
 }
 
-// poolOf returns the pool of a port, nil if there is none yet.
+// poolOf returns the pool of a port as it is, an empty one if there is none yet.
 func (s *service) poolOf(p *plan.Pool, taken map[*pool]bool) *pool {
-	if s == nil {
-		return nil
-	}
-	for _, o := range s.pools {
-		if o.port == p.Port && o.protocol == p.Protocol && !taken[o] {
-			taken[o] = true
-			return o
+	if s != nil {
+		for _, o := range s.pools {
+			if o.port == p.Port && o.protocol == p.Protocol && !taken[o] {
+				taken[o] = true
+				return o
+			}
 		}
 	}
-	return nil
+	return new(pool)
 }
 
-func (s *state) pool(old *pool, p *plan.Pool, frontends []plan.Frontend) *pool {
-	next := &pool{port: p.Port, protocol: p.Protocol, sticky: p.AffinitySeconds > 0}
-	if old == nil {
-		old = &pool{id: s.poolIDs.take()}
+func (s *state) pool(old *pool, p *plan.Pool) *pool {
+	next := &pool{port: p.Port, protocol: p.Protocol, cluster: slotsOf(old.cluster, p, false), local: slotsOf(old.local, p, true)}
+	if p.AffinitySeconds == 0 {
+		return next
 	}
-	next.id = old.id
-	next.cluster, next.local = slotsOf(old.cluster, p, false), slotsOf(old.local, p, true)
-	if next.sticky {
-		next.members = s.membersOf(old, next)
-	}
-	for _, f := range frontends {
-		if len(f.Sources) == 0 {
-			continue
-		}
-		next.sources = append(next.sources, f.Sources...)
-		if f.FromNode {
-			next.sources = append(next.sources, netip.PrefixFrom(f.At.Addr(), f.At.Addr().BitLen()))
+	next.members = make(map[netip.AddrPort]uint32, len(next.cluster)+len(next.local))
+	for _, e := range slices.Concat(next.cluster, next.local) {
+		switch {
+		case next.members[e] != 0:
+		case old.members[e] != 0:
+			next.members[e] = old.members[e]
+		default:
+			next.members[e] = s.memberIDs.take()
 		}
 	}
-	next.sources = disjoint(next.sources)
 	return next
-}
-
-// membersOf numbers the endpoints of a pool with client affinity.
-func (s *state) membersOf(old, next *pool) map[netip.AddrPort]uint32 {
-	members := make(map[netip.AddrPort]uint32, len(next.cluster)+len(next.local))
-	for _, l := range next.lists() {
-		for _, e := range l.slots {
-			if _, done := members[e]; done {
-				continue
-			}
-			if old.members[e] != 0 {
-				members[e] = old.members[e]
-			} else {
-				members[e] = s.memberIDs.take()
-			}
-		}
-	}
-	return members
-}
-
-// disjoint returns prefixes that hold the same addresses, each once: a set of ranges takes
-// none that overlap.
-func disjoint(all []netip.Prefix) []netip.Prefix {
-	for i := range all {
-		all[i] = all[i].Masked()
-	}
-	slices.SortFunc(all, func(a, b netip.Prefix) int {
-		if c := a.Addr().Compare(b.Addr()); c != 0 {
-			return c
-		}
-		return a.Bits() - b.Bits()
-	})
-	var out []netip.Prefix
-	for _, p := range all {
-		if n := len(out); n == 0 || !out[n-1].Overlaps(p) { // the one before begins no later and is no smaller
-			out = append(out, p)
-		}
-	}
-	return out
 }
 
 func (s *state) frontend(name cluster.ServiceName, f *plan.Frontend, p *pool, of *plan.Pool) frontend {
-	out := frontend{Key: f.Key, service: name, port: p.port, pool: p.id, drops: f.Verdict != plan.Reject && (f.Local || len(f.Sources) > 0)}
+	out := frontend{
+		Key: f.Key, service: name, pool: p, near: p.cluster,
+		drops: f.Verdict != plan.Reject && (f.Local || len(f.Sources) > 0), sources: disjoint(f),
+	}
+	if f.Local {
+		out.near = p.local
+	}
 	if f.Verdict == plan.Reject {
 		return out
 	}
 	c := class{
 		nodePort: f.Kind == plan.NodePort, masquerade: f.Masquerade, restricted: len(f.Sources) > 0,
-		local: f.Local, affinity: of.AffinitySeconds, slots: len(p.cluster), policy: policyOf(of),
+		affinity: of.AffinitySeconds, slots: len(out.near), policy: policyOf(of),
 	}
 	if c.policy == cluster.RoundRobin {
-		c.turns = p.id
-	}
-	if f.Local {
-		c.slots = len(p.local)
+		c.turns = turnsOf(name, p)
 	}
 	if f.Kind != plan.ClusterIP && !f.Masquerade.All {
-		c.shortcut, c.inside = true, f.Inside
-		if n := len(p.cluster); n > 0 {
-			out.inside = s.class(class{nodePort: c.nodePort, affinity: c.affinity, slots: n, policy: c.policy, turns: c.turns})
+		c.shortcut, c.inside, out.far = true, f.Inside, p.cluster
+		if n := len(out.far); n > 0 {
+			out.inside = s.class(class{nodePort: c.nodePort, far: true, affinity: c.affinity, slots: n, policy: c.policy, turns: c.turns})
 		}
 	}
 	if c.slots > 0 || out.inside != 0 {
@@ -282,10 +219,41 @@ func (s *state) frontend(name cluster.ServiceName, f *plan.Frontend, p *pool, of
 	return out
 }
 
+// turnsOf numbers a port of a Service, on every node and in every process the same.
+func turnsOf(name cluster.ServiceName, p *pool) uint32 {
+	h := fnv.New32a()
+	fmt.Fprint(h, name, p.port, p.protocol)
+	return h.Sum32()
+}
+
+// disjoint returns the clients that a frontend is for, in prefixes of which none overlaps
+// another: a set of ranges takes no others.
+func disjoint(f *plan.Frontend) []netip.Prefix {
+	if len(f.Sources) == 0 {
+		return nil
+	}
+	var all, out []netip.Prefix
+	for _, r := range f.Sources {
+		all = append(all, r.Masked())
+	}
+	if f.FromNode {
+		all = append(all, netip.PrefixFrom(f.At.Addr(), f.At.Addr().BitLen()))
+	}
+	slices.SortFunc(all, func(a, b netip.Prefix) int {
+		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+	})
+	for _, p := range all {
+		if n := len(out); n == 0 || !out[n-1].Overlaps(p) { // the one before begins no later and is no smaller
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
 // class returns the number of a class.
 func (s *state) class(c class) uint32 {
 	if c.slots == 0 {
-		c.affinity, c.local, c.policy, c.turns = 0, false, cluster.Random, 0
+		c.affinity, c.policy, c.turns = 0, cluster.Random, 0
 	}
 	used := s.classes[c]
 	if used == nil {

@@ -86,42 +86,46 @@ var (
 	iifname  = metaOf("iifname", expr.MetaKeyIIFNAME, 4)
 	dport    = payload("th dport", expr.PayloadBaseTransportHeader, 2, 2)
 	priority = metaOf("meta priority", expr.MetaKeyPRIORITY, 1)
-	// rangedPriority is for keys that are ranges, which are compared in network byte order.
-	rangedPriority = operand{"meta priority", 1, func(into int) []expr.Any {
-		r := register(into)
-		return append(priority.read(into), &expr.Byteorder{SourceRegister: r, DestRegister: r, Op: expr.ByteorderHton, Len: 4, Size: 4})
-	}, 1}
 )
 
-// random is one of n numbers from an offset on, each with the same chance.
-func random(n, offset int) operand {
-	text := fmt.Sprintf("numgen random mod %d", n)
-	if offset > 0 {
-		text += fmt.Sprintf(" offset %d", offset)
-	}
-	return operand{text, 1, func(into int) []expr.Any {
-		return []expr.Any{&expr.Numgen{Register: register(into), Type: unix.NFT_NG_RANDOM, Modulus: uint32(n), Offset: uint32(offset)}}
-	}, 1}
+// setPriorityTo sets the packet's priority to a number.
+func setPriorityTo(n uint32) statement {
+	return prioritised(priorityText(n), &expr.Immediate{Register: register(0), Data: native(n)})
 }
 
-// next is the next of n numbers, by turns. The rule has a count of its own.
-func next(n int) operand {
-	return operand{fmt.Sprintf("numgen inc mod %d", n), 1, func(into int) []expr.Any {
-		return []expr.Any{&expr.Numgen{Register: register(into), Type: unix.NFT_NG_INCREMENTAL, Modulus: uint32(n)}}
-	}, 1}
+// priorityText is a number as nft has priorities.
+func priorityText(n uint32) string {
+	if n == 0 {
+		return "none"
+	}
+	return fmt.Sprintf("%x:%x", n>>16, n&0xffff)
+}
+
+func prioritised(text string, exprs ...expr.Any) statement {
+	return statement{"meta priority set " + text, append(exprs, &expr.Meta{Key: expr.MetaKeyPRIORITY, SourceRegister: true, Register: register(0)})}
+}
+
+// setRandom sets it to one of n numbers from an offset on, each with the same chance.
+func setRandom(n int, offset uint32) statement {
+	return prioritised(fmt.Sprintf("numgen random mod %d offset %d", n, offset),
+		&expr.Numgen{Register: register(0), Type: unix.NFT_NG_RANDOM, Modulus: uint32(n), Offset: offset})
+}
+
+// setNext sets it to the next of n numbers, by turns. The rule has a count of its own.
+func setNext(n int, offset uint32) statement {
+	return prioritised(fmt.Sprintf("numgen inc mod %d offset %d", n, offset),
+		&expr.Numgen{Register: register(0), Type: unix.NFT_NG_INCREMENTAL, Modulus: uint32(n), Offset: offset})
 }
 
 // hashSeed is the same on all nodes, so that they agree.
 const hashSeed = 0x10ad
 
-// hashed is one of n numbers, always the same for the same value.
-func hashed(o operand, n int) operand {
-	return operand{fmt.Sprintf("jhash %s mod %d seed %#x", o.text, n, hashSeed), 1, func(into int) []expr.Any {
-		const value = 4 // a register beyond those of the key
-		return append(o.read(value), &expr.Hash{
-			SourceRegister: register(value), DestRegister: register(into), Length: uint32(4 * o.size), Modulus: uint32(n), Seed: hashSeed, Type: expr.HashTypeJenkins,
-		})
-	}, 1}
+// setHashed sets it to one of n numbers, always the same for the same value.
+func setHashed(of operand, n int, offset uint32) statement {
+	const value = 4 // a register beyond that of the number
+	return prioritised(fmt.Sprintf("jhash %s mod %d seed %#x offset %d", of.text, n, hashSeed, offset), append(of.read(value), &expr.Hash{
+		SourceRegister: register(value), DestRegister: register(0), Length: uint32(4 * of.size), Modulus: uint32(n), Seed: hashSeed, Offset: offset, Type: expr.HashTypeJenkins,
+	})...)
 }
 
 // language makes statements for packets of one IP family.
@@ -238,9 +242,7 @@ func unmarked(bit uint8) statement {
 // setPriority sets the packet's priority to what a map has for a key. Without an element
 // the rule ends.
 func setPriority(key operand, m *set) statement {
-	exprs := append(key.read(0), mapped(m)...)
-	return statement{"meta priority set " + key.text + " map @" + m.name,
-		append(exprs, &expr.Meta{Key: expr.MetaKeyPRIORITY, SourceRegister: true, Register: register(0)})}
+	return prioritised(key.text+" map @"+m.name, append(key.read(0), mapped(m)...)...)
 }
 
 func mapped(m *set) []expr.Any {
@@ -342,13 +344,7 @@ func (l language) unreachable() statement {
 func bigEndian(n uint32) []byte { return binaryutil.BigEndian.PutUint32(n) }
 
 // noPriority takes the priority off a packet.
-var noPriority = statement{"meta priority set none", []expr.Any{
-	&expr.Immediate{Register: register(0), Data: native(0)},
-	&expr.Meta{Key: expr.MetaKeyPRIORITY, SourceRegister: true, Register: register(0)},
-}}
-
-// toLocal turns the number of a pool into that of its local endpoints.
-var toLocal = changed(priority, expr.MetaKeyPRIORITY, ^uint32(1), 1, "meta priority set meta priority | 0:1")
+var noPriority = setPriorityTo(0)
 
 // isMember matches packets whose priority is the number of a member.
-var isMember = masked(priority, 0xff<<24, numbers|memberKind<<24, "meta priority & ff00:0 == c200:0")
+var isMember = masked(priority, 0xff<<24, members, "meta priority & ff00:0 == c200:0")

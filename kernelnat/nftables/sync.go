@@ -186,7 +186,8 @@ func (s *session) sync(state kernelnat.State) error {
 	}
 	s.sets()
 	for _, next := range all {
-		s.state.writePools(s, nil, next)
+		s.state.writeMembers(s, nil, next)
+		s.state.pairs(nil, next, func(old, next *frontend) { s.state.writeTargets(s, old, next) })
 	}
 	s.flush()
 	if err := s.classChains(); err != nil {
@@ -194,7 +195,9 @@ func (s *session) sync(state kernelnat.State) error {
 	}
 	s.flush()
 	for _, next := range all {
-		s.state.writeFrontends(s, nil, next)
+		for i := range next.frontends {
+			s.state.writeClasses(s, new(frontend), &next.frontends[i])
+		}
 	}
 	s.flush()
 	s.removeElements()
@@ -214,7 +217,7 @@ func (s *session) flush() {
 	if s.err == nil {
 		s.err = s.commit(s.ctx, s.batch)
 	}
-	s.batch = newBatch(s.family)
+	s.batch.reset()
 }
 
 // put implements writer.

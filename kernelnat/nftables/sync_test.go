@@ -62,15 +62,33 @@ type churn struct {
 }
 
 func (c *churn) service(i int) plan.Service {
-	name := cluster.ServiceName{Namespace: "testing", Name: fmt.Sprint("churn-", i)}
-	if c.IntN(10) == 0 {
+	name, s := c.object(i)
+	if s == nil {
 		return plan.Service{Name: name}
 	}
+	return plan.Compute(s, c.family, plan.Node{Name: "here"}, c.options())
+}
+
+func (c *churn) options() plan.Options {
+	return plan.Options{ClusterCIDRs: []netip.Prefix{c.clusterCIDR()}}
+}
+
+func (c *churn) clusterCIDR() netip.Prefix {
+	if c.family == cluster.IPv6 {
+		return netip.MustParsePrefix("fd00:10:42::/64")
+	}
+	return netip.MustParsePrefix("10.42.0.0/16")
+}
+
+// object is a Service as it is next; nil is gone.
+func (c *churn) object(i int) (cluster.ServiceName, *cluster.Service) {
+	name := cluster.ServiceName{Namespace: "testing", Name: fmt.Sprint("churn-", i)}
+	if c.IntN(10) == 0 {
+		return name, nil
+	}
 	base, pods := netip.MustParseAddr("10.43.1.0"), netip.MustParseAddr("10.42.1.0")
-	ranges := netip.MustParsePrefix("10.42.0.0/16")
 	if c.family == cluster.IPv6 {
 		base, pods = netip.MustParseAddr("fd00:10:43::100"), netip.MustParseAddr("fd00:10:42::100")
-		ranges = netip.MustParsePrefix("fd00:10:42::/64")
 	}
 	address := func(a netip.Addr, n int) netip.Addr {
 		for range n {
@@ -105,7 +123,7 @@ func (c *churn) service(i int) plan.Service {
 		s.External.LoadBalancerIPs = append(s.External.LoadBalancerIPs, address(base, 1000+2*i+n))
 	}
 	if c.IntN(3) == 0 {
-		s.External.SourceRanges = []netip.Prefix{ranges, netip.PrefixFrom(address(base, c.IntN(3)), base.BitLen())}
+		s.External.SourceRanges = []netip.Prefix{c.clusterCIDR(), netip.PrefixFrom(address(base, c.IntN(3)), base.BitLen())}
 	}
 	var endpoints []cluster.Endpoint
 	second := &cluster.EndpointSlice{Ports: slice.Ports}
@@ -118,7 +136,7 @@ func (c *churn) service(i int) plan.Service {
 				Topology: &cluster.Topology{NodeName: []string{"here", "there"}[c.IntN(2)]}})
 		}
 	}
-	return plan.Compute(cluster.New(s, endpoints), c.family, plan.Node{Name: "here"}, plan.Options{ClusterCIDRs: []netip.Prefix{ranges}})
+	return name, cluster.New(s, endpoints)
 }
 
 // unneeded are what a process may leave for the next that finds it.

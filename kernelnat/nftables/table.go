@@ -33,11 +33,12 @@ func (b *Backend) find(ctx context.Context) (there bool, err error) {
 		b.owned = false
 		return false, nil
 	}
-	b.owned = h.flags&flagOwner != 0
+	// The kernel takes the first flag off a table whose owner has ended.
+	b.owned = h.flags&flagPersist != 0
 	if !b.owned {
 		return true, nil
 	}
-	return true, b.claim(ctx, h.flags)
+	return true, b.claim(ctx, flagOwner|flagPersist)
 }
 
 // claim creates the table or takes it over, with these flags.

@@ -29,10 +29,9 @@ const (
 type Bounds struct {
 	// Endpoints bounds those of one port.
 	Endpoints int
-	// Targets bounds the endpoints of all ports: each counts once for every frontend that
-	// leads to it, or once for its port if they are Shared.
+	// Targets bounds the endpoints of all ports, each counted for every frontend that leads
+	// to it.
 	Targets int
-	Shared  bool
 	// Sticky bounds the endpoints of all ports where clients are to keep theirs.
 	Sticky int
 }
@@ -106,11 +105,7 @@ func boundPairs(endpoints []cluster.Endpoint, ports int, c *choice, over *excess
 // endpointsFor is how many endpoints each of the ports may have where so many frontends
 // lead to them.
 func (b Bounds) endpointsFor(frontends, ports int, sticky bool) int {
-	sharing := frontends
-	if b.Shared {
-		sharing = ports
-	}
-	most := min(b.Endpoints, b.Targets/max(sharing, 1))
+	most := min(b.Endpoints, b.Targets/max(frontends, 1))
 	if sticky {
 		most = min(most, b.Sticky/max(ports, 1))
 	}

@@ -76,10 +76,10 @@ func TestBounds(t *testing.T) {
 	}
 }
 
-// A backend whose frontends share endpoints takes as many for ten frontends as for one.
-func TestBoundsOfSharedEndpoints(t *testing.T) {
-	options := plan.Options{Bounds: plan.Bounds{Endpoints: 20_000, Targets: 30_000, Shared: true, Sticky: 2000}}
-	for _, c := range []struct{ ports, endpoints, ips, want int }{{1, 20_000, 10, 20_000}, {1, 20_001, 0, 20_000}, {3, 20_000, 5, 10_000}} {
+// A backend has bounds of its own.
+func TestBoundsOfBackend(t *testing.T) {
+	options := plan.Options{Bounds: plan.Bounds{Endpoints: 20_000, Targets: 60_000, Sticky: 2000}}
+	for _, c := range []struct{ ports, endpoints, ips, want int }{{1, 20_000, 2, 20_000}, {1, 20_001, 0, 20_000}, {3, 20_000, 1, 10_000}} {
 		p := plan.Compute(large(c.ports, c.endpoints, c.ips), cluster.IPv4, self, options)
 		if n := len(p.Pools[0].Endpoints); n != c.want || (n == c.endpoints) != (p.Excess == "") {
 			t.Errorf("%d ports of %d endpoints at %d more addresses: %d endpoints, told %q", c.ports, c.endpoints, c.ips, n, p.Excess)

@@ -166,7 +166,7 @@ func TestTakenBack(t *testing.T) {
 	require(t)
 	c := kubetest.Start(t)
 	given := echoObjects()
-	more := many(50)
+	more := many(50, benchEndpoints)
 	given.services, given.slices = append(given.services, more.services...), append(given.slices, more.slices...)
 	given.create(t, c, 1)
 	given = list(t, c)

@@ -49,11 +49,11 @@ func (c *ControlPlane) StartProxy(node *netlab.Node, mode string, limit time.Dur
 	return p
 }
 
-// LaunchProxy starts kube-proxy on a node, under the name of a Node, and waits for
-// nothing.
-func (c *ControlPlane) LaunchProxy(node *netlab.Node, mode, name string) *Process {
+// LaunchProxy starts kube-proxy on a node, under the name of a Node and with further
+// flags, and waits for nothing.
+func (c *ControlPlane) LaunchProxy(node *netlab.Node, mode, name string, flags ...string) *Process {
 	c.t.Helper()
-	return StartOn(c.t, node.Host, c.command("kube-proxy",
+	return StartOn(c.t, node.Host, c.command("kube-proxy", append(flags,
 		"--kubeconfig="+c.KubeconfigOn(node.Host),
 		"--proxy-mode="+mode,
 		"--hostname-override="+name,
@@ -62,7 +62,7 @@ func (c *ControlPlane) LaunchProxy(node *netlab.Node, mode, name string) *Proces
 		// These sysctls are the machine's; a namespace cannot set them.
 		"--conntrack-max-per-core=0", "--conntrack-min=0",
 		"--conntrack-tcp-timeout-established=0", "--conntrack-tcp-timeout-close-wait=0",
-	))
+	)...))
 }
 
 // Get asks an HTTP server from within a host; anything but 200 is an error.

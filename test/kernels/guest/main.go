@@ -1,0 +1,59 @@
+// Command guest is process 1 of a machine that test/kernels boots. It makes the file
+// systems that programs expect, runs the program in its arguments, whose output goes out
+// of the second serial line, and switches the machine off. Its last line there says how
+// the program ended; without that line the kernel did not live to the end.
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Everything the program is told besides its arguments.
+var environment = []string{
+	"PATH=/usr/sbin:/sbin:/usr/bin:/bin",
+	"E2E_REQUIRED=1",
+	"COREDNS=/coredns",
+}
+
+func main() {
+	if os.Getpid() != 1 {
+		fmt.Fprintln(os.Stderr, "guest: this is the first process of a machine that test/kernels boots")
+		os.Exit(2)
+	}
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Println("guest:", err) // on the console, which is the first line
+	}
+	unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
+}
+
+func run(argv []string) error {
+	for _, m := range []struct{ kind, at string }{
+		{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}, {"tmpfs", "/tmp"}, {"tmpfs", "/run"},
+	} {
+		if err := os.MkdirAll(m.at, 0o755); err != nil {
+			return err
+		}
+		if err := unix.Mount(m.kind, m.at, m.kind, 0, ""); err != nil {
+			return fmt.Errorf("mount %s: %w", m.at, err)
+		}
+	}
+	line, err := os.OpenFile("/dev/ttyS1", os.O_WRONLY|unix.O_NOCTTY, 0)
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Env, cmd.Stdout, cmd.Stderr = environment, line, line
+	ended := "as it should"
+	if err := cmd.Run(); err != nil {
+		ended = strings.ReplaceAll(err.Error(), "\n", " ")
+	}
+	if _, err := fmt.Fprintf(line, "\nguest: ended %s\n", ended); err != nil {
+		return err
+	}
+	return unix.IoctlSetInt(int(line.Fd()), unix.TCSBRK, 1) // until all has been sent
+}

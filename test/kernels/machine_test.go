@@ -1,0 +1,56 @@
+package kernels
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// A program ends itself before its machine is ended, and shows where it hangs.
+const (
+	programLimit = 15 * time.Minute
+	machineLimit = programLimit + 2*time.Minute
+)
+
+// run boots a machine, which runs a program and ends, and returns what that has written.
+// The machine is emulated, without KVM: so it runs wherever the tests do. dir is for its
+// serial lines.
+func run(ctx context.Context, dir, kernel, initramfs string, program ...string) (output string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, machineLimit)
+	defer cancel()
+	console, line := filepath.Join(dir, "console"), filepath.Join(dir, "output")
+	cmd := exec.CommandContext(ctx, "qemu-system-x86_64",
+		"-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "3072",
+		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-nic", "none",
+		"-serial", "file:"+console, "-serial", "file:"+line,
+		"-kernel", kernel, "-initrd", initramfs,
+		// A kernel with a fault panics, and so it reboots, which ends QEMU.
+		"-append", "console=ttyS0 quiet oops=panic panic=-1 -- "+strings.Join(program, " "))
+	// The signal comes when the thread that started QEMU ends.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	said, err := cmd.CombinedOutput()
+	if ctx.Err() != nil {
+		err = fmt.Errorf("the machine was ended after %v: %w", machineLimit, ctx.Err())
+	}
+	// QEMU makes both files when it starts.
+	written, lineErr := os.ReadFile(line)
+	kernelSaid, consoleErr := os.ReadFile(console)
+	output, ended, found := strings.Cut(strings.ReplaceAll(string(written), "\r\n", "\n"), "\nguest: ended ")
+	switch {
+	case err != nil || lineErr != nil || consoleErr != nil || !found:
+		dead := errors.New("the machine did not live to the end of its program")
+		return output, fmt.Errorf("%w\n%s\nits console:\n%s", errors.Join(dead, err, lineErr, consoleErr), said, kernelSaid)
+	case ended != "as it should\n":
+		return output, fmt.Errorf("the program ended: %s\nconsole:\n%s", ended, kernelSaid)
+	}
+	return output, nil
+}
