@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/clusterip/clusterip/test/kubetest"
@@ -99,31 +98,19 @@ func inUse(blocks []string) []string {
 }
 
 var (
-	toClass = regexp.MustCompile(`(?m) : (c0[0-9a-f]+:[0-9a-f]+)$`)
-	// numbered are the elements that say which class has a number, and which pool.
+	toClass       = regexp.MustCompile(`(?m) : (c0[0-9a-f]+:[0-9a-f]+)$`)
 	numberedClass = regexp.MustCompile(`(c0[0-9a-f]+:[0-9a-f]+) : goto (\S+)`)
-	numberedPool  = regexp.MustCompile(`comment "(\S+)" : c1([0-9a-f]+):([0-9a-f]+)`)
-	number        = regexp.MustCompile(`c[01][0-9a-f]+:[0-9a-f]+`)
-	slot          = regexp.MustCompile(` \. \d+ : `)
+	class         = regexp.MustCompile(`c0[0-9a-f]+:[0-9a-f]+`)
+	slot          = regexp.MustCompile(` \. (c1[0-9a-f])[0-9a-f]:[0-9a-f]+ : `)
 )
 
-// withNames has the names of classes and pools in place of their numbers, and leaves out
-// which endpoint is in which slot.
+// withNames has the names of classes in place of their numbers, and leaves out which
+// endpoint is in which slot.
 func withNames(rules string) string {
 	names := make(map[string]string)
 	for _, m := range numberedClass.FindAllStringSubmatch(rules, -1) {
 		names[m[1]] = m[2]
 	}
-	for _, m := range numberedPool.FindAllStringSubmatch(rules, -1) {
-		minor, _ := strconv.ParseUint(m[3], 16, 16)
-		names[fmt.Sprintf("c1%s:%x", m[2], minor)] = m[1]
-		names[fmt.Sprintf("c1%s:%x", m[2], minor|1)] = m[1] + ", the local ones"
-	}
-	rules = number.ReplaceAllStringFunc(rules, func(n string) string {
-		if name, there := names[n]; there {
-			return name
-		}
-		return n
-	})
-	return slot.ReplaceAllString(rules, " : ")
+	rules = class.ReplaceAllStringFunc(rules, func(number string) string { return names[number] })
+	return slot.ReplaceAllString(rules, " . $1 : ")
 }

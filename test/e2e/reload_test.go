@@ -3,6 +3,7 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"syscall"
 	"testing"
@@ -14,6 +15,7 @@ import (
 // other go, and the log says what auto stands for.
 func TestReloadWithAnotherBackend(t *testing.T) {
 	n, client := newEcho(t, "iptables")
+	n.write("web.yaml", loadBalancerService)
 	p := n.start()
 	eventually(t, "an answer", reaches(client, "tcp", echoIPv4))
 	noneFailed := keepAsking(t, client)
@@ -28,6 +30,10 @@ func TestReloadWithAnotherBackend(t *testing.T) {
 			}
 			return nil
 		})
+		// The kernel has to be told to route its packets, by whichever backend.
+		if _, err := ask(n.Host, "tcp", netip.MustParseAddrPort("127.0.0.1:30080")); err != nil {
+			t.Errorf("a NodePort at 127.0.0.1 with backend %s: %v", to, err)
+		}
 	}
 	holds := func(iptables, nftables bool) {
 		t.Helper()
