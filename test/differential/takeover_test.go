@@ -124,6 +124,7 @@ func (n *node) kernel() []string {
 	for _, table := range []string{"clusterip", "kube-proxy"} {
 		all = append(all, kubetest.Tables(n.t, n.Host, table)...)
 	}
+	slices.Sort(all)
 	return all
 }
 
