@@ -20,6 +20,14 @@ var environment = []string{
 	"COREDNS=/coredns",
 }
 
+// modules are those that rules of nftables need. The kernel would load them by itself, one
+// after the other, while a program waits for its first rules: in an emulated machine that
+// takes seconds. What a kernel does not have as a module it has built in, or lacks.
+var modules = []string{
+	"nf_tables", "nf_conntrack", "nf_nat", "nft_ct", "nft_chain_nat", "nft_nat", "nft_masq", "nft_numgen", "nft_hash", "nft_fib",
+	"nft_fib_ipv4", "nft_fib_ipv6", "nft_reject", "nft_reject_ipv4", "nft_reject_ipv6", "nft_counter",
+}
+
 func main() {
 	if os.Getpid() != 1 {
 		fmt.Fprintln(os.Stderr, "guest: this is the first process of a machine that test/kernels boots")
@@ -45,6 +53,9 @@ func run(argv []string) error {
 	line, err := os.OpenFile("/dev/ttyS1", os.O_WRONLY|unix.O_NOCTTY, 0)
 	if err != nil {
 		return err
+	}
+	if out, err := exec.Command("modprobe", append([]string{"-a", "-q"}, modules...)...).CombinedOutput(); len(out) > 0 {
+		fmt.Printf("guest: modprobe: %v\n%s", err, out)
 	}
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = environment, line, line
