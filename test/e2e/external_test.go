@@ -13,6 +13,7 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat/netlab"
+	"github.com/clusterip/clusterip/test/kubetest"
 )
 
 const loadBalancerService = `apiVersion: v1
@@ -36,7 +37,7 @@ status:
 // A Service for clients outside, from its manifest to their packets: on every
 // frontend, with their own address and always to the same pod, and with health
 // checks that tell load balancers where its endpoints are.
-func TestLoadBalancerFromManifest(t *testing.T) { eachBackend(t, loadBalancerFromManifest) }
+func TestLoadBalancerFromManifest(t *testing.T) { kubetest.EachBackend(t, loadBalancerFromManifest) }
 
 func loadBalancerFromManifest(t *testing.T, backend string) {
 	n := newNode(t, backend)
@@ -92,7 +93,7 @@ func loadBalancerFromManifest(t *testing.T, backend string) {
 }
 
 // What every host of the node's network gets is not taken from the node by a Service.
-func TestBroadcastsReachTheNode(t *testing.T) { eachBackend(t, broadcastsReachTheNode) }
+func TestBroadcastsReachTheNode(t *testing.T) { kubetest.EachBackend(t, broadcastsReachTheNode) }
 
 func broadcastsReachTheNode(t *testing.T, backend string) {
 	n := newNode(t, backend)

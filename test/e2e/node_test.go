@@ -44,13 +44,6 @@ var dnsServer = netip.MustParseAddrPort("10.42.0.1:53")
 
 func TestMain(m *testing.M) { kubetest.Main(m.Run) }
 
-// eachBackend runs a test with each of the backends.
-func eachBackend(t *testing.T, test func(t *testing.T, backend string)) {
-	for _, backend := range []string{"iptables", "nftables"} {
-		t.Run(backend, func(t *testing.T) { test(t, backend) })
-	}
-}
-
 // node is a netlab.Node with a folder of manifests.
 type node struct {
 	*netlab.Node

@@ -13,7 +13,7 @@ import (
 
 // The range of ClusterIPs holds the pods: they are reached, through their Service and
 // by themselves, and what is nobody's is refused.
-func TestRangeHoldsThePods(t *testing.T) { eachBackend(t, rangeHoldsThePods) }
+func TestRangeHoldsThePods(t *testing.T) { kubetest.EachBackend(t, rangeHoldsThePods) }
 
 func rangeHoldsThePods(t *testing.T, backend string) {
 	n, client := newEcho(t, backend)

@@ -31,7 +31,7 @@ spec:
 
 // A manifest that is broken when the program starts takes neither the Service's
 // name nor its rules away, and holds up nobody else.
-func TestStartWithABrokenManifest(t *testing.T) { eachBackend(t, startWithABrokenManifest) }
+func TestStartWithABrokenManifest(t *testing.T) { kubetest.EachBackend(t, startWithABrokenManifest) }
 
 func startWithABrokenManifest(t *testing.T, backend string) {
 	n, client := newEcho(t, backend)
@@ -70,7 +70,7 @@ func startWithABrokenManifest(t *testing.T, backend string) {
 // A UDP flow to a Service that was deleted while no program ran does not go on
 // reaching what was its endpoint.
 func TestFlowsOfAServiceThatWentWhileDown(t *testing.T) {
-	eachBackend(t, flowsOfAServiceThatWentWhileDown)
+	kubetest.EachBackend(t, flowsOfAServiceThatWentWhileDown)
 }
 
 func flowsOfAServiceThatWentWhileDown(t *testing.T, backend string) {
@@ -186,7 +186,7 @@ func TestSuccessor(t *testing.T) {
 
 // Whatever somebody removes of the rules is back within a sync_period, and what is
 // not ours is left alone.
-func TestForeignEditsAreRepaired(t *testing.T) { eachBackend(t, foreignEditsAreRepaired) }
+func TestForeignEditsAreRepaired(t *testing.T) { kubetest.EachBackend(t, foreignEditsAreRepaired) }
 
 func foreignEditsAreRepaired(t *testing.T, backend string) {
 	n := newNode(t, backend)

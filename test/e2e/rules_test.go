@@ -94,7 +94,9 @@ var printedTexts = map[string][]string{
 
 // What `coredns rules` prints is what the server writes on the same node into a kernel
 // without rules: fed to iptables-restore, or to nft, it leads to the same tables.
-func TestRulesAreWhatTheServerWrites(t *testing.T) { eachBackend(t, rulesAreWhatTheServerWrites) }
+func TestRulesAreWhatTheServerWrites(t *testing.T) {
+	kubetest.EachBackend(t, rulesAreWhatTheServerWrites)
+}
 
 func rulesAreWhatTheServerWrites(t *testing.T, backend string) {
 	for _, at := range []string{"all", "primary", "192.0.2.0/24 127.0.0.0/8 2001:db8::/64"} {

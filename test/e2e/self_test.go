@@ -10,6 +10,7 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat/netlab"
+	"github.com/clusterip/clusterip/test/kubetest"
 )
 
 // configure replaces parts of the Corefile.
@@ -62,7 +63,7 @@ func (n *node) seesAsNode(service netip.AddrPort) error {
 }
 
 // Where the Node says who is a pod, nothing is written before it does.
-func TestNATWaitsForPodCIDRs(t *testing.T) { eachBackend(t, nATWaitsForPodCIDRs) }
+func TestNATWaitsForPodCIDRs(t *testing.T) { kubetest.EachBackend(t, nATWaitsForPodCIDRs) }
 
 func nATWaitsForPodCIDRs(t *testing.T, backend string) {
 	n, client := newEcho(t, backend)
@@ -102,7 +103,7 @@ func nATWaitsForPodCIDRs(t *testing.T, backend string) {
 
 // What the Node said of who is a pod stays in force when it says nothing any more, until it
 // says something else.
-func TestLostPodCIDRsStayInForce(t *testing.T) { eachBackend(t, lostPodCIDRsStayInForce) }
+func TestLostPodCIDRsStayInForce(t *testing.T) { kubetest.EachBackend(t, lostPodCIDRsStayInForce) }
 
 func lostPodCIDRsStayInForce(t *testing.T, backend string) {
 	n, client := newEcho(t, backend)

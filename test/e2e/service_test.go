@@ -18,11 +18,12 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat/netlab"
+	"github.com/clusterip/clusterip/test/kubetest"
 	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
 )
 
-func TestFromManifestToPacket(t *testing.T) { eachBackend(t, fromManifestToPacket) }
+func TestFromManifestToPacket(t *testing.T) { kubetest.EachBackend(t, fromManifestToPacket) }
 
 func fromManifestToPacket(t *testing.T, backend string) {
 	n := newNode(t, backend)
@@ -85,7 +86,7 @@ func fromManifestToPacket(t *testing.T, backend string) {
 }
 
 func TestServiceWithoutEndpointsIsRefused(t *testing.T) {
-	eachBackend(t, serviceWithoutEndpointsIsRefused)
+	kubetest.EachBackend(t, serviceWithoutEndpointsIsRefused)
 }
 
 func serviceWithoutEndpointsIsRefused(t *testing.T, backend string) {
@@ -107,7 +108,9 @@ func serviceWithoutEndpointsIsRefused(t *testing.T, backend string) {
 
 // A UDP client that keeps its socket would be pinned to what the kernel chose
 // for its first datagram.
-func TestUDPFlowsFollowTheEndpoints(t *testing.T) { eachBackend(t, uDPFlowsFollowTheEndpoints) }
+func TestUDPFlowsFollowTheEndpoints(t *testing.T) {
+	kubetest.EachBackend(t, uDPFlowsFollowTheEndpoints)
+}
 
 func uDPFlowsFollowTheEndpoints(t *testing.T, backend string) {
 	n := newNode(t, backend)
@@ -150,7 +153,9 @@ func uDPFlowsFollowTheEndpoints(t *testing.T, backend string) {
 	eventually(t, "the endpoint that took over", answeredBy("echo-1"))
 }
 
-func TestEstablishedConnectionSurvives(t *testing.T) { eachBackend(t, establishedConnectionSurvives) }
+func TestEstablishedConnectionSurvives(t *testing.T) {
+	kubetest.EachBackend(t, establishedConnectionSurvives)
+}
 
 func establishedConnectionSurvives(t *testing.T, backend string) {
 	n, client := newEcho(t, backend)
@@ -203,7 +208,9 @@ func establishedConnectionSurvives(t *testing.T, backend string) {
 
 // However the manifests were edited, the kernel must hold what a fresh start on
 // another node would write.
-func TestEditsConvergeToAFreshStart(t *testing.T) { eachBackend(t, editsConvergeToAFreshStart) }
+func TestEditsConvergeToAFreshStart(t *testing.T) {
+	kubetest.EachBackend(t, editsConvergeToAFreshStart)
+}
 
 func editsConvergeToAFreshStart(t *testing.T, backend string) {
 	const seed, edits = 7, 60
@@ -321,7 +328,7 @@ func TestPortTakenNamesTheAddress(t *testing.T) {
 
 // While endpoints come and go and the program is killed and started, not one new
 // connection may fail: the pods themselves all stay up.
-func TestNewConnectionsNeverFail(t *testing.T) { eachBackend(t, newConnectionsNeverFail) }
+func TestNewConnectionsNeverFail(t *testing.T) { kubetest.EachBackend(t, newConnectionsNeverFail) }
 
 func newConnectionsNeverFail(t *testing.T, backend string) {
 	n := newNode(t, backend)

@@ -51,7 +51,7 @@ func newLockout(t *testing.T, backend string) *lockout {
 
 // A ServiceCIDR that holds the API server and the node's network cuts the node off from
 // neither, not over a restart either, and goes without a trace.
-func TestLockout(t *testing.T) { eachBackend(t, testLockout) }
+func TestLockout(t *testing.T) { kubetest.EachBackend(t, testLockout) }
 
 func testLockout(t *testing.T, backend string) {
 	l := newLockout(t, backend)
@@ -93,7 +93,7 @@ func testLockout(t *testing.T, backend string) {
 
 // Rules that refuse the API server, whoever has left them, are gone before they are known
 // to be wrong.
-func TestLockoutLeftBehind(t *testing.T) { eachBackend(t, testLockoutLeftBehind) }
+func TestLockoutLeftBehind(t *testing.T) { kubetest.EachBackend(t, testLockoutLeftBehind) }
 
 func testLockoutLeftBehind(t *testing.T, backend string) {
 	l := newLockout(t, backend)
@@ -116,7 +116,7 @@ func testLockoutLeftBehind(t *testing.T, backend string) {
 
 // While the API server is away nothing in ranges of ClusterIPs is refused, and Services are
 // reached.
-func TestRangesOutOfTouch(t *testing.T) { eachBackend(t, testRangesOutOfTouch) }
+func TestRangesOutOfTouch(t *testing.T) { kubetest.EachBackend(t, testRangesOutOfTouch) }
 
 func testRangesOutOfTouch(t *testing.T, backend string) {
 	l := newLockout(t, backend)

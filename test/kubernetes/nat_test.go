@@ -33,7 +33,7 @@ const natCorefile = `cluster.local {
 
 // NAT lives from the same watch as the names, with the Node and the ServiceCIDRs
 // that it alone needs.
-func TestNAT(t *testing.T) { eachBackend(t, testNAT) }
+func TestNAT(t *testing.T) { kubetest.EachBackend(t, testNAT) }
 
 func testNAT(t *testing.T, backend string) {
 	a, n, client := startNode(t, "in-zone-0", "in-zone-1")
@@ -149,13 +149,6 @@ func hinted(s *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
 		s.Endpoints[i].Hints = &discoveryv1.EndpointHints{ForZones: []discoveryv1.ForZone{{Name: fmt.Sprintf("zone-%d", i)}}}
 	}
 	return s
-}
-
-// eachBackend runs a test with each of the backends.
-func eachBackend(t *testing.T, test func(t *testing.T, backend string)) {
-	for _, backend := range []string{"iptables", "nftables"} {
-		t.Run(backend, func(t *testing.T) { test(t, backend) })
-	}
 }
 
 // startNAT runs the program with NAT on a node.
