@@ -89,7 +89,7 @@ func tryChanges(t *testing.T, k kind, family cluster.Family, flows int) {
 		c.sticky = *affinity / 2 // the kernel's clock has large ticks
 	}
 
-	ch := newChanger(t, k, family, c.history)
+	ch := newChanger(k, family, c.history)
 	n.must(n.node.Do(ch.start))
 	var stop, failed atomic.Bool
 	changed := make(chan error)
@@ -125,7 +125,6 @@ const (
 // changer changes a Service and others beside it.
 type changer struct {
 	*rand.Rand
-	t       testing.TB
 	kind    kind
 	family  cluster.Family
 	history *history
@@ -137,8 +136,8 @@ type changer struct {
 	beside    map[int]plan.Service
 }
 
-func newChanger(t testing.TB, k kind, family cluster.Family, h *history) *changer {
-	return &changer{Rand: rand.New(rand.NewPCG(*seed, uint64(family))), t: t, kind: k, family: family, history: h, endpoints: 1, beside: make(map[int]plan.Service)}
+func newChanger(k kind, family cluster.Family, h *history) *changer {
+	return &changer{Rand: rand.New(rand.NewPCG(*seed, uint64(family))), kind: k, family: family, history: h, endpoints: 1, beside: make(map[int]plan.Service)}
 }
 
 // start begins as a new process does, with the Services that there are.
