@@ -87,7 +87,7 @@ func (b Backend) New(settings netfilter.Settings) (map[cluster.Family]kernelnat.
 		return nil, err
 	}
 	for family, backend := range families {
-		families[family] = &alone{Backend: backend, name: b.Name, family: family}
+		families[family] = &alone{Backend: backend, name: b.Name, family: family, nodePorts: settings.NodePorts}
 	}
 	return families, nil
 }
@@ -95,9 +95,10 @@ func (b Backend) New(settings netfilter.Settings) (map[cluster.Family]kernelnat.
 // alone is a backend that leaves no rules but its own.
 type alone struct {
 	kernelnat.Backend
-	name   string
-	family cluster.Family
-	is     bool
+	name      string
+	family    cluster.Family
+	nodePorts netfilter.NodePorts
+	is        bool
 }
 
 func (a *alone) Sync(ctx context.Context, state kernelnat.State) ([]string, error) {
@@ -109,7 +110,8 @@ func (a *alone) Sync(ctx context.Context, state kernelnat.State) ([]string, erro
 		if other.Name == a.name {
 			continue
 		}
-		if err := other.leave(ctx, a.family); err != nil {
+		// The guard that goes has been followed by another one.
+		if err := other.leave(ctx, a.family, netfilter.Settings{KeepLocalnet: a.nodePorts.AtLoopback(state.Node)}); err != nil {
 			return written, fmt.Errorf("remove what the backend %s has left: %w", other.Name, err)
 		}
 	}
@@ -118,8 +120,8 @@ func (a *alone) Sync(ctx context.Context, state kernelnat.State) ([]string, erro
 }
 
 // leave removes the rules of one family. Whoever lacks the tools for them has none.
-func (b Backend) leave(ctx context.Context, family cluster.Family) error {
-	families, err := b.families(netfilter.Settings{})
+func (b Backend) leave(ctx context.Context, family cluster.Family, settings netfilter.Settings) error {
+	families, err := b.families(settings)
 	if err != nil {
 		return err
 	}
@@ -160,8 +162,11 @@ func each(of []Backend, separator string, word func(Backend) string) string {
 // goes on after an error.
 func Cleanup(ctx context.Context, of ...Backend) error {
 	var errs []error
-	for _, b := range someOrAll(of) {
-		families, err := b.families(netfilter.Settings{})
+	of = someOrAll(of)
+	iptablesToo := slices.ContainsFunc(of, func(b Backend) bool { return b.Name == Default })
+	settings := netfilter.Settings{KeepLocalnet: !iptablesToo && iptables.Guards(ctx)}
+	for _, b := range of {
+		families, err := b.families(settings)
 		errs = append(errs, err)
 		for _, backend := range families {
 			errs = append(errs, backend.Cleanup(ctx), backend.Close())

@@ -20,7 +20,7 @@ func (b *Backend) Cleanup(ctx context.Context) error {
 	}
 	for _, v := range variants {
 		unguarded, err := b.cleanup(ctx, v)
-		if err == nil && unguarded {
+		if err == nil && unguarded && !b.settings.KeepLocalnet {
 			// With the guard goes what it guards against.
 			err = netfilter.SetRouteLocalnet(false)
 		}
@@ -29,6 +29,22 @@ func (b *Backend) Cleanup(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// Guards reports whether rules of this kind keep others out of 127.0.0.0/8, ours or
+// kube-proxy's, and so depend on route_localnet.
+func Guards(ctx context.Context) bool {
+	for _, v := range variants {
+		t, err := findTools(ctx, v, cluster.IPv4)
+		if err != nil {
+			continue
+		}
+		have, err := t.read(ctx)
+		if err == nil && slices.Contains(have.state.table(tableFilter).shared[chainFirewall], loopbackRule) {
+			return true
+		}
+	}
+	return false
 }
 
 // cleanup removes what is ours in one variant. unguarded says that the guard of

@@ -26,6 +26,9 @@ type Settings struct {
 	// CountEndpoints has the connections of each endpoint counted, where a backend can:
 	// the kernel takes 16 bytes for each processor and endpoint.
 	CountEndpoints bool
+	// KeepLocalnet has Cleanup leave route_localnet alone, because other rules need it; see
+	// SetRouteLocalnet.
+	KeepLocalnet bool
 }
 
 // NodePorts says at which addresses of this node NodePorts are. The zero value:
@@ -64,6 +67,12 @@ func (n NodePorts) Addresses(family cluster.Family, node plan.Node) ([]netip.Add
 	})
 	slices.SortFunc(list, netip.Addr.Compare)
 	return slices.Compact(list), nil
+}
+
+// AtLoopback reports whether they are at 127.0.0.1 too.
+func (n NodePorts) AtLoopback(node plan.Node) bool {
+	at, err := n.Addresses(cluster.IPv4, node)
+	return err == nil && slices.ContainsFunc(at, func(a netip.Addr) bool { return a.IsUnspecified() || a.IsLoopback() })
 }
 
 // Nowhere returns an error that says so if NodePorts are at no address of this node.

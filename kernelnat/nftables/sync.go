@@ -52,7 +52,7 @@ func (b *Backend) sync(ctx context.Context, state kernelnat.State) ([]string, er
 	s := &session{Backend: b, ctx: ctx, have: have, batch: newBatch(b.family), state: newState(b.schema), written: make(map[string]int)}
 	if there && !s.fits() {
 		s.tell("another layout of the table")
-		if err := b.delete(ctx); err != nil {
+		if _, err := b.delete(ctx); err != nil {
 			return nil, err
 		}
 		s.have, there = &held{}, false

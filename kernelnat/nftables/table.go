@@ -73,8 +73,13 @@ func (b *Backend) Cleanup(ctx context.Context) error {
 	if unsupported(err) || err == nil && !there {
 		return nil
 	}
+	guarded := false
 	if err == nil {
-		err = b.delete(ctx)
+		guarded, err = b.delete(ctx)
+	}
+	if err == nil && guarded && !b.settings.KeepLocalnet {
+		// With the guard goes what it guards against.
+		err = netfilter.SetRouteLocalnet(false)
 	}
 	if err != nil {
 		return fmt.Errorf("delete table %s of nftables for %s: %w", tableName, b.family, err)
@@ -82,20 +87,17 @@ func (b *Backend) Cleanup(ctx context.Context) error {
 	return nil
 }
 
-// delete removes the table, and with the guard of loopback what it guards against.
-func (b *Backend) delete(ctx context.Context) error {
+// delete removes the table. guarded says that the guard of loopback was in it.
+func (b *Backend) delete(ctx context.Context) (guarded bool, err error) {
 	chains := &held{chains: make(map[string]*heldChain)}
 	if err := b.socket.readChains(b.language, chains); err != nil {
-		return err
+		return false, err
 	}
 	batch := newBatch(b.family)
 	batch.deleteTable()
 	if err := b.commit(ctx, batch); err != nil {
-		return err
+		return false, err
 	}
 	b.owned = false
-	if chains.chains[chainLoopback] != nil {
-		return netfilter.SetRouteLocalnet(false)
-	}
-	return nil
+	return chains.chains[chainLoopback] != nil, nil
 }

@@ -57,13 +57,16 @@ func TestLabels(t *testing.T) {
 	}
 	given.create(t, c, 1)
 	given = list(t, c)
-	theirs, ours := newNode(t), newNode(t)
-	c.StartProxy(theirs.Node, "iptables", patience)
-	ours.startOurs(given.manifests(t))
+	nodes, manifests := map[string]*node{"kube-proxy": newNode(t)}, given.manifests(t)
+	c.StartProxy(nodes["kube-proxy"].Node, "iptables", patience)
+	for _, backend := range modes {
+		nodes[backend] = newNode(t)
+		nodes[backend].startOurs(backend, manifests)
+	}
 	for i, l := range withLabels {
-		for name, n := range map[string]*node{"kube-proxy": theirs, "ours": ours} {
+		for name, n := range nodes {
 			want := l.answering
-			if n == ours && l.left {
+			if name != "kube-proxy" && l.left {
 				want = nil
 			}
 			if got := n.answering(given.clusterIP(t, fmt.Sprintf("labelled-%d", i))); fmt.Sprint(got) != fmt.Sprint(want) {

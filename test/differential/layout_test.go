@@ -99,7 +99,7 @@ func TestLayout(t *testing.T) {
 
 	theirs, ours := newNode(t), newNode(t)
 	c.StartProxy(theirs.Node, "iptables", patience)
-	ours.startOurs(given.manifests(t))
+	ours.startOurs("iptables", given.manifests(t))
 	eventually(t, "the same rules", func() error { return agree(theirs.rules(), ours.rules()) })
 	sameHealthChecks(t, &given, theirs, ours)
 	for _, d := range differences {
@@ -123,9 +123,20 @@ func TestDifferencesAreDocumented(t *testing.T) {
 	_, section, _ := strings.Cut(string(text), "\n## Differences from kube-proxy\n")
 	section, _, _ = strings.Cut(section, "\n## ")
 	section = strings.Join(strings.Fields(section), " ")
+	var reasons []string
 	for _, d := range differences {
-		if !strings.Contains(section, "- "+d.reason) {
-			t.Errorf("docs/nat.md does not list %q", d.reason)
+		reasons = append(reasons, d.reason)
+	}
+	for _, d := range modeDifferences {
+		reasons = append(reasons, d.reasons...)
+		differ := d.fates.iptables[0] != d.fates.iptables[1] || d.fates.nftables[0] != d.fates.nftables[1]
+		if differ != (len(d.reasons) > 0) {
+			t.Errorf("%s: ours differs: %t, for the reasons %q", d.what, differ, d.reasons)
+		}
+	}
+	for _, reason := range reasons {
+		if !strings.Contains(section, "- "+reason) {
+			t.Errorf("docs/nat.md does not list %q", reason)
 		}
 	}
 }

@@ -23,6 +23,9 @@ import (
 // be busy with the other side.
 const patience = 30 * time.Second
 
+// modes are those of kube-proxy, and the backends of ours.
+var modes = []string{"iptables", "nftables"}
+
 const corefile = `.:53 {
 	bind 10.42.0.1
 	errors
@@ -32,6 +35,7 @@ const corefile = `.:53 {
 		service_cidr 10.43.0.0/16 fd00:10:43::/108
 	}
 	kernelnat {
+		backend %s
 		node_name node-1
 		cluster_cidr 10.42.0.0/16 fd00:10:42::/64
 		conntrack_max_per_core 0
@@ -117,11 +121,11 @@ func (n *node) must(err error) {
 	}
 }
 
-// startOurs starts the program with a folder of manifests, and waits until it has
-// written the rules of both families.
-func (n *node) startOurs(manifests string) *kubetest.Process {
+// startOurs starts the program with a backend and a folder of manifests, and waits until
+// it has written the rules of both families.
+func (n *node) startOurs(backend, manifests string) *kubetest.Process {
 	n.t.Helper()
-	text := fmt.Sprintf(corefile, manifests, filepath.Join(n.t.TempDir(), "state.json"))
+	text := fmt.Sprintf(corefile, manifests, filepath.Join(n.t.TempDir(), "state.json"), backend)
 	p := kubetest.StartProgram(n.t, n.Host, true, text)
 	eventually(n.t, "the first sync of ours", func() error {
 		if got := strings.Count(p.Log(), "all rules are in place") + strings.Count(p.Log(), "no Service has a ClusterIP"); got < 2 {

@@ -42,6 +42,12 @@ type flow struct {
 	pods    int // how many may answer
 }
 
+// external reports whether it goes to an external address or one of a load balancer.
+func (f flow) external() bool {
+	to := f.to.Addr()
+	return !slices.Contains(f.service.Spec.ClusterIPs, to.String()) && to != netlab.NodeIPv4.Addr() && to != netlab.NodeIPv6.Addr()
+}
+
 func (f flow) String() string {
 	return fmt.Sprintf("%s: %s asks %s %s", f.service.Name, f.from, f.network, f.to)
 }
@@ -65,50 +71,72 @@ func (c *client) ask(ctx context.Context, f flow) (netlab.Reply, error) {
 	return ask(ctx, f.network, f.to)
 }
 
+// party is one of those that are compared: kube-proxy in a mode, or ours with a backend.
+type party struct{ who, mode string }
+
+func (s party) String() string { return s.who + " " + s.mode }
+
 // The same packets meet the same fate on all nodes, whoever sends them and however
-// kube-proxy translates them.
+// they are translated.
 func TestPackets(t *testing.T) {
 	require(t)
 	c := kubetest.Start(t)
 	given := generate(seed, served)
+	given.addExposed()
 	given.create(t, c, 1)
 	given = list(t, c)
 
-	nodes := make(map[string]*node)
-	for _, mode := range []string{"iptables", "nftables"} {
-		nodes[mode] = newNode(t)
-		c.StartProxy(nodes[mode].Node, mode, patience)
+	nodes, manifests := make(map[party]*node), given.manifests(t)
+	for _, mode := range modes {
+		n := newNode(t)
+		nodes[party{"kube-proxy", mode}] = n
+		c.StartProxy(n.Node, mode, patience)
+		n = newNode(t)
+		nodes[party{"ours", mode}] = n
+		n.startOurs(mode, manifests)
 	}
-	nodes["ours"] = newNode(t)
-	nodes["ours"].startOurs(given.manifests(t))
 
 	flows := given.flows()
-	fates := make(map[string]map[string][]string)
+	// How that one fares is among the known differences.
+	flows = slices.DeleteFunc(flows, func(f flow) bool { return f.service.Name == deserted.Name })
+	fates := make(map[party]map[string][]string)
 	var mu sync.Mutex
 	var asking sync.WaitGroup
-	for name, n := range nodes {
+	for p, n := range nodes {
 		asking.Go(func() {
 			got := n.fates(flows)
 			mu.Lock()
 			defer mu.Unlock()
-			fates[name] = got
+			fates[p] = got
 		})
 	}
 	asking.Wait()
-	checkVariety(t, fates["ours"])
-	// Its modes differ from each other in what happens to traffic from the node
-	// itself, and from pods, to addresses outside the cluster.
-	for _, f := range flows {
-		if f.to.Addr().String() != f.service.Spec.ClusterIP && !slices.Contains(f.service.Spec.ClusterIPs, f.to.Addr().String()) {
-			delete(fates["nftables"], f.String())
-		}
+	for _, mode := range modes {
+		ours := party{"ours", mode}
+		checkVariety(t, fates[ours])
+		sameFates(t, fates, party{"kube-proxy", mode}, ours, flows)
 	}
-	for _, mode := range []string{"iptables", "nftables"} {
-		ours := maps.Clone(fates["ours"])
-		maps.DeleteFunc(ours, func(flow string, _ []string) bool { return fates[mode][flow] == nil })
-		if diff := cmp.Diff(fates[mode], ours); diff != "" {
-			t.Errorf("kube-proxy %s (-), ours (+):\n%s", mode, diff)
+	// The modes of kube-proxy differ here, and ours with them: what the node itself sends
+	// to addresses outside the cluster is refused by nftables alone.
+	alike := slices.DeleteFunc(slices.Clone(flows), func(f flow) bool { return f.from == "node" && f.external() })
+	sameFates(t, fates, party{"ours", "iptables"}, party{"ours", "nftables"}, alike)
+	for p, n := range nodes {
+		n.checkDifferences(p, &given)
+	}
+}
+
+// sameFates fails the test unless two parties have the same in store for some flows.
+func sameFates(t *testing.T, fates map[party]map[string][]string, a, b party, of []flow) {
+	t.Helper()
+	some := func(all map[string][]string) map[string][]string {
+		out := make(map[string][]string)
+		for _, f := range of {
+			out[f.String()] = all[f.String()]
 		}
+		return out
+	}
+	if diff := cmp.Diff(some(fates[a]), some(fates[b])); diff != "" {
+		t.Errorf("%s (-), %s (+):\n%s", a, b, diff)
 	}
 }
 
@@ -196,10 +224,7 @@ func (o *objects) backends(s *corev1.Service) int {
 // the other: two that meet may each be given a pod of its own before sessionAffinity
 // has one noted.
 func (n *node) fates(flows []flow) map[string][]string {
-	clients := make(map[string]*client)
-	for name, host := range map[string]*netlab.Host{"client": n.client, "local-0": n.pods["local-0"], "node": n.Host, "outside": n.Outside} {
-		clients[name] = &client{Host: host}
-	}
+	clients := n.clients()
 	groups := make(map[[2]string][]flow)
 	for _, f := range flows {
 		key := [2]string{f.from, f.service.Name}
@@ -226,6 +251,15 @@ func (n *node) fates(flows []flow) map[string][]string {
 	}
 	close(todo)
 	asking.Wait()
+	return out
+}
+
+// clients are those who ask.
+func (n *node) clients() map[string]*client {
+	out := make(map[string]*client)
+	for name, host := range map[string]*netlab.Host{"client": n.client, "local-0": n.pods["local-0"], "node": n.Host, "outside": n.Outside} {
+		out[name] = &client{Host: host}
+	}
 	return out
 }
 

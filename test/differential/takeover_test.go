@@ -8,10 +8,11 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -23,13 +24,32 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-var echo = netip.MustParseAddrPort("10.43.0.7:8080")
+var (
+	echo     = netip.MustParseAddrPort("10.43.0.7:8080")
+	echoIPv6 = netip.MustParseAddrPort("[fd00:10:43::7]:8080")
+	echoNode = netip.AddrPortFrom(netlab.NodeIPv4.Addr(), 30080)
+	// echoLocal is there for all but kube-proxy in its nftables mode.
+	echoLocal = netip.MustParseAddrPort("127.0.0.1:30080")
+)
 
 // leftBehind are the lines of kube-proxy that stay: an empty chain that is the
 // kubelet's too.
 var leftBehind = regexp.MustCompile(`^ip6tables -t filter (:KUBE-FIREWALL -|-A (INPUT|OUTPUT) -j KUBE-FIREWALL)$`)
 
-// The program takes a node over from kube-proxy and no client notices.
+// builtin are lines that tables have for as long as they are there.
+var builtin = regexp.MustCompile(`^ip6?tables -t \w+ :[A-Z]+ ACCEPT$`)
+
+// walk leads from each to all that may follow it. Ours with backend iptables is followed
+// by kube-proxy in that mode alone: in the other one kube-proxy begins with removing its
+// iptables rules, and so ours.
+var walk = []party{
+	{"kube-proxy", "nftables"}, {"ours", "iptables"}, {"ours", "nftables"}, {"kube-proxy", "nftables"}, {"ours", "nftables"},
+	{"kube-proxy", "iptables"}, {"ours", "iptables"}, {"kube-proxy", "iptables"}, {"ours", "nftables"}, {"ours", "iptables"},
+}
+
+// A node goes from hand to hand, kube-proxy's and the program's, and no client notices.
+// Each leaves in the kernel what it writes on a node of its own, and nothing of the one
+// before it.
 func TestTakeover(t *testing.T) {
 	require(t)
 	c := kubetest.Start(t)
@@ -37,35 +57,108 @@ func TestTakeover(t *testing.T) {
 	given.create(t, c, 1)
 	given = list(t, c)
 	manifests := given.withoutService("gone").manifests(t)
-	for _, mode := range []string{"iptables", "nftables"} {
-		t.Run("from "+mode, func(t *testing.T) { takeover(t, c, mode, manifests) })
+	run := func(n *node, p party) *kubetest.Process {
+		if p.who == "ours" {
+			return n.startOurs(p.mode, manifests)
+		}
+		return c.StartProxy(n.Node, p.mode, patience)
 	}
+	fresh := make(map[party][]string)
+	for _, who := range []string{"kube-proxy", "ours"} {
+		for _, mode := range modes {
+			n, p := newNode(t), party{who, mode}
+			process := run(n, p)
+			fresh[p] = n.kernel()
+			n.cleanUp(process, p)
+		}
+	}
+
+	n := newNode(t)
+	running := run(n, walk[0])
+	eventually(t, "an answer", func() error { return ask(n.client, "tcp", echo) })
+	established := []*connection{dial(t, n.client, echo), dial(t, n.client, echoIPv6), dial(t, n.Outside, echoNode), dial(t, n.Host, echo)}
+	asking := keepAsking(n)
+	for i, p := range walk[1:] {
+		what := fmt.Sprintf("%s, after %s", p, walk[i])
+		running.Stop(syscall.SIGTERM)
+		running = run(n, p)
+		if walk[i] == (party{"ours", "nftables"}) && p.who == "kube-proxy" {
+			if said, err := n.coredns("cleanup", "-backend", "nftables"); err != nil {
+				t.Errorf("%s: cleanup: %v\n%s", what, err, said)
+			}
+		}
+		eventually(t, what, func() error {
+			if diff := cmp.Diff(fresh[p], n.kernel()); diff != "" {
+				return fmt.Errorf("on a node of its own (-), here (+):\n%s", diff)
+			}
+			return nil
+		})
+		for _, e := range established {
+			e.alive(what)
+		}
+		if err := ask(n.Host, "tcp", echoLocal); err != nil && p != (party{"kube-proxy", "nftables"}) {
+			t.Errorf("%s: %v", what, err)
+		}
+		asking.none(t, what)
+	}
+	asking.end(t)
+	n.cleanUp(running, walk[len(walk)-1])
 }
 
-func takeover(t *testing.T, c *kubetest.ControlPlane, mode, manifests string) {
-	n := newNode(t)
-	proxy := c.StartProxy(n.Node, mode, patience)
-	eventually(t, "an answer through kube-proxy", func() error { return ask(n.client) })
-	established := dial(t, n.client)
-	established.alive("the start")
+// kernel returns all that the node's kernel holds of rules that somebody has written.
+func (n *node) kernel() []string {
+	n.t.Helper()
+	all := slices.DeleteFunc(n.rules(), func(line string) bool {
+		return builtin.MatchString(line) || leftBehind.MatchString(line) || rangesChain.MatchString(line) && !strings.Contains(line, " -A ")
+	})
+	for _, save := range []string{"iptables-legacy-save", "ip6tables-legacy-save"} {
+		all = append(all, strings.Fields(kubetest.Output(n.t, n.Host, save))...)
+	}
+	for table := range strings.Lines(kubetest.Output(n.t, n.Host, "nft", "list", "tables")) {
+		switch name := table[strings.LastIndexByte(table, ' ')+1 : len(table)-1]; name {
+		case "nat", "filter", "mangle": // those of iptables
+		default:
+			all = append(all, table)
+		}
+	}
+	for _, table := range []string{"clusterip", "kube-proxy"} {
+		all = append(all, kubetest.Tables(n.t, n.Host, table)...)
+	}
+	slices.Sort(all)
+	return all
+}
 
-	asking := keepAsking(n.client)
-	proxy.Stop(syscall.SIGTERM)
-	established.alive("the end of kube-proxy")
-	n.startOurs(manifests)
-	established.alive("the first sync of ours")
-	// What the program would have written on a node of its own.
-	fresh := newNode(t)
-	fresh.startOurs(manifests)
-	got := slices.DeleteFunc(n.rules(), leftBehind.MatchString)
-	if diff := cmp.Diff(fresh.rules(), got); diff != "" {
-		t.Errorf("on a node of its own (-), after kube-proxy (+):\n%s", diff)
+// coredns runs the program on the node, and returns what it says.
+func (n *node) coredns(args ...string) (said string, err error) {
+	n.t.Helper()
+	var out []byte
+	err = n.Do(func() (err error) {
+		out, err = exec.Command(kubetest.Program(n.t, true), args...).CombinedOutput()
+		return err
+	})
+	return string(out), err
+}
+
+// cleanUp ends a process and has the program remove what it has written. While ours runs
+// nothing is removed.
+func (n *node) cleanUp(running *kubetest.Process, p party) {
+	n.t.Helper()
+	if before := n.kernel(); p.who == "ours" {
+		said, err := n.coredns("cleanup")
+		if err == nil || !strings.Contains(said, "kernelnat runs in another process already: stop that one first") {
+			n.t.Errorf("cleanup while %s runs: %v\n%s", p, err, said)
+		}
+		if diff := cmp.Diff(before, n.kernel()); diff != "" {
+			n.t.Errorf("cleanup while %s runs:\n%s", p, diff)
+		}
 	}
-	if tables := kubetest.Output(t, n.Host, "nft", "list", "tables"); strings.Contains(tables, "kube-proxy") {
-		t.Errorf("kube-proxy's tables are still there:\n%s", tables)
+	running.Stop(syscall.SIGTERM)
+	if said, err := n.coredns("cleanup"); err != nil {
+		n.t.Errorf("cleanup after %s: %v\n%s", p, err, said)
 	}
-	asking.none(t)
-	established.alive("all that")
+	if left := n.kernel(); len(left) > 0 {
+		n.t.Errorf("after %s and cleanup:\n%s", p, strings.Join(left, "\n"))
+	}
 }
 
 // kube-proxy takes a node back, with its first sync and with those that remove what
@@ -80,13 +173,13 @@ func TestTakenBack(t *testing.T) {
 	given = list(t, c)
 
 	n := newNode(t)
-	ours := n.startOurs(given.manifests(t))
-	eventually(t, "an answer through ours", func() error { return ask(n.client) })
+	ours := n.startOurs("iptables", given.manifests(t))
+	eventually(t, "an answer through ours", func() error { return ask(n.client, "tcp", echo) })
 	if rules := n.rules(); !slices.ContainsFunc(rules, differences[0].line.MatchString) {
 		t.Fatalf("too few Services for chains by range:\n%s", strings.Join(rules, "\n"))
 	}
-	established := dial(t, n.client)
-	asking := keepAsking(n.client)
+	established := dial(t, n.client, echo)
+	asking := keepAsking(n)
 	ours.Stop(syscall.SIGTERM)
 	established.alive("the end of ours")
 	c.StartProxy(n.Node, "iptables", patience)
@@ -103,21 +196,8 @@ func TestTakenBack(t *testing.T) {
 		}
 		return nil
 	})
-	asking.none(t)
+	asking.end(t)
 	established.alive("all that")
-}
-
-// none ends the asking and fails the test if a connection failed.
-func (a *asker) none(t *testing.T) {
-	t.Helper()
-	made, err := a.stop()
-	if err != nil {
-		t.Errorf("a connection failed after %d that did not: %v", made, err)
-	}
-	if made < 100 {
-		t.Errorf("only %d connections were made", made)
-	}
-	t.Logf("%d connections", made)
 }
 
 // echoObjects are the Service that is asked, one with a NodePort, and one that goes
@@ -131,10 +211,16 @@ func echoObjects() objects {
 		}
 	}
 	out := objects{services: []corev1.Service{service("echo", echo.Addr().String()), service("node-port", ""), service("gone", "")}}
+	both := corev1.IPFamilyPolicyRequireDualStack
+	out.services[0].Spec.IPFamilyPolicy, out.services[0].Spec.ClusterIPs = &both, []string{echo.Addr().String(), echoIPv6.Addr().String()}
+	out.services[0].Spec.Ports = append(out.services[0].Spec.Ports, port("udp", "UDP", 8080, 5678))
+	out.services[0].Spec.Ports[0].Name = "tcp"
 	out.services[1].Spec.Type = corev1.ServiceTypeNodePort
+	out.services[1].Spec.Ports[0].NodePort = int32(echoNode.Port())
 	for i := range out.services {
 		out.slices = append(out.slices, endpointSlice(&out.services[i], 0, corev1.IPv4Protocol, three))
 	}
+	out.slices = append(out.slices, endpointSlice(&out.services[0], 0, corev1.IPv6Protocol, three))
 	return out
 }
 
@@ -146,41 +232,91 @@ func (o *objects) withoutService(name string) *objects {
 	}
 }
 
-func ask(from *netlab.Host) error {
+func ask(from *netlab.Host, network string, to netip.AddrPort) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	_, err := from.Ask(ctx, "tcp", echo)
+	_, err := from.Ask(ctx, network, to)
 	return err
 }
 
-// asker makes one connection after the other.
+// pause is that between two connections: 200 begin in a second.
+const pause = 5 * time.Millisecond
+
+// asker makes connections all the time, and waits for none before the next.
 type asker struct {
-	ended chan struct{}
-	done  atomic.Bool
-	made  int
-	err   error
+	stop, ended chan struct{}
+	asking      sync.WaitGroup
+	mu          sync.Mutex
+	made        int
+	failed      []error
 }
 
-func keepAsking(from *netlab.Host) *asker {
-	a := &asker{ended: make(chan struct{})}
+// keepAsking has clients of all kinds ask in turn.
+func keepAsking(n *node) *asker {
+	ways := []struct {
+		from    *netlab.Host
+		network string
+		to      netip.AddrPort
+	}{
+		{n.client, "tcp", echo}, {n.Outside, "tcp", echoNode}, {n.client, "tcp", echoIPv6}, {n.Host, "tcp", echo}, {n.client, "udp", echo},
+	}
+	a := &asker{stop: make(chan struct{}), ended: make(chan struct{})}
 	go func() {
 		defer close(a.ended)
-		for !a.done.Load() {
-			if a.err = ask(from); a.err != nil {
+		next := time.NewTicker(pause)
+		defer next.Stop()
+		for i := 0; ; i++ {
+			select {
+			case <-a.stop:
 				return
+			case <-next.C:
 			}
-			a.made++
+			way := ways[i%len(ways)]
+			a.asking.Go(func() {
+				err := ask(way.from, way.network, way.to)
+				a.mu.Lock()
+				defer a.mu.Unlock()
+				if a.made++; err != nil {
+					a.failed = append(a.failed, fmt.Errorf("%s asks %s %s: %w", way.from.Name, way.network, way.to, err))
+				}
+			})
 		}
 	}()
+	n.t.Cleanup(a.halt)
 	return a
 }
 
-// stop returns how many connections were made, and the error of the one that
-// failed.
-func (a *asker) stop() (int, error) {
-	a.done.Store(true)
-	<-a.ended
-	return a.made, a.err
+// halt waits for the last connection.
+func (a *asker) halt() {
+	select {
+	case <-a.ended:
+	default:
+		close(a.stop)
+		<-a.ended
+		a.asking.Wait()
+	}
+}
+
+// none fails the test if connections have failed since it was last asked.
+func (a *asker) none(t *testing.T, when string) {
+	t.Helper()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.failed) > 0 {
+		t.Errorf("%s: %d connections failed, of %d in all. The first: %v", when, len(a.failed), a.made, a.failed[0])
+	}
+	a.failed = nil
+}
+
+// end ends the asking, and fails the test if a connection failed.
+func (a *asker) end(t *testing.T) {
+	t.Helper()
+	a.halt()
+	a.none(t, "at the end")
+	if a.made < 100 {
+		t.Errorf("only %d connections were made", a.made)
+	}
+	t.Logf("%d connections", a.made)
 }
 
 // connection is one that stays open.
@@ -190,9 +326,9 @@ type connection struct {
 	r *bufio.Reader
 }
 
-func dial(t *testing.T, from *netlab.Host) *connection {
+func dial(t *testing.T, from *netlab.Host, to netip.AddrPort) *connection {
 	t.Helper()
-	conn, err := from.Dial(t.Context(), "tcp", echo)
+	conn, err := from.Dial(t.Context(), "tcp", to)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,12 +18,11 @@ var backend = flag.String("backend", "iptables", "the `name` of the backend in T
 // The program writes rules of both families, changes them with the manifests, leaves them
 // when it ends, and removes them when it is told to.
 func TestStartChangeCleanup(t *testing.T) {
-	n := newNode(t)
+	n := newNode(t, *backend)
 	client := n.pod("client", "10.42.0.2", "fd00:10:42::2")
 	n.remove("client.yaml")
 	n.pod("echo-0", "10.42.0.10", "fd00:10:42::10")
 	n.write("service.yaml", echoService)
-	n.configure("node_name node-1", "node_name node-1\n\t\tbackend "+*backend)
 	if rules := n.everyRule(); rules != nil {
 		t.Fatalf("a new network has rules already: %q", rules)
 	}

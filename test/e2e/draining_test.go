@@ -47,7 +47,7 @@ endpoints:
 // Of the UDP flows to an endpoint that terminates, those that are idle are forgotten and
 // those that are busy go on, until it has gone.
 func TestDrainingFlows(t *testing.T) {
-	n := newNode(t)
+	n := newNode(t, "iptables")
 	client := n.pod("client", "10.42.0.2")
 	n.pod("echo-0", "10.42.0.10")
 	n.pod("echo-1", "10.42.0.11")
@@ -130,7 +130,7 @@ func (n *node) forgotten(conn net.Conn) error {
 // A process that ends leaves no flow that leads to it, not even a busy one, if another
 // endpoint is there.
 func TestLameduckLeavesNoFlows(t *testing.T) {
-	n := newNode(t)
+	n := newNode(t, "iptables")
 	client := n.pod("client", "10.42.0.2")
 	n.remove("client.yaml")
 	other := n.pod("other", "10.42.0.11")

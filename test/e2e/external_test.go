@@ -36,8 +36,10 @@ status:
 // A Service for clients outside, from its manifest to their packets: on every
 // frontend, with their own address and always to the same pod, and with health
 // checks that tell load balancers where its endpoints are.
-func TestLoadBalancerFromManifest(t *testing.T) {
-	n := newNode(t)
+func TestLoadBalancerFromManifest(t *testing.T) { eachBackend(t, loadBalancerFromManifest) }
+
+func loadBalancerFromManifest(t *testing.T, backend string) {
+	n := newNode(t, backend)
 	for i := range 3 {
 		n.pod(fmt.Sprint("echo-", i), fmt.Sprint("10.42.0.1", i))
 	}
@@ -90,8 +92,10 @@ func TestLoadBalancerFromManifest(t *testing.T) {
 }
 
 // What every host of the node's network gets is not taken from the node by a Service.
-func TestBroadcastsReachTheNode(t *testing.T) {
-	n := newNode(t)
+func TestBroadcastsReachTheNode(t *testing.T) { eachBackend(t, broadcastsReachTheNode) }
+
+func broadcastsReachTheNode(t *testing.T, backend string) {
+	n := newNode(t, backend)
 	broadcast := netip.AddrPortFrom(netip.MustParseAddr("192.0.2.255"), 9999)
 	n.pod("echo-0", "10.42.0.10")
 	n.write("service.yaml", `apiVersion: v1
@@ -157,7 +161,7 @@ endpoints: [{addresses: ["fd00:10:42::10"], nodeName: NODE-OF-6}]
 // A load balancer sends the packets of each family where the endpoints of that family
 // are, so the node's addresses answer for their own.
 func TestHealthChecksByFamily(t *testing.T) {
-	n := newNode(t)
+	n := newNode(t, "iptables")
 	web := func(of4, of6 string) {
 		n.write("web.yaml", strings.NewReplacer("NODE-OF-4", of4, "NODE-OF-6", of6).Replace(dualStackLoadBalancer))
 	}

@@ -28,7 +28,7 @@ endpoints: [{addresses: [10.42.0.10], nodeName: node-1}]
 // What labels have a proxy leave alone, as Kubernetes' own tests ask for it: they take
 // effect when they come and when they go, and DNS answers all the same.
 func TestLabelsForProxies(t *testing.T) {
-	n := newNode(t)
+	n := newNode(t, "iptables")
 	client := n.pod("client", "10.42.0.2")
 	n.remove("client.yaml")
 	n.pod("echo-0", "10.42.0.10")

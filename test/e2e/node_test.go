@@ -31,6 +31,7 @@ const corefile = `.:53 {
 		service_cidr 10.43.0.0/16 fd00:10:43::/108
 	}
 	kernelnat {
+		backend %[3]s
 		node_name node-1
 		cluster_cidr 10.42.0.0/16 fd00:10:42::/64
 		sync_period 1s
@@ -43,22 +44,30 @@ var dnsServer = netip.MustParseAddrPort("10.42.0.1:53")
 
 func TestMain(m *testing.M) { kubetest.Main(m.Run) }
 
+// eachBackend runs a test with each of the backends.
+func eachBackend(t *testing.T, test func(t *testing.T, backend string)) {
+	for _, backend := range []string{"iptables", "nftables"} {
+		t.Run(backend, func(t *testing.T) { test(t, backend) })
+	}
+}
+
 // node is a netlab.Node with a folder of manifests.
 type node struct {
 	*netlab.Node
 	t         *testing.T
+	backend   string
 	program   string
 	manifests string
 	state     string
 	conf      string
 }
 
-func newNode(t *testing.T) *node {
+func newNode(t *testing.T, backend string) *node {
 	t.Helper()
-	netlab.Require(t, "iptables", "ip6tables", "iptables-save")
+	netlab.Require(t, "iptables", "ip6tables", "iptables-save", "nft")
 	dir := t.TempDir()
 	out := &node{
-		Node: kubetest.NewNode(t), t: t,
+		Node: kubetest.NewNode(t), t: t, backend: backend,
 		program:   kubetest.Program(t, true),
 		manifests: filepath.Join(dir, "manifests"),
 		state:     filepath.Join(dir, "state.json"),
@@ -67,7 +76,7 @@ func newNode(t *testing.T) *node {
 	if err := os.Mkdir(out.manifests, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	text := fmt.Sprintf(corefile, out.manifests, out.state)
+	text := fmt.Sprintf(corefile, out.manifests, out.state, backend)
 	if err := os.WriteFile(out.conf, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -76,9 +85,9 @@ func newNode(t *testing.T) *node {
 
 // newEcho makes a node with the Service echo, which has one endpoint, and a pod that is
 // a client alone. The program does not run yet.
-func newEcho(t *testing.T) (n *node, client *netlab.Host) {
+func newEcho(t *testing.T, backend string) (n *node, client *netlab.Host) {
 	t.Helper()
-	n = newNode(t)
+	n = newNode(t, backend)
 	client = n.pod("client", "10.42.0.2")
 	n.remove("client.yaml")
 	n.pod("echo-0", "10.42.0.10", "fd00:10:42::10")
@@ -206,20 +215,4 @@ func lookupAt(from *netlab.Host, server netip.AddrPort, name string, qtype uint1
 	m := new(dns.Msg).SetQuestion(name, qtype)
 	reply, _, err := new(dns.Client).ExchangeWithConnContext(ctx, m, &dns.Conn{Conn: conn})
 	return reply, err
-}
-
-// kernelRules returns what the node's kernel holds of both families, with the
-// counters and the comments of iptables-save left out.
-func (n *node) kernelRules() string {
-	n.t.Helper()
-	var all strings.Builder
-	for _, save := range []string{"iptables-save", "ip6tables-save"} {
-		for line := range strings.Lines(kubetest.Output(n.t, n.Host, save)) {
-			if !strings.HasPrefix(line, "#") {
-				line, _, _ = strings.Cut(line, " [")
-				all.WriteString(strings.TrimSpace(line) + "\n")
-			}
-		}
-	}
-	return all.String()
 }

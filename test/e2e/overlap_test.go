@@ -13,8 +13,10 @@ import (
 
 // The range of ClusterIPs holds the pods: they are reached, through their Service and
 // by themselves, and what is nobody's is refused.
-func TestRangeHoldsThePods(t *testing.T) {
-	n, client := newEcho(t)
+func TestRangeHoldsThePods(t *testing.T) { eachBackend(t, rangeHoldsThePods) }
+
+func rangeHoldsThePods(t *testing.T, backend string) {
+	n, client := newEcho(t, backend)
 	n.configure("service_cidr 10.43.0.0/16 ", "service_cidr 10.42.0.0/15 ")
 	p := n.start()
 	pod := netip.MustParseAddrPort("10.42.0.10:5678")
@@ -44,7 +46,7 @@ func TestRangeHoldsThePods(t *testing.T) {
 	}
 	p.Stop(syscall.SIGTERM)
 	kubetest.Output(t, n.Host, n.program, "cleanup")
-	if left := kubetest.Output(t, n.Host, "iptables-save"); strings.Contains(left, "KUBE-SERVICE-RANGES") {
+	if left := n.kernelRules(); strings.Contains(left, "KUBE-SERVICE-RANGES") || backend == "nftables" && left != "" {
 		t.Errorf("after cleanup:\n%s", left)
 	}
 }

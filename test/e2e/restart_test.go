@@ -31,8 +31,10 @@ spec:
 
 // A manifest that is broken when the program starts takes neither the Service's
 // name nor its rules away, and holds up nobody else.
-func TestStartWithABrokenManifest(t *testing.T) {
-	n, client := newEcho(t)
+func TestStartWithABrokenManifest(t *testing.T) { eachBackend(t, startWithABrokenManifest) }
+
+func startWithABrokenManifest(t *testing.T, backend string) {
+	n, client := newEcho(t, backend)
 	p := n.start()
 	eventually(t, "an answer", reaches(client, "tcp", echoIPv4))
 	p.Stop(syscall.SIGTERM)
@@ -68,7 +70,11 @@ func TestStartWithABrokenManifest(t *testing.T) {
 // A UDP flow to a Service that was deleted while no program ran does not go on
 // reaching what was its endpoint.
 func TestFlowsOfAServiceThatWentWhileDown(t *testing.T) {
-	n, client := newEcho(t)
+	eachBackend(t, flowsOfAServiceThatWentWhileDown)
+}
+
+func flowsOfAServiceThatWentWhileDown(t *testing.T, backend string) {
+	n, client := newEcho(t, backend)
 	p := n.start()
 	eventually(t, "an answer", reaches(client, "udp", echoIPv4))
 	conn, err := client.Dial(t.Context(), "udp", echoIPv4)
@@ -96,7 +102,7 @@ func TestFlowsOfAServiceThatWentWhileDown(t *testing.T) {
 // While health is a lameduck, NAT and its health checks go on: connections still come.
 func TestLameduck(t *testing.T) {
 	const lameduck = 6 * time.Second
-	n := newNode(t)
+	n := newNode(t, "iptables")
 	n.configure("errors\n", fmt.Sprintf("errors\n\thealth {\n\t\tlameduck %s\n\t}\n", lameduck))
 	n.pod("echo-0", "10.42.0.10", "fd00:10:42::10")
 	n.write("service.yaml", echoService)
@@ -118,8 +124,8 @@ func TestLameduck(t *testing.T) {
 // A program that starts while another still is a lameduck, or is not ended at all,
 // answers names at once, and its NAT begins when the other has ended.
 func TestSuccessor(t *testing.T) {
-	n, client := newEcho(t)
-	conf := fmt.Sprintf(corefile, n.manifests, n.state)
+	n, client := newEcho(t, "iptables")
+	conf := fmt.Sprintf(corefile, n.manifests, n.state, n.backend)
 	startWith := func(from, to string) *kubetest.Process {
 		t.Helper()
 		text := strings.Replace(conf, from, to, 1)
@@ -180,8 +186,10 @@ func TestSuccessor(t *testing.T) {
 
 // Whatever somebody removes of the rules is back within a sync_period, and what is
 // not ours is left alone.
-func TestForeignEditsAreRepaired(t *testing.T) {
-	n := newNode(t)
+func TestForeignEditsAreRepaired(t *testing.T) { eachBackend(t, foreignEditsAreRepaired) }
+
+func foreignEditsAreRepaired(t *testing.T, backend string) {
+	n := newNode(t, backend)
 	client := n.pod("client", "10.42.0.2", "fd00:10:42::2")
 	n.remove("client.yaml")
 	n.pod("echo-0", "10.42.0.10", "fd00:10:42::10")
@@ -191,12 +199,11 @@ func TestForeignEditsAreRepaired(t *testing.T) {
 		eventually(t, "an answer", reaches(client, "tcp", to))
 	}
 	before := sorted(n.kernelRules())
-	for _, damage := range []string{"-t nat -F", "-F", "-t nat -X KUBE-PROXY-CANARY", "-t filter -D FORWARD 1", "-t nat -F KUBE-SERVICES"} {
-		for _, tool := range []string{"iptables", "ip6tables"} {
-			cmd := exec.Command(tool, strings.Fields(damage)...)
-			if err := n.Do(cmd.Run); err != nil {
-				t.Fatalf("%s %s: %v", tool, damage, err)
-			}
+	for _, damage := range damages[backend] {
+		cmd := exec.Command("sh", "-c", damage)
+		// Others may not write to a table that is owned.
+		if err := n.Do(cmd.Run); err != nil && backend == "iptables" {
+			t.Fatalf("%s: %v", damage, err)
 		}
 		eventually(t, "the rules as before after "+damage, func() error {
 			if d := cmp.Diff(before, sorted(n.kernelRules())); d != "" {
@@ -210,9 +217,20 @@ func TestForeignEditsAreRepaired(t *testing.T) {
 			}
 		}
 	}
-	if !strings.Contains(p.Log(), "somebody else had changed our rules; repaired: ") {
+	if backend == "iptables" && !strings.Contains(p.Log(), "had changed our rules; repaired: ") {
 		t.Error("the log does not say what was repaired")
 	}
+}
+
+// damages are what somebody does to the rules of a backend.
+var damages = map[string][]string{
+	"iptables": {
+		"iptables -t nat -F && ip6tables -t nat -F", "iptables -F && ip6tables -F",
+		"iptables -t nat -X KUBE-PROXY-CANARY && ip6tables -t nat -X KUBE-PROXY-CANARY",
+		"iptables -t filter -D FORWARD 1 && ip6tables -t filter -D FORWARD 1",
+		"iptables -t nat -F KUBE-SERVICES && ip6tables -t nat -F KUBE-SERVICES",
+	},
+	"nftables": {"nft flush ruleset", "nft delete table ip clusterip; nft delete table ip6 clusterip", "nft flush chain ip clusterip services"},
 }
 
 // exchange sends a datagram and waits a little for one.

@@ -62,32 +62,44 @@ ports: [{port: 5678}]
 endpoints: [{addresses: [10.43.9.9], nodeName: node-2}]
 `
 
-// applyPrinted has the kernel take the rules of one family that `coredns rules` prints, with
-// the tool given, and returns what it has told besides.
-func (n *node) applyPrinted(family, restore string) (told string) {
+// applyPrinted has the kernel take the rules of one family that `coredns rules` prints, and
+// returns what it has told besides.
+func (n *node) applyPrinted(family string) (told string) {
 	n.t.Helper()
 	var rules, stderr bytes.Buffer
-	cmd := exec.Command(n.program, "rules", "-conf", n.conf, "-family", family)
+	cmd := exec.Command(n.program, "rules", "-conf", n.conf, "-backend", n.backend, "-family", family)
 	cmd.Stdout, cmd.Stderr = &rules, &stderr
 	if err := n.Do(cmd.Run); err != nil {
 		n.t.Fatalf("%v\n%s", err, stderr.String())
 	}
-	apply := exec.Command(restore, "--noflush")
-	apply.Stdin = &rules
+	apply := map[string][]string{
+		"iptables 4": {"iptables-restore", "--noflush"}, "iptables 6": {"ip6tables-restore", "--noflush"},
+		"nftables 4": {"nft", "-f", "-"}, "nftables 6": {"nft", "-f", "-"},
+	}[n.backend+" "+family]
+	cmd = exec.Command(apply[0], apply[1:]...)
+	cmd.Stdin = &rules
 	var out []byte
-	err := n.Do(func() (err error) { out, err = apply.CombinedOutput(); return err })
+	err := n.Do(func() (err error) { out, err = cmd.CombinedOutput(); return err })
 	if err != nil {
 		n.t.Fatalf("%v\n%s", err, out)
 	}
 	return stderr.String()
 }
 
+// printedTexts are some of what the server writes for contested.
+var printedTexts = map[string][]string{
+	"iptables": {"198.51.100.2/32", "10.43.0.10/32", "-j KUBE-FW-", "10.43.9.9/32 -j RETURN"},
+	"nftables": {"198.51.100.2 . tcp . 80", "10.43.0.10 . tcp . 80", "chain restricted-", "ip daddr 10.43.9.9 return"},
+}
+
 // What `coredns rules` prints is what the server writes on the same node into a kernel
-// without rules: fed to iptables-restore, it leads to the same tables.
-func TestRulesAreWhatTheServerWrites(t *testing.T) {
+// without rules: fed to iptables-restore, or to nft, it leads to the same tables.
+func TestRulesAreWhatTheServerWrites(t *testing.T) { eachBackend(t, rulesAreWhatTheServerWrites) }
+
+func rulesAreWhatTheServerWrites(t *testing.T, backend string) {
 	for _, at := range []string{"all", "primary", "192.0.2.0/24 127.0.0.0/8 2001:db8::/64"} {
 		t.Run(at, func(t *testing.T) {
-			n, client := newEcho(t)
+			n, client := newEcho(t, backend)
 			n.configure("sync_period 1s", "sync_period 1s\n\t\tnodeport_addresses "+at)
 			n.write("contested.yaml", contested)
 			n.write("node.yaml", "apiVersion: v1\nkind: Node\nmetadata: {name: node-1}\nstatus: {addresses: [{type: InternalIP, address: 192.0.2.1}]}\n")
@@ -97,15 +109,15 @@ func TestRulesAreWhatTheServerWrites(t *testing.T) {
 				eventually(t, family, p.Says(family+": all rules are in place"))
 			}
 			written := n.kernelRules()
-			for _, text := range []string{"198.51.100.2/32", "10.43.0.10/32", "-j KUBE-FW-", "10.43.9.9/32 -j RETURN"} {
+			for _, text := range printedTexts[backend] {
 				if !strings.Contains(written, text) {
 					t.Errorf("the server has written no %s", text)
 				}
 			}
 			p.Stop(syscall.SIGTERM)
 			kubetest.Output(t, n.Host, n.program, "cleanup")
-			for family, restore := range map[string]string{"4": "iptables-restore", "6": "ip6tables-restore"} {
-				told := n.applyPrinted(family, restore)
+			for _, family := range []string{"4", "6"} {
+				told := n.applyPrinted(family)
 				for _, text := range []string{
 					"198.51.100.1:80/TCP belongs to Service testing/old", "NodePort 30080/TCP belongs to Service testing/old",
 					"10.43.7.7:80/TCP is a ClusterIP, or in the range", "192.0.2.255:80/TCP is the broadcast address",

@@ -37,7 +37,7 @@ var healthz = netip.AddrPortFrom(netlab.NodeIPv4.Addr(), 10256)
 // Endpoints are on this node if they are on the Node of its name, which is in lower
 // case however it is written; and load balancers are told where there is no such Node.
 func TestNodeName(t *testing.T) {
-	n := newNode(t)
+	n := newNode(t, "iptables")
 	n.configure("node_name node-1", "node_name NODE-1")
 	n.pod("echo-0", "10.42.0.10")
 	n.write("service.yaml", loadBalancerService)
@@ -61,19 +61,11 @@ func (n *node) seesAsNode(service netip.AddrPort) error {
 	return err
 }
 
-// hasRule checks that the kernel has a rule with a text, or that it has none.
-func (n *node) hasRule(text string, want bool) func() error {
-	return func() error {
-		if strings.Contains(n.kernelRules(), text) != want {
-			return fmt.Errorf("a rule with %q is not there: %t", text, want)
-		}
-		return nil
-	}
-}
-
 // Where the Node says who is a pod, nothing is written before it does.
-func TestNATWaitsForPodCIDRs(t *testing.T) {
-	n, client := newEcho(t)
+func TestNATWaitsForPodCIDRs(t *testing.T) { eachBackend(t, nATWaitsForPodCIDRs) }
+
+func nATWaitsForPodCIDRs(t *testing.T, backend string) {
+	n, client := newEcho(t, backend)
 	first := n.start()
 	eventually(t, "an answer", func() error { return n.seesAsNode(echoIPv4) })
 	eventually(t, "all rules", func() error {
@@ -110,8 +102,10 @@ func TestNATWaitsForPodCIDRs(t *testing.T) {
 
 // What the Node said of who is a pod stays in force when it says nothing any more, until it
 // says something else.
-func TestLostPodCIDRsStayInForce(t *testing.T) {
-	n, client := newEcho(t)
+func TestLostPodCIDRsStayInForce(t *testing.T) { eachBackend(t, lostPodCIDRsStayInForce) }
+
+func lostPodCIDRsStayInForce(t *testing.T, backend string) {
+	n, client := newEcho(t, backend)
 	n.configure("cluster_cidr 10.42.0.0/16 fd00:10:42::/64", "detect_local node_cidr")
 	n.write("node.yaml", nodeManifest("node-1", "podCIDRs: [10.42.0.0/24]"))
 	p := n.start()

@@ -11,19 +11,21 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat/netlab"
 	"github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
 )
 
-func TestFromManifestToPacket(t *testing.T) {
-	n := newNode(t)
+func TestFromManifestToPacket(t *testing.T) { eachBackend(t, fromManifestToPacket) }
+
+func fromManifestToPacket(t *testing.T, backend string) {
+	n := newNode(t, backend)
 	client := n.pod("client", "10.42.0.2", "fd00:10:42::2")
 	n.remove("client.yaml") // it is no endpoint
 	for i := range 3 {
@@ -83,7 +85,11 @@ func TestFromManifestToPacket(t *testing.T) {
 }
 
 func TestServiceWithoutEndpointsIsRefused(t *testing.T) {
-	n := newNode(t)
+	eachBackend(t, serviceWithoutEndpointsIsRefused)
+}
+
+func serviceWithoutEndpointsIsRefused(t *testing.T, backend string) {
+	n := newNode(t, backend)
 	client := n.pod("client", "10.42.0.2")
 	n.remove("client.yaml")
 	n.write("service.yaml", echoService)
@@ -101,8 +107,10 @@ func TestServiceWithoutEndpointsIsRefused(t *testing.T) {
 
 // A UDP client that keeps its socket would be pinned to what the kernel chose
 // for its first datagram.
-func TestUDPFlowsFollowTheEndpoints(t *testing.T) {
-	n := newNode(t)
+func TestUDPFlowsFollowTheEndpoints(t *testing.T) { eachBackend(t, uDPFlowsFollowTheEndpoints) }
+
+func uDPFlowsFollowTheEndpoints(t *testing.T, backend string) {
+	n := newNode(t, backend)
 	client := n.pod("client", "10.42.0.2")
 	n.remove("client.yaml")
 	n.start()
@@ -142,8 +150,10 @@ func TestUDPFlowsFollowTheEndpoints(t *testing.T) {
 	eventually(t, "the endpoint that took over", answeredBy("echo-1"))
 }
 
-func TestEstablishedConnectionSurvives(t *testing.T) {
-	n, client := newEcho(t)
+func TestEstablishedConnectionSurvives(t *testing.T) { eachBackend(t, establishedConnectionSurvives) }
+
+func establishedConnectionSurvives(t *testing.T, backend string) {
+	n, client := newEcho(t, backend)
 	p := n.start()
 	eventually(t, "an answer", reaches(client, "tcp", echoIPv4))
 	conn, err := client.Dial(t.Context(), "tcp", echoIPv4)
@@ -191,32 +201,17 @@ func TestEstablishedConnectionSurvives(t *testing.T) {
 	}
 }
 
-func (n *node) rulesHave(text string) func() error {
-	return func() error {
-		if !strings.Contains(n.kernelRules(), text) {
-			return errors.New("the rules lack " + text)
-		}
-		return nil
-	}
-}
-
-func (n *node) rulesLack(text string) func() error {
-	return func() error {
-		if n.rulesHave(text)() == nil {
-			return errors.New("the rules have " + text)
-		}
-		return nil
-	}
-}
-
 // However the manifests were edited, the kernel must hold what a fresh start on
 // another node would write.
-func TestEditsConvergeToAFreshStart(t *testing.T) {
+func TestEditsConvergeToAFreshStart(t *testing.T) { eachBackend(t, editsConvergeToAFreshStart) }
+
+func editsConvergeToAFreshStart(t *testing.T, backend string) {
 	const seed, edits = 7, 60
 	random := rand.New(rand.NewPCG(seed, 0))
-	n := newNode(t)
+	n := newNode(t, backend)
 	n.start()
-	eventually(t, "the first sync", n.rulesHave("KUBE-SERVICES"))
+	first := map[string]string{"iptables": "KUBE-SERVICES", "nftables": "chain services"}[backend]
+	eventually(t, "the first sync", n.rulesHave(first))
 	for range edits {
 		switch name := fmt.Sprint("svc-", random.IntN(4)); random.IntN(4) {
 		case 0:
@@ -239,15 +234,14 @@ func TestEditsConvergeToAFreshStart(t *testing.T) {
 		n.write(name+".yaml", randomService(random, name))
 	}
 
-	fresh := newNode(t)
+	fresh := newNode(t, backend)
 	fresh.manifests, fresh.state = n.manifests, n.state
 	fresh.conf = n.conf
 	eventually(t, "the same rules as after a fresh start", func() error {
 		p := fresh.start()
 		defer p.Stop(syscall.SIGTERM)
-		eventually(t, "the fresh sync", fresh.rulesHave("KUBE-SERVICES -m comment"))
-		want := sorted(fresh.kernelRules())
-		if diff := cmp.Diff(want, sorted(n.kernelRules())); diff != "" {
+		eventually(t, "the fresh sync", p.Says("IPv4: all rules are in place"))
+		if diff := cmp.Diff(fresh.meaning(), n.meaning()); diff != "" {
 			return errors.New(diff)
 		}
 		return nil
@@ -268,18 +262,10 @@ func randomService(random *rand.Rand, name string) string {
 		name, ip, random.IntN(3), ports.String())
 }
 
-// sorted leaves out the order of chains and of dispatch rules, which depends on
-// history and decides nothing.
-func sorted(rules string) []string {
-	lines := strings.Split(rules, "\n")
-	slices.Sort(lines)
-	return lines
-}
-
 // A reload that fails when the new server has already been started must leave
 // nothing of it behind: neither its rules nor a second writer.
 func TestFailedReloadChangesNothing(t *testing.T) {
-	n, client := newEcho(t)
+	n, client := newEcho(t, "iptables")
 	p := n.start()
 	eventually(t, "an answer", reaches(client, "tcp", echoIPv4))
 
@@ -289,7 +275,7 @@ func TestFailedReloadChangesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	rejected := fmt.Sprintf(corefile, t.TempDir(), filepath.Join(t.TempDir(), "state")) +
+	rejected := fmt.Sprintf(corefile, t.TempDir(), filepath.Join(t.TempDir(), "state"), n.backend) +
 		".:5353 {\n\tbind 10.42.0.1\n\twhoami\n}\n"
 	if err := os.WriteFile(n.conf, []byte(rejected), 0o644); err != nil {
 		t.Fatal(err)
@@ -316,7 +302,7 @@ func TestFailedReloadChangesNothing(t *testing.T) {
 }
 
 func TestPortTakenNamesTheAddress(t *testing.T) {
-	n := newNode(t)
+	n := newNode(t, "iptables")
 	var l net.PacketConn
 	err := n.Do(func() (err error) { l, err = net.ListenPacket("udp", dnsServer.String()); return err })
 	if err != nil {
@@ -335,8 +321,10 @@ func TestPortTakenNamesTheAddress(t *testing.T) {
 
 // While endpoints come and go and the program is killed and started, not one new
 // connection may fail: the pods themselves all stay up.
-func TestNewConnectionsNeverFail(t *testing.T) {
-	n := newNode(t)
+func TestNewConnectionsNeverFail(t *testing.T) { eachBackend(t, newConnectionsNeverFail) }
+
+func newConnectionsNeverFail(t *testing.T, backend string) {
+	n := newNode(t, backend)
 	client := n.pod("client", "10.42.0.2")
 	n.remove("client.yaml")
 	for i := range 4 {
@@ -346,6 +334,26 @@ func TestNewConnectionsNeverFail(t *testing.T) {
 	p := n.start()
 	eventually(t, "an answer", reaches(client, "tcp", echoIPv4))
 
+	noneFailed := keepAsking(t, client)
+	for round := range 6 {
+		// The last pod's place is the one that changes; its server stays.
+		n.remove("echo-3.yaml")
+		n.write(fmt.Sprintf("other-%d.yaml", round), strings.NewReplacer("name: echo", fmt.Sprint("name: other-", round),
+			"  clusterIPs: [10.43.0.7, \"fd00:10:43::7\"]\n", "").Replace(echoService))
+		eventually(t, "the pod out of the rules", n.rulesLack("10.42.0.13:5678"))
+		if round%2 == 1 {
+			p.Stop(syscall.SIGKILL)
+			p = n.start()
+		}
+		n.write("echo-3.yaml", podManifest("echo-3", "10.42.0.13", "fd00:10:42::13"))
+		eventually(t, "the pod in the rules", n.rulesHave("10.42.0.13:5678"))
+	}
+	noneFailed()
+}
+
+// keepAsking makes one connection after the other, until it is called to say whether all
+// were answered.
+func keepAsking(t *testing.T, client *netlab.Host) (noneFailed func()) {
 	stop, failed := make(chan struct{}), make(chan error, 1)
 	made := 0
 	go func() {
@@ -363,25 +371,15 @@ func TestNewConnectionsNeverFail(t *testing.T) {
 			made++
 		}
 	}()
-	for round := range 6 {
-		// The last pod's place is the one that changes; its server stays.
-		n.remove("echo-3.yaml")
-		n.write(fmt.Sprintf("other-%d.yaml", round), strings.NewReplacer("name: echo", fmt.Sprint("name: other-", round),
-			"  clusterIPs: [10.43.0.7, \"fd00:10:43::7\"]\n", "").Replace(echoService))
-		eventually(t, "the pod out of the rules", n.rulesLack("10.42.0.13:5678"))
-		if round%2 == 1 {
-			p.Stop(syscall.SIGKILL)
-			p = n.start()
+	return func() {
+		t.Helper()
+		close(stop)
+		if err := <-failed; err != nil {
+			t.Errorf("a connection failed after %d that did not: %v", made, err)
 		}
-		n.write("echo-3.yaml", podManifest("echo-3", "10.42.0.13", "fd00:10:42::13"))
-		eventually(t, "the pod in the rules", n.rulesHave("10.42.0.13:5678"))
+		if made < 100 {
+			t.Errorf("only %d connections were made", made)
+		}
+		t.Logf("%d connections", made)
 	}
-	close(stop)
-	if err := <-failed; err != nil {
-		t.Errorf("a connection failed after %d that did not: %v", made, err)
-	}
-	if made < 100 {
-		t.Errorf("only %d connections were made", made)
-	}
-	t.Logf("%d connections", made)
 }

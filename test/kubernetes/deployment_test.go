@@ -61,6 +61,9 @@ func TestDeployment(t *testing.T) {
 	).Replace(readFile(t, "Corefile"))
 	p.Process = kubetest.StartProgram(t, nil, true, text)
 	p.answers("web.shop.svc.cluster.local", "A", "NOERROR 10.43.0.5")
+	if !strings.Contains(p.Log(), "backend auto is ") {
+		t.Error("the log does not say which backend was chosen")
+	}
 	if strings.Contains(p.Log(), "forbidden") {
 		t.Error("a right is missing")
 	}

@@ -100,7 +100,7 @@ func TestLargeObjects(t *testing.T) {
 	a, n, client := startNode(t, "pod-0", "pod-1")
 	a.AddNode(inZone("zone-0"))
 	a.create(service("web", "10.43.0.7"))
-	f := &flipper{program: startNAT(t, n, a.KubeconfigOn(n.Host)), a: a, client: client}
+	f := &flipper{program: startNAT(t, n, a.KubeconfigOn(n.Host), "iptables"), a: a, client: client}
 	f.flip()
 
 	// has reports whether the node has a rule with these parts.

@@ -28,15 +28,16 @@ type lockout struct {
 	node       *netlab.Node
 	client     *netlab.Host
 	kubeconfig string
+	backend    string
 	server     netip.AddrPort // the API server
 	program    *program
 }
 
 // newLockout has the program run there, and refuse what is in ranges of ClusterIPs.
-func newLockout(t *testing.T) *lockout {
+func newLockout(t *testing.T, backend string) *lockout {
 	t.Helper()
 	a, n, client := startNode(t, "web")
-	l := &lockout{apiServer: a, node: n, client: client}
+	l := &lockout{apiServer: a, node: n, client: client, backend: backend}
 	l.kubeconfig, l.server = l.KubeconfigIn(n.Outside, netlab.OutsideIPv4.Addr())
 	l.AddNode(kubetest.Node())
 	another := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "another"}}
@@ -50,8 +51,10 @@ func newLockout(t *testing.T) *lockout {
 
 // A ServiceCIDR that holds the API server and the node's network cuts the node off from
 // neither, not over a restart either, and goes without a trace.
-func TestLockout(t *testing.T) {
-	l := newLockout(t)
+func TestLockout(t *testing.T) { eachBackend(t, testLockout) }
+
+func testLockout(t *testing.T, backend string) {
+	l := newLockout(t, backend)
 	t.Log("the ServiceCIDR comes")
 	l.do(func(ctx context.Context, c *kubernetes.Clientset) error {
 		_, err := c.NetworkingV1().ServiceCIDRs().Create(ctx, &networkingv1.ServiceCIDR{
@@ -64,7 +67,8 @@ func TestLockout(t *testing.T) {
 	l.refuses("10.43.99.99")
 	l.program.logs("the range of ClusterIPs 192.0.0.0/16 overlaps the address of the API server, such as 192.0.2.2/32")
 	l.event()
-	if rules := l.rules(); !strings.Contains(rules, "-A KUBE-SERVICE-RANGES -d 192.0.55.55/32 -j RETURN") {
+	exempt := map[string]string{"iptables": "-A KUBE-SERVICE-RANGES -d 192.0.55.55/32 -j RETURN", "nftables": "ip daddr 192.0.55.55 return"}[backend]
+	if rules := l.rules(); !strings.Contains(rules, exempt) {
 		t.Errorf("another Node is refused:\n%s", rules)
 	}
 
@@ -89,12 +93,14 @@ func TestLockout(t *testing.T) {
 
 // Rules that refuse the API server, whoever has left them, are gone before they are known
 // to be wrong.
-func TestLockoutLeftBehind(t *testing.T) {
-	l := newLockout(t)
-	for _, c := range []struct{ chain, name, ip string }{
-		{"KUBE-SERVICE-RANGES", "service-ranges", "10.43.0.10"},
-		{"KUBE-SERVICES", "services", "10.43.0.9"},
-	} {
+func TestLockoutLeftBehind(t *testing.T) { eachBackend(t, testLockoutLeftBehind) }
+
+func testLockoutLeftBehind(t *testing.T, backend string) {
+	l := newLockout(t, backend)
+	for _, c := range map[string][]struct{ chain, name, ip string }{
+		"iptables": {{"KUBE-SERVICE-RANGES", "service-ranges", "10.43.0.10"}, {"KUBE-SERVICES", "services", "10.43.0.9"}},
+		"nftables": {{"ranges", "service-ranges", "10.43.0.10"}, {"refuse", "services", "10.43.0.9"}},
+	}[backend] {
 		t.Log("rules that refuse the API server are left in " + c.chain)
 		l.program.Stop(syscall.SIGTERM)
 		l.leave(c.chain)
@@ -109,15 +115,19 @@ func TestLockoutLeftBehind(t *testing.T) {
 
 // While the API server is away nothing in ranges of ClusterIPs is refused, and Services are
 // reached.
-func TestRangesOutOfTouch(t *testing.T) {
-	l := newLockout(t)
+func TestRangesOutOfTouch(t *testing.T) { eachBackend(t, testRangesOutOfTouch) }
+
+func testRangesOutOfTouch(t *testing.T, backend string) {
+	l := newLockout(t, backend)
 	l.KillAPIServer()
 	began := time.Now()
 	l.program.logs("whether they are still there, is not known for now: what is in them and no Service is not refused any more")
 	t.Logf("nothing in ranges is refused after %v", time.Since(began))
 	l.program.eventually("an empty chain", func() error {
-		if rules := l.rules(); strings.Contains(rules, "-A KUBE-SERVICE-RANGES") {
-			return errors.New(rules)
+		for _, rule := range []string{"-A KUBE-SERVICE-RANGES", "goto refused"} {
+			if rules := l.rules(); strings.Contains(rules, rule) {
+				return errors.New(rules)
+			}
 		}
 		return l.reaches("10.43.0.7")
 	})
@@ -130,7 +140,7 @@ func TestRangesOutOfTouch(t *testing.T) {
 func (l *lockout) serves(name, ip string) {
 	l.t.Helper()
 	l.create(service(name, ip))
-	l.program = startNAT(l.t, l.node, l.kubeconfig)
+	l.program = startNAT(l.t, l.node, l.kubeconfig, l.backend)
 	l.program.eventually("an answer of "+name, func() error { return l.reaches(ip) })
 }
 
@@ -172,6 +182,9 @@ func (l *lockout) leave(chain string) {
 	rule := "-A " + chain + ` -d ` + mistaken + ` -m comment --comment "no such service" -m addrtype ! --dst-type LOCAL -j REJECT --reject-with icmp-port-unreachable`
 	cmd := exec.Command("iptables-restore", "--noflush")
 	cmd.Stdin = strings.NewReader("*filter\n" + rule + "\nCOMMIT\n")
+	if l.backend == "nftables" {
+		cmd = exec.Command("nft", "insert", "rule", "ip", "clusterip", chain, "ip", "daddr", mistaken, "fib", "daddr", "type", "!=", "local", "goto", "refused")
+	}
 	if err := l.node.Do(cmd.Run); err != nil {
 		l.t.Fatal(err)
 	}
@@ -185,8 +198,12 @@ func (l *lockout) leave(chain string) {
 	}
 }
 
+// rules are those that refuse what is in ranges, among others.
 func (l *lockout) rules() string {
 	l.t.Helper()
+	if l.backend == "nftables" {
+		return kubetest.Output(l.t, l.node.Host, "nft", "list", "chain", "ip", "clusterip", "ranges")
+	}
 	return kubetest.Output(l.t, l.node.Host, "iptables-save", "-t", "filter")
 }
 

@@ -23,6 +23,7 @@ const natCorefile = `cluster.local {
 		kubeconfig %s
 	}
 	kernelnat {
+		backend %s
 		node_name %s
 		cluster_cidr 10.42.0.0/16 fd00:10:42::/64
 		conntrack_max_per_core 0
@@ -32,14 +33,16 @@ const natCorefile = `cluster.local {
 
 // NAT lives from the same watch as the names, with the Node and the ServiceCIDRs
 // that it alone needs.
-func TestNAT(t *testing.T) {
+func TestNAT(t *testing.T) { eachBackend(t, testNAT) }
+
+func testNAT(t *testing.T, backend string) {
 	a, n, client := startNode(t, "in-zone-0", "in-zone-1")
 	a.create(service("web", "10.43.0.7"))
 	a.put(hinted(slice("web-1", "web", "10.42.0.10", "10.42.0.11")))
 	a.AddNode(inZone("zone-0"))
 	a.AddNode(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "another"}})
 
-	p := startNAT(t, n, a.KubeconfigOn(n.Host))
+	p := startNAT(t, n, a.KubeconfigOn(n.Host), backend)
 	web := netip.MustParseAddrPort("10.43.0.7:80")
 	asks := func(to netip.AddrPort) (string, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
@@ -84,7 +87,7 @@ func TestNAT(t *testing.T) {
 func TestRefusedFrontendIsAnEvent(t *testing.T) {
 	a, n, _ := startNode(t)
 	a.AddNode(kubetest.Node())
-	p := startNAT(t, n, a.KubeconfigOn(n.Host))
+	p := startNAT(t, n, a.KubeconfigOn(n.Host), "iptables")
 	p.logs("IPv4: all rules are in place")
 	for _, name := range []string{"first", "second"} {
 		s := service(name, "")
@@ -113,7 +116,7 @@ func TestRefusedFrontendIsAnEvent(t *testing.T) {
 // are a client and pods of the names given, from 10.42.0.10 on, that answer at port 8080.
 func startNode(t *testing.T, pods ...string) (a *apiServer, n *netlab.Node, client *netlab.Host) {
 	t.Helper()
-	netlab.Require(t, "iptables", "ip6tables", "iptables-save", "iptables-restore")
+	netlab.Require(t, "iptables", "ip6tables", "iptables-save", "iptables-restore", "nft")
 	a, n = startAPIServer(t), kubetest.NewNode(t)
 	client = addPod(t, n, "client", "10.42.0.2")
 	for i, name := range pods {
@@ -148,8 +151,15 @@ func hinted(s *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
 	return s
 }
 
+// eachBackend runs a test with each of the backends.
+func eachBackend(t *testing.T, test func(t *testing.T, backend string)) {
+	for _, backend := range []string{"iptables", "nftables"} {
+		t.Run(backend, func(t *testing.T) { test(t, backend) })
+	}
+}
+
 // startNAT runs the program with NAT on a node.
-func startNAT(t *testing.T, n *netlab.Node, kubeconfig string) *program {
+func startNAT(t *testing.T, n *netlab.Node, kubeconfig, backend string) *program {
 	t.Helper()
-	return &program{t: t, Process: kubetest.StartProgram(t, n.Host, true, fmt.Sprintf(natCorefile, kubeconfig, kubetest.NodeName))}
+	return &program{t: t, Process: kubetest.StartProgram(t, n.Host, true, fmt.Sprintf(natCorefile, kubeconfig, backend, kubetest.NodeName))}
 }
