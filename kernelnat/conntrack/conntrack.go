@@ -17,6 +17,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/hostaddrs"
@@ -114,12 +115,47 @@ func lost(before, after []netip.AddrPort) bool {
 }
 
 // Flows are those that the kernel tracks in one IP family.
-type Flows struct{ Family cluster.Family }
+type Flows struct {
+	Family cluster.Family
+	// kernel has a socket that lasts: before the kernel closes one of netfilter, it waits for
+	// what nf_tables has yet to free, which takes some 15 ms after each transaction.
+	kernel *netlink.Handle
+}
+
+// patience is how long the kernel may take to answer.
+const patience = time.Minute
+
+func (f *Flows) open() (err error) {
+	if f.kernel != nil {
+		return nil
+	}
+	if f.kernel, err = netlink.NewHandle(unix.NETLINK_NETFILTER); err != nil {
+		f.kernel = nil
+		return fmt.Errorf("open a netlink socket: %w", err)
+	}
+	return f.kernel.SetSocketTimeout(patience)
+}
+
+// Close lets go of what is open.
+func (f *Flows) Close() {
+	if f.kernel != nil {
+		f.kernel.Close()
+		f.kernel = nil
+	}
+}
 
 // Forget removes the stale flows from the kernel, returns how many
 // there were, and has those to draining endpoints expire. It reads the flow table
 // once. After an error some flows may be left; Forget may be repeated.
-func (f Flows) Forget(stale *Stale, draining *Draining) (deleted uint, err error) {
+func (f *Flows) Forget(stale *Stale, draining *Draining) (deleted uint, err error) {
+	defer func() {
+		if err != nil {
+			f.Close() // there may be answers left
+		}
+	}()
+	if err := f.open(); err != nil {
+		return 0, err
+	}
 	inet := netlink.InetFamily(unix.AF_INET)
 	if f.Family == cluster.IPv6 {
 		inet = unix.AF_INET6
@@ -129,11 +165,11 @@ func (f Flows) Forget(stale *Stale, draining *Draining) (deleted uint, err error
 		return 0, err
 	}
 	of := filter{stale, own, draining, nil}
-	deleted, err = netlink.ConntrackDeleteFilters(netlink.ConntrackTable, inet, &of)
+	deleted, err = f.kernel.ConntrackDeleteFilters(netlink.ConntrackTable, inet, &of)
 	if err != nil {
 		return deleted, fmt.Errorf("delete stale %s conntrack entries: %w", f.Family, err)
 	}
-	if err := expire(of.waning, inet); err != nil {
+	if err := expire(f.kernel, of.waning, inet); err != nil {
 		return deleted, fmt.Errorf("shorten the timeout of %s conntrack entries: %w", f.Family, err)
 	}
 	draining.looked(len(of.waning) > 0)

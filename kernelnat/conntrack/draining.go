@@ -10,7 +10,6 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 )
 
 // idle is how long there is no packet of a UDP flow to an endpoint that terminates
@@ -101,18 +100,10 @@ func (d *Draining) looked(left bool) {
 }
 
 // expire cuts the timeouts of flows.
-func expire(flows []*netlink.ConntrackFlow, inet netlink.InetFamily) error {
+func expire(kernel *netlink.Handle, flows []*netlink.ConntrackFlow, inet netlink.InetFamily) error {
 	flows = slices.DeleteFunc(flows, func(f *netlink.ConntrackFlow) bool {
 		return f.TimeOut <= uint32(idle/time.Second) || f.Zone != 0
 	})
-	if len(flows) == 0 {
-		return nil
-	}
-	kernel, err := netlink.NewHandle(unix.NETLINK_NETFILTER)
-	if err != nil {
-		return err
-	}
-	defer kernel.Close()
 	var errs []error
 	for _, f := range flows {
 		f.TimeOut = uint32(idle / time.Second)

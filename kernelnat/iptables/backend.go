@@ -194,7 +194,10 @@ func (b *Backend) leaveOther(ctx context.Context, state kernelnat.State) (remove
 }
 
 // Close implements kernelnat.Backend. Nothing is open between calls.
-func (b *Backend) Close() error { return nil }
+func (b *Backend) Close() error {
+	b.Flows.Close()
+	return nil
+}
 
 // Untouched implements kernelnat.Backend. Over nf_tables the kernel counts writes;
 // legacy tables are looked at for their size. New addresses of the node count as

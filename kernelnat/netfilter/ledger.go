@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/vishvananda/netlink/nl"
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -23,6 +24,9 @@ type Ledger struct {
 	ours    uint32 // how many since then are ours, at most
 	writing int    // how many writes are under way
 	others  uint32
+	// socket lasts: before the kernel closes one, it waits for what nf_tables has yet to
+	// free, which takes some 15 ms after each transaction.
+	socket *nl.SocketHandle
 }
 
 // Foreign counts the writes of others, from an unknown start. It waits for no write.
@@ -52,7 +56,7 @@ func (l *Ledger) During(write func() error, transactions int) error {
 
 // count counts the transactions of others since the last time.
 func (l *Ledger) count() error {
-	now, err := generation()
+	now, err := l.generation()
 	if err != nil {
 		return err
 	}
@@ -67,11 +71,23 @@ func (l *Ledger) count() error {
 }
 
 // generation is the number of the last transaction of nf_tables.
-func generation() (uint32, error) {
+func (l *Ledger) generation() (uint32, error) {
+	if l.socket == nil {
+		s, err := nl.GetNetlinkSocketAt(netns.None(), netns.None(), unix.NETLINK_NETFILTER)
+		if err != nil {
+			return 0, fmt.Errorf("open a netlink socket: %w", err)
+		}
+		if err := s.SetReceiveTimeout(&nl.SocketTimeoutTv); err != nil {
+			return 0, fmt.Errorf("set up a netlink socket: %w", err)
+		}
+		l.socket = &nl.SocketHandle{Socket: s} // closed when nobody has the Ledger any more
+	}
 	request := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETGEN, 0)
+	request.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_NETFILTER: l.socket}
 	request.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_UNSPEC, Version: nl.NFNETLINK_V0})
 	replies, err := request.Execute(unix.NETLINK_NETFILTER, 0)
 	if err != nil {
+		l.socket = nil // there may be answers left
 		return 0, fmt.Errorf("ask for the generation of nf_tables: %w", err)
 	}
 	for _, reply := range replies {

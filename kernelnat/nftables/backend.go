@@ -88,6 +88,7 @@ func (b *Backend) open() (err error) {
 
 // Close implements kernelnat.Backend.
 func (b *Backend) Close() error {
+	b.Flows.Close()
 	if b.socket == nil {
 		return nil
 	}

@@ -70,7 +70,6 @@ func (b *batch) put(s *set, key, data []byte, comment string) {
 	}
 	if comment != "" {
 		const kind = 0 // NFTNL_UDATA_SET_ELEM_COMMENT
-		comment = comment[:min(len(comment), 127)]
 		buf = appendAttr(buf, unix.NFTA_SET_ELEM_USERDATA, attribute(kind, append([]byte(comment), 0)))
 	}
 	b.added.end(s, buf, at)

@@ -156,10 +156,10 @@ func (w *faultyWork) Step(ctx context.Context) (bool, error) {
 	return w.Work.Step(ctx)
 }
 
-type quiet struct{ t *testing.T }
+type quiet struct{}
 
-func (q quiet) Infof(string, ...any)              {}
-func (q quiet) Errorf(format string, args ...any) {}
+func (q quiet) Infof(string, ...any) {}
+func (quiet) Errorf(string, ...any)  {}
 
 // However writes go wrong while Services change, the kernel ends up with what a start
 // would write.
@@ -175,7 +175,7 @@ func tryFaults(t *testing.T, family cluster.Family) {
 	c := &churn{rand.New(rand.NewPCG(3, uint64(family))), family, 12}
 	f := &faulty{Backend: newBackend(t, family, settings), Rand: rand.New(rand.NewPCG(4, uint64(family)))}
 	options := kernelnat.Options{Family: family, NodeName: "here", Plan: c.options(), SyncPeriod: time.Second}
-	controller, store := kernelnat.New(options, f, quiet{t}), cluster.NewStore()
+	controller, store := kernelnat.New(options, f, quiet{}), cluster.NewStore()
 	store.Apply(cluster.Update{Synced: true})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -220,7 +220,7 @@ func tryFaults(t *testing.T, family cluster.Family) {
 	}
 	t.Logf("%d updates; messages that were not sent, sent with an error, not answered, refused: %v", updates, f.way.had)
 	var state kernelnat.State
-	h.do(func() error { state = kernelnat.Preview(store.Snapshot(), options, true, quiet{t}); return nil })
+	h.do(func() error { state = kernelnat.Preview(store.Snapshot(), options, true, quiet{}); return nil })
 	for _, w := range h.synced(state, family) {
 		if !unneeded[trimCount(w)] {
 			t.Errorf("a start writes %q", w)

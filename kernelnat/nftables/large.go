@@ -16,7 +16,6 @@ import (
 type work struct {
 	*Backend
 	plan plan.Service
-	over bool
 }
 
 // Large implements kernelnat.Backend. Sync leaves no Service.

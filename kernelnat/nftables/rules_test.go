@@ -109,6 +109,8 @@ func varied(family cluster.Family) []plan.Service {
 		return o
 	}
 	add("plain", nil, nil)
+	add(strings.Repeat("n", 63), nil, func(_ *plan.Frontend, p *plan.Pool) { p.Port = strings.Repeat("p", 15) })
+	out[len(out)-1].Name.Namespace = strings.Repeat("s", 63)
 	add("all", nil, func(f *plan.Frontend, _ *plan.Pool) { f.Masquerade = plan.Masquerade{All: true} })
 	add("bridge", nil, func(f *plan.Frontend, _ *plan.Pool) { f.Masquerade.Outside = plan.Clients{Interface: "cni+"} })
 	add("refused", external(plan.Reject, false), func(f *plan.Frontend, p *plan.Pool) { f.Verdict, p.Endpoints = plan.Reject, nil })

@@ -30,12 +30,20 @@ type frontend struct {
 	sources       []netip.Prefix   // disjoint
 }
 
+// maxComment is how long a comment may be for nft to read it. The longest names of a namespace
+// and a Service are as long; then the port is left out.
+const maxComment = 127
+
 // comment says whose it is; see serviceOf.
 func (f *frontend) comment() string {
 	if f.pool == nil {
 		return ""
 	}
-	return f.service.String() + ":" + f.pool.port
+	service := f.service.String()
+	if len(service)+len(":")+len(f.pool.port) > maxComment {
+		return service
+	}
+	return service + ":" + f.pool.port
 }
 
 // serviceOf returns the Service that a comment names.

@@ -34,6 +34,7 @@ type kind struct {
 	name     string
 	protocol cluster.Protocol
 	nodePort bool // from outside, at a NodePort
+	external bool // from inside, at an external address
 	local    bool // to endpoints of this node alone, of which there is always one
 	sticky   bool
 	policies bool // its treatment changes with each write
@@ -50,6 +51,8 @@ var kinds = []kind{
 	{name: "round robin", protocol: cluster.UDP, balance: cluster.RoundRobin},
 	{name: "source hash", protocol: cluster.UDP, balance: cluster.SourceHash},
 	{name: "policies that change", protocol: cluster.UDP, policies: true},
+	{name: "external policies that change, from outside", protocol: cluster.UDP, nodePort: true, policies: true},
+	{name: "external policies that change, from inside", protocol: cluster.UDP, external: true, policies: true},
 	{name: "names of the port that change", protocol: cluster.UDP, renamed: true},
 }
 
@@ -73,6 +76,9 @@ func tryChanges(t *testing.T, k kind, family cluster.Family, flows int) {
 	if k.nodePort {
 		from, base, gateway, to = n.node.Outside, p.outside, n.mac(netlab.Uplink), netip.AddrPortFrom(p.node, nodePort)
 	}
+	if k.external {
+		to = netip.AddrPortFrom(p.external, servicePort)
+	}
 	wire, err := openWire(from, family)
 	n.must(err)
 	defer wire.close()
@@ -83,7 +89,7 @@ func tryChanges(t *testing.T, k kind, family cluster.Family, flows int) {
 		c.sticky = *affinity / 2 // the kernel's clock has large ticks
 	}
 
-	ch := newChanger(t, k, family, c.history)
+	ch := newChanger(k, family, c.history)
 	n.must(n.node.Do(ch.start))
 	var stop, failed atomic.Bool
 	changed := make(chan error)
@@ -119,19 +125,19 @@ const (
 // changer changes a Service and others beside it.
 type changer struct {
 	*rand.Rand
-	t       testing.TB
 	kind    kind
 	family  cluster.Family
 	history *history
 
 	backend   kernelnat.Backend
-	endpoints endpoints
+	endpoints endpoints // that the Service has
+	here      endpoints // those on this node
 	asked     plan.Service
 	beside    map[int]plan.Service
 }
 
-func newChanger(t testing.TB, k kind, family cluster.Family, h *history) *changer {
-	return &changer{Rand: rand.New(rand.NewPCG(*seed, uint64(family))), t: t, kind: k, family: family, history: h, endpoints: 1, beside: make(map[int]plan.Service)}
+func newChanger(k kind, family cluster.Family, h *history) *changer {
+	return &changer{Rand: rand.New(rand.NewPCG(*seed, uint64(family))), kind: k, family: family, history: h, endpoints: 1, beside: make(map[int]plan.Service)}
 }
 
 // start begins as a new process does, with the Services that there are.
@@ -251,9 +257,6 @@ func (c *changer) addresses(e endpoints) (out []netip.AddrPort) {
 	return out
 }
 
-// elsewhere are endpoints that are on other nodes, if only local ones are to be reached.
-const elsewhere endpoints = 0xff << 40
-
 // service is the Service that is asked, with these endpoints.
 func (c *changer) service(e endpoints) plan.Service {
 	c.endpoints = e
@@ -270,17 +273,37 @@ func (c *changer) service(e endpoints) plan.Service {
 	if c.kind.renamed {
 		pool.Port = fmt.Sprint("port-", c.IntN(100))
 	}
-	if c.kind.policies {
+	outside := c.kind.nodePort || c.kind.external
+	if c.kind.policies && !outside {
 		c.policy(first, pool)
 	}
-	if c.kind.nodePort {
-		o := backendtest.Outside{Verdict: verdict, NodePort: nodePort}
-		if o.Local = c.kind.local; o.Local {
-			pool.Local, pool.Endpoints = pool.Endpoints, c.addresses(elsewhere)
+	if outside {
+		o := backendtest.Outside{Verdict: verdict, NodePort: nodePort, IPs: []netip.Addr{places[c.family].external}}
+		o.Local = c.kind.local || c.kind.policies && e != 0 && c.IntN(2) == 0
+		if o.Local {
+			o.Inside = plan.Clients{Range: c.inside()}
+			pool.Local = c.addresses(c.some())
+			if c.kind.nodePort {
+				c.endpoints = c.here
+			}
 		}
 		port = o.Add(port)
 	}
 	return backendtest.Named("asked", port)
+}
+
+// some are those of the endpoints that are on this node: one at least.
+func (c *changer) some() endpoints {
+	if c.here = c.endpoints & endpoints(c.Uint64()); c.here == 0 {
+		c.here = c.endpoints
+	}
+	return c.here
+}
+
+// inside is the network of the clients inside the cluster.
+func (c *changer) inside() netip.Prefix {
+	inside := places[c.family].inside
+	return netip.PrefixFrom(inside, inside.BitLen()/2).Masked()
 }
 
 // policy gives a frontend one at random.
@@ -288,14 +311,11 @@ func (c *changer) policy(f *plan.Frontend, p *plan.Pool) {
 	p.AffinitySeconds = uint32(60 * c.IntN(2))
 	f.Masquerade.All = c.IntN(4) == 0
 	if c.IntN(4) == 0 {
-		f.Masquerade.Outside = plan.Clients{Range: netip.PrefixFrom(places[c.family].endpoints, 16).Masked()}
+		f.Masquerade.Outside = plan.Clients{Range: c.inside()}
 	}
 	if f.Verdict == plan.Forward && c.IntN(3) == 0 {
-		some := c.endpoints & endpoints(c.Uint64())
-		if some == 0 {
-			some = c.endpoints
-		}
-		f.Local, p.Local, c.endpoints = true, c.addresses(some), some
+		f.Local, p.Local = true, c.addresses(c.some())
+		c.endpoints = c.here
 	}
 }
 

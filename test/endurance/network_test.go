@@ -25,20 +25,21 @@ type place struct {
 	inside, outside, endpoints netip.Addr
 	beside                     netip.Addr // the ClusterIP of the first of the other Services
 	node                       netip.Addr // the node's address
+	external                   netip.Addr // an address of the Service's
 	routes                     map[netip.Prefix]netip.Addr
 }
 
 var places = map[cluster.Family]place{
 	cluster.IPv4: {
 		netip.MustParseAddr("10.43.0.7"), netip.MustParseAddr("10.44.0.1"), netip.MustParseAddr("10.45.0.1"), netip.MustParseAddr("10.46.0.1"),
-		netip.MustParseAddr("10.43.1.1"), netlab.NodeIPv4.Addr(),
+		netip.MustParseAddr("10.43.1.1"), netlab.NodeIPv4.Addr(), netip.MustParseAddr("198.51.100.1"),
 		map[netip.Prefix]netip.Addr{
 			netip.MustParsePrefix("10.44.0.0/16"): netip.MustParseAddr("10.42.0.2"), netip.MustParsePrefix("10.46.0.0/16"): netip.MustParseAddr("10.42.3.1"),
 		},
 	},
 	cluster.IPv6: {
 		netip.MustParseAddr("fd00:10:43::7"), netip.MustParseAddr("fd00:10:44::1"), netip.MustParseAddr("fd00:10:45::1"), netip.MustParseAddr("fd00:10:46::1"),
-		netip.MustParseAddr("fd00:10:43::1:1"), netlab.NodeIPv6.Addr(),
+		netip.MustParseAddr("fd00:10:43::1:1"), netlab.NodeIPv6.Addr(), netip.MustParseAddr("2001:db8:1::1"),
 		map[netip.Prefix]netip.Addr{
 			netip.MustParsePrefix("fd00:10:44::/64"): netip.MustParseAddr("fd00:10:42::2"), netip.MustParsePrefix("fd00:10:46::/64"): netip.MustParseAddr("fd00:10:42::3:1"),
 		},
