@@ -58,7 +58,7 @@ func (c class) name() string {
 	if c.masquerade.Outside.Known() || c.inside.Known() {
 		h := fnv.New32a()
 		fmt.Fprint(h, c.masquerade.Outside, c.inside)
-		name += fmt.Sprintf("-%04x", h.Sum32()&0xffff)
+		name += fmt.Sprintf("-%08x", h.Sum32())
 	}
 	return name
 }

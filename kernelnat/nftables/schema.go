@@ -113,8 +113,9 @@ func newSchema(family cluster.Family, countEndpoints bool) *schema {
 }
 
 // maxClients bounds the clients that are remembered for their affinity, on the node. The
-// kernel takes about 100 bytes for one. Clients beyond that get any endpoint.
-const maxClients = 1 << 18
+// kernel takes about 100 bytes for one, until its time is over, also if its endpoint has gone meanwhile.
+// Clients beyond that get any endpoint.
+const maxClients = 1 << 20
 
 // nftSetConcat is NFT_SET_CONCAT: the key has several parts, each a range.
 const nftSetConcat = 0x80
