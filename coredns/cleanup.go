@@ -19,7 +19,9 @@ func runCleanup(flags *flag.FlagSet, args []string) int {
 	var only []backends.Backend
 	flags.Func("backend", "`name` of the backend whose rules to remove: "+backends.Written()+" (default: all)", func(name string) error {
 		b, err := backends.Find(name)
-		if err == nil && name != b.Name {
+		if err != nil {
+			err = fmt.Errorf("%q is not available in this version: use %s", name, backends.Written())
+		} else if name != b.Name {
 			err = fmt.Errorf("%q writes nothing itself: use %s", name, backends.Written())
 		}
 		only = []backends.Backend{b}
@@ -32,7 +34,7 @@ func runCleanup(flags *flag.FlagSet, args []string) int {
 	defer cancel()
 	lock, err := kernelnat.Lock()
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "cleanup: %v, it would write its rules again\n", err)
+		fmt.Fprintf(os.Stderr, "cleanup: %v, it would write its rules again; ss -xlp | grep clusterip/kernelnat names it\n", err)
 		return 1
 	}
 	defer lock.Close()

@@ -18,7 +18,7 @@ func (b *Backend) Connections() ([]kernelnat.Connections, error) {
 		return nil, err
 	}
 	defer s.Close()
-	counts := make(map[kernelnat.Connections]uint64)
+	counts, members := make(map[kernelnat.Connections]uint64), make(map[uint32]kernelnat.Connections)
 	for _, place := range []*place{&b.schema.frontends, &b.schema.nodePorts} {
 		ports := make(map[string]kernelnat.Connections)
 		err := s.eachCount(b.language, place.connections, func(key, _ []byte, comment string, count uint64) {
@@ -29,11 +29,14 @@ func (b *Backend) Connections() ([]kernelnat.Connections, error) {
 			}
 		})
 		if err == nil && place.endpoints.counted {
-			err = b.countEndpoints(s, place, ports, counts)
+			err = b.countEndpoints(s, place, ports, counts, members)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("list what set %s counts: %w", place.connections.name, err)
 		}
+	}
+	if err := b.countMembers(s, counts, members); err != nil {
+		return nil, fmt.Errorf("list what set %s counts: %w", b.schema.members.name, err)
 	}
 	out := make([]kernelnat.Connections, 0, len(counts))
 	for of, count := range counts {
@@ -49,10 +52,34 @@ func portOf(comment string) kernelnat.Connections {
 	return kernelnat.Connections{Service: serviceOf(comment), Port: port}
 }
 
-// countEndpoints adds up what the slots of frontends have counted.
-func (b *Backend) countEndpoints(s *socket, place *place, ports map[string]kernelnat.Connections, counts map[kernelnat.Connections]uint64) error {
-	return s.eachCount(b.language, place.endpoints, func(key, data []byte, _ string, count uint64) {
-		if of, known := ports[string(key[:length(place.class.key)])]; known {
+// countEndpoints adds up what the slots of frontends have counted, and notes whose the members
+// in them are.
+func (b *Backend) countEndpoints(s *socket, place *place, ports map[string]kernelnat.Connections, counts map[kernelnat.Connections]uint64, members map[uint32]kernelnat.Connections) error {
+	size := length(place.class.key)
+	err := s.eachCount(b.language, place.endpoints, func(key, data []byte, _ string, count uint64) {
+		if of, known := ports[string(key[:size])]; known {
+			of.Endpoint = addrPortOf(data)
+			counts[of] += count
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return s.eachCount(b.language, place.slots, func(key, data []byte, _ string, _ uint64) {
+		if of, known := ports[string(key[:size])]; known {
+			members[binary.NativeEndian.Uint32(data)] = of
+		}
+	})
+}
+
+// countMembers adds up what members have counted, which are the endpoints of clients that keep
+// theirs.
+func (b *Backend) countMembers(s *socket, counts map[kernelnat.Connections]uint64, members map[uint32]kernelnat.Connections) error {
+	if !b.schema.members.counted {
+		return nil
+	}
+	return s.eachCount(b.language, b.schema.members, func(key, data []byte, _ string, count uint64) {
+		if of, known := members[binary.NativeEndian.Uint32(key)]; known {
 			of.Endpoint = addrPortOf(data)
 			counts[of] += count
 		}

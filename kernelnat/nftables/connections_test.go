@@ -14,7 +14,7 @@ import (
 )
 
 // Each new connection to a frontend counts once, whoever changes what meanwhile, and also
-// that it goes to an endpoint, if this is asked for.
+// that it goes to an endpoint, if this is asked for, and if clients keep theirs.
 func TestConnectionsAreCounted(t *testing.T) {
 	netlab.Require(t)
 	node, err := netlab.NewNode()
@@ -38,14 +38,16 @@ func TestConnectionsAreCounted(t *testing.T) {
 		pods = append(pods, netip.AddrPortFrom(pod.Addr(cluster.IPv4), 5678))
 	}
 	vip, nodePort := netip.MustParseAddrPort("10.43.0.10:80"), netip.AddrPortFrom(node.Addr(cluster.IPv4), 30080)
+	sticky := uint32(0)
 	with := func(endpoints ...netip.AddrPort) plan.Service {
 		p := backendtest.Port(cluster.TCP, vip, endpoints...)
-		p.Pools[0].Port = "http"
+		p.Pools[0].Port, p.Pools[0].AffinitySeconds = "http", sticky
 		return backendtest.Named("echo", backendtest.Outside{NodePort: nodePort.Port(), Verdict: plan.Forward}.Add(p))
 	}
 	counting := settings
-	for round, endpoints := range []bool{false, true} {
+	for round, endpoints := range []bool{false, true, true} {
 		counting.CountEndpoints = endpoints
+		sticky = uint32(round / 2 * 60)
 		b := newBackend(t, cluster.IPv4, counting)
 		do := func(f func() error) {
 			t.Helper()
@@ -88,7 +90,7 @@ func TestConnectionsAreCounted(t *testing.T) {
 			}
 		}
 		// What went to the endpoint that is gone is gone with it.
-		if endpoints && (sum < 5 || sum > 15) || !endpoints && sum > 0 {
+		if n := uint64(round); sum < 5*n || sum > 15*n {
 			t.Errorf("%d connections to endpoints", sum)
 		}
 		b.Close()

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"math/rand/v2"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -86,6 +87,22 @@ func unprivileged(f func() error) error {
 		return err
 	}
 	return errors.Join(f(), unix.Capset(&header, &had[0]))
+}
+
+// Who may not look at the tables is told what to do.
+func TestNoCapability(t *testing.T) {
+	h := newHost(t)
+	b := newBackend(t, cluster.IPv4, settings)
+	for name, f := range map[string]func() error{
+		"sync":    func() error { _, err := b.Sync(t.Context(), stateOf(cluster.IPv4)); return err },
+		"cleanup": func() error { return b.Cleanup(t.Context()) },
+	} {
+		var err error
+		h.do(func() error { err = unprivileged(f); return nil })
+		if !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), "give the process CAP_NET_ADMIN, or run it as root") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }
 
 // faulty is a Backend of which one write of ten goes wrong. Its methods say which.

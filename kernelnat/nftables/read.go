@@ -123,6 +123,9 @@ func (s *socket) readTable(l language, h *held) error {
 		}
 		return err
 	})
+	if errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("list tables: %w: give the process CAP_NET_ADMIN, or run it as root", err)
+	}
 	if err != nil {
 		return fmt.Errorf("list tables: %w", err)
 	}

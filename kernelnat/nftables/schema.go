@@ -101,12 +101,16 @@ func newSchema(family cluster.Family, countEndpoints bool) *schema {
 			known:       &set{name: prefix + "known", key: key},
 		}
 	}
+	members := &set{name: "members", key: []field{number, protocol}, data: target}
+	if countEndpoints {
+		members.name, members.counted = "counted-members", true
+	}
 	return &schema{
 		frontends: placeOf("", address, protocol, port),
 		nodePorts: placeOf("nodeport-", protocol, port),
 		classes:   &set{name: "classes", key: []field{number}, data: []field{verdict}},
 		shortcuts: &set{name: "shortcuts", key: []field{number}, data: []field{verdict}},
-		members:   &set{name: "members", key: []field{number, protocol}, data: target},
+		members:   members,
 		affinity:  &set{name: "affinity", key: []field{address, number}, flags: unix.NFT_SET_EVAL | unix.NFT_SET_TIMEOUT, size: maxClients},
 		hairpin:   &set{name: "hairpin", key: []field{address, address}},
 	}

@@ -40,7 +40,7 @@ func (f *frontend) comment() string {
 		return ""
 	}
 	service := f.service.String()
-	if len(service)+len(":")+len(f.pool.port) > maxComment {
+	if f.pool.port == "" || len(service)+len(":")+len(f.pool.port) > maxComment {
 		return service
 	}
 	return service + ":" + f.pool.port

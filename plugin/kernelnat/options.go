@@ -106,7 +106,7 @@ func ParseOptions(c *caddy.Controller) (Options, error) {
 			return o, c.Errf("kernelnat has detect_local and cluster_cidr, which both say who is a pod: keep one")
 		}
 		o.Exported.Endpoints = o.CountEndpoints
-		if asked := seen.Has("connection_metrics") || seen.Has("endpoint_metrics"); asked && o.Backend == "iptables" {
+		if asked := seen.Has("connection_metrics") && (o.Exported.Top > 0 || len(o.Exported.Named) > 0) || o.CountEndpoints; asked && o.Backend == "iptables" {
 			return o, c.Errf("backend iptables counts no connections: take connection_metrics and endpoint_metrics out, or choose backend nftables or auto")
 		}
 		if slices.Contains(o.Plan.Lacks, o.Plan.Policy) {

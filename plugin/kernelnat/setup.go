@@ -129,7 +129,7 @@ func (n *nat) start() error {
 // meanwhile: they are that process's to answer, on the same ports.
 func (n *nat) beginLater(ctx context.Context, controllers map[cluster.Family]*kernelnat.Controller) {
 	log.Warning("NAT waits: kernelnat runs in another process; it begins when that one ends. " +
-		"If that one is not about to end, as a lameduck is, stop it, or take kernelnat out of one of the two Corefiles")
+		"If that one is not about to end, as a lameduck is, stop it, or take kernelnat out of one of the two Corefiles; ss -xlp | grep clusterip/kernelnat names it")
 	lock, err := kernelnat.AwaitLock(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
