@@ -30,12 +30,17 @@ type frontend struct {
 	sources       []netip.Prefix   // disjoint
 }
 
+// maxComment is how many bytes nft takes for one. The longest name of a Service has room, but
+// not that of its port too.
+const maxComment = 127
+
 // comment says whose it is; see serviceOf.
 func (f *frontend) comment() string {
 	if f.pool == nil {
 		return ""
 	}
-	return f.service.String() + ":" + f.pool.port
+	all := f.service.String() + ":" + f.pool.port
+	return all[:min(len(all), maxComment)]
 }
 
 // serviceOf returns the Service that a comment names.
@@ -149,7 +154,7 @@ func (s *state) target(old *service, p *plan.Service) *service {
 	next := &service{pools: make([]*pool, len(p.Pools)), frontends: make([]frontend, len(p.Frontends))}
 	taken := make(map[*pool]bool)
 	for i := range p.Pools {
-		next.pools[i] = s.pool(old.poolOf(&p.Pools[i], taken), &p.Pools[i])
+		next.pools[i] = s.pool(old.poolOf(p, i, taken), &p.Pools[i])
 	}
 	for i := range p.Frontends {
 		f := &p.Frontends[i]
@@ -158,17 +163,22 @@ func (s *state) target(old *service, p *plan.Service) *service {
 	return next
 }
 
-// poolOf returns the pool of a port as it is, an empty one if there is none yet.
-func (s *service) poolOf(p *plan.Pool, taken map[*pool]bool) *pool {
-	if s != nil {
-		for _, o := range s.pools {
-			if o.port == p.Port && o.protocol == p.Protocol && !taken[o] {
-				taken[o] = true
-				return o
-			}
-		}
+// poolOf returns the pool of a port as it is, an empty one if there is none yet. Of thousands
+// of ports most are where they were.
+func (s *service) poolOf(p *plan.Service, at int, taken map[*pool]bool) *pool {
+	of := &p.Pools[at]
+	is := func(o *pool) bool { return o.port == of.Port && o.protocol == of.Protocol && !taken[o] }
+	if s == nil {
+		return new(pool)
 	}
-	return new(pool)
+	if at >= len(s.pools) || !is(s.pools[at]) {
+		at = slices.IndexFunc(s.pools, is)
+	}
+	if at < 0 {
+		return new(pool)
+	}
+	taken[s.pools[at]] = true
+	return s.pools[at]
 }
 
 func (s *state) pool(old *pool, p *plan.Pool) *pool {
