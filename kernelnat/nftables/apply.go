@@ -123,6 +123,12 @@ func (b *Backend) addClasses(ctx context.Context) error {
 		for _, set := range b.schema.classesOf(of) {
 			batch.put(set, appendNumber(nil, number), []byte(c.name), "")
 		}
+		if batch.large() {
+			if err := b.commit(ctx, batch); err != nil {
+				return err
+			}
+			batch.reset()
+		}
 	}
 	b.state.fresh = nil
 	return b.commit(ctx, batch)
@@ -162,6 +168,12 @@ func (b *Backend) removeIdle(ctx context.Context) error {
 			}
 			batch.deleteChain(c.name())
 			b.state.forgetClass(c)
+		}
+		if batch.large() {
+			if err := b.commit(ctx, batch); err != nil {
+				return err
+			}
+			batch.reset()
 		}
 	}
 	for f := range b.state.searches {

@@ -42,8 +42,10 @@ import (
 )
 
 // Bounds are what one Service may ask for. Endpoints are elements, which cost nobody else's
-// change anything; those of ports with client affinity are looked through one by one.
-var Bounds = plan.Bounds{Endpoints: 20_000, Targets: 400_000, Sticky: 2000}
+// change anything; those of ports with client affinity are looked through one by one. A million
+// slots are some 130 MB of the kernel's memory. Ranges of clients come in one transaction, and
+// the kernel's time grows with their square: 4,000 take 0.4 seconds, and 32,000 take 20.
+var Bounds = plan.Bounds{Endpoints: 20_000, Targets: 400_000, Sticky: 2000, Slots: 1 << 20, Sources: 4000}
 
 // Backend implements kernelnat.Backend for one IP family.
 type Backend struct {
@@ -166,7 +168,7 @@ func (b *Backend) refuse(ctx context.Context, ranges []plan.Range) error {
 		if there, err := b.find(ctx); err != nil || !there {
 			return err
 		}
-		chains := &held{chains: make(map[string]*heldChain)}
+		chains := newHeld()
 		if err := b.socket.readChains(b.language, chains); err != nil || chains.chains[chainRanges] == nil {
 			return err
 		}

@@ -55,6 +55,13 @@ func (b *batch) empty() bool {
 	return len(b.first.buf)+len(b.emptied.buf)+len(b.last.buf) == 0 && b.removed.count+b.added.count == 0
 }
 
+// maxChains is how many bytes of chains and rules there are in one transaction: the kernel
+// takes none that is larger than twice sendBuffer, and the time it takes for one grows faster than it.
+const maxChains = 256 << 10
+
+// large reports whether it is time to make the transaction.
+func (b *batch) large() bool { return len(b.first.buf)+len(b.emptied.buf)+len(b.last.buf) > maxChains }
+
 // elements is how many come or go.
 func (b *batch) elements() int { return b.removed.count + b.added.count }
 
@@ -280,13 +287,18 @@ func (b *batch) flushChain(name string) {
 	b.first.end(at)
 }
 
-// deleteChain removes a chain, which nothing leads to any more.
-func (b *batch) deleteChain(name string) {
+// emptyChain removes the rules of a chain that elements may have led to.
+func (b *batch) emptyChain(name string) {
 	at := b.emptied.begin(unix.NFT_MSG_DELRULE, 0)
 	b.emptied.text(unix.NFTA_RULE_TABLE, b.table)
 	b.emptied.text(unix.NFTA_RULE_CHAIN, name)
 	b.emptied.end(at)
-	at = b.last.begin(unix.NFT_MSG_DELCHAIN, 0)
+}
+
+// deleteChain removes a chain, which nothing leads to any more.
+func (b *batch) deleteChain(name string) {
+	b.emptyChain(name)
+	at := b.last.begin(unix.NFT_MSG_DELCHAIN, 0)
 	b.last.text(unix.NFTA_CHAIN_TABLE, b.table)
 	b.last.text(unix.NFTA_CHAIN_NAME, name)
 	b.last.end(at)

@@ -135,10 +135,26 @@ func (s *schema) pick(out *chain, d dialect, c class) {
 	case cluster.SourceHash:
 		chosen = setHashed(d.saddr(), c.slots, c.firstSlot())
 	}
-	slot := concat(s.key(d.language, c.nodePort), priority)
-	for _, choice := range []statement{chosen, setPriorityTo(c.firstSlot())} {
-		out.add(choice, d.dnat(slot, s.placeOf(c.nodePort).endpoints))
+	to := endpointChainName(c.nodePort)
+	out.add(chosen, jumpTo(to))
+	out.add(setPriorityTo(c.firstSlot()), goTo(to))
+}
+
+func endpointChainName(nodePort bool) string {
+	if nodePort {
+		return chainNodePortEndpoint
 	}
+	return chainEndpoint
+}
+
+// endpointChains lead to the endpoint in a slot. All classes share them: when a chain comes
+// that looks at a map, the kernel looks at all elements of that map (nf_tables_bind_set).
+func (s *schema) endpointChains(d dialect) (all []chain) {
+	for _, nodePort := range []bool{false, true} {
+		slot := concat(s.key(d.language, nodePort), priority)
+		all = append(all, chain{name: endpointChainName(nodePort), rules: []rule{{d.dnat(slot, s.placeOf(nodePort).endpoints)}}})
+	}
+	return all
 }
 
 // sticky goes where the client has been before. A member rather than a slot is remembered:

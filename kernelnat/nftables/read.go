@@ -19,19 +19,24 @@ type held struct {
 	elements map[string]map[string]string // of sets, by their keys: data with the comment
 }
 
+func newHeld() *held {
+	return &held{sets: make(map[string]setShape), chains: make(map[string]*heldChain), elements: make(map[string]map[string]string)}
+}
+
 // setShape is what must be right of a set that is there.
-type setShape struct{ flags, keyType, keyLength, dataType, dataLength uint32 }
+type setShape struct{ flags, keyType, keyLength, dataType, dataLength, size uint32 }
 
 type heldChain struct {
 	based bool // it has a hook
 	hook  hook
+	drops bool // packets for which its rules decide nothing
 	rules [][]expr.Any
 	// unknown says that there is a rule with an expression that is not among ours.
 	unknown bool
 }
 
 func (s *set) shape() setShape {
-	out := setShape{flags: s.kernelFlags(), keyType: typeIDs(s.key), keyLength: uint32(length(s.key))}
+	out := setShape{flags: s.kernelFlags(), keyType: typeIDs(s.key), keyLength: uint32(length(s.key)), size: s.size}
 	switch {
 	case s.hasVerdicts():
 		out.dataType = unix.NFT_DATA_VERDICT
@@ -44,7 +49,7 @@ func (s *set) shape() setShape {
 // read returns what the kernel holds in the table of a schema. Sets of another shape are
 // not read.
 func (s *socket) read(l language, schema *schema) (*held, error) {
-	h := &held{sets: make(map[string]setShape), chains: make(map[string]*heldChain), elements: make(map[string]map[string]string)}
+	h := newHeld()
 	if err := s.readTable(l, h); err != nil || !h.there {
 		return h, err
 	}
@@ -65,9 +70,22 @@ func (s *socket) read(l language, schema *schema) (*held, error) {
 		if err != nil {
 			return nil, fmt.Errorf("list set %s: %w", set.name, err)
 		}
+		for key := range elements {
+			if len(key) != set.keyLength() { // nft's *, say, which stands for all
+				h.sets[set.name] = setShape{}
+			}
+		}
 		h.elements[set.name] = elements
 	}
 	return h, nil
+}
+
+// keyLength is that of an element's key, as a writer has it.
+func (s *set) keyLength() int {
+	if s.flags&unix.NFT_SET_INTERVAL != 0 {
+		return 2 * length(s.key)
+	}
+	return length(s.key)
 }
 
 // attributes calls f for each, with its value, which is valid until more is received.
@@ -149,6 +167,8 @@ func (s *socket) readChains(l language, h *held) error {
 				name = textOf(value)
 			case unix.NFTA_CHAIN_TYPE:
 				c.hook.kind = textOf(value)
+			case unix.NFTA_CHAIN_POLICY:
+				c.drops = numberOf(value) != nfAccept
 			case unix.NFTA_CHAIN_HOOK:
 				c.based = true
 				_ = attributes(value, func(kind uint16, value []byte) {
@@ -256,6 +276,12 @@ func (s *socket) readSets(l language, h *held) error {
 				shape.dataType = numberOf(value)
 			case unix.NFTA_SET_DATA_LEN:
 				shape.dataLength = numberOf(value)
+			case unix.NFTA_SET_DESC:
+				_ = attributes(value, func(kind uint16, value []byte) {
+					if kind == unix.NFTA_SET_DESC_SIZE {
+						shape.size = numberOf(value)
+					}
+				})
 			}
 		})
 		if shape.dataType == unix.NFT_DATA_VERDICT {

@@ -157,7 +157,7 @@ func (s *state) target(old *service, p *plan.Service) *service {
 	next := &service{pools: make([]*pool, len(p.Pools)), frontends: make([]frontend, len(p.Frontends))}
 	taken := make(map[*pool]bool)
 	for i := range p.Pools {
-		next.pools[i] = s.pool(old.poolOf(&p.Pools[i], taken), &p.Pools[i])
+		next.pools[i] = s.pool(old.poolOf(p, i, taken), &p.Pools[i])
 	}
 	for i := range p.Frontends {
 		f := &p.Frontends[i]
@@ -166,17 +166,22 @@ func (s *state) target(old *service, p *plan.Service) *service {
 	return next
 }
 
-// poolOf returns the pool of a port as it is, an empty one if there is none yet.
-func (s *service) poolOf(p *plan.Pool, taken map[*pool]bool) *pool {
-	if s != nil {
-		for _, o := range s.pools {
-			if o.port == p.Port && o.protocol == p.Protocol && !taken[o] {
-				taken[o] = true
-				return o
-			}
-		}
+// poolOf returns the pool of a port as it is, an empty one if there is none yet. Of thousands
+// of ports most are where they were.
+func (s *service) poolOf(p *plan.Service, at int, taken map[*pool]bool) *pool {
+	of := &p.Pools[at]
+	is := func(o *pool) bool { return o.port == of.Port && o.protocol == of.Protocol && !taken[o] }
+	if s == nil {
+		return new(pool)
 	}
-	return new(pool)
+	if at >= len(s.pools) || !is(s.pools[at]) {
+		at = slices.IndexFunc(s.pools, is)
+	}
+	if at < 0 {
+		return new(pool)
+	}
+	taken[s.pools[at]] = true
+	return s.pools[at]
 }
 
 func (s *state) pool(old *pool, p *plan.Pool) *pool {
@@ -287,7 +292,8 @@ func (s *state) forgetClass(c class) {
 
 // classChains returns the chains of all classes and what they lead to, which is then taken
 // for written.
-func (s *state) classChains(d dialect) (all []chain) {
+func (s *state) classChains(d dialect) []chain {
+	all := s.schema.endpointChains(d)
 	for _, number := range slices.Sorted(maps.Keys(s.classIDs)) {
 		c := s.classIDs[number]
 		if f := c.search(); c.affinity > 0 && !s.searches[f] {

@@ -11,14 +11,15 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
 	"github.com/clusterip/clusterip/kernelnat/plan"
+	"golang.org/x/sys/unix"
 )
 
 // maxCommit is how many elements come and go in one transaction: others wait for it.
 const maxCommit = 1000
 
-// Sync implements kernelnat.Backend. It reads what the kernel holds, unless that is known of
-// an owned table, takes over the numbers and slots that are there, and writes what differs: first endpoints that come, then what
-// leads to them, then what goes. The chains that packets come in by are written last.
+// Sync implements kernelnat.Backend. It reads what the kernel holds, unless that is known of an
+// owned table, takes over the numbers and slots that are there, and writes what differs: first
+// the chains of classes, then endpoints that come, then what leads to them, then what goes. The chains that packets come in by are written last.
 func (b *Backend) Sync(ctx context.Context, state kernelnat.State) ([]string, error) {
 	written, err := b.sync(ctx, state)
 	if unsupported(err) && !slices.ContainsFunc(state.Services, func(s plan.Service) bool { return len(s.Frontends) > 0 }) {
@@ -50,12 +51,12 @@ func (b *Backend) sync(ctx context.Context, state kernelnat.State) ([]string, er
 		return nil, err
 	}
 	s := &session{Backend: b, ctx: ctx, have: have, batch: newBatch(b.family), state: newState(b.schema), written: make(map[string]int)}
-	if there && !s.fits() {
+	if there && !s.fits(d) {
 		s.tell("another layout of the table")
 		if _, err := b.delete(ctx); err != nil {
 			return nil, err
 		}
-		s.have, there = &held{}, false
+		s.have, there = newHeld(), false
 	}
 	if !there {
 		if err := b.create(ctx); err != nil {
@@ -152,8 +153,27 @@ type session struct {
 	written map[string]int // by what was written, in words
 }
 
-// fits reports whether all sets that are there have the right shape.
-func (s *session) fits() bool {
+// fits reports whether the table sees packets, and all sets that are there have the right shape.
+// So must what begins where packets come in.
+func (s *session) fits(d dialect) bool {
+	if s.have.flags&unix.NFT_TABLE_F_DORMANT != 0 {
+		return false
+	}
+	based := make(map[string]hook)
+	for _, c := range s.schema.fixedChains(d) {
+		have := s.have.chains[c.name]
+		if c.hook != nil {
+			based[c.name] = *c.hook
+		}
+		if have != nil && have.based != (c.hook != nil) {
+			return false
+		}
+	}
+	for name, have := range s.have.chains {
+		if have.based && have.hook != based[name] {
+			return false
+		}
+	}
 	for _, set := range s.schema.sets() {
 		if shape, there := s.have.sets[set.name]; there && shape != set.shape() {
 			return false
@@ -185,12 +205,24 @@ func (s *session) sync(state kernelnat.State) error {
 		s.state.services[p.Name] = all[i]
 	}
 	s.sets()
-	for _, next := range all {
-		s.state.writeMembers(s, nil, next)
-		s.state.pairs(nil, next, func(old, next *frontend) { s.state.writeTargets(s, old, next) })
+	// When a chain comes that looks at a map, the kernel looks at all elements of that map. So
+	// new chains come before elements; nothing leads to them yet. Others change when what they
+	// look at is there.
+	classChains := s.state.classChains(s.dialect)
+	if err := s.classes(classChains); err != nil {
+		return err
 	}
 	s.flush()
-	if err := s.classChains(); err != nil {
+	before := s.sourcesHeld()
+	for _, next := range all {
+		s.state.writeMembers(s, nil, next)
+		s.state.pairs(nil, next, func(old, next *frontend) {
+			s.removeSources(before, next)
+			s.state.writeTargets(s, old, next)
+		})
+	}
+	s.flush()
+	if err := s.inOrder(classChains); err != nil {
 		return err
 	}
 	s.flush()
@@ -238,6 +270,41 @@ func (s *session) put(set *set, key, data []byte, comment string) {
 	}
 }
 
+// sourcesHeld returns the clients that the kernel has frontends restricted to, as elements by
+// the keys of the frontends.
+func (s *session) sourcesHeld() map[string][]string {
+	out := make(map[string][]string)
+	for _, place := range []*place{&s.schema.frontends, &s.schema.nodePorts} {
+		for key := range s.have.elements[place.sources.name] {
+			of := key[:length(place.class.key)]
+			out[of] = append(out[of], key)
+		}
+	}
+	return out
+}
+
+// removeSources removes those of a frontend that are not to stay, in the transaction in which
+// others come: the kernel takes none that overlaps one that is there.
+func (s *session) removeSources(before map[string][]string, next *frontend) {
+	var buf [64]byte
+	held := before[string(appendKey(buf[:0], next.Key))]
+	if len(held) == 0 {
+		return
+	}
+	stay := make(map[string]bool, len(next.sources))
+	for _, r := range next.sources {
+		stay[string(appendSource(buf[:0], next.Key, r))] = true
+	}
+	set := s.schema.placeOf(next.At.Addr().IsUnspecified()).sources
+	for _, key := range held {
+		if !stay[key] {
+			delete(s.have.elements[set.name], key)
+			s.batch.remove(set, []byte(key))
+			s.tell("elements of " + set.name)
+		}
+	}
+}
+
 // remove implements writer. What the kernel has and nobody puts is removed in the end.
 func (s *session) remove(*set, []byte) {}
 
@@ -251,15 +318,43 @@ func (s *session) sets() {
 	}
 }
 
-// classChains writes the chains of the classes that frontends have, and what leads to them.
-func (s *session) classChains() error {
-	if err := s.chains(s.state.classChains(s.dialect)); err != nil {
+// classChains writes the chains of the classes that frontends have, and what leads to them. A
+// classes writes the chains of classes that are not there at all, and what leads to them.
+func (s *session) classes(all []chain) error {
+	fresh := slices.DeleteFunc(slices.Clone(all), func(c chain) bool { return s.have.chains[c.name] != nil })
+	if err := s.inOrder(fresh); err != nil {
 		return err
+	}
+	for _, c := range fresh {
+		s.have.chains[c.name] = heldAs(&c)
 	}
 	for number := range s.state.classIDs {
 		s.putClass(number)
 	}
 	return nil
+}
+
+// inOrder writes chains of which each leads to those before it alone, in several transactions
+// if they are many.
+func (s *session) inOrder(all []chain) error {
+	for _, c := range all {
+		if err := s.chains([]chain{c}); err != nil {
+			return err
+		}
+		if s.batch.large() {
+			s.flush()
+		}
+	}
+	return nil
+}
+
+// heldAs is a chain as the kernel has it when it is written.
+func heldAs(c *chain) *heldChain {
+	held := new(heldChain)
+	for _, r := range c.rules {
+		held.rules = append(held.rules, r.exprs())
+	}
+	return held
 }
 
 func (s *session) putClass(number uint32) {
@@ -280,9 +375,8 @@ func (s *session) chains(all []chain) error {
 			s.batch.addChain(&c)
 		case have.is(&c):
 			continue
-		case have.based != (c.hook != nil) || have.based && have.hook != *c.hook:
-			return fmt.Errorf("chain %s of table %s is of another kind: delete the table", c.name, tableName)
 		default:
+			s.batch.addChain(&c) // for its policy
 			s.batch.flushChain(c.name)
 		}
 		s.tell("chain " + c.name)
@@ -298,7 +392,7 @@ func (s *session) chains(all []chain) error {
 
 // is reports whether a chain is as it should be.
 func (h *heldChain) is(c *chain) bool {
-	if h.unknown || h.based != (c.hook != nil) || h.based && h.hook != *c.hook || len(h.rules) != len(c.rules) {
+	if h.unknown || h.drops || len(h.rules) != len(c.rules) {
 		return false
 	}
 	for i := range h.rules {
@@ -327,7 +421,8 @@ func (s *session) removeElements() {
 	}
 }
 
-// removeRest removes classes that no frontend has, and chains and sets that are not ours.
+// removeRest removes classes that no frontend has, and sets and chains that are not ours: sets
+// first, since their elements may lead to chains.
 func (s *session) removeRest() {
 	for _, set := range []*set{s.schema.classes, s.schema.shortcuts} {
 		for key, name := range s.have.elements[set.name] {
@@ -339,8 +434,11 @@ func (s *session) removeRest() {
 	}
 	for name := range s.have.chains {
 		if !s.kept.chains[name] {
-			s.batch.deleteChain(name)
+			s.batch.emptyChain(name)
 			s.tell("chains that nothing needs")
+		}
+		if s.batch.large() {
+			s.flush()
 		}
 	}
 	for _, set := range s.schema.sets() {
@@ -349,5 +447,13 @@ func (s *session) removeRest() {
 	for name := range s.have.sets {
 		s.batch.deleteSet(name)
 		s.tell("sets that are not ours")
+	}
+	for name := range s.have.chains {
+		if !s.kept.chains[name] {
+			s.batch.deleteChain(name)
+		}
+		if s.batch.large() {
+			s.flush()
+		}
 	}
 }

@@ -89,7 +89,7 @@ func (b *Backend) Cleanup(ctx context.Context) error {
 
 // delete removes the table. guarded says that the guard of loopback was in it.
 func (b *Backend) delete(ctx context.Context) (guarded bool, err error) {
-	chains := &held{chains: make(map[string]*heldChain)}
+	chains := newHeld()
 	if err := b.socket.readChains(b.language, chains); err != nil {
 		return false, err
 	}

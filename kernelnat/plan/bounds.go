@@ -34,6 +34,12 @@ type Bounds struct {
 	Targets int
 	// Sticky bounds the endpoints of all ports where clients are to keep theirs.
 	Sticky int
+	// Slots bounds the slots (see Slots) of all ports under SourceHash or with weights, each
+	// counted for every frontend that leads to it; 0: there is no bound.
+	Slots int
+	// Sources bounds the ranges of clients that load balancer addresses are for, each counted
+	// for every frontend that is for it; 0: there is no bound but MaxFrontends.
+	Sources int
 }
 
 // DefaultBounds are those of iptables. The kernel walks through all rules, three for each
@@ -61,7 +67,12 @@ func hasNodePort(ports []cluster.Port) bool {
 
 // boundPorts leaves the addresses outside the cluster out where they and the ports
 // are too many together, and then the last ports.
-func boundPorts(ports []cluster.Port, out *outside, over *excess) []cluster.Port {
+func (b Bounds) boundPorts(ports []cluster.Port, out *outside, over *excess) []cluster.Port {
+	if n := len(ports) * len(out.loadBalancers) * len(out.sources); b.Sources > 0 && n > b.Sources {
+		over.add("%d ports at %d load balancer addresses with %d source ranges are %d ranges, and a Service may have %d: none of these addresses is served; "+
+			"join ranges, or spread the ports over several Services", len(ports), len(out.loadBalancers), len(out.sources), n, b.Sources)
+		out.loadBalancers, out.sources = nil, nil
+	}
 	each := 1
 	if hasNodePort(ports) {
 		each++
@@ -100,6 +111,36 @@ func boundPairs(endpoints []cluster.Endpoint, ports int, c *choice, over *excess
 	})
 	c.keep(endpoints[most:], func(*cluster.Endpoint) Reason { return BeyondBounds })
 	return endpoints[:most:most]
+}
+
+// boundSlots has connections go to random endpoints, all alike, where their tables would be
+// too large.
+func (b Bounds) boundSlots(s *Service, over *excess) {
+	n := 0
+	for i := range s.Pools {
+		n += len(s.Of(i)) * (s.Pools[i].slots(false) + s.Pools[i].slots(true))
+	}
+	if b.Slots == 0 || n <= b.Slots {
+		return
+	}
+	over.add("the policy source_hash, or weights, would take %d slots at so many ports and addresses, and a Service may have %d: connections go to random endpoints; "+
+		"spread the ports or the addresses over several Services", n, b.Slots)
+	for i := range s.Pools {
+		p := &s.Pools[i]
+		p.Policy, p.Weights, p.LocalWeights = cluster.Random, nil, nil
+	}
+}
+
+// slots is how many a table has at most that is not only of the endpoints, each once.
+func (p *Pool) slots(local bool) int {
+	switch endpoints := len(p.For(local)); {
+	case endpoints == 0:
+	case p.Policy == cluster.SourceHash && p.AffinitySeconds == 0:
+		return tableSize(endpoints)
+	case p.WeightsFor(local) != nil:
+		return MaxSlots(endpoints)
+	}
+	return 0
 }
 
 // endpointsFor is how many endpoints each of the ports may have where so many frontends

@@ -153,3 +153,53 @@ func BenchmarkCompute(b *testing.B) {
 		})
 	}
 }
+
+// Tables of slots, and ranges of clients, are bounded however many ports and addresses there
+// are: a Service of 2 endpoints at 32,000 frontends would have 130 million slots.
+func TestBoundsOfSlotsAndSources(t *testing.T) {
+	hash := cluster.SourceHash
+	s := cluster.Service{Name: cluster.ServiceName{Namespace: "a", Name: "b"}, Kind: cluster.KindClusterIP, ClusterIPs: []netip.Addr{netip.MustParseAddr("10.43.0.1")}}
+	slice := &cluster.EndpointSlice{}
+	for p := range 128 {
+		s.Ports = append(s.Ports, cluster.Port{Name: fmt.Sprint(p), Protocol: cluster.TCP, Port: uint16(p + 1)})
+		slice.Ports = append(slice.Ports, cluster.EndpointPort{Name: fmt.Sprint(p), Protocol: cluster.TCP, Port: 8080})
+	}
+	endpoints := []cluster.Endpoint{}
+	for i := range 2 {
+		endpoints = append(endpoints, cluster.Endpoint{Addr: netip.AddrFrom4([4]byte{10, 42, 0, byte(i)}), Slice: slice, Ready: true, Serving: true})
+	}
+	options := plan.Options{Bounds: plan.Bounds{Endpoints: 20_000, Targets: 400_000, Sticky: 2000, Slots: 1 << 20, Sources: 4000}}
+	for _, c := range []struct {
+		ips, sources int
+		policy       *cluster.Policy
+		weights      bool
+		excess       string
+	}{
+		{1, 0, &hash, false, ""}, {2, 0, &hash, false, "1572864 slots"}, {200, 0, nil, true, "2778624 slots"}, {1, 31, nil, false, ""}, {1, 32, nil, false, "4096 ranges"},
+	} {
+		s.Policy, s.External, s.Weights = c.policy, cluster.External{}, nil
+		for i := range c.ips {
+			s.External.LoadBalancerIPs = append(s.External.LoadBalancerIPs, netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}))
+		}
+		for i := range c.sources {
+			s.External.SourceRanges = append(s.External.SourceRanges, netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), 32))
+		}
+		if c.weights {
+			s.Weights = []cluster.WeightRule{{Range: netip.MustParsePrefix("10.42.0.1/32"), Weight: 9}}
+		}
+		p := plan.Compute(cluster.New(s, endpoints), cluster.IPv4, plan.Node{}, options)
+		if bounded := c.excess != ""; bounded != (p.Excess != "") || !strings.Contains(p.Excess, c.excess) {
+			t.Errorf("%d addresses, %d ranges: %q", c.ips, c.sources, p.Excess)
+		}
+		slots, sources := 0, 0
+		for i, pool := range p.Pools {
+			slots += len(p.Of(i)) * len(plan.Slots(pool.Endpoints, pool.Weights, pool.Policy))
+			for _, f := range p.Of(i) {
+				sources += len(f.Sources)
+			}
+		}
+		if slots > 1<<20 || sources > 4000 {
+			t.Errorf("%d addresses, %d ranges: %d slots, %d ranges are served", c.ips, c.sources, slots, sources)
+		}
+	}
+}

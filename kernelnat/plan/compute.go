@@ -70,8 +70,12 @@ func compute(service *cluster.Service, chosen *choice, options Options) Service 
 	}
 	c.out.HealthCheckNodePort = service.External.HealthCheckNodePort
 	c.outside = c.outsideOf()
+	bounds := options.Bounds
+	if bounds == (Bounds{}) {
+		bounds = DefaultBounds
+	}
+	ports := bounds.boundPorts(service.Ports, &c.outside, &c.over)
 	c.treatments = c.treatmentsOf()
-	ports := boundPorts(service.Ports, &c.outside, &c.over)
 	c.expand(ports, c.policy())
 	c.pool = -1
 	if service.HasWeights() {
@@ -79,7 +83,8 @@ func compute(service *cluster.Service, chosen *choice, options Options) Service 
 	}
 	taking := c.takingPackets(service)
 	c.prepare(taking)
-	c.fill(ports, boundPairs(taking, len(ports), c.choice, &c.over))
+	c.fill(ports, boundPairs(taking, len(ports), c.choice, &c.over), bounds)
+	bounds.boundSlots(&c.out, &c.over)
 	c.out.Excess = c.over.String()
 	return c.out
 }
@@ -216,11 +221,7 @@ func (c *computation) expand(ports []cluster.Port, policy cluster.Policy) {
 }
 
 // fill gives each pool its endpoints, and the frontends their verdicts.
-func (c *computation) fill(ports []cluster.Port, among []cluster.Endpoint) {
-	bounds := c.options.Bounds
-	if bounds == (Bounds{}) {
-		bounds = DefaultBounds
-	}
+func (c *computation) fill(ports []cluster.Port, among []cluster.Endpoint, bounds Bounds) {
 	most := bounds.endpointsFor(len(c.out.Frontends), len(ports), c.service.AffinitySeconds > 0)
 	found := 0
 	for i := range c.out.Pools {

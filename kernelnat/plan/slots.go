@@ -102,6 +102,12 @@ func interleave(slots []int) []uint16 {
 // too: the more, the fewer slots each has. With these sizes they are below 2 % of the table.
 var sizes = [...]struct{ endpoints, slots int }{{1, 1}, {16, 1 << 12}, {128, 1 << 14}, {1 << 16, 1 << 16}}
 
+// tableSize is that of the table for SourceHash.
+func tableSize(endpoints int) int {
+	n, _ := slices.BinarySearchFunc(sizes[:], endpoints, func(s struct{ endpoints, slots int }, n int) int { return cmp.Compare(s.endpoints, n) })
+	return sizes[n].slots
+}
+
 // maglev shares a table out so that an endpoint that comes or goes moves little besides its
 // own share (Eisenbud et al., "Maglev: A Fast and Reliable Software Network Load Balancer",
 // NSDI 2016, section 3.4). Endpoints take turns, as often as their weights say beside the
@@ -116,8 +122,7 @@ func maglev(endpoints []netip.AddrPort, weights []cluster.Weight) []uint16 {
 	if len(endpoints) == 0 {
 		return nil
 	}
-	n, _ := slices.BinarySearchFunc(sizes[:], len(endpoints), func(s struct{ endpoints, slots int }, n int) int { return cmp.Compare(s.endpoints, n) })
-	out := make([]uint16, sizes[n].slots)
+	out := make([]uint16, tableSize(len(endpoints)))
 	most, least := 1, 1
 	if weights != nil {
 		most = int(slices.Max(weights))
