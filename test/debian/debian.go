@@ -45,7 +45,7 @@ func (s Suite) Unpack(dir, name string, wanted func(name string) bool) error {
 		return strings.HasPrefix(p, " ") || strings.ContainsAny(p, "<>|") || p == "" || wanted != nil && !wanted(p)
 	})
 	if len(packages) == 0 {
-		return fmt.Errorf("Debian's suite %s has no %s:\n%s", s, name, depends)
+		return fmt.Errorf("suite %s of Debian has no %s:\n%s", s, name, depends)
 	}
 	if _, err := apt("apt-get", append([]string{"download"}, packages...)...); err != nil {
 		return err
