@@ -43,6 +43,9 @@ func probe(family cluster.Family) (*batch, error) {
 	clients := plan.Clients{Interface: "lo"}
 	d := dialect{language: language{family}, dropInvalid: true, localhost: family == cluster.IPv4, nodePorts: []netip.Addr{netip.IPv6Unspecified()}}
 	chains := schema.fixedChains(d)
+	for _, t := range targets {
+		chains = append(chains, schema.targetChain(d, t))
+	}
 	for _, c := range []class{
 		{masquerade: plan.Masquerade{Outside: clients}, slots: 2},
 		{nodePort: true, shortcut: true, inside: clients, slots: 2},
