@@ -35,16 +35,14 @@ const (
 
 // Names of the chains that other chains lead to.
 const (
-	chainServices         = "services"
-	chainNodePorts        = "nodeports"
-	chainClasses          = "classes"
-	chainEndpoint         = "endpoint"
-	chainNodePortEndpoint = "nodeport-endpoint"
-	chainRefuse           = "refuse"
-	chainRefuseNodePorts  = "refuse-nodeports"
-	chainRefused          = "refused"
-	chainRanges           = "ranges"
-	chainLoopback         = "loopback"
+	chainServices        = "services"
+	chainNodePorts       = "nodeports"
+	chainClasses         = "classes"
+	chainRefuse          = "refuse"
+	chainRefuseNodePorts = "refuse-nodeports"
+	chainRefused         = "refused"
+	chainRanges          = "ranges"
+	chainLoopback        = "loopback"
 )
 
 // dialect is what the rules depend on besides the plans.

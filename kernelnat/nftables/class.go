@@ -124,9 +124,7 @@ func firstSlot(far bool) uint32 {
 	return slots
 }
 
-// pick goes to one of the slots. The number of slots may have been that before a commit, and
-// the endpoints be those after it: then the first slot is taken, which is always there. It is
-// looked up last, so that it is found even if it is the one that is being replaced.
+// pick chooses one of the slots and goes there.
 func (s *schema) pick(out *chain, d dialect, c class) {
 	chosen := setRandom(c.slots, c.firstSlot())
 	switch c.policy {
@@ -135,26 +133,35 @@ func (s *schema) pick(out *chain, d dialect, c class) {
 	case cluster.SourceHash:
 		chosen = setHashed(d.saddr(), c.slots, c.firstSlot())
 	}
-	to := endpointChainName(c.nodePort)
-	out.add(chosen, jumpTo(to))
-	out.add(setPriorityTo(c.firstSlot()), goTo(to))
+	out.add(chosen, goTo(target{c.nodePort, c.far}.name()))
 }
 
-func endpointChainName(nodePort bool) string {
-	if nodePort {
-		return chainNodePortEndpoint
+// target is where packets go that have a slot as their priority. There is a chain for each:
+// with each rule that looks at a map the kernel looks at all elements of that map, so those
+// of classes, which come and go, look at none of the endpoints.
+type target struct{ nodePort, far bool }
+
+var targets = []target{{false, false}, {false, true}, {true, false}, {true, true}}
+
+func (t target) name() string {
+	name := "to-"
+	if t.nodePort {
+		name += "nodeport-"
 	}
-	return chainEndpoint
+	if t.far {
+		name += "inside-"
+	}
+	return name + "slot"
 }
 
-// endpointChains lead to the endpoint in a slot. All classes share them: when a chain comes
-// that looks at a map, the kernel looks at all elements of that map (nf_tables_bind_set).
-func (s *schema) endpointChains(d dialect) (all []chain) {
-	for _, nodePort := range []bool{false, true} {
-		slot := concat(s.key(d.language, nodePort), priority)
-		all = append(all, chain{name: endpointChainName(nodePort), rules: []rule{{d.dnat(slot, s.placeOf(nodePort).endpoints)}}})
-	}
-	return all
+// targetChain goes to the endpoint in a slot. The number of slots may have been that before a
+// commit, and the endpoints be those after it: then the first slot is taken, which is always
+// there. It is looked up last, so that it is found even if it is the one that is being replaced.
+func (s *schema) targetChain(d dialect, t target) chain {
+	out, to := chain{name: t.name()}, d.dnat(concat(s.key(d.language, t.nodePort), priority), s.placeOf(t.nodePort).endpoints)
+	out.add(to)
+	out.add(setPriorityTo(firstSlot(t.far)), to)
+	return out
 }
 
 // sticky goes where the client has been before. A member rather than a slot is remembered:

@@ -1,6 +1,7 @@
 package nftables
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -89,6 +90,34 @@ func TestPreparedTables(t *testing.T) {
 		}
 		if table := strings.Join(listed(h), "\n"); strings.Contains(table, "dormant") || strings.Contains(table, "policy drop") || strings.Contains(table, "size 1\n") {
 			t.Errorf("%s: the table is\n%s", prepared, table)
+		}
+	}
+}
+
+// A Service may have so many classes that their chains are more than the kernel takes at once.
+// They come and go all the same.
+func TestMoreChainsThanATransaction(t *testing.T) {
+	schema := newSchema(cluster.IPv4, false)
+	chains := newBatch(cluster.IPv4)
+	var ports []plan.Service
+	for i := range 32_000 {
+		p := backendtest.Port(cluster.TCP, netip.AddrPortFrom(netip.MustParseAddr("10.43.0.1"), uint16(1+i)), endpointOf(1))
+		p.Pools[0].Port, p.Pools[0].Policy = fmt.Sprint("p", i), cluster.RoundRobin
+		ports = append(ports, p)
+		c := schema.classChain(dialect{language: language{cluster.IPv4}}, class{slots: 1, policy: cluster.RoundRobin, turns: uint32(i)})
+		chains.addChain(&c)
+		if err := chains.addRules(&c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(chains.first.buf); n < 2*sendBuffer {
+		t.Fatalf("the chains are %d bytes: too few", n)
+	}
+	h := newHost(t)
+	for _, state := range []kernelnat.State{{Services: []plan.Service{backendtest.Named("many", ports...)}}, {}} {
+		h.synced(state, cluster.IPv4)
+		if written := h.synced(state, cluster.IPv4); len(written) > 0 {
+			t.Errorf("a start writes %q", written)
 		}
 	}
 }

@@ -86,7 +86,8 @@ func (w *work) Step(ctx context.Context) (done bool, err error) {
 // at most: first endpoints that come, then what leads to them, then endpoints that go. It
 // reports whether that is all.
 func (s *service) within(held *service, budget int) (next *service, done bool) {
-	p := &passage{left: budget, next: &service{frontends: slices.Clone(held.frontends), pools: merged(held.pools, s.pools)}}
+	pools, byPort := merged(held.pools, s.pools)
+	p := &passage{left: budget, next: &service{frontends: slices.Clone(held.frontends), pools: pools}}
 	before := make(map[plan.Key]int, len(held.frontends))
 	for i, f := range held.frontends {
 		before[f.Key] = i
@@ -104,7 +105,7 @@ func (s *service) within(held *service, budget int) (next *service, done bool) {
 			p.left -= 2
 		}
 		f := &p.next.frontends[at]
-		f.pool = p.poolLike(to.pool)
+		f.pool = byPort[portKey{to.pool.port, to.pool.protocol}]
 		f.near, f.far = p.grow(f.near, to.near), p.grow(f.far, to.far)
 	}
 	if p.left <= 0 {
@@ -127,30 +128,33 @@ type passage struct {
 	left int
 }
 
-// merged are the pools on the way: members of both are there.
-func merged(held, to []*pool) (out []*pool) {
-	out = slices.Clone(held)
-	for _, t := range to {
-		m := *t
-		for i, h := range out {
-			if h.port == t.port && h.protocol == t.protocol {
-				if m.members = maps.Clone(h.members); m.members == nil {
-					m.members = t.members
-				}
-				maps.Copy(m.members, t.members)
-				out = slices.Delete(out, i, i+1)
-				break
-			}
-		}
-		out = append(out, &m)
-	}
-	return out
+// portKey tells the ports of a Service apart.
+type portKey struct {
+	name     string
+	protocol cluster.Protocol
 }
 
-// poolLike returns the pool on the way to another.
-func (p *passage) poolLike(to *pool) *pool {
-	i := slices.IndexFunc(p.next.pools, func(m *pool) bool { return m.port == to.port && m.protocol == to.protocol })
-	return p.next.pools[i]
+// merged are the pools on the way: members of both are there. byPort are those on the way to
+// others.
+func merged(held, to []*pool) (all []*pool, byPort map[portKey]*pool) {
+	before := make(map[portKey]int, len(held))
+	for i, h := range held {
+		before[portKey{h.port, h.protocol}] = i
+	}
+	all, byPort = slices.Clone(held), make(map[portKey]*pool, len(to))
+	for _, t := range to {
+		m, key := *t, portKey{t.port, t.protocol}
+		if i, had := before[key]; had && all[i] != nil {
+			if m.members = maps.Clone(all[i].members); m.members == nil {
+				m.members = t.members
+			}
+			maps.Copy(m.members, t.members)
+			all[i] = nil
+		}
+		byPort[key] = &m
+		all = append(all, &m)
+	}
+	return slices.DeleteFunc(all, func(p *pool) bool { return p == nil }), byPort
 }
 
 // grow returns slots with as many as there are to be or more.

@@ -42,7 +42,10 @@ func probe(family cluster.Family) (*batch, error) {
 	}
 	clients := plan.Clients{Interface: "lo"}
 	d := dialect{language: language{family}, dropInvalid: true, localhost: family == cluster.IPv4, nodePorts: []netip.Addr{netip.IPv6Unspecified()}}
-	chains := append(schema.fixedChains(d), schema.endpointChains(d)...)
+	chains := schema.fixedChains(d)
+	for _, t := range targets {
+		chains = append(chains, schema.targetChain(d, t))
+	}
 	for _, c := range []class{
 		{masquerade: plan.Masquerade{Outside: clients}, slots: 2},
 		{nodePort: true, shortcut: true, inside: clients, slots: 2},

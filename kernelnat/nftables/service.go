@@ -290,10 +290,12 @@ func (s *state) forgetClass(c class) {
 	s.idle--
 }
 
-// classChains returns the chains of all classes and what they lead to, which is then taken
-// for written.
-func (s *state) classChains(d dialect) []chain {
-	all := s.schema.endpointChains(d)
+// classChains returns the chains of all classes after those that they lead to, which are then
+// taken for written.
+func (s *state) classChains(d dialect) (all []chain) {
+	for _, t := range targets {
+		all = append(all, s.schema.targetChain(d, t))
+	}
 	for _, number := range slices.Sorted(maps.Keys(s.classIDs)) {
 		c := s.classIDs[number]
 		if f := c.search(); c.affinity > 0 && !s.searches[f] {
