@@ -224,13 +224,14 @@ func (s *schema) baseChains(d dialect) []chain {
 	// What goes to the machine itself is refused when it comes in, by an answer; a sender whose
 	// packet does not get out is told that it has no permission.
 	output := rule{isNew, local(false, false), jumpTo(chainRefuse)}
+	services, shortcuts := rule{jumpTo(chainServices)}, rule{follow(priority, s.shortcuts)}
 	return []chain{
 		base("input", "filter", nftables.ChainHookInput, priorityRefuse, input...),
 		base("forward", "filter", nftables.ChainHookForward, priorityRefuse, forward...),
 		base("output", "filter", nftables.ChainHookOutput, priorityRefuse, output),
 		base("postrouting", "nat", nftables.ChainHookPostrouting, prioritySNAT, s.masqueradeRules(d)...),
-		base("nat-output", "nat", nftables.ChainHookOutput, priorityDNAT, rule{jumpTo(chainServices)}),
-		base("nat-prerouting", "nat", nftables.ChainHookPrerouting, priorityDNAT, rule{jumpTo(chainServices)}),
+		base("nat-output", "nat", nftables.ChainHookOutput, priorityDNAT, services, shortcuts),
+		base("nat-prerouting", "nat", nftables.ChainHookPrerouting, priorityDNAT, services, shortcuts),
 	}
 }
 

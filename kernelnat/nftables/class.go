@@ -98,12 +98,14 @@ func (s *schema) classChain(d dialect, c class) chain {
 		out.add(d.from(m.Outside, false), setMark(d.bit))
 	}
 	if c.shortcut {
+		// The base chain follows the class. If this chain did, the kernel would look at
+		// each class that can be followed once for each shortcut.
 		if c.inside.Known() {
-			out.add(d.from(c.inside, true), setPriority(key, place.inside), follow(priority, s.shortcuts))
+			out.add(d.from(c.inside, true), setPriority(key, place.inside), goBack)
 		}
 		// A packet of the node itself may have the frontend as its source.
 		out.add(local(true, true), setMark(d.bit))
-		out.add(local(true, true), setPriority(key, place.inside), follow(priority, s.shortcuts))
+		out.add(local(true, true), setPriority(key, place.inside), goBack)
 	}
 	if c.slots > 0 {
 		if c.affinity > 0 {

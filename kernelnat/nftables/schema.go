@@ -49,7 +49,7 @@ type schema struct {
 	// the same shape but for the address.
 	frontends, nodePorts place
 	// classes leads from the class of a frontend to the chain that treats it, and shortcuts
-	// from a class in place.inside, which is plain: a chain may not lead to itself.
+	// from a class in place.inside, which is plain.
 	classes, shortcuts *set
 	// members are the endpoints of Services with client affinity, under numbers that are
 	// never another's; affinity are their clients.
