@@ -1,0 +1,56 @@
+package nftables
+
+// removeElements removes what nobody has put, but for what is kept.
+func (s *session) removeElements() {
+	s.keepUnknown()
+	sets := s.schema.sets()
+	for _, set := range sets {
+		if set.hasVerdicts() {
+			continue
+		}
+		for key := range s.have.elements[set.name] {
+			s.batch.remove(set, []byte(key))
+			s.tell("elements of " + set.name + " that are nobody's")
+			if s.batch.elements() >= maxCommit {
+				s.flush()
+			}
+		}
+	}
+}
+
+// removeRest removes classes that no frontend has, and sets and chains that are not ours: sets
+// first, since their elements may lead to chains.
+func (s *session) removeRest() {
+	for _, set := range []*set{s.schema.classes, s.schema.shortcuts} {
+		for key, name := range s.have.elements[set.name] {
+			if !s.kept.chains[name] {
+				s.batch.remove(set, []byte(key))
+				s.tell("classes that no frontend has")
+			}
+		}
+	}
+	for name := range s.have.chains {
+		if !s.kept.chains[name] {
+			s.batch.emptyChain(name)
+			s.tell("chains that nothing needs")
+		}
+		if s.batch.large() {
+			s.flush()
+		}
+	}
+	for _, set := range s.schema.sets() {
+		delete(s.have.sets, set.name)
+	}
+	for name := range s.have.sets {
+		s.batch.deleteSet(name)
+		s.tell("sets that are not ours")
+	}
+	for name := range s.have.chains {
+		if !s.kept.chains[name] {
+			s.batch.deleteChain(name)
+		}
+		if s.batch.large() {
+			s.flush()
+		}
+	}
+}
