@@ -124,7 +124,7 @@ func (f *frontend) member(e netip.AddrPort) uint32 {
 	if f.pool == nil {
 		return 0
 	}
-	return f.pool.members[e]
+	return f.pool.members[e].number
 }
 
 func (s *state) writeSlots(w writer, place *place, old, next *frontend, far bool) {
@@ -190,20 +190,34 @@ func writeNumber(w writer, set *set, key []byte, had, has uint32) {
 
 // writeMembers writes where members are. Their clients expire by themselves.
 func (s *state) writeMembers(w writer, old, next *service) {
-	var key, data [32]byte
-	before, after := old.memberNumbers(), next.memberNumbers()
+	for _, local := range []bool{false, true} {
+		s.writeMembersOf(w, s.schema.membersOf(local), old, next, local)
+	}
+	stays := make(map[uint32]bool)
+	for _, p := range next.allPools() {
+		stays[p.number] = true
+	}
 	for _, p := range old.allPools() {
-		for _, m := range p.memberList() {
+		if p.number != 0 && !stays[p.number] {
+			s.poolNumbers.release(p.number >> memberBits)
+		}
+	}
+}
+
+func (s *state) writeMembersOf(w writer, set *set, old, next *service, local bool) {
+	var key, data [32]byte
+	before, after := old.memberNumbers(local), next.memberNumbers(local)
+	for _, p := range old.allPools() {
+		for _, m := range p.memberList(local) {
 			if !after[m.number] {
-				w.remove(s.schema.members, appendProtocol(appendNumber(key[:0], m.number), p.protocol))
-				s.memberIDs.release(m.number)
+				w.remove(set, appendProtocol(appendNumber(key[:0], m.number), p.protocol))
 			}
 		}
 	}
 	for _, p := range next.allPools() {
-		for _, m := range p.memberList() {
+		for _, m := range p.memberList(local) {
 			if !before[m.number] {
-				w.put(s.schema.members, appendProtocol(appendNumber(key[:0], m.number), p.protocol), appendAddrPort(data[:0], m.at), "")
+				w.put(set, appendProtocol(appendNumber(key[:0], m.number), p.protocol), appendAddrPort(data[:0], m.at), "")
 			}
 		}
 	}
@@ -216,14 +230,14 @@ func (s *service) allPools() []*pool {
 	return s.pools
 }
 
-func (s *service) memberNumbers() map[uint32]bool {
+func (s *service) memberNumbers(local bool) map[uint32]bool {
 	var out map[uint32]bool
 	for _, p := range s.allPools() {
-		for _, number := range p.members {
+		for _, m := range p.memberList(local) {
 			if out == nil {
 				out = make(map[uint32]bool)
 			}
-			out[number] = true
+			out[m.number] = true
 		}
 	}
 	return out

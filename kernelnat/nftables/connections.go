@@ -35,8 +35,10 @@ func (b *Backend) Connections() ([]kernelnat.Connections, error) {
 			return nil, fmt.Errorf("list what set %s counts: %w", place.connections.name, err)
 		}
 	}
-	if err := b.countMembers(s, counts, members); err != nil {
-		return nil, fmt.Errorf("list what set %s counts: %w", b.schema.members.name, err)
+	for _, set := range []*set{b.schema.members, b.schema.localMembers} {
+		if err := b.countMembers(s, set, counts, members); err != nil {
+			return nil, fmt.Errorf("list what set %s counts: %w", set.name, err)
+		}
 	}
 	out := make([]kernelnat.Connections, 0, len(counts))
 	for of, count := range counts {
@@ -74,11 +76,11 @@ func (b *Backend) countEndpoints(s *socket, place *place, ports map[string]kerne
 
 // countMembers adds up what members have counted, which are the endpoints of clients that keep
 // theirs.
-func (b *Backend) countMembers(s *socket, counts map[kernelnat.Connections]uint64, members map[uint32]kernelnat.Connections) error {
-	if !b.schema.members.counted {
+func (b *Backend) countMembers(s *socket, set *set, counts map[kernelnat.Connections]uint64, members map[uint32]kernelnat.Connections) error {
+	if !set.counted {
 		return nil
 	}
-	return s.eachCount(b.language, b.schema.members, func(key, data []byte, _ string, count uint64) {
+	return s.eachCount(b.language, set, func(key, data []byte, _ string, count uint64) {
 		if of, known := members[binary.NativeEndian.Uint32(key)]; known {
 			of.Endpoint = addrPortOf(data)
 			counts[of] += count

@@ -63,7 +63,7 @@ func (s *socket) read(l language, schema *schema) (*held, error) {
 		}
 	}
 	for _, set := range schema.sets() {
-		if h.sets[set.name] != set.shape() || set == schema.affinity {
+		if h.sets[set.name] != set.shape() || set == schema.clients {
 			continue
 		}
 		elements, err := s.readElements(l, set)

@@ -92,7 +92,11 @@ type session struct {
 	batch *batch
 	state *state
 	kept  kept
-	err   error // of a commit; then nothing more is written
+	// With client affinity, by the numbers of pools in the kernel: who has taken one over, and
+	// the last number of a member in it.
+	pools       map[uint32]*pool
+	lastMembers map[uint32]uint32
+	err         error // of a commit; then nothing more is written
 
 	written map[string]int // by what was written, in words
 }
