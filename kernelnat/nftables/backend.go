@@ -42,9 +42,10 @@ import (
 )
 
 // Bounds are what one Service may ask for. Endpoints are elements, which cost nobody else's
-// change anything; those of ports with client affinity have numbers, of which a port has
-// ofOnePool, also while all are replaced. A million slots are some 130 MB of the kernel's memory. Ranges of clients come in one transaction, and
-// the kernel's time grows with their square: 4,000 take 0.4 seconds, and 32,000 take 20.
+// change anything; those of a port with client affinity have numbers, ofOnePool at most, which
+// is to suffice while all of them are replaced. A million slots are some 130 MB of the kernel's
+// memory. Ranges of clients come in one transaction, and the kernel's time grows with their
+// square: 4,000 take 0.4 seconds, and 32,000 take 20.
 var Bounds = plan.Bounds{Endpoints: 20_000, Targets: 400_000, Sticky: 2000, Slots: 1 << 20, Sources: 4000}
 
 // Backend implements kernelnat.Backend for one IP family.
