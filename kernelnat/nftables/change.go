@@ -193,13 +193,10 @@ func (s *state) writeMembers(w writer, old, next *service) {
 	for _, local := range []bool{false, true} {
 		s.writeMembersOf(w, s.schema.membersOf(local), old, next, local)
 	}
-	stays := make(map[uint32]bool)
-	for _, p := range next.allPools() {
-		stays[p.number] = true
-	}
-	for _, p := range old.allPools() {
-		if p.number != 0 && !stays[p.number] {
-			s.poolNumbers.release(p.number >> memberBits)
+	stay := next.numbersOfPools()
+	for number := range old.numbersOfPools() {
+		if !stay[number] {
+			s.poolNumbers.release(number >> memberBits)
 		}
 	}
 }
@@ -230,10 +227,27 @@ func (s *service) allPools() []*pool {
 	return s.pools
 }
 
+// numbersOfPools are the numbers of those with client affinity.
+func (s *service) numbersOfPools() map[uint32]bool {
+	var out map[uint32]bool
+	for _, p := range s.allPools() {
+		if p.number != 0 {
+			if out == nil {
+				out = make(map[uint32]bool)
+			}
+			out[p.number] = true
+		}
+	}
+	return out
+}
+
 func (s *service) memberNumbers(local bool) map[uint32]bool {
 	var out map[uint32]bool
 	for _, p := range s.allPools() {
-		for _, m := range p.memberList(local) {
+		for _, m := range p.members {
+			if !m.isFor(local) {
+				continue
+			}
 			if out == nil {
 				out = make(map[uint32]bool)
 			}

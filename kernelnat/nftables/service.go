@@ -72,6 +72,11 @@ type poolMember struct {
 	local   bool   // and those for endpoints on this node
 }
 
+// isFor reports whether frontends for all endpoints, or for those on this node, lead to it.
+func (m poolMember) isFor(local bool) bool {
+	return m.number != 0 && (local && m.local || !local && m.cluster)
+}
+
 // numbered is a member.
 type numbered struct {
 	at     netip.AddrPort
@@ -86,7 +91,7 @@ func (p *pool) memberList(local bool) []numbered {
 	}
 	var out []numbered
 	for at, m := range p.members {
-		if m.number != 0 && (local && m.local || !local && m.cluster) {
+		if m.isFor(local) {
 			out = append(out, numbered{at, m.number})
 		}
 	}
