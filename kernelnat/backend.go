@@ -83,10 +83,10 @@ type Backend interface {
 	// Refuse replaces the Ranges of the State, with one small write. With no ranges it
 	// may be called before Sync, and then removes no other rules.
 	Refuse(ctx context.Context, ranges []plan.Range) error
-	// Forget has the kernel forget flows that go where nobody serves any more, and says
-	// how many. It is for after Sync or Apply. After an error some may be left, and it
-	// may be repeated.
-	Forget(stale *conntrack.Stale, draining *conntrack.Draining) (deleted uint, err error)
+	// Forget is for after Sync or Apply. It returns a function that has the kernel forget flows
+	// that go where nobody serves any more, and says how many; see conntrack.Flows. That one may
+	// run in another goroutine, beside all other methods but Forget and Close.
+	Forget(stale *conntrack.Stale, draining *conntrack.Draining) (look func() (deleted uint, err error), err error)
 	// Untouched reports, at little cost, whether nobody else has written where the
 	// backend writes since it last looked at everything, and false if it cannot tell.
 	// If nobody has, an audit can wait: reading all rules back takes as long as writing
