@@ -38,6 +38,10 @@ type State struct {
 // the rules that they had, and Large has a Work for each. All else is as it was asked for.
 var ErrPartial = errors.New("all others have their rules")
 
+// ErrRemains is wrapped by an error of Sync that has done all but remove what another backend
+// has left. That is to be tried again some time, with another Sync.
+var ErrRemains = errors.New("all that is ours is written")
+
 // ErrSetAside is wrapped by an error of Step that concerns the Work's Service alone. That
 // Service may have its old rules, its new ones or some of both.
 var ErrSetAside = errors.New("the others have their rules")

@@ -78,6 +78,7 @@ type Controller struct {
 	watching  *netfilter.Watch // nil: not yet
 	flows     flows
 	works     works
+	remains   remains
 	told      told
 
 	status  status.NAT // as it is in the making
@@ -213,6 +214,9 @@ func (c *Controller) nextDeadline() time.Duration {
 	if at, ok := c.told.changes.next(); ok {
 		left = min(left, max(0, time.Until(at)))
 	}
+	if at, ok := c.remains.next(); ok {
+		left = min(left, max(0, time.Until(at)))
+	}
 	if at, ok := c.flows.due(); ok {
 		left = min(left, max(0, time.Until(at)))
 	}
@@ -251,6 +255,9 @@ func (c *Controller) sync(ctx context.Context) error {
 	start := time.Now()
 	c.tellChanges(start)
 	changes, state, resync := c.takeChanges()
+	if at, ok := c.remains.next(); ok && !start.Before(at) {
+		c.audit = true
+	}
 	full := c.dirty || c.audit || resync || c.leftover && !state.Incomplete
 	c.sweep(state)
 	if !full && len(changes) == 0 && !c.refusesOther(state) {
@@ -263,9 +270,12 @@ func (c *Controller) sync(ctx context.Context) error {
 	}
 	written, err := c.write(ctx, full, changes, state)
 	observeSync(c.options.Family, full, time.Since(start), err)
-	if errors.Is(err, ErrPartial) {
+	if full {
+		err = c.remains.note(err)
+	}
+	if errors.Is(err, ErrPartial) || errors.Is(err, ErrRemains) {
 		c.log.Errorf("%s: program NAT: %v", c.options.Family, err)
-		err = nil // those that are left have a Work, which is set aside
+		err = nil // Services that are left have a Work, which is set aside
 	}
 	if err != nil {
 		// Most of it may have been written, so stale flows are forgotten now,

@@ -102,9 +102,9 @@ type alone struct {
 }
 
 func (a *alone) Sync(ctx context.Context, state kernelnat.State) ([]string, error) {
-	written, err := a.Backend.Sync(ctx, state)
-	if a.is || state.Incomplete || err != nil && !errors.Is(err, kernelnat.ErrPartial) {
-		return written, err
+	written, errPartial := a.Backend.Sync(ctx, state)
+	if a.is || state.Incomplete || errPartial != nil && !errors.Is(errPartial, kernelnat.ErrPartial) {
+		return written, errPartial
 	}
 	for _, other := range all {
 		if other.Name == a.name {
@@ -112,11 +112,11 @@ func (a *alone) Sync(ctx context.Context, state kernelnat.State) ([]string, erro
 		}
 		// The guard that goes has been followed by another one.
 		if err := other.leave(ctx, a.family, netfilter.Settings{KeepLocalnet: a.nodePorts.AtLoopback(state.Node)}); err != nil {
-			return written, fmt.Errorf("remove what the backend %s has left: %w", other.Name, err)
+			return written, errors.Join(errPartial, fmt.Errorf("remove what the backend %s has left: %w: %w", other.Name, err, kernelnat.ErrRemains))
 		}
 	}
 	a.is = true
-	return written, err
+	return written, errPartial
 }
 
 // leave removes the rules of one family. Whoever lacks the tools for them has none.

@@ -2,6 +2,7 @@ package backends
 
 import (
 	"bytes"
+	"errors"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -89,6 +90,50 @@ func TestSwitch(t *testing.T) {
 		}); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// What cannot be removed of another backend holds up nothing, and is removed by a later Sync.
+func TestAnotherBackendRemains(t *testing.T) {
+	n := newNode(t)
+	settings := netfilter.Settings{MasqueradeBit: netfilter.DefaultMasqueradeBit}
+	if err := n.Do(func() error {
+		var both [2]kernelnat.Backend
+		for i, name := range []string{"nftables", "iptables"} {
+			b, _, err := Choose(name)
+			if err != nil {
+				return err
+			}
+			families, err := b.New(settings)
+			if err != nil {
+				return err
+			}
+			both[i] = families[cluster.IPv4]
+			defer both[i].Close()
+		}
+		if _, err := both[0].Sync(t.Context(), kernelnat.State{}); err != nil {
+			return err
+		}
+		if len(both[0].Tables()) > 0 {
+			t.Skip("this kernel's tables cannot be owned")
+		}
+		if _, err := both[1].Sync(t.Context(), kernelnat.State{}); !errors.Is(err, kernelnat.ErrRemains) || !strings.Contains(err.Error(), "nftables") {
+			t.Errorf("while another process owns the table: %v", err)
+		}
+		if err := both[1].Apply(t.Context(), nil); err != nil {
+			t.Errorf("a change: %v", err)
+		}
+		both[0].Close()
+		if _, err := both[1].Sync(t.Context(), kernelnat.State{}); err != nil {
+			t.Errorf("when that process has ended: %v", err)
+		}
+		left, err := exec.Command("nft", "list", "ruleset").CombinedOutput()
+		if strings.Contains(string(left), "clusterip") {
+			t.Errorf("left is\n%s", left)
+		}
+		return err
+	}); err != nil {
+		t.Error(err)
 	}
 }
 
