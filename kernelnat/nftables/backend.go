@@ -29,7 +29,6 @@ package nftables
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -150,39 +149,4 @@ func dialectOf(l language, settings netfilter.Settings, state kernelnat.State) (
 	d.nodePorts, err = settings.NodePorts.Addresses(l.family, state.Node)
 	d.localhost = l.family == cluster.IPv4 && slices.ContainsFunc(d.nodePorts, func(a netip.Addr) bool { return a.IsUnspecified() || a.IsLoopback() })
 	return d, err
-}
-
-// Refuse implements kernelnat.Backend. It writes one chain anew.
-func (b *Backend) Refuse(ctx context.Context, ranges []plan.Range) error {
-	if err := b.refuse(ctx, ranges); err != nil {
-		return fmt.Errorf("change what nftables refuses for %s: %w", b.family, err)
-	}
-	return nil
-}
-
-func (b *Backend) refuse(ctx context.Context, ranges []plan.Range) error {
-	if b.state == nil {
-		if len(ranges) > 0 {
-			return errors.New("nothing could be written at the start")
-		}
-		if there, err := b.find(ctx); err != nil || !there {
-			return err
-		}
-		chains := newHeld()
-		if err := b.socket.readChains(b.language, chains); err != nil || chains.chains[chainRanges] == nil {
-			return err
-		}
-	}
-	d := b.dialect
-	d.language, d.ranges = b.language, ranges
-	batch, c := newBatch(b.family), d.rangesChain()
-	batch.flushChain(chainRanges)
-	if err := batch.addRules(&c); err != nil {
-		return err
-	}
-	if err := b.commit(ctx, batch); err != nil {
-		return err
-	}
-	b.dialect.ranges = ranges
-	return nil
 }

@@ -3,9 +3,12 @@ package nftables
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/test/clustertest"
+	"github.com/google/go-cmp/cmp"
 )
 
 // The table of a process that has ended is the next one's alone, as it was that one's.
@@ -41,5 +44,38 @@ func TestNextProcessOwnsTheTable(t *testing.T) {
 	h.do(func() error { return third.Cleanup(context.Background()) })
 	if left := listed(h); len(left) > 0 {
 		t.Errorf("after cleanup: %q", left)
+	}
+}
+
+// What somebody has added to an orphan, so that it refuses the source, is undone before the
+// source has told of anything. What leads to Services is as before.
+func TestOrphanThatRefusesTheSource(t *testing.T) {
+	for _, primary := range []bool{false, true} {
+		h, settings := newHost(t), settings
+		settings.NodePorts.Primary = primary
+		state := stateOf(cluster.IPv4)
+		state.Node.Addresses = clustertest.Addrs("192.0.2.7")
+		first, next := newBackend(t, cluster.IPv4, settings), newBackend(t, cluster.IPv4, settings)
+		write := func(b *Backend) (written []string) {
+			h.do(func() (err error) { written, err = b.Sync(t.Context(), state); return err })
+			return written
+		}
+		write(first)
+		first.Close()
+		before := listed(h)[2:] // without the flags
+		h.nft(`insert rule ip clusterip refuse ip daddr 198.51.100.77 drop
+			insert rule ip clusterip refused ip daddr 198.51.100.77 drop
+			insert rule ip clusterip output ip daddr 198.51.100.77 drop
+			insert rule ip clusterip nat-output ip daddr 198.51.100.77 dnat to 192.0.2.1
+			add chain ip clusterip output { policy drop; }
+			add chain ip clusterip mine { type filter hook output priority 0; policy drop; }`, "-f", "-")
+		h.do(func() error { return next.Refuse(t.Context(), nil) })
+		if after := strings.Join(listed(h), "\n"); strings.Contains(after, "198.51.100.77") || strings.Contains(after, "policy drop") {
+			t.Errorf("primary %t: left is\n%s", primary, after)
+		}
+		write(next)
+		if diff := cmp.Diff(before, listed(h)[1:]); diff != "" {
+			t.Errorf("primary %t: %s", primary, diff)
+		}
 	}
 }
