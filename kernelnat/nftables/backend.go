@@ -60,7 +60,7 @@ type Backend struct {
 	dialect dialect
 
 	ledger  *netfilter.Ledger
-	foreign *uint32 // the writes of others before the last Sync; nil: not known
+	foreign *uint32 // the writes of others before the last Sync; nil: not known, or not needed
 	node    plan.Node
 }
 
@@ -98,16 +98,25 @@ func (b *Backend) Close() error {
 	return err
 }
 
-// commit makes a transaction.
+// commit makes a transaction. One to an owned table counts too, since the other family's may not
+// be owned.
 func (b *Backend) commit(ctx context.Context, batch *batch) error {
 	if batch.empty() {
 		return nil
 	}
 	transaction := batch.transaction()
-	if b.owned {
-		return b.socket.commit(ctx, transaction)
-	}
 	return b.ledger.During(func() error { return b.socket.commit(ctx, transaction) }, 1)
+}
+
+// countForeign notes the writes of others by now, unless the table is ours alone.
+func (b *Backend) countForeign() {
+	b.foreign = nil
+	if b.owned {
+		return
+	}
+	if n, err := b.ledger.Foreign(); err == nil {
+		b.foreign = &n
+	}
 }
 
 // Untouched implements kernelnat.Backend. Nobody else can write to a table that is owned;

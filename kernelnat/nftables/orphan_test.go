@@ -7,8 +7,11 @@ import (
 	"testing"
 
 	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat"
+	"github.com/clusterip/clusterip/kernelnat/plan"
 	"github.com/clusterip/clusterip/test/clustertest"
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 // The table of a process that has ended is the next one's alone, as it was that one's.
@@ -78,4 +81,48 @@ func TestOrphanThatRefusesTheSource(t *testing.T) {
 			t.Errorf("primary %t: %s", primary, diff)
 		}
 	}
+}
+
+// Where the table of one family is owned and the other is not, what is written to the first does
+// not count as others' writes to the second. The kernel makes no table owned that was not, so
+// one that is there stays so.
+func TestOneFamilyOwned(t *testing.T) {
+	h := newHost(t)
+	h.nft("add table ip clusterip", "-f", "-")
+	both, err := New(settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v4, v6 := both[cluster.IPv4].(*Backend), both[cluster.IPv6].(*Backend)
+	defer v4.Close()
+	defer v6.Close()
+	for _, b := range []*Backend{v4, v6} {
+		h.do(func() error { _, err := b.Sync(t.Context(), stateOf(b.family)); return err })
+	}
+	if !v6.owned {
+		t.Skip("this kernel's tables cannot be owned and stay")
+	}
+	h.do(func() error {
+		if err := v4.claim(t.Context(), flagOwner|flagPersist); v4.owned || !errors.Is(err, unix.EOPNOTSUPP) {
+			t.Errorf("the table is owned: %t; to own it: %v", v4.owned, err)
+		}
+		return nil
+	})
+	gone := stateOf(cluster.IPv6).Services[0]
+	h.do(func() error {
+		return v6.Apply(t.Context(), []kernelnat.Change{{Old: gone, New: plan.Service{Name: gone.Name}}})
+	})
+	h.do(func() error {
+		if !v4.Untouched() {
+			t.Error("what we write counts as others'")
+		}
+		return nil
+	})
+	h.nft("add table ip stranger", "-f", "-")
+	h.do(func() error {
+		if v4.Untouched() {
+			t.Error("what others write counts as ours")
+		}
+		return nil
+	})
 }
