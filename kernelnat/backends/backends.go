@@ -26,6 +26,9 @@ type Backend struct {
 	Places string
 	// Lacks are the policies that it does not have.
 	Lacks []cluster.Policy
+	// StickyAtRandom says that it chooses at random for clients that are to keep their endpoint,
+	// under any policy.
+	StickyAtRandom bool
 	// families returns those of both IP families. It writes nothing.
 	families func(netfilter.Settings) (map[cluster.Family]kernelnat.Backend, error)
 	// Rules prints what Sync of one family would write to a kernel without any rules,
@@ -37,7 +40,7 @@ type Backend struct {
 
 var all = []Backend{
 	{Name: Default, Places: "iptables, nft and legacy variant", Lacks: iptables.Lacks, families: iptables.New, Rules: iptables.Rules, Bounds: plan.DefaultBounds},
-	{Name: preferred, Places: "nftables", families: nftables.New, Rules: nftables.Rules, Bounds: nftables.Bounds},
+	{Name: preferred, Places: "nftables", StickyAtRandom: true, families: nftables.New, Rules: nftables.Rules, Bounds: nftables.Bounds},
 }
 
 const (
@@ -64,6 +67,7 @@ func Find(name string) (Backend, error) {
 // Choose returns the backend of that name, and for Auto the one that it stands for on this
 // kernel, and why.
 func Choose(name string) (b Backend, why string, err error) {
+	why = "as configured"
 	if name == Auto {
 		why = "the kernel has all that it needs"
 		switch err := nftables.Probe(); {
@@ -75,6 +79,11 @@ func Choose(name string) (b Backend, why string, err error) {
 	}
 	b, err = Find(name)
 	return b, why, err
+}
+
+// Limit tells plans what they may ask of the backend.
+func (b Backend) Limit(o *plan.Options) {
+	o.Lacks, o.StickyAtRandom, o.Bounds = b.Lacks, b.StickyAtRandom, b.Bounds
 }
 
 // New returns the backends of both IP families. It writes nothing. When one of them has

@@ -17,7 +17,7 @@ import (
 func TestChoose(t *testing.T) {
 	for _, name := range []string{Default, "nftables"} {
 		b, why, err := Choose(name)
-		if err != nil || b.Name != name || why != "" {
+		if err != nil || b.Name != name || why != "as configured" {
 			t.Errorf("%s: chosen %s, %q, %v", name, b.Name, why, err)
 		}
 	}
