@@ -69,16 +69,21 @@ func Find(name string) (Backend, error) {
 func Choose(name string) (b Backend, why string, err error) {
 	why = "as configured"
 	if name == Auto {
-		why = "the kernel has all that it needs"
-		switch err := nftables.Probe(); {
-		case errors.Is(err, unix.EPERM):
-			why = "it could not be tried without CAP_NET_ADMIN"
-		case err != nil:
-			name, why = Default, fmt.Sprintf("%s cannot be used here: %v", preferred, err)
-		}
+		name, why = standsFor(nftables.Probe())
 	}
 	b, err = Find(name)
 	return b, why, err
+}
+
+// standsFor is what Auto stands for where preferred was tried with that result, and why.
+func standsFor(probed error) (name, why string) {
+	switch {
+	case probed == nil:
+		return preferred, "the kernel has all that it needs"
+	case errors.Is(probed, unix.EPERM):
+		return preferred, "it could not be tried without CAP_NET_ADMIN"
+	}
+	return Default, fmt.Sprintf("%s cannot be used here: %v", preferred, probed)
 }
 
 // Limit tells plans what they may ask of the backend.
