@@ -109,12 +109,13 @@ func (s *session) adoptMember(of *pool, number uint32, at string) {
 	}
 }
 
-// keepUnknown takes what Services have that are not known out of what is to be removed.
+// keepUnknown takes what Services have that are not known out of what is to be removed. What
+// they share with others counts as theirs until the next Sync.
 func (s *session) keepUnknown() {
 	if s.kept.unknown == nil {
 		return
 	}
-	addresses, members := make(map[netip.Addr]bool), make(map[uint32]bool)
+	members := make(map[uint32]bool)
 	for _, place := range []*place{&s.schema.frontends, &s.schema.nodePorts} {
 		unknown := make(map[string]bool) // frontends
 		for key, comment := range s.have.elements[place.connections.name] {
@@ -130,11 +131,15 @@ func (s *session) keepUnknown() {
 				}
 				switch set {
 				case place.endpoints:
-					addresses[addrPortOf([]byte(value)).Addr()] = true
+					s.state.refer(s, addrPortOf([]byte(value)).Addr(), 1)
 				case place.slots:
 					members[numberIn(value)] = true
 				case place.class, place.inside:
-					s.keepChain(s.have.elements[s.schema.classes.name][value])
+					if _, known := s.state.classIDs[numberIn(value)]; known {
+						s.state.use(numberIn(value), 1)
+					} else {
+						s.keepChain(s.have.elements[s.schema.classes.name][value])
+					}
 				}
 				s.keepElement(set, key)
 			}
@@ -146,11 +151,6 @@ func (s *session) keepUnknown() {
 			if members[numberIn(key)] {
 				s.keepElement(set, key)
 			}
-		}
-	}
-	for key := range s.have.elements[s.schema.hairpin.name] {
-		if a, _ := netip.AddrFromSlice([]byte(key[:len(key)/2])); addresses[a] {
-			s.keepElement(s.schema.hairpin, key)
 		}
 	}
 }

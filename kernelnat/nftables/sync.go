@@ -36,12 +36,14 @@ func (b *Backend) sync(ctx context.Context, state kernelnat.State) ([]string, er
 	if b.owned && b.state != nil && !state.Incomplete && len(b.state.kept) == 0 {
 		return nil, b.syncOwned(ctx, state)
 	}
-	b.state, b.foreign = nil, nil
+	b.state = nil
 	there, err := b.find(ctx)
 	if err != nil {
 		return nil, err
 	}
-	foreign, errForeign := b.ledger.Foreign()
+	if there {
+		b.countForeign()
+	}
 	d, err := b.newDialect(state)
 	if err != nil {
 		return nil, err
@@ -62,14 +64,13 @@ func (b *Backend) sync(ctx context.Context, state kernelnat.State) ([]string, er
 		if err := b.create(ctx); err != nil {
 			return nil, err
 		}
+		b.countForeign()
 	}
 	b.dialect = d
 	if err := s.sync(state); err != nil {
 		return s.words(), err
 	}
-	if b.state = s.state; errForeign == nil {
-		b.foreign = &foreign
-	}
+	b.state = s.state
 	return s.words(), nil
 }
 
