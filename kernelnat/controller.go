@@ -69,7 +69,6 @@ type Controller struct {
 	table     *plan.Table // what the kernel is to hold
 	network   network
 	refused   []plan.Range       // what the Backend was last asked to refuse
-	freed     bool               // what the first sync needed
 	unswept   bool               // flows of Services that are gone may be left
 	dirty     bool               // the kernel's state is unknown
 	leftover  bool               // it may hold Services that are not known
@@ -282,7 +281,7 @@ func (c *Controller) sync(ctx context.Context) error {
 		}
 		c.dirty, c.audit, c.leftover = false, false, state.Incomplete
 		c.watch()
-		c.started(len(changes))
+		c.tidyMemory()
 	}
 	c.settled()
 	c.refused = state.Ranges
@@ -300,14 +299,14 @@ func (c *Controller) sync(ctx context.Context) error {
 	return c.forget()
 }
 
-// manyServices are so many that their first sync leaves some megabytes of garbage.
+// manyServices are so many that to write or to look at them all leaves megabytes of garbage.
 const manyServices = 1000
 
-// started gives back to the system what the first sync of many Services has needed. By itself
-// the runtime keeps it: of 10,000 Services some 20 MB.
-func (c *Controller) started(planned int) {
-	if !c.freed && planned >= manyServices {
-		c.freed = true
+// tidyMemory gives back to the system what has been needed to write everything, or to look at
+// it, which is seldom. By itself the runtime keeps it: of 10,000 Services 20 MB, and 50 MB
+// where they were in the kernel already.
+func (c *Controller) tidyMemory() {
+	if services, _ := c.table.Counts(); services >= manyServices {
 		go debug.FreeOSMemory()
 	}
 }

@@ -20,7 +20,7 @@ func (b *Backend) Connections() ([]kernelnat.Connections, error) {
 		return nil, err
 	}
 	defer s.Close()
-	var counts counts
+	counts := make(counts, 0, b.counted.Load())
 	members := make(map[uint32]kernelnat.Connections)
 	for _, place := range []*place{&b.schema.frontends, &b.schema.nodePorts} {
 		ports := make(map[string]kernelnat.Connections)
@@ -41,6 +41,7 @@ func (b *Backend) Connections() ([]kernelnat.Connections, error) {
 	if err := b.countMembers(s, &counts, members); err != nil {
 		return nil, fmt.Errorf("list what set %s counts: %w", b.schema.members.name, err)
 	}
+	b.counted.Store(int64(len(counts)))
 	return counts.sum(), nil
 }
 
@@ -49,9 +50,6 @@ func (b *Backend) Connections() ([]kernelnat.Connections, error) {
 type counts []kernelnat.Connections
 
 func (c *counts) add(of kernelnat.Connections, count uint64) {
-	if len(*c) == cap(*c) {
-		*c = slices.Grow(*c, max(len(*c), 64)) // append grows a long slice by a quarter
-	}
 	of.Count = count
 	*c = append(*c, of)
 }
