@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -289,6 +290,7 @@ func (c *Controller) sync(ctx context.Context) error {
 		}
 		c.dirty, c.audit, c.leftover = false, false, state.Incomplete
 		c.watch()
+		c.tidyMemory()
 	}
 	c.settled()
 	c.refused = state.Ranges
@@ -304,6 +306,18 @@ func (c *Controller) sync(ctx context.Context) error {
 	}
 	c.report(full, len(changes), time.Since(start))
 	return c.forget()
+}
+
+// manyServices are so many that to write or to look at them all leaves megabytes of garbage.
+const manyServices = 1000
+
+// tidyMemory gives back to the system what has been needed to write everything, or to look at
+// it, which is seldom. By itself the runtime keeps it: of 10,000 Services 20 MB, and 50 MB
+// where they were in the kernel already.
+func (c *Controller) tidyMemory() {
+	if services, _ := c.table.Counts(); services >= manyServices {
+		go debug.FreeOSMemory()
+	}
 }
 
 // takeChanges plans what has changed. It returns the plans that are others than before,

@@ -32,6 +32,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
@@ -63,6 +64,7 @@ type Backend struct {
 	ledger  *netfilter.Ledger
 	foreign *uint32 // the writes of others before the last Sync; nil: not known, or not needed
 	node    plan.Node
+	counted atomic.Int64 // how many counters there were when somebody last asked
 }
 
 var _ kernelnat.Backend = (*Backend)(nil)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"reflect"
 	"slices"
 
@@ -52,9 +51,9 @@ func (b *Backend) sync(ctx context.Context, state kernelnat.State) ([]string, er
 	if err != nil {
 		return nil, err
 	}
-	s := &session{Backend: b, ctx: ctx, have: have, batch: newBatch(b.family), state: newState(b.schema), written: make(map[string]int)}
+	s := &session{Backend: b, ctx: ctx, have: have, batch: newBatch(b.family), state: newState(b.schema), written: make(map[[2]string]int)}
 	if there && !s.fits(d) {
-		s.tell("another layout of the table")
+		s.tell("another layout of the table", "")
 		if _, err := b.delete(ctx); err != nil {
 			return nil, err
 		}
@@ -99,7 +98,7 @@ type session struct {
 	lastMembers map[uint32]uint32
 	err         error // of a commit; then nothing more is written
 
-	written map[string]int // by what was written, in words
+	written map[[2]string]int // by what was written, in words
 }
 
 // fits reports whether the table sees packets, and all sets that are there have the right shape.
@@ -131,17 +130,21 @@ func (s *session) fits(d dialect) bool {
 	return true
 }
 
-func (s *session) tell(what string) { s.written[what]++ }
+// tell notes that something was written, and of which kind or name. To put these together for
+// each element would cost a string for each.
+func (s *session) tell(what, of string) { s.written[[2]string{what, of}]++ }
 
 // words says what was written.
 func (s *session) words() []string {
 	var out []string
-	for _, what := range slices.Sorted(maps.Keys(s.written)) {
-		if n := s.written[what]; n > 1 {
-			what = fmt.Sprintf("%s (%d)", what, n)
+	for what, n := range s.written {
+		text := what[0] + what[1]
+		if n > 1 {
+			text = fmt.Sprintf("%s (%d)", text, n)
 		}
-		out = append(out, what)
+		out = append(out, text)
 	}
+	slices.Sort(out)
 	return out
 }
 
@@ -213,7 +216,7 @@ func (s *session) put(set *set, key, data []byte, comment string) {
 		s.batch.remove(set, key)
 	}
 	s.batch.put(set, key, data, comment)
-	s.tell("elements of " + set.name)
+	s.tell("elements of ", set.name)
 	if s.batch.elements() >= maxCommit {
 		s.flush()
 	}
@@ -249,7 +252,7 @@ func (s *session) removeSources(before map[string][]string, next *frontend) {
 		if !stay[key] {
 			delete(s.have.elements[set.name], key)
 			s.batch.remove(set, []byte(key))
-			s.tell("elements of " + set.name)
+			s.tell("elements of ", set.name)
 		}
 	}
 }
@@ -262,7 +265,7 @@ func (s *session) sets() {
 	for i, set := range s.schema.sets() {
 		if _, there := s.have.sets[set.name]; !there {
 			s.batch.addSet(set, uint32(i+1))
-			s.tell("set " + set.name)
+			s.tell("set ", set.name)
 		}
 	}
 }
@@ -328,7 +331,7 @@ func (s *session) chains(all []chain) error {
 			s.batch.addChain(&c) // for its policy
 			s.batch.flushChain(c.name)
 		}
-		s.tell("chain " + c.name)
+		s.tell("chain ", c.name)
 		wrong = append(wrong, c)
 	}
 	for i := range wrong {

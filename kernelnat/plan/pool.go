@@ -104,15 +104,24 @@ func (p *Pool) fill(port cluster.Port, among []cluster.Endpoint, c *choice, uses
 // drain notes the endpoints that serve and get no new connections. A pod in the host's
 // network may have the address and port of the one before it, which terminates.
 func (p *Pool) drain(all []cluster.Endpoint, port cluster.Port, c *choice) {
-	serving := func(terminating bool) []netip.AddrPort {
-		return c.targets(slices.DeleteFunc(slices.Clone(all), func(e cluster.Endpoint) bool {
-			return !e.Serving || e.Terminating != terminating
-		}), port)
-	}
 	used := func(t netip.AddrPort) bool { return Contains(p.Endpoints, t) || Contains(p.Local, t) }
-	staying := serving(false)
-	p.Terminating = slices.DeleteFunc(serving(true), func(t netip.AddrPort) bool { return used(t) || Contains(staying, t) })
-	p.Draining = append(slices.DeleteFunc(staying, used), p.Terminating...)
+	unused := func(terminating bool) (out []netip.AddrPort) {
+		for i := range all {
+			e := &all[i]
+			if !e.Serving || e.Terminating != terminating {
+				continue
+			}
+			number, _ := c.number(e, port)
+			if t := netip.AddrPortFrom(e.Addr, number); !used(t) {
+				out = append(out, t)
+			}
+		}
+		slices.SortFunc(out, netip.AddrPort.Compare)
+		return slices.Compact(out)
+	}
+	staying := unused(false)
+	p.Terminating = slices.DeleteFunc(unused(true), func(t netip.AddrPort) bool { return Contains(staying, t) })
+	p.Draining = slices.Concat(staying, p.Terminating)
 	slices.SortFunc(p.Draining, netip.AddrPort.Compare)
 }
 
