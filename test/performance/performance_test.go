@@ -19,11 +19,11 @@ const docs = "../../docs"
 // docs/performance.md shows the results that are stored beside it, and nothing else.
 func TestPage(t *testing.T) {
 	results := filepath.Join(docs, "performance")
-	nat, err := Load(results, "nat")
+	nat, err := Load[NAT](results, "nat")
 	if err != nil {
 		t.Fatal(err)
 	}
-	alone, err := Load(results, "alone")
+	alone, err := Load[NAT](results, "alone")
 	if err != nil {
 		t.Fatal(err)
 	}
