@@ -113,7 +113,7 @@ performance:
 	go test -count=1 -run TestPage ./test/performance -page.write
 
 # Beside CoreDNS's kubernetes plugin, NSD and Knot in the same run; SIZES=10000 takes 15
-# minutes. SIDES and KINDS are expressions that choose some, FOR=100ms makes it short, and
+# minutes. SIDES and KINDS are regular expressions that choose some, FOR=100ms makes it short, and
 # ETCD=etcd-streaming,etcd starts the program with lists in one piece too. REPORT as above.
 SIDES =
 KINDS =

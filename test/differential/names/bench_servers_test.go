@@ -19,8 +19,8 @@ import (
 
 // What of the servers is measured; `make bench-dns` sets these.
 var (
-	benchSides  = flag.String("dns.sides", "", "expression for the names of the servers to measure, in full")
-	benchKinds  = flag.String("dns.kinds", "", "expression for the kinds of question to measure")
+	benchSides  = flag.String("dns.sides", "", "regular expression: which servers to measure, by name")
+	benchKinds  = flag.String("dns.kinds", "", "regular expression: which kinds of question to measure")
 	benchFor    = flag.Duration("dns.for", 400*time.Millisecond, "how long each server is asked each kind of question, in each of 3 rounds")
 	benchReport = flag.String("dns.report", "", "folder to write the results to")
 )
@@ -70,7 +70,7 @@ func (c *crowd) benchServers(t *testing.T) performance.DNS {
 	return out
 }
 
-// chosen are those whose name has the expression in it.
+// chosen are those whose name the expression matches.
 func chosen[T any](t *testing.T, expression string, all []T, name func(*T) string) (out []*T) {
 	t.Helper()
 	re, err := regexp.Compile(expression)
