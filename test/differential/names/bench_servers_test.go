@@ -235,11 +235,11 @@ func middle[N float64 | time.Duration](of []N) N {
 	return slices.Sorted(slices.Values(of))[len(of)/2]
 }
 
-// report shows the results, and writes them where they are to be.
+// report shows the results, and writes them where they are to be if nothing was wrong.
 func report(t *testing.T, results performance.DNS) {
 	t.Helper()
 	t.Logf("\n%s", strings.TrimSpace(results.Tables()))
-	if *benchReport != "" {
+	if *benchReport != "" && !t.Failed() {
 		if err := results.Save(*benchReport, "dns"); err != nil {
 			t.Error(err)
 		}
