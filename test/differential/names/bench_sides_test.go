@@ -120,6 +120,9 @@ func (b *bout) run(s *side) *contender {
 		b.awaitReverse(port)
 	}
 	c.first = time.Since(began)
+	if s.directive == "clusterip" && s.option == "" && strings.Contains(c.Log(), "fastpath: off") {
+		b.t.Errorf("%s: the fast path is off:\n%s", s.name, c.Log())
+	}
 	return c
 }
 
