@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/clusterip/clusterip/test/clustertest"
+	"github.com/clusterip/clusterip/test/dnsload"
 	"github.com/clusterip/clusterip/test/kubetest"
 	"github.com/miekg/dns"
 	corev1 "k8s.io/api/core/v1"
@@ -84,7 +85,10 @@ type subject struct{ directive, profile, port string }
 
 func (s subject) address() string { return "127.0.0.1:" + s.port }
 
-func TestMain(m *testing.M) { kubetest.Main(m.Run) }
+func TestMain(m *testing.M) {
+	dnsload.Main() // which TestBenchDNS starts
+	kubetest.Main(m.Run)
+}
 
 // start runs the program with a server for each directive and profile.
 func start(t *testing.T, kubeconfig string) map[string][2]subject {
