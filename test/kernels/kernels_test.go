@@ -1,6 +1,6 @@
 // Package kernels runs tests of this repository on the kernels of Debian's releases, in
-// emulated machines: the suite that every backend passes, and the real program's start,
-// changes and cleanup. Each of their cases is a subtest here, named after its kernel.
+// emulated machines: the suite that every backend passes, who gets the packets of a name server
+// with a fast path, and the real program's start, changes and cleanup. Each of their cases is a subtest here, named after its kernel.
 //
 // A kernel is fetched from Debian once, and stays in ~/.cache/clusterip/kernels until
 // somebody removes it there. `make kernels` installs what the tests need.
@@ -47,6 +47,9 @@ func TestKernels(t *testing.T) {
 			if err := initramfs(disk, image.modules, files); err != nil {
 				t.Fatal(err)
 			}
+			t.Run("fastpath", func(t *testing.T) {
+				boot(t, image.file, disk, "/tests/fastpath", "-test.run=^(TestWhoAnswers|TestBadQueries)$")
+			})
 			for _, backend := range backends {
 				t.Run(backend.name, func(t *testing.T) {
 					boot(t, image.file, disk, "/tests/"+backend.name, "-test.run=^("+backend.tests+")$")
@@ -93,6 +96,9 @@ func build(dir string) (map[string]string, error) {
 		return nil, err
 	}
 	if err := goBuild("/tests/e2e", "test", "-c", "/test/e2e"); err != nil {
+		return nil, err
+	}
+	if err := goBuild("/tests/fastpath", "test", "-c", "/plugin/clusterip/fastpath"); err != nil {
 		return nil, err
 	}
 	for _, backend := range backends {
