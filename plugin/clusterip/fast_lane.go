@@ -69,8 +69,6 @@ func newLane(h *Handler, config *dnsserver.Config) (l *lane, why string) {
 		return nil, "view chooses among server blocks"
 	case config.ProxyProtoConnPolicy != nil:
 		return nil, "proxyproto changes what a packet is"
-	case config.NumSockets > 1:
-		return nil, "multisocket has the server open several sockets: fastpath has threads"
 	case slices.ContainsFunc(wire.Ignored[:], edns.SupportedOption):
 		return nil, "a plugin answers an option of EDNS"
 	}

@@ -38,6 +38,13 @@ var (
 	})
 )
 
+var fastUnsent = promauto.NewCounter(prometheus.CounterOpts{
+	Namespace: plugin.Namespace,
+	Subsystem: pluginName,
+	Name:      "fastpath_unsent_total",
+	Help:      "Replies of the fast path that the kernel has not sent, as for want of a route.",
+})
+
 // meter counts answers of a lane as the prometheus plugin would. Series come into being
 // with the first query that they count.
 type meter struct {

@@ -38,7 +38,7 @@ func TestFastSearch(t *testing.T) {
 	port := &cluster.EndpointSlice{Ports: []cluster.EndpointPort{{Name: "sql", Protocol: cluster.TCP, Port: 5432}}}
 	h.store.Apply(cluster.Update{
 		Synced: true,
-		Pods: []cluster.PodUpdate{{Name: name, Pod: &cluster.Pod{Name: name, IPs: []netip.Addr{netip.MustParseAddr("10.42.0.7")}}}},
+		Pods:   []cluster.PodUpdate{{Name: name, Pod: &cluster.Pod{Name: name, IPs: []netip.Addr{netip.MustParseAddr("10.42.0.7")}}}},
 		Services: clustertest.Changed(
 			cluster.New(clustertest.Service("default/web", "10.43.0.10"), nil), cluster.New(clustertest.Service("other/web", "10.43.0.11", "fd00::11"), nil),
 			cluster.New(headless, []cluster.Endpoint{{Addr: netip.MustParseAddr("10.42.0.8"), Hostname: "db-0", Slice: port, Ready: true}, {Addr: netip.MustParseAddr("10.42.0.9"), Slice: port, Ready: true}}),

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"reflect"
 	"runtime"
 	"slices"
@@ -37,10 +38,10 @@ const maxFastThreads = 16
 // it reloads there are two.
 type fastServers struct {
 	mu     sync.Mutex
-	groups map[*feed.Server][]*fastpath.Group
+	groups map[*feed.Server]map[string]*fastpath.Group // by address
 }
 
-var fast = fastServers{groups: make(map[*feed.Server][]*fastpath.Group)}
+var fast = fastServers{groups: make(map[*feed.Server]map[string]*fastpath.Group)}
 
 // openWith has CoreDNS open the fast path of a server, which starts to serve packets then.
 // CoreDNS calls the function of one server block for each server, and passes on the
@@ -57,6 +58,14 @@ func (f *fastServers) openWith(config *dnsserver.Config, own *feed.Server, threa
 }
 
 func (f *fastServers) open(s *dnsserver.Server, own *feed.Server, threads int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.groups[own] == nil {
+		f.groups[own] = make(map[string]*fastpath.Group)
+	}
+	if f.groups[own][s.Addr] != nil {
+		return // with multisocket there are several servers at an address
+	}
 	blocks, whys := fastBlocks(s)
 	for _, why := range whys {
 		log.Info(why)
@@ -69,16 +78,14 @@ func (f *fastServers) open(s *dnsserver.Server, own *feed.Server, threads int) {
 		Answerer: func() fastpath.Answerer { return &answerer{blocks: blocks} },
 		Chain:    chainOf(s),
 		Dropped:  fastDropped.Inc,
-		Failed:   func(err error) { log.Errorf("fastpath: %s: %v", s.Addr, err) },
+		Unsent:   func(n int) { fastUnsent.Add(float64(n)) },
 	})
 	if err != nil {
 		log.Infof("fastpath: off for %s, where the plugin chain answers: %v", s.Addr, err)
 		return
 	}
 	log.Infof("fastpath: on for %s", s.Addr)
-	f.mu.Lock()
-	f.groups[own] = append(f.groups[own], g)
-	f.mu.Unlock()
+	f.groups[own][s.Addr] = g
 }
 
 // close ends the fast paths of some servers. CoreDNS goes on with what comes.
@@ -87,7 +94,7 @@ func (f *fastServers) close(of func(*feed.Server) bool) {
 	f.mu.Lock()
 	for server, groups := range f.groups {
 		if of(server) {
-			ended = append(ended, groups...)
+			ended = slices.AppendSeq(ended, maps.Values(groups))
 			delete(f.groups, server)
 		}
 	}

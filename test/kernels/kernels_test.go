@@ -48,7 +48,7 @@ func TestKernels(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Run("fastpath", func(t *testing.T) {
-				boot(t, image.file, disk, "/tests/fastpath", "-test.run=^(TestWhoAnswers|TestBadQueries)$")
+				boot(t, image.file, disk, "/tests/fastpath", "-test.run=^(TestSteering|TestSteeringToPlaces|TestSteering|TestSteeringToPlaces|TestWhoAnswers|TestBadQueries)$")
 			})
 			for _, backend := range backends {
 				t.Run(backend.name, func(t *testing.T) {

@@ -8,142 +8,133 @@ import (
 )
 
 const (
-	// batchSize is how many packets are read at once.
+	// batchSize is how many datagrams one system call takes at most.
 	batchSize = 32
-	// maxQuery is the longest query: CoreDNS's server reads so much of a packet and
-	// answers FORMERR if that is not all.
-	maxQuery = 512
-	// replies is room for the replies of most batches. More is made for larger ones, and
-	// kept up to maxReplies.
-	replies    = 16 << 10
-	maxReplies = 256 << 10
-	// controlSize is room for where a packet was sent to.
-	controlSize = 64
+	// querySize is what the server of CoreDNS reads of a query. It cuts off what is longer.
+	querySize = 512
+	// replySize is what a reply can take without an allocation, and arenaSize what those of a batch can together.
+	replySize = 4096
+	arenaSize = batchSize * 1232
 )
 
-// message is struct mmsghdr of recvmmsg(2).
-type message struct {
-	header unix.Msghdr
-	length uint32
-	_      [4]byte
-}
-
-// batch is memory for packets that are read together, and for the replies. The kernel has
-// pointers into it during system calls.
+// batch receives datagrams and sends their replies, with nothing allocated in between. What the kernel fills in for a
+// query, the client's address and the address that was asked, is what it is given with the reply.
 type batch struct {
-	in, out  [batchSize]message
-	vectors  [2 * batchSize]unix.Iovec
-	names    [batchSize]unix.RawSockaddrInet6
-	controls [batchSize][controlSize]byte
-	queries  [batchSize][maxQuery]byte
-	replies  []byte
-	answered int // of out
+	queries  [batchSize]unix.Mmsghdr
+	received int // how many of them the last receive has used
+
+	replies [batchSize]unix.Mmsghdr
+	queued  int    // replies that are to be sent
+	arena   []byte // what they consist of
+	used    int
+
+	names      [batchSize]unix.RawSockaddrInet6
+	controls   [batchSize]control
+	queryParts [batchSize]unix.Iovec
+	replyParts [batchSize]unix.Iovec
+	data       [batchSize][querySize]byte
 }
 
-func newBatch(controls bool) *batch {
-	b := &batch{replies: make([]byte, 0, replies)}
-	for i := range b.in {
-		h := &b.in[i].header
-		b.vectors[i].Base = &b.queries[i][0]
-		b.vectors[i].SetLen(maxQuery)
-		h.Name = (*byte)(unsafe.Pointer(&b.names[i]))
-		h.Iov = &b.vectors[i]
-		h.SetIovlen(1)
-		if controls {
-			h.Control = &b.controls[i][0]
-		}
-		b.out[i].header.Iov = &b.vectors[batchSize+i]
-		b.out[i].header.SetIovlen(1)
+func newBatch() *batch {
+	b := &batch{arena: make([]byte, arenaSize), received: batchSize}
+	for i := range batchSize {
+		b.queryParts[i].Base = &b.data[i][0]
+		b.queryParts[i].SetLen(querySize)
+		b.queries[i].Hdr = unix.Msghdr{Name: (*byte)(unsafe.Pointer(&b.names[i])), Iov: &b.queryParts[i], Control: &b.controls[i].data[0]}
+		b.queries[i].Hdr.SetIovlen(1)
+		b.replies[i].Hdr.SetIovlen(1)
+		b.replies[i].Hdr.Iov = &b.replyParts[i]
 	}
 	return b
 }
 
-// receive reads packets that are there. The error is EAGAIN if there is none.
-func (b *batch) receive(fd uintptr) (n int, errno unix.Errno) {
-	b.answered = 0
-	if cap(b.replies) > maxReplies {
-		b.replies = make([]byte, 0, replies)
-	}
-	b.replies = b.replies[:0]
-	for i := range b.in {
-		h := &b.in[i].header
+// receive takes what is there, at most batchSize datagrams. It does not wait: the error is EAGAIN if there is nothing.
+func (b *batch) receive(fd int) (int, error) {
+	for i := range b.received {
+		h := &b.queries[i].Hdr
 		h.Namelen = unix.SizeofSockaddrInet6
-		if h.Control != nil {
-			h.SetControllen(controlSize)
+		h.SetControllen(controlSize)
+		h.Flags = 0
+	}
+	b.received = 0
+	for {
+		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.queries[0])), batchSize, unix.MSG_DONTWAIT, 0, 0)
+		switch errno {
+		case 0:
+			b.received = int(n)
+			for i := range b.received {
+				b.controls[i].answerFrom(int(b.queries[i].Hdr.Controllen))
+			}
+			return int(n), nil
+		case unix.EINTR:
+		default:
+			return 0, errno
 		}
 	}
-	got, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&b.in[0])), batchSize, unix.MSG_DONTWAIT, 0, 0)
-	return int(got), errno
 }
 
-// query returns a packet that was read.
-func (b *batch) query(i int) []byte { return b.queries[i][:b.in[i].length] }
+// query is what was received of query i, and whether it is all of it.
+func (b *batch) query(i int) ([]byte, bool) {
+	return b.data[i][:b.queries[i].Len], b.queries[i].Hdr.Flags&unix.MSG_TRUNC == 0
+}
 
-// from returns where a packet came from.
-func (b *batch) from(i int) netip.AddrPort {
+// from is the client of query i, and the number of its interface if its address is link-local.
+func (b *batch) from(i int) (client netip.AddrPort, scope uint32) {
 	name := &b.names[i]
-	port := (*[2]byte)(unsafe.Pointer(&name.Port)) // in the order of the network
-	number := uint16(port[0])<<8 | uint16(port[1])
 	if name.Family == unix.AF_INET {
-		four := (*unix.RawSockaddrInet4)(unsafe.Pointer(name))
-		return netip.AddrPortFrom(netip.AddrFrom4(four.Addr), number)
+		name := (*unix.RawSockaddrInet4)(unsafe.Pointer(name))
+		return netip.AddrPortFrom(netip.AddrFrom4(name.Addr), networkPort(&name.Port)), 0
 	}
-	return netip.AddrPortFrom(netip.AddrFrom16(name.Addr), number)
+	return netip.AddrPortFrom(netip.AddrFrom16(name.Addr).Unmap(), networkPort(&name.Port)), name.Scope_id
 }
 
-// reply has what was appended to the replies from a place on sent to where a packet came
-// from, and from where that was sent to.
-func (b *batch) reply(i, start int) {
-	h := &b.out[b.answered].header
-	b.answered++
-	h.Iov.Base = &b.replies[start]
-	h.Iov.SetLen(len(b.replies) - start)
-	h.Name, h.Namelen = b.in[i].header.Name, b.in[i].header.Namelen
-	h.Control = nil
-	h.SetControllen(0)
-	if source := b.source(i); len(source) > 0 {
-		h.Control = &source[0]
-		h.SetControllen(len(source))
-	}
+// control is the control data of the reply to query i.
+func (b *batch) control(i int) []byte {
+	return b.controls[i].data[:b.queries[i].Hdr.Controllen]
 }
 
-// source returns the control message that has a reply to a packet come from where that was
-// sent to; none if the socket is bound to an address.
-func (b *batch) source(i int) []byte {
-	h := &b.in[i].header
-	if h.Control == nil || h.Controllen == 0 {
-		return nil
+// room is where the next reply may go. Before that, it sends those that have left none.
+func (b *batch) room(fd int) (room []byte, unsent int) {
+	if len(b.arena)-b.used < replySize {
+		unsent = b.send(fd)
 	}
-	return asSource(b.controls[i][:h.Controllen])
+	return b.arena[b.used:b.used], unsent
 }
 
-// send sends replies from one on. It returns how many are sent.
-func (b *batch) send(fd uintptr, from int) (n int, errno unix.Errno) {
-	sent, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&b.out[from])), uintptr(b.answered-from), unix.MSG_DONTWAIT, 0, 0)
-	if errno != 0 {
-		return 0, errno
+// reply queues the reply to query i, which was appended to room, or somewhere else if it found none there.
+func (b *batch) reply(i int, reply []byte) {
+	if &reply[0] == &b.arena[b.used] {
+		b.used += len(reply)
 	}
-	return int(sent), 0
+	query, h := &b.queries[i].Hdr, &b.replies[b.queued].Hdr
+	h.Name, h.Namelen = query.Name, query.Namelen
+	h.Control, h.Controllen = query.Control, query.Controllen
+	h.Iov.Base = &reply[0]
+	h.Iov.SetLen(len(reply))
+	b.queued++
 }
 
-// asSource turns the control message of a packet into one for its reply, in place. The
-// kernel is to choose the interface, but for IPv6 addresses that only one has.
-func asSource(control []byte) []byte {
-	if len(control) < unix.SizeofCmsghdr {
-		return nil
-	}
-	header := (*unix.Cmsghdr)(unsafe.Pointer(&control[0]))
-	data := control[unix.SizeofCmsghdr:]
-	switch {
-	case header.Level == unix.IPPROTO_IP && header.Type == unix.IP_PKTINFO && len(data) >= unix.SizeofInet4Pktinfo:
-		(*unix.Inet4Pktinfo)(unsafe.Pointer(&data[0])).Ifindex = 0
-		return control[:unix.CmsgSpace(unix.SizeofInet4Pktinfo)]
-	case header.Level == unix.IPPROTO_IPV6 && header.Type == unix.IPV6_PKTINFO && len(data) >= unix.SizeofInet6Pktinfo:
-		info := (*unix.Inet6Pktinfo)(unsafe.Pointer(&data[0]))
-		if !netip.AddrFrom16(info.Addr).IsLinkLocalUnicast() {
-			info.Ifindex = 0
+// send sends the replies and returns how many could not be sent. The reason may lie in one destination, such as a
+// packet filter, so the others are sent. If the socket is full it waits once for a moment, as the server of CoreDNS
+// would without end, then drops what does not fit.
+func (b *batch) send(fd int) (unsent int) {
+	waited := false
+	for sent := 0; sent < b.queued; {
+		n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.replies[sent])), uintptr(b.queued-sent), unix.MSG_DONTWAIT, 0, 0)
+		switch {
+		case errno == 0:
+			sent += int(n)
+		case errno == unix.EINTR:
+		case errno == unix.EAGAIN && !waited:
+			waited = true
+			unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, fullWait)
+		default:
+			sent, unsent = sent+1, unsent+1
 		}
-		return control[:unix.CmsgSpace(unix.SizeofInet6Pktinfo)]
 	}
-	return nil
+	b.queued, b.used = 0, 0
+	return unsent
 }
+
+// fullWait is how many milliseconds a batch waits for room in its socket.
+const fullWait = 10

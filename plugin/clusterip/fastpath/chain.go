@@ -1,172 +1,142 @@
 package fastpath
 
 import (
-	"net"
-	"net/netip"
-	"slices"
+	"runtime"
 	"sync"
 	"time"
 
 	"github.com/miekg/dns"
 )
 
-const (
-	// maxServing is how many queries the chain serves at once. Those that it forwards may
-	// take seconds, when an upstream server does not answer.
-	maxServing = 4096
-	// maxWaiting is how many wait for that.
-	maxWaiting = 1024
-)
-
-// query is a packet for the chain.
-type query struct {
-	socket *socket
-	packet []byte
-	from   netip.AddrPort
-	source []byte // control message, see batch.source
-}
-
-// chain serves queries with the plugin chain, each in a goroutine, as CoreDNS does.
+// chain has CoreDNS's plugin chain answer what an Answerer did not. At most so many queries are in it, each with a
+// goroutine, and at most so many wait for that.
+//
+// Queries come faster than a chain that computes can answer them. If each had its goroutine at once, thousands would
+// be ready to run and the readers, which answer far more with the same time, would wait for all of them. So a query
+// enters through a starter, which lets everybody else who is ready run before it has the next one enter: those in
+// the chain that are ready are about as many as there are starters, while any number may wait for an upstream.
 type chain struct {
-	options Options
-	mu      sync.Mutex
-	serving int
-	waiting []query // the oldest is at next
-	next    int
-	idle    chan struct{} // is closed when nothing is served, if somebody waits for that
+	serve    func(dns.ResponseWriter, *dns.Msg)
+	dropped  func()
+	most     int // in the chain
+	starters int // at most
+
+	mu       sync.Mutex
+	waiting  []*query // a ring
+	oldest   int      // its place in waiting
+	waits    int      // how many do
+	free     []*query // to use again
+	working  int      // in the chain
+	starting int      // starters that are there
+	idle     chan struct{}
 }
 
-func newChain(o Options) *chain { return &chain{options: o} }
+// query is a copy of one.
+type query struct {
+	client
+	data    [querySize]byte
+	length  int
+	control [controlSize]byte
+}
 
-// take serves a copy of a query, at once or when its turn comes. If too many wait, the
-// one that has waited for longest is dropped: whoever sent it may have asked again.
-func (c *chain) take(q query) {
-	q.packet, q.source = slices.Clone(q.packet), slices.Clone(q.source)
+// maxFree is how many queries are kept to be used again.
+const maxFree = 256
+
+func newChain(o Options) *chain {
+	return &chain{serve: o.Chain, dropped: o.Dropped, most: o.Working, starters: runtime.GOMAXPROCS(0), waiting: make([]*query, o.Waiting)}
+}
+
+// add copies a query and has it answered. If too many wait, the oldest of them is not.
+func (c *chain) add(data []byte, from client) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.serving < maxServing {
-		c.serving++
-		go c.serve(q)
-		return
+	var q *query
+	switch {
+	case c.waits == len(c.waiting):
+		c.dropped()
+		q = c.take()
+	case len(c.free) > 0:
+		q = c.free[len(c.free)-1]
+		c.free = c.free[:len(c.free)-1]
+	default:
+		q = new(query)
 	}
-	if len(c.waiting)-c.next == maxWaiting {
-		c.waiting[c.next] = query{}
-		c.next++
-		if c.options.Dropped != nil {
-			c.options.Dropped()
-		}
-	}
-	if c.next >= maxWaiting {
-		c.waiting, c.next = append(c.waiting[:0], c.waiting[c.next:]...), 0
-	}
-	c.waiting = append(c.waiting, q)
+	q.length = copy(q.data[:], data)
+	q.client = from
+	q.client.control = q.control[:copy(q.control[:], from.control)]
+	c.waiting[(c.oldest+c.waits)%len(c.waiting)] = q
+	c.waits++
+	c.start()
 }
 
-// serve serves a query, and then those that wait.
-func (c *chain) serve(q query) {
+// take is the oldest query that waits.
+func (c *chain) take() *query {
+	q := c.waiting[c.oldest]
+	c.waiting[c.oldest] = nil
+	c.oldest = (c.oldest + 1) % len(c.waiting)
+	c.waits--
+	return q
+}
+
+// start adds a starter if one has something to do.
+func (c *chain) start() {
+	if c.waits > 0 && c.starting < c.starters && c.working < c.most {
+		c.starting++
+		go c.starter()
+	}
+}
+
+// starter has queries enter until none waits or too many have.
+func (c *chain) starter() {
 	for {
-		c.serveOne(q)
 		c.mu.Lock()
-		if c.next == len(c.waiting) {
-			c.waiting, c.next = c.waiting[:0], 0
-			if c.serving--; c.serving == 0 && c.idle != nil {
-				close(c.idle)
-			}
+		if c.waits == 0 || c.working == c.most {
+			c.starting--
 			c.mu.Unlock()
 			return
 		}
-		q, c.waiting[c.next] = c.waiting[c.next], query{}
-		c.next++
+		q := c.take()
+		c.working++
 		c.mu.Unlock()
+		go c.work(q)
+		runtime.Gosched()
 	}
 }
 
-// wait returns when nothing is served any more, or after some time. Nothing is taken then.
-func (c *chain) wait(most time.Duration) {
-	over := time.NewTimer(most)
-	defer over.Stop()
+// work answers a query.
+func (c *chain) work(q *query) {
+	defer c.done(q)
+	c.handle(newResponse(q.client), q.data[:q.length])
+}
+
+func (c *chain) done(q *query) {
 	c.mu.Lock()
-	c.idle = make(chan struct{})
-	if c.serving == 0 {
-		close(c.idle)
+	defer c.mu.Unlock()
+	c.working--
+	if len(c.free) < maxFree {
+		c.free = append(c.free, q)
 	}
-	c.mu.Unlock()
-	select {
-	case <-c.idle:
-	case <-over.C:
+	c.start()
+	if c.idle != nil && c.working == 0 && c.waits == 0 {
+		close(c.idle)
+		c.idle = nil
 	}
 }
 
-// serveOne does what miekg/dns does with a packet before its handler, in serveDNS.
-func (c *chain) serveOne(q query) {
-	if len(q.packet) < 12 {
+// wait returns when no query waits or is in the chain, or when the time is over.
+func (c *chain) wait(most time.Duration) {
+	c.mu.Lock()
+	if c.working == 0 && c.waits == 0 {
+		c.mu.Unlock()
 		return
 	}
-	w := &writer{socket: q.socket, source: q.source, to: net.UDPAddrFromAddrPort(q.from)}
-	at := func(i int) uint16 { return uint16(q.packet[i])<<8 | uint16(q.packet[i+1]) }
-	header := dns.Header{Id: at(0), Bits: at(2), Qdcount: at(4), Ancount: at(6), Nscount: at(8), Arcount: at(10)}
-	r := new(dns.Msg)
-	switch action := dns.DefaultMsgAcceptFunc(header); action {
-	case dns.MsgIgnore:
-	case dns.MsgAccept:
-		if r.Unpack(q.packet) == nil {
-			c.options.Chain(w, r)
-			return
-		}
-		fallthrough
-	default:
-		w.refuse(header, action)
+	if c.idle == nil {
+		c.idle = make(chan struct{})
+	}
+	idle := c.idle
+	c.mu.Unlock()
+	select {
+	case <-idle:
+	case <-time.After(most):
 	}
 }
-
-// writer is the dns.ResponseWriter of a query.
-type writer struct {
-	socket *socket
-	to     *net.UDPAddr
-	source []byte
-}
-
-// refuse replies to a message that cannot be served.
-func (w *writer) refuse(h dns.Header, action dns.MsgAcceptAction) {
-	m := new(dns.Msg)
-	m.Id, m.Response, m.Rcode = h.Id, true, dns.RcodeFormatError
-	m.RecursionDesired = h.Bits&(1<<8) != 0
-	if action == dns.MsgRejectNotImplemented {
-		m.Opcode, m.Rcode = int(h.Bits>>11)&0xF, dns.RcodeNotImplemented
-	}
-	w.WriteMsg(m)
-}
-
-// LocalAddr implements dns.ResponseWriter.
-func (w *writer) LocalAddr() net.Addr { return w.socket.conn.LocalAddr() }
-
-// RemoteAddr implements dns.ResponseWriter.
-func (w *writer) RemoteAddr() net.Addr { return w.to }
-
-// WriteMsg implements dns.ResponseWriter.
-func (w *writer) WriteMsg(m *dns.Msg) error {
-	packed, err := m.Pack()
-	if err != nil {
-		return err
-	}
-	_, err = w.Write(packed)
-	return err
-}
-
-// Write implements dns.ResponseWriter.
-func (w *writer) Write(packet []byte) (int, error) {
-	n, _, err := w.socket.conn.WriteMsgUDP(packet, w.source, w.to)
-	return n, err
-}
-
-// Close implements dns.ResponseWriter. There is no connection.
-func (w *writer) Close() error { return nil }
-
-// TsigStatus implements dns.ResponseWriter. There is no fast path where the server has keys.
-func (w *writer) TsigStatus() error { return nil }
-
-// TsigTimersOnly implements dns.ResponseWriter.
-func (w *writer) TsigTimersOnly(bool) {}
-
-// Hijack implements dns.ResponseWriter. There is no connection.
-func (w *writer) Hijack() {}

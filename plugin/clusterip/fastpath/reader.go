@@ -1,124 +1,129 @@
 package fastpath
 
 import (
-	"errors"
 	"fmt"
-	"os"
+	"net"
+	"net/netip"
 	"runtime"
+	"runtime/debug"
+	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// reader reads a socket and answers.
+// reader answers what one socket receives.
 type reader struct {
-	group    *Group
-	socket   *socket
-	answerer Answerer
+	conn *net.UDPConn
+	raw  syscall.RawConn
+
+	mu       sync.Mutex // held while a batch is dealt with
 	batch    *batch
+	group    *Group // which answers
+	answerer Answerer
+	failure  error // why the answerer is asked no more
 
-	read      int // packets
-	sent      int // replies
-	errno     unix.Errno
-	doReceive func(fd uintptr) bool
-	doSend    func(fd uintptr) bool
+	aside bool // nothing is steered here any more; guarded by the lock of all sockets
 }
 
-func newReader(g *Group, s *socket) *reader {
-	r := &reader{group: g, socket: s, answerer: g.options.Answerer(), batch: newBatch(s.any)}
-	r.doReceive, r.doSend = r.receive, r.send // made once: a method value allocates
-	return r
+// use has another group answer. When it returns, the one before does no more for this socket.
+func (r *reader) use(g *Group) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.group, r.answerer = g, g.answerer(r)
 }
 
-// run reads until the Group ends and no packet is there.
-func (r *reader) run() {
-	defer r.group.readers.Done()
-	for {
-		err := r.socket.raw.Read(r.doReceive)
-		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded) && r.group.ending.Load():
-			r.drain()
-			return
-		case err == nil && r.errno != 0:
-			err = r.errno
-			fallthrough
-		case err != nil:
-			r.group.fail(fmt.Errorf("read UDP packets at %s: %w", r.group.address, err))
-			return
+// run reads until the socket is closed. It calls aside, at most once, when this reader is to get no more queries.
+//
+// It waits in Go's poller, and returns to it without asking the socket once more when a batch was not full: the poller
+// tells of whatever has come since the batch was read. While batches are full it lets other goroutines run in between.
+func (r *reader) run(aside func(error)) {
+	told := false
+	r.raw.Read(func(fd uintptr) bool {
+		for {
+			n, err := r.turn(int(fd))
+			if err != nil && err != unix.EAGAIN && !told {
+				told = true
+				go aside(err) // which may wait for someone who waits for this reader
+				continue      // what was queued before that
+			}
+			if n < batchSize {
+				return false
+			}
+			runtime.Gosched()
 		}
-		r.answer()
-		if r.read == batchSize {
-			runtime.Gosched() // others of this process may have waited for long
+	})
+}
+
+// turn deals with one batch and returns how many queries it had. An error means that the socket cannot be read or the
+// answerer has failed. The queries of the batch are dealt with in any case.
+func (r *reader) turn(fd int) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	b := r.batch
+	n, err := b.receive(fd)
+	if err != nil {
+		return 0, err
+	}
+	began := time.Now()
+	answered, unsent := 0, 0
+	for i := range n {
+		query, whole := b.query(i)
+		from, scope := b.from(i)
+		if whole && r.failure == nil {
+			room, dropped := b.room(fd)
+			unsent += dropped
+			if reply, ok := r.answer(room, query, from); ok && len(reply) > 0 {
+				b.reply(i, reply)
+				answered++
+				continue
+			}
 		}
+		r.group.chain.add(query, client{r.conn, from, scope, b.control(i)})
 	}
+	if answered > 0 {
+		unsent += b.send(fd)
+	}
+	if unsent > 0 {
+		r.group.options.Unsent(unsent)
+	}
+	r.flush(time.Since(began))
+	return n, r.failure
 }
 
-// yields is how often the thread lets others run before it waits. Where clients share its
-// CPU, they send more meanwhile: to wait and be woken for each packet costs more than to
-// answer it.
-const yields = 4
-
-// receive is called until it is true, whenever there may be something to read.
-func (r *reader) receive(fd uintptr) bool {
-	r.read, r.errno = r.batch.receive(fd)
-	for n := 0; r.errno == unix.EINTR || r.errno == unix.EAGAIN && n < yields; n++ {
-		unix.Syscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
-		r.read, r.errno = r.batch.receive(fd)
-	}
-	return r.errno != unix.EAGAIN
+// answer asks the answerer. If that panics it has said no, and is not asked again.
+func (r *reader) answer(room, query []byte, from netip.AddrPort) (reply []byte, ok bool) {
+	defer func() {
+		if v := recover(); v != nil {
+			r.fail(v)
+			reply, ok = nil, false
+		}
+	}()
+	return r.answerer.Answer(room, query, from)
 }
 
-// drain answers what is there. The deadline that has ended the wait is over.
+// flush tells the answerer that its replies were sent.
+func (r *reader) flush(took time.Duration) {
+	defer func() {
+		if v := recover(); v != nil {
+			r.fail(v)
+		}
+	}()
+	r.answerer.Flush(took)
+}
+
+func (r *reader) fail(panicked any) {
+	r.failure = fmt.Errorf("panic: %v\n%s", panicked, debug.Stack())
+}
+
+// drain deals with all that is queued in the socket.
 func (r *reader) drain() {
-	r.socket.conn.SetReadDeadline(time.Time{})
-	for {
-		empty := false
-		err := r.socket.raw.Read(func(fd uintptr) bool {
-			empty = !r.receive(fd)
-			return true
-		})
-		if err != nil || empty || r.errno != 0 {
-			return
+	r.raw.Control(func(fd uintptr) {
+		for {
+			if n, _ := r.turn(int(fd)); n == 0 {
+				return
+			}
 		}
-		r.answer()
-	}
-}
-
-// answer answers the packets of a batch, or leaves them to the chain.
-func (r *reader) answer() {
-	began, b := time.Now(), r.batch
-	for i := range r.read {
-		start, from := len(b.replies), b.from(i)
-		out, ok := r.answerer.Answer(b.replies, b.query(i), from)
-		if !ok {
-			r.group.chain.take(query{socket: r.socket, packet: b.query(i), from: from, source: b.source(i)})
-			continue
-		}
-		b.replies = out
-		b.reply(i, start)
-	}
-	for r.sent = 0; r.sent < b.answered; {
-		if r.socket.raw.Write(r.doSend) != nil {
-			break
-		}
-	}
-	r.answerer.Flush(time.Since(began))
-}
-
-// send is called until it is true, whenever there is room to send. A reply that cannot be
-// sent, as to where no route leads, does not keep the others.
-func (r *reader) send(fd uintptr) bool {
-	for r.sent < r.batch.answered {
-		n, errno := r.batch.send(fd, r.sent)
-		switch errno {
-		case 0:
-			r.sent += n
-		case unix.EINTR:
-		case unix.EAGAIN:
-			return false
-		default:
-			r.sent++
-		}
-	}
-	return true
+	})
 }
