@@ -1,8 +1,6 @@
 package kernelnat
 
 import (
-	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -110,22 +108,37 @@ type taken struct {
 	around   around                                   // what ranges of ClusterIPs depend on
 }
 
-// take empties the queue.
-func (q *queue) take() taken {
+// take empties the queue, but for Services that are to stay a while. Then it is for who has
+// them stay to signal when they need to no more.
+func (q *queue) take(stays func(*cluster.Service) bool) taken {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	t := taken{
-		services: q.services,
+		services: make(map[cluster.ServiceName]*cluster.Service, len(q.services)),
 		state:    State{Incomplete: q.incomplete, Node: q.node},
 		resync:   q.resync,
 		around:   q.around.take(),
 	}
-	q.services, q.resync = make(map[cluster.ServiceName]*cluster.Service), false
-	if len(q.unsettled) < maxUnsettled {
-		q.unsettled = slices.AppendSeq(q.unsettled, maps.Values(q.triggers))
+	for name, s := range q.services {
+		if s != nil && !q.resync && stays(s) {
+			continue
+		}
+		t.services[name] = s
+		delete(q.services, name)
+		if at, known := q.triggers[name]; known && len(q.unsettled) < maxUnsettled {
+			q.unsettled = append(q.unsettled, at)
+		}
+		delete(q.triggers, name)
 	}
-	clear(q.triggers)
+	q.resync = false
 	return t
+}
+
+// holds reports whether there are Services that were left.
+func (q *queue) holds() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.services) > 0
 }
 
 // settled notes that the kernel holds all that was taken. It returns when the changes

@@ -20,7 +20,7 @@ import (
 type elementsOf struct {
 	testing.TB
 	all, come map[string]string
-	gone       []string
+	gone      []string
 }
 
 func newElements(t testing.TB) *elementsOf {
