@@ -108,29 +108,32 @@ type taken struct {
 	around   around                                   // what ranges of ClusterIPs depend on
 }
 
-// take empties the queue, but for Services that are to stay a while. Then it is for who has
-// them stay to signal when they need to no more.
+// take empties the queue, but for Services that are to stay. Nothing wakes who waits for the
+// queue when they need to stay no more; see holds.
 func (q *queue) take(stays func(*cluster.Service) bool) taken {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	t := taken{
-		services: make(map[cluster.ServiceName]*cluster.Service, len(q.services)),
+		services: q.services,
 		state:    State{Incomplete: q.incomplete, Node: q.node},
 		resync:   q.resync,
 		around:   q.around.take(),
 	}
-	for name, s := range q.services {
-		if s != nil && !q.resync && stays(s) {
+	q.services, q.resync = make(map[cluster.ServiceName]*cluster.Service), false
+	for name, s := range t.services {
+		if s != nil && !t.resync && stays(s) {
+			q.services[name] = s
+			delete(t.services, name)
+		}
+	}
+	for name, at := range q.triggers {
+		if _, left := q.services[name]; left {
 			continue
 		}
-		t.services[name] = s
-		delete(q.services, name)
-		if at, known := q.triggers[name]; known && len(q.unsettled) < maxUnsettled {
+		if delete(q.triggers, name); len(q.unsettled) < maxUnsettled {
 			q.unsettled = append(q.unsettled, at)
 		}
-		delete(q.triggers, name)
 	}
-	q.resync = false
 	return t
 }
 

@@ -83,8 +83,8 @@ func (l *limited) remove(s *set, key []byte) {
 func (l *limited) spent() bool { return l.elements <= 0 || l.looks <= 0 }
 
 // step writes the next elements, and reports whether they are the last ones. It goes beyond the
-// limits by what one frontend has besides its slots or, with client affinity, by one pool's
-// members: plan bounds both.
+// limits by what one frontend has besides its slots and, with client affinity, by the members of
+// one pool, which plan bounds. A pool is planned in one step.
 func (p *passage) step(w *limited) (done bool) {
 	stages := []func(*limited) (over bool){p.planPools, p.come, p.lead, p.leave, p.remove, p.forget}
 	const leaving = 3
