@@ -203,19 +203,17 @@ func gone(name string) cluster.ServiceUpdate {
 }
 
 // run starts a Controller inside a synctest bubble and stops it at the end.
-func run(t *testing.T, options Options, backend Backend, store *cluster.Store) *Controller {
+func run(t *testing.T, options Options, backend Backend, store *cluster.Store) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	options.Family = cluster.IPv4
-	c := New(options, backend, testLog{t})
-	go func() { done <- c.Run(ctx, store) }()
+	go func() { done <- New(options, backend, testLog{t}).Run(ctx, store) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; !errors.Is(err, context.Canceled) {
 			t.Errorf("Run returned %v", err)
 		}
 	})
-	return c
 }
 
 func wantCalls(t *testing.T, m *memory, want ...string) {

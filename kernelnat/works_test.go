@@ -80,52 +80,57 @@ func TestLargeServiceGoesOrChangesMeanwhile(t *testing.T) {
 // EndpointSlices of a large Service that come while it is written are planned together when it
 // is, and what others want of it does not wait for that.
 func TestSlicesOfALargeServiceArePlannedTogether(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		store, backend := cluster.NewStore(), newMemory()
-		slow(backend, time.Second)
-		store.Apply(cluster.Update{Synced: true})
-		c := run(t, Options{}, backend, store)
-		time.Sleep(2 * time.Second)
-		store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{largeEcho}})
-		time.Sleep(time.Second / 2)
-		synctest.Wait()
-		endpoints := []string{"10.42.0.1", "10.42.0.2", "10.42.0.3"}
-		plans, planned := 1, c.table.Service(largeEcho.Name)
-		slice := func(i int) {
-			endpoints = append(endpoints, fmt.Sprint("10.42.1.", i))
-			store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{service("large", endpoints...)}})
+	backend := newMemory()
+	c := New(Options{Family: cluster.IPv4}, backend, testLog{t})
+	apply := func(u cluster.ServiceUpdate) (planned bool) {
+		before := c.table.Service(u.Name)
+		c.enqueue(cluster.Update{Services: []cluster.ServiceUpdate{u}})
+		if err := c.sync(t.Context()); err != nil {
+			t.Fatal(err)
 		}
-		for i := range 100 {
-			slice(i)
-			time.Sleep(100 * time.Millisecond)
-			synctest.Wait()
-			if now := c.table.Service(largeEcho.Name); now != planned {
-				plans, planned = plans+1, now
-			}
+		return c.table.Service(u.Name) != before
+	}
+	part := func() {
+		if err := c.workOnce(t.Context()); err != nil {
+			t.Fatal(err)
 		}
-		// A Work takes three writes, of a second each.
-		if plans > 1+10/3+1 {
-			t.Errorf("%d plans are made of 100 slices in 10 seconds", plans)
+	}
+	apply(service("a", "10.42.0.1"))
+	apply(largeEcho)
+	endpoints, plans, slices := []string{"10.42.0.1", "10.42.0.2", "10.42.0.3"}, 0, 100
+	for i := range slices {
+		endpoints = append(endpoints, fmt.Sprint("10.42.1.", i))
+		if apply(service("large", endpoints...)) {
+			plans++
 		}
-		time.Sleep(10 * time.Second)
-		synctest.Wait()
-		if n := len(backend.held[largeEcho.Name].Pools[0].Endpoints); n != len(endpoints) {
-			t.Errorf("the kernel holds %d endpoints of %d", n, len(endpoints))
+		if i%10 == 9 {
+			part()
 		}
+	}
+	if works := slices / 10 / 3; plans > works { // of three parts each
+		t.Errorf("%d plans are made of %d slices while %d Works are done", plans, slices, works)
+	}
+	for c.nextDeadline() == 0 {
+		if err := c.sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if len(c.works.queue) > 0 {
+			part()
+		}
+	}
+	if n := len(backend.held[largeEcho.Name].Pools[0].Endpoints); n != len(endpoints) {
+		t.Errorf("the kernel holds %d endpoints of %d", n, len(endpoints))
+	}
 
-		slice(100)
-		time.Sleep(time.Second / 2)
-		changed := service("large", endpoints...)
-		s := *changed.Service
-		s.Ports = []cluster.Port{{Name: "http", Protocol: cluster.TCP, Port: 81}}
-		changed.Service = &s
-		store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{changed}})
-		time.Sleep(time.Second)
-		synctest.Wait()
-		if c.table.Service(largeEcho.Name) != changed.Service {
-			t.Error("a change of a frontend is put off")
-		}
-	})
+	apply(service("large", endpoints[1:]...))
+	changed := *service("large", endpoints...).Service
+	changed.Ports = []cluster.Port{{Name: "http", Protocol: cluster.TCP, Port: 81}}
+	if !apply(cluster.ServiceUpdate{Name: changed.Name, Service: &changed}) {
+		t.Error("a change of a frontend is put off")
+	}
+	if !apply(gone("large")) {
+		t.Error("it goes, and that is put off")
+	}
 }
 
 // A large Service whose rules cannot be written is told and tried again, later and
