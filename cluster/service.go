@@ -11,7 +11,9 @@ package cluster
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 )
@@ -30,6 +32,14 @@ func (n ServiceName) Compare(o ServiceName) int {
 		return c
 	}
 	return strings.Compare(n.Name, o.Name)
+}
+
+// SortedNames returns the names that a map has. Of ten thousand it makes one slice, where
+// slices.SortedFunc would leave five times as much to the garbage collector.
+func SortedNames[V any](of map[ServiceName]V) []ServiceName {
+	all := slices.AppendSeq(make([]ServiceName, 0, len(of)), maps.Keys(of))
+	slices.SortFunc(all, ServiceName.Compare)
+	return all
 }
 
 // Kind says how a Service is reached. The zero value is invalid.

@@ -220,10 +220,11 @@ func (s *Store) Snapshot() Update {
 
 func (s *Store) snapshot() Update {
 	u := Update{ServiceCIDRs: s.cidrs, Origins: s.origins, Synced: s.HasSynced(), Incomplete: s.incomplete, Unsure: s.unsure}
-	for _, name := range slices.SortedFunc(maps.Keys(s.services), ServiceName.Compare) {
+	u.Services = slices.Grow(u.Services, len(s.services))
+	for _, name := range SortedNames(s.services) {
 		u.Services = append(u.Services, ServiceUpdate{Name: name, Service: s.services[name]})
 	}
-	for _, name := range slices.SortedFunc(maps.Keys(s.imports), ServiceName.Compare) {
+	for _, name := range SortedNames(s.imports) {
 		u.Imports = append(u.Imports, ServiceUpdate{Name: name, Service: s.imports[name]})
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.namespaces)) {

@@ -88,11 +88,12 @@ func printRules(b block, family cluster.Family) error {
 	if err != nil {
 		return err
 	}
-	if why != "" {
+	if b.nat.Backend == backends.Auto {
 		fmt.Fprintf(os.Stderr, "kernelnat: backend %s is %s: %s\n", b.nat.Backend, backend.Name, why)
 	}
 	options := b.nat.Options
-	options.Family, options.Plan.Lacks, options.Plan.Bounds = family, backend.Lacks, backend.Bounds
+	options.Family = family
+	backend.Limit(&options.Plan)
 	options.Overlaps = func(o plan.Overlap) { fmt.Fprintln(os.Stderr, "kernelnat:", o) }
 	options.Refused = func(service cluster.ServiceName, why string) {
 		fmt.Fprintf(os.Stderr, "kernelnat: Service %s: %s\n", service, why)

@@ -38,6 +38,10 @@ type State struct {
 // the rules that they had, and Large has a Work for each. All else is as it was asked for.
 var ErrPartial = errors.New("all others have their rules")
 
+// ErrRemains is wrapped by an error of Sync that has done all but remove what another backend
+// has left. That is to be tried again some time, with another Sync.
+var ErrRemains = errors.New("all that is ours is written")
+
 // ErrSetAside is wrapped by an error of Step that concerns the Work's Service alone. That
 // Service may have its old rules, its new ones or some of both.
 var ErrSetAside = errors.New("the others have their rules")
@@ -83,10 +87,10 @@ type Backend interface {
 	// Refuse replaces the Ranges of the State, with one small write. With no ranges it
 	// may be called before Sync, and then removes no other rules.
 	Refuse(ctx context.Context, ranges []plan.Range) error
-	// Forget has the kernel forget flows that go where nobody serves any more, and says
-	// how many. It is for after Sync or Apply. After an error some may be left, and it
-	// may be repeated.
-	Forget(stale *conntrack.Stale, draining *conntrack.Draining) (deleted uint, err error)
+	// Forget is for after Sync or Apply. It returns a function that has the kernel forget flows
+	// that go where nobody serves any more, and says how many; see conntrack.Flows. That one may
+	// run in another goroutine, beside all other methods but Forget and Close.
+	Forget(stale *conntrack.Stale, draining *conntrack.Draining) (look func() (deleted uint, err error), err error)
 	// Untouched reports, at little cost, whether nobody else has written where the
 	// backend writes since it last looked at everything, and false if it cannot tell.
 	// If nobody has, an audit can wait: reading all rules back takes as long as writing

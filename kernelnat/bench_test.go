@@ -14,18 +14,20 @@ import (
 // nowhere is a Backend that writes nothing, so that the loop alone is measured.
 type nowhere struct{}
 
-func (nowhere) Sync(context.Context, State) ([]string, error)              { return nil, nil }
-func (nowhere) Apply(context.Context, []Change) error                      { return nil }
-func (nowhere) Large(changes []Change) (rest []Change, _ []Work)           { return changes, nil }
-func (nowhere) Refuse(context.Context, []plan.Range) error                 { return nil }
-func (nowhere) Forget(*conntrack.Stale, *conntrack.Draining) (uint, error) { return 0, nil }
-func (nowhere) Untouched() bool                                            { return true }
-func (nowhere) Tables() []string                                           { return nil }
-func (nowhere) Connections() ([]Connections, error)                        { return nil, nil }
-func (nowhere) Cleanup(context.Context) error                              { return nil }
-func (nowhere) Close() error                                               { return nil }
-func (nowhere) Infof(string, ...any)                                       {}
-func (nowhere) Errorf(string, ...any)                                      {}
+func (nowhere) Sync(context.Context, State) ([]string, error)    { return nil, nil }
+func (nowhere) Apply(context.Context, []Change) error            { return nil }
+func (nowhere) Large(changes []Change) (rest []Change, _ []Work) { return changes, nil }
+func (nowhere) Refuse(context.Context, []plan.Range) error       { return nil }
+func (nowhere) Forget(*conntrack.Stale, *conntrack.Draining) (func() (uint, error), error) {
+	return func() (uint, error) { return 0, nil }, nil
+}
+func (nowhere) Untouched() bool                     { return true }
+func (nowhere) Tables() []string                    { return nil }
+func (nowhere) Connections() ([]Connections, error) { return nil, nil }
+func (nowhere) Cleanup(context.Context) error       { return nil }
+func (nowhere) Close() error                        { return nil }
+func (nowhere) Infof(string, ...any)                {}
+func (nowhere) Errorf(string, ...any)               {}
 
 // benched is Service i with so many endpoints, with an address and a NodePort for clients
 // outside or without.

@@ -74,8 +74,13 @@ func (e *Exported) choose(counted []Connections) []Connections {
 		service cluster.ServiceName
 		name    string
 	}
-	whole := slices.DeleteFunc(slices.Clone(counted), func(c Connections) bool { return c.Endpoint.IsValid() })
-	slices.SortFunc(whole, func(a, b Connections) int {
+	whole := make([]*Connections, 0, len(counted)) // of ports
+	for i := range counted {
+		if !counted[i].Endpoint.IsValid() {
+			whole = append(whole, &counted[i])
+		}
+	}
+	slices.SortFunc(whole, func(a, b *Connections) int {
 		return cmp.Or(cmp.Compare(b.Count, a.Count), a.Service.Compare(b.Service), cmp.Compare(a.Port, b.Port))
 	})
 	chosen := make(map[port]bool)
@@ -84,7 +89,11 @@ func (e *Exported) choose(counted []Connections) []Connections {
 			chosen[port{c.Service, c.Port}] = true
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(counted), func(c Connections) bool {
-		return !chosen[port{c.Service, c.Port}] || c.Endpoint.IsValid() && !e.Endpoints
-	})
+	var out []Connections
+	for _, c := range counted {
+		if chosen[port{c.Service, c.Port}] && (e.Endpoints || !c.Endpoint.IsValid()) {
+			out = append(out, c)
+		}
+	}
+	return out
 }

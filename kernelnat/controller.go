@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
 	"github.com/clusterip/clusterip/cluster"
-	"github.com/clusterip/clusterip/kernelnat/conntrack"
 	"github.com/clusterip/clusterip/kernelnat/netfilter"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 	"github.com/clusterip/clusterip/status"
@@ -67,19 +67,19 @@ type Controller struct {
 	// Used by Run alone.
 	table     *plan.Table // what the kernel is to hold
 	network   network
-	refused   []plan.Range       // what the Backend was last asked to refuse
-	unswept   bool               // flows of Services that are gone may be left
-	dirty     bool               // the kernel's state is unknown
-	leftover  bool               // it may hold Services that are not known
-	audit     bool               // it is time to look for what others changed
-	audited   time.Time          // when everything was last looked at
-	auditTook time.Duration      // how long that took
-	nextAudit time.Time          // when it is asked next whether somebody has touched it
-	by        string             // who has written last, besides us, as far as that is known
-	watching  *netfilter.Watch   // nil: not yet
-	stale     conntrack.Stale    // UDP flows still to be forgotten
-	draining  conntrack.Draining // those to be forgotten when they are idle
+	refused   []plan.Range     // what the Backend was last asked to refuse
+	unswept   bool             // flows of Services that are gone may be left
+	dirty     bool             // the kernel's state is unknown
+	leftover  bool             // it may hold Services that are not known
+	audit     bool             // it is time to look for what others changed
+	audited   time.Time        // when everything was last looked at
+	auditTook time.Duration    // how long that took
+	nextAudit time.Time        // when it is asked next whether somebody has touched it
+	by        string           // who has written last, besides us, as far as that is known
+	watching  *netfilter.Watch // nil: not yet
+	flows     flows
 	works     works
+	remains   remains
 	told      told
 
 	status  status.NAT // as it is in the making
@@ -116,9 +116,12 @@ func (c *Controller) Run(ctx context.Context, store *cluster.Store) error {
 	for {
 		abandoned := c.queue.takeAbandoned()
 		for _, a := range abandoned {
-			c.draining.Abandon(a.endpoints)
+			c.flows.draining.Abandon(a.endpoints)
 		}
 		err := c.sync(ctx)
+		if len(abandoned) > 0 {
+			err = errors.Join(err, c.forgetAll())
+		}
 		for _, a := range abandoned {
 			close(a.done)
 		}
@@ -145,7 +148,7 @@ func (c *Controller) Run(ctx context.Context, store *cluster.Store) error {
 
 // close lets go of what is open.
 func (c *Controller) close() {
-	err := c.backend.Close()
+	err := errors.Join(c.forgetAll(), c.backend.Close())
 	if c.watching != nil {
 		err = errors.Join(err, c.watching.Close())
 	}
@@ -215,7 +218,10 @@ func (c *Controller) nextDeadline() time.Duration {
 	if at, ok := c.told.changes.next(); ok {
 		left = min(left, max(0, time.Until(at)))
 	}
-	if at, ok := c.draining.Next(); ok {
+	if at, ok := c.remains.next(); ok {
+		left = min(left, max(0, time.Until(at)))
+	}
+	if at, ok := c.flows.due(); ok {
 		left = min(left, max(0, time.Until(at)))
 	}
 	return left
@@ -253,6 +259,9 @@ func (c *Controller) sync(ctx context.Context) error {
 	start := time.Now()
 	c.tellChanges(start)
 	changes, state, resync := c.takeChanges()
+	if at, ok := c.remains.next(); ok && !start.Before(at) {
+		c.audit = true
+	}
 	full := c.dirty || c.audit || resync || c.leftover && !state.Incomplete
 	c.sweep(state)
 	if !full && len(changes) == 0 && !c.refusesOther(state) {
@@ -265,17 +274,18 @@ func (c *Controller) sync(ctx context.Context) error {
 	}
 	written, err := c.write(ctx, full, changes, state)
 	observeSync(c.options.Family, full, time.Since(start), err)
-	if errors.Is(err, ErrPartial) {
+	if full {
+		err = c.remains.note(err)
+	}
+	if errors.Is(err, ErrPartial) || errors.Is(err, ErrRemains) {
 		c.log.Errorf("%s: program NAT: %v", c.options.Family, err)
-		err = nil // those that are left have a Work, which is set aside
+		err = nil // Services that are left have a Work, which is set aside
 	}
 	if err != nil {
 		// Most of it may have been written, so stale flows are forgotten now,
 		// and once more when everything is written.
-		stale := c.stale
-		err = errors.Join(fmt.Errorf("program NAT: %w", err), c.forget())
-		c.dirty, c.unswept, c.stale = true, true, stale
-		return err
+		c.dirty, c.unswept = true, true
+		return errors.Join(fmt.Errorf("program NAT: %w", err), c.forgetAll())
 	}
 	if full {
 		if c.audited = time.Now(); c.audit {
@@ -283,6 +293,7 @@ func (c *Controller) sync(ctx context.Context) error {
 		}
 		c.dirty, c.audit, c.leftover = false, false, state.Incomplete
 		c.watch()
+		c.tidyMemory()
 	}
 	c.settled()
 	c.refused = state.Ranges
@@ -300,24 +311,16 @@ func (c *Controller) sync(ctx context.Context) error {
 	return c.forget()
 }
 
-// noteFlows notes what flows are to be looked at when changes are written.
-func (c *Controller) noteFlows(changes []Change) {
-	c.stale.Changed(changes)
-	c.draining.Changed(changes)
-}
+// manyServices are so many that to write or to look at them all leaves megabytes of garbage.
+const manyServices = 1000
 
-// forget deletes the flows that are stale, and looks after those to draining endpoints
-// when it is time to.
-func (c *Controller) forget() error {
-	if at, ok := c.draining.Next(); c.stale.Empty() && (!ok || time.Now().Before(at)) {
-		return nil
+// tidyMemory gives back to the system what has been needed to write everything, or to look at
+// it, which is seldom. By itself the runtime keeps it: of 10,000 Services 20 MB, and 50 MB
+// where they were in the kernel already.
+func (c *Controller) tidyMemory() {
+	if services, _ := c.table.Counts(); services >= manyServices {
+		go debug.FreeOSMemory()
 	}
-	deleted, err := c.backend.Forget(&c.stale, &c.draining)
-	staleFlowsDeleted.WithLabelValues(c.options.Family.String()).Add(float64(deleted))
-	if err == nil {
-		c.stale = conntrack.Stale{}
-	}
-	return err
 }
 
 // takeChanges plans what has changed. It returns the plans that are others than before,
@@ -356,6 +359,6 @@ func (c *Controller) write(ctx context.Context, full bool, changes []Change, sta
 	}
 	c.noteFlows(changes)
 	state.Services = c.table.Plans()
-	c.stale.All(state.Services, nil)
+	c.flows.stale.All(state.Services, nil)
 	return c.syncAll(ctx, state)
 }

@@ -161,7 +161,9 @@ func (m *memory) Apply(_ context.Context, changes []Change) error {
 	return nil
 }
 
-func (m *memory) Forget(*conntrack.Stale, *conntrack.Draining) (uint, error) { return 0, nil }
+func (m *memory) Forget(*conntrack.Stale, *conntrack.Draining) (func() (uint, error), error) {
+	return func() (uint, error) { return 0, nil }, nil
+}
 
 func (m *memory) Cleanup(context.Context) error { return nil }
 

@@ -52,5 +52,5 @@ func (c *Controller) sweep(state State) {
 	}
 	c.unswept = false
 	ranges, _ := c.table.Ranges()
-	c.stale.All(c.table.Plans(), ranges)
+	c.flows.stale.All(c.table.Plans(), ranges)
 }

@@ -26,7 +26,7 @@ func (c *Controller) publish(err error) {
 	if s.Error = ""; err != nil {
 		s.Error, s.Failed = err.Error(), now
 	} else {
-		s.Updated = now
+		s.Updated, s.Error = now, c.remains.why
 	}
 	published := *s
 	c.current.Store(&published)

@@ -152,7 +152,7 @@ func (c *Controller) begin(ctx context.Context, changes []Change) error {
 func (c *Controller) syncAll(ctx context.Context, state State) (written []string, err error) {
 	tidying, aside := c.works.tidying, c.works.setAside
 	c.works = newWorks() // those under way are over
-	if written, err = c.backend.Sync(ctx, state); err != nil && !errors.Is(err, ErrPartial) {
+	if written, err = c.backend.Sync(ctx, state); err != nil && !errors.Is(err, ErrPartial) && !errors.Is(err, ErrRemains) {
 		return written, err
 	}
 	_, left := c.backend.Large(nil)

@@ -295,3 +295,38 @@ func TestChurnIsToldOnceASecond(t *testing.T) {
 		}
 	})
 }
+
+// Changes go on as changes while rules of another backend cannot be removed. That is tried
+// again later and later.
+func TestRemainsHoldUpNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, backend := cluster.NewStore(), newMemory()
+		store.Apply(cluster.Update{Synced: true})
+		backend.fail = func() error { return fmt.Errorf("no lock: %w", ErrRemains) }
+		run(t, Options{}, backend, store)
+		wantCalls(t, backend, "sync 0")
+		backend.mu.Lock()
+		backend.fail, backend.known = func() error { return nil }, true
+		backend.mu.Unlock()
+		for range 3 {
+			store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{service("a", "10.42.0.1")}})
+			wantCalls(t, backend, "apply 1")
+			store.Apply(cluster.Update{Services: []cluster.ServiceUpdate{gone("a")}})
+			wantCalls(t, backend, "apply 1")
+		}
+		backend.mu.Lock()
+		backend.fail = func() error { return fmt.Errorf("no lock: %w", ErrRemains) }
+		backend.mu.Unlock()
+		time.Sleep(firstSetAside)
+		wantCalls(t, backend, "sync 0")
+		time.Sleep(firstSetAside)
+		wantCalls(t, backend)
+		backend.mu.Lock()
+		backend.fail = func() error { return nil }
+		backend.mu.Unlock()
+		time.Sleep(firstSetAside)
+		wantCalls(t, backend, "sync 0")
+		time.Sleep(time.Hour)
+		wantCalls(t, backend)
+	})
+}

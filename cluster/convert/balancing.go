@@ -3,6 +3,7 @@ package convert
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -15,6 +16,7 @@ import (
 // how they take turns and what some of them weigh, on an EndpointSlice what all of its
 // endpoints do.
 const (
+	ourAnnotations    = "clusterip.io/" // all begin with that
 	policyAnnotation  = "clusterip.io/load-balancing"
 	weightsAnnotation = "clusterip.io/weights"
 	weightAnnotation  = "clusterip.io/weight"
@@ -34,7 +36,18 @@ func Balancing(s *corev1.Service) []error {
 	if policyErr != nil {
 		weightErrs = append([]error{policyErr}, weightErrs...)
 	}
-	return bounded(weightErrs)
+	return bounded(append(weightErrs, unknownAnnotations("Service", s.Annotations, policyAnnotation, weightsAnnotation)...))
+}
+
+// unknownAnnotations says which annotations of ours an object of a kind has that it may not.
+func unknownAnnotations(kind string, annotations map[string]string, known ...string) (errs []error) {
+	for key, value := range annotations {
+		if strings.HasPrefix(key, ourAnnotations) && !slices.Contains(known, key) {
+			errs = append(errs, fmt.Errorf("annotation %s %q is unknown: for %s there is %s; it is ignored", key, value, kind, strings.Join(known, " and ")))
+		}
+	}
+	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return errs
 }
 
 func policy(annotations map[string]string) (*cluster.Policy, error) {
@@ -102,17 +115,19 @@ func weightRule(entry string) (rule cluster.WeightRule, err error) {
 	return rule, nil
 }
 
-// sliceWeight returns that of all endpoints of an object.
-func sliceWeight(annotations map[string]string) (*cluster.Weight, error) {
+// sliceWeight returns that of all endpoints of an object of a kind, and what is wrong with its
+// annotations.
+func sliceWeight(kind string, annotations map[string]string) (*cluster.Weight, []error) {
+	errs := bounded(unknownAnnotations(kind, annotations, weightAnnotation))
 	text, given := annotations[weightAnnotation]
 	if !given {
-		return nil, nil
+		return nil, errs
 	}
 	w, err := readWeight(text)
 	if err != nil {
-		return nil, fmt.Errorf("annotation %s: %w; it is ignored", weightAnnotation, err)
+		return nil, append(errs, fmt.Errorf("annotation %s: %w; it is ignored", weightAnnotation, err))
 	}
-	return &w, nil
+	return &w, errs
 }
 
 func readWeight(text string) (cluster.Weight, error) {

@@ -52,6 +52,8 @@ func TestBadBalancing(t *testing.T) {
 	for _, test := range []struct{ annotation, value, want string }{
 		{policyAnnotation, "rr", `annotation clusterip.io/load-balancing "rr" is none of random, round_robin, source_hash; it is ignored`},
 		{policyAnnotation, "", `annotation clusterip.io/load-balancing "" is none of`},
+		{"clusterip.io/loadbalancing", "random", `annotation clusterip.io/loadbalancing "random" is unknown: for Service there is clusterip.io/load-balancing and clusterip.io/weights; it is ignored`},
+		{weightAnnotation, "3", `annotation clusterip.io/weight "3" is unknown: for Service there is`},
 		{weightsAnnotation, "", `annotation clusterip.io/weights: "" is not of the form 10.42.1.7=3, 10.42.2.0/24=3 or zone/east=3; the whole annotation is ignored`},
 		{weightsAnnotation, "10.42.1.7=3,", `"" is not of the form`},
 		{weightsAnnotation, "10.42.1.7:3", `"10.42.1.7:3" is not of the form`},

@@ -32,8 +32,8 @@ func sliceEndpoints(s *discoveryv1.EndpointSlice, in string) ([]cluster.Endpoint
 		return nil, errors.New("addressType FQDN is not supported: use IPv4 or IPv6, or an ExternalName Service")
 	}
 	ports, errs := slicePorts(s.Ports)
-	weight, err := sliceWeight(s.Annotations)
-	errs = append(errs, err)
+	weight, wrong := sliceWeight("EndpointSlice", s.Annotations)
+	errs = append(errs, wrong...)
 	shared := &cluster.EndpointSlice{Ports: ports, Cluster: in, NamesOnly: namesOnly(s.Labels), Weight: weight}
 	endpoints := slices.Grow([]cluster.Endpoint(nil), len(s.Endpoints)) // mostly each has one address
 	for i, e := range s.Endpoints {
@@ -76,8 +76,7 @@ func sliceEndpoints(s *discoveryv1.EndpointSlice, in string) ([]cluster.Endpoint
 func Endpoints(e *corev1.Endpoints) (cluster.ServiceName, []cluster.Endpoint, error) {
 	owner := cluster.ServiceName{Namespace: e.Namespace, Name: e.Name}
 	var endpoints []cluster.Endpoint
-	weight, err := sliceWeight(e.Annotations)
-	errs := []error{err}
+	weight, errs := sliceWeight("Endpoints", e.Annotations)
 	for i, subset := range e.Subsets {
 		slice := discoveryv1.EndpointSlice{}
 		for _, p := range subset.Ports {

@@ -83,8 +83,9 @@ func (j *join) trigger(b *backing) {
 // take returns what is different from what was taken before, by name. Services
 // count only in namespaces that are exposed.
 func (j *join) take(exposed func(namespace string) bool) []cluster.ServiceUpdate {
-	var out []cluster.ServiceUpdate
-	for _, name := range j.takeDirty() {
+	dirty := j.takeDirty()
+	out := make([]cluster.ServiceUpdate, 0, len(dirty))
+	for _, name := range dirty {
 		if s, changed := j.publish(name, exposed(name.Namespace)); changed {
 			out = append(out, cluster.ServiceUpdate{Name: cluster.ServiceName(name), Service: s, Triggered: j.triggers[name]})
 		}

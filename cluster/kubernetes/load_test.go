@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/test/clustertest"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -38,6 +39,24 @@ func BenchmarkLoad(b *testing.B) {
 	}
 }
 
+// What is held for a Service of 10 endpoints. The endpoints are 900 bytes of it.
+func TestHeap(t *testing.T) {
+	const services, bound = 4000, 2400
+	held := clustertest.Heap(func() any {
+		l, store := newLoader(Options{}), cluster.NewStore()
+		for i := range services {
+			l.load(t, largeService(i))
+			l.load(t, largeSlice(i))
+		}
+		store.Apply(l.joiner.take())
+		return []any{l, store}
+	})
+	t.Logf("%d bytes a Service", held/services)
+	if held/services > bound {
+		t.Errorf("%d bytes are held for a Service, want %d at most", held/services, bound)
+	}
+}
+
 // loader has objects converted and joined as Source.Run does.
 type loader struct {
 	joiner   *joiner
@@ -62,7 +81,7 @@ func newLoader(o Options) *loader {
 
 // load decodes an object, as it comes from an API server, so that no memory of it is
 // shared with another.
-func (l *loader) load(b *testing.B, given interface{ Marshal() ([]byte, error) }) {
+func (l *loader) load(b testing.TB, given interface{ Marshal() ([]byte, error) }) {
 	b.Helper()
 	raw, err := given.Marshal()
 	if err != nil {

@@ -116,7 +116,8 @@ func (t *table[M]) takeDirty() []key {
 	if len(t.dirty) == 0 {
 		return nil
 	}
-	all := slices.SortedFunc(maps.Keys(t.dirty), key.Compare)
+	all := slices.AppendSeq(make([]key, 0, len(t.dirty)), maps.Keys(t.dirty))
+	slices.SortFunc(all, key.Compare)
 	t.dirty = make(map[key]struct{})
 	return all
 }

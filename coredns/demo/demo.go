@@ -41,6 +41,7 @@ var tools = []struct{ name, debian string }{
 	{"iptables", "iptables"},
 	{"iptables-restore", "iptables"},
 	{"mount", "mount"},
+	{"nft", "nftables"},
 	{"sed", "sed"},
 }
 

@@ -210,7 +210,7 @@ func (p *play) shell() error {
   cp examples/service-headless.yaml manifests/service.yaml; sleep 1; host echo-server-clusterip
   cp examples/service.yaml manifests/
 In another terminal, for the rules on the node:
-  nsenter --net=/proc/%d/ns/net iptables -t nat -L -n`, p.stage.serverPID))
+  nsenter --net=/proc/%d/ns/net nft list ruleset`, p.stage.serverPID))
 	name := os.Getenv("SHELL")
 	if name == "" {
 		name = "/bin/sh"

@@ -20,6 +20,7 @@ var script = []scene{
 	{"Scale the Deployment from 3 to 5: the name follows", scaleUp},
 	{"Back to a ClusterIP: the shares followed", backToClusterIP},
 	{"Scale the Deployment from 5 to 2", scaleDown},
+	{"Rules of another kind: the backend that this kernel can have", backendAuto},
 }
 
 const (
@@ -122,6 +123,24 @@ func scaleDown(p *play) {
 	p.show(inClient, "host "+gone, "a removed pod's name is gone", contains("NXDOMAIN"))
 	p.show(inClient, "host "+stays, "a remaining one's is not", resolvesTo(stays, pods[0].IP))
 	p.show(inClient, "host "+serviceName, "and the Service's address stays", resolvesTo(fullName, p.clusterIP))
+	p.connect(300, pods)
+}
+
+// backendAuto has the server reload with the backend that is the default on Kubernetes.
+func backendAuto(p *play) {
+	pods, said := echoPods[:2], ""
+	p.do(onNode, fmt.Sprintf("sed -i 's/cluster_cidr/backend auto\\n\\t\\t&/' Corefile && kill -USR1 %d", p.stage.serverPID))
+	p.show(onNode, "grep -o 'backend auto is .*' coredns.log", "the log says which it is, and why", func(out string) error {
+		said = out
+		return contains("backend auto is ")(out)
+	})
+	if strings.Contains(said, "is nftables") {
+		list := "nft list map ip clusterip endpoints | grep " + p.clusterIP.String()
+		p.show(onNode, list, "each pod is an element of a map, not a rule", func(out string) error {
+			return errors.Join(contains(pods[0].IP.String())(out), contains(pods[1].IP.String())(out))
+		})
+		p.show(onNode, "iptables -t nat -L -n | grep -c KUBE-SVC", "the rules of iptables are gone", equals("0"))
+	}
 	p.connect(300, pods)
 }
 

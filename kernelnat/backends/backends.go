@@ -26,6 +26,9 @@ type Backend struct {
 	Places string
 	// Lacks are the policies that it does not have.
 	Lacks []cluster.Policy
+	// StickyAtRandom says that it chooses at random for clients that are to keep their endpoint,
+	// under any policy.
+	StickyAtRandom bool
 	// families returns those of both IP families. It writes nothing.
 	families func(netfilter.Settings) (map[cluster.Family]kernelnat.Backend, error)
 	// Rules prints what Sync of one family would write to a kernel without any rules,
@@ -37,7 +40,7 @@ type Backend struct {
 
 var all = []Backend{
 	{Name: Default, Places: "iptables, nft and legacy variant", Lacks: iptables.Lacks, families: iptables.New, Rules: iptables.Rules, Bounds: plan.DefaultBounds},
-	{Name: preferred, Places: "nftables", families: nftables.New, Rules: nftables.Rules, Bounds: nftables.Bounds},
+	{Name: preferred, Places: "nftables", StickyAtRandom: true, families: nftables.New, Rules: nftables.Rules, Bounds: nftables.Bounds},
 }
 
 const (
@@ -64,17 +67,28 @@ func Find(name string) (Backend, error) {
 // Choose returns the backend of that name, and for Auto the one that it stands for on this
 // kernel, and why.
 func Choose(name string) (b Backend, why string, err error) {
+	why = "as configured"
 	if name == Auto {
-		why = "the kernel has all that it needs"
-		switch err := nftables.Probe(); {
-		case errors.Is(err, unix.EPERM):
-			why = "it could not be tried without CAP_NET_ADMIN"
-		case err != nil:
-			name, why = Default, fmt.Sprintf("%s cannot be used here: %v", preferred, err)
-		}
+		name, why = standsFor(nftables.Probe())
 	}
 	b, err = Find(name)
 	return b, why, err
+}
+
+// standsFor is what Auto stands for where preferred was tried with that result, and why.
+func standsFor(probed error) (name, why string) {
+	switch {
+	case probed == nil:
+		return preferred, "the kernel has all that it needs"
+	case errors.Is(probed, unix.EPERM):
+		return preferred, "it could not be tried without CAP_NET_ADMIN"
+	}
+	return Default, fmt.Sprintf("%s cannot be used here: %v", preferred, probed)
+}
+
+// Limit tells plans what they may ask of the backend.
+func (b Backend) Limit(o *plan.Options) {
+	o.Lacks, o.StickyAtRandom, o.Bounds = b.Lacks, b.StickyAtRandom, b.Bounds
 }
 
 // New returns the backends of both IP families. It writes nothing. When one of them has
@@ -102,9 +116,9 @@ type alone struct {
 }
 
 func (a *alone) Sync(ctx context.Context, state kernelnat.State) ([]string, error) {
-	written, err := a.Backend.Sync(ctx, state)
-	if a.is || state.Incomplete || err != nil && !errors.Is(err, kernelnat.ErrPartial) {
-		return written, err
+	written, errPartial := a.Backend.Sync(ctx, state)
+	if a.is || state.Incomplete || errPartial != nil && !errors.Is(errPartial, kernelnat.ErrPartial) {
+		return written, errPartial
 	}
 	for _, other := range all {
 		if other.Name == a.name {
@@ -112,11 +126,11 @@ func (a *alone) Sync(ctx context.Context, state kernelnat.State) ([]string, erro
 		}
 		// The guard that goes has been followed by another one.
 		if err := other.leave(ctx, a.family, netfilter.Settings{KeepLocalnet: a.nodePorts.AtLoopback(state.Node)}); err != nil {
-			return written, fmt.Errorf("remove what the backend %s has left: %w", other.Name, err)
+			return written, errors.Join(errPartial, fmt.Errorf("remove what the backend %s has left: %w: %w", other.Name, err, kernelnat.ErrRemains))
 		}
 	}
 	a.is = true
-	return written, err
+	return written, errPartial
 }
 
 // leave removes the rules of one family. Whoever lacks the tools for them has none.

@@ -17,6 +17,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/clusterip/clusterip/cluster"
@@ -27,8 +28,16 @@ import (
 )
 
 // Stale collects the UDP and SCTP frontends of one IP family whose flows are to be looked
-// at, each with the endpoints, sorted, that flows may go on using. The zero value is empty.
+// at, each with the endpoints, sorted, that flows may go on using. More may be noted while a
+// look is under way: it judges flows by what is known at its end. The zero value is empty.
 type Stale struct {
+	mu sync.Mutex
+	noted
+	looking noted // what a look is under way for
+}
+
+// noted is what is to be looked at.
+type noted struct {
 	serving map[plan.Key][]netip.AddrPort
 	unknown []plan.Range // any other frontend in these ranges that is nobody's has no endpoint
 }
@@ -36,6 +45,8 @@ type Stale struct {
 // Changed adds the frontends that lose an endpoint, get their first one or go,
 // when the old plans give way to the new.
 func (s *Stale) Changed(changes []plan.Change) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, change := range changes {
 		after := frontends(change.New)
 		for frontend := range frontends(change.Old) {
@@ -49,8 +60,9 @@ func (s *Stale) Changed(changes []plan.Change) {
 		before := frontends(change.Old)
 		for frontend, serving := range frontends(change.New) {
 			_, pending := s.serving[frontend]
+			_, looking := s.looking.serving[frontend]
 			first := len(before[frontend]) == 0 && len(serving) > 0
-			if pending || first || lost(before[frontend], serving) {
+			if pending || looking || first || lost(before[frontend], serving) {
 				s.add(frontend, serving)
 			}
 		}
@@ -61,6 +73,8 @@ func (s *Stale) Changed(changes []plan.Change) {
 // adds what is nobody's, which may be of Services that are gone. It is for the start, when
 // nobody knows what changed since the flows began.
 func (s *Stale) All(services []plan.Service, ranges []plan.Range) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, service := range services {
 		for frontend, serving := range frontends(service) {
 			s.add(frontend, serving)
@@ -71,8 +85,55 @@ func (s *Stale) All(services []plan.Service, ranges []plan.Range) {
 	}
 }
 
-// Empty reports whether there is nothing to look at.
-func (s *Stale) Empty() bool { return len(s.serving)+len(s.unknown) == 0 }
+// Empty reports whether there is nothing to look at but what a look is under way for.
+func (s *Stale) Empty() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.serving)+len(s.unknown) == 0
+}
+
+// Begin notes that a look begins, for what is noted by now. What is to be kept is to be looked
+// at once more after it.
+func (s *Stale) Begin(keep bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !keep {
+		s.looking, s.noted = s.noted, noted{}
+	}
+}
+
+// End notes that the look is over. After an error all stays noted.
+func (s *Stale) End(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.looking
+	if s.looking = (noted{}); err == nil {
+		return
+	}
+	for frontend, serving := range was.serving {
+		if _, newer := s.serving[frontend]; !newer {
+			s.add(frontend, serving)
+		}
+	}
+	if len(s.unknown) == 0 {
+		s.unknown = was.unknown
+	}
+}
+
+// matches reports whether a flow is stale.
+func (s *Stale) matches(own map[netip.Addr]bool, protocol cluster.Protocol, to, replier netip.AddrPort) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	serving, ok := at(s.serving, own, protocol, to)
+	if !ok {
+		serving, ok = at(s.looking.serving, own, protocol, to)
+	}
+	if ok {
+		return !plan.Contains(serving, replier)
+	}
+	nobodys := func(r plan.Range) bool { return r.Nobodys(to.Addr()) }
+	return slices.ContainsFunc(s.unknown, nobodys) || slices.ContainsFunc(s.looking.unknown, nobodys)
+}
 
 func (s *Stale) add(f plan.Key, serving []netip.AddrPort) {
 	if s.serving == nil {
@@ -144,35 +205,42 @@ func (f *Flows) Close() {
 	}
 }
 
-// Forget removes the stale flows from the kernel, returns how many
-// there were, and has those to draining endpoints expire. It reads the flow table
-// once. After an error some flows may be left; Forget may be repeated.
-func (f *Flows) Forget(stale *Stale, draining *Draining) (deleted uint, err error) {
-	defer func() {
-		if err != nil {
-			f.Close() // there may be answers left
-		}
-	}()
+// Forget returns a function that removes the stale flows from the kernel, says how many there
+// were, and has those to draining endpoints expire. It reads the flow table once, and may run in
+// another goroutine while more is noted; until it has returned there is no other Forget and no
+// Close. After an error some flows may be left.
+func (f *Flows) Forget(stale *Stale, draining *Draining) (look func() (deleted uint, err error), err error) {
 	if err := f.open(); err != nil {
-		return 0, err
+		return nil, err
 	}
+	own, err := ownAddresses()
+	if err != nil {
+		return nil, err
+	}
+	next, _ := draining.Next()
+	return func() (deleted uint, err error) {
+		of := filter{stale, own, draining, nil}
+		if deleted, err = f.forget(&of); err != nil {
+			f.Close() // there may be answers left
+		} else {
+			draining.looked(next, len(of.waning) > 0)
+		}
+		return deleted, err
+	}, nil
+}
+
+func (f *Flows) forget(of *filter) (deleted uint, err error) {
 	inet := netlink.InetFamily(unix.AF_INET)
 	if f.Family == cluster.IPv6 {
 		inet = unix.AF_INET6
 	}
-	own, err := ownAddresses()
-	if err != nil {
-		return 0, err
-	}
-	of := filter{stale, own, draining, nil}
-	deleted, err = f.kernel.ConntrackDeleteFilters(netlink.ConntrackTable, inet, &of)
+	deleted, err = f.kernel.ConntrackDeleteFilters(netlink.ConntrackTable, inet, of)
 	if err != nil {
 		return deleted, fmt.Errorf("delete stale %s conntrack entries: %w", f.Family, err)
 	}
 	if err := expire(f.kernel, of.waning, inet); err != nil {
 		return deleted, fmt.Errorf("shorten the timeout of %s conntrack entries: %w", f.Family, err)
 	}
-	draining.looked(len(of.waning) > 0)
 	return deleted, nil
 }
 
@@ -192,7 +260,7 @@ func ownAddresses() (map[netip.Addr]bool, error) {
 
 // filter implements netlink.CustomConntrackFilter.
 type filter struct {
-	*Stale
+	stale    *Stale
 	own      map[netip.Addr]bool
 	draining *Draining
 	waning   []*netlink.ConntrackFlow // those to draining endpoints that are not stale
@@ -207,22 +275,14 @@ func (f *filter) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
 	}
 	to := addrPort(flow.Forward.DstIP, flow.Forward.DstPort)
 	replier := addrPort(flow.Reverse.SrcIP, flow.Reverse.SrcPort)
-	serving, ok := at(f.serving, f.own, protocol, to)
-	switch {
-	case ok && !plan.Contains(serving, replier):
-		return true
-	case !ok && slices.ContainsFunc(f.unknown, func(r plan.Range) bool { return r.Nobodys(to.Addr()) }):
+	if f.stale.matches(f.own, protocol, to, replier) {
 		return true
 	}
-	leaving, ok := at(f.draining.endpoints, f.own, protocol, to)
-	if !ok || !plan.Contains(leaving, replier) {
-		return false
+	leaves, abandoned := f.draining.matches(f.own, protocol, to, replier)
+	if leaves && !abandoned {
+		f.waning = append(f.waning, flow)
 	}
-	if f.draining.abandoned[replier] {
-		return true
-	}
-	f.waning = append(f.waning, flow)
-	return false
+	return abandoned
 }
 
 // at returns the endpoints of the frontend that an address belongs to.

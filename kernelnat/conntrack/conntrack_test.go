@@ -1,6 +1,7 @@
 package conntrack
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"testing"
@@ -100,6 +101,54 @@ func TestChangedAddsToWhatIsPending(t *testing.T) {
 	}
 	if (&filter{&s, nil, new(Draining), nil}).MatchConntrackFlow(flow(17, dnsIP, "10.42.0.3:53")) {
 		t.Error("a flow to the new endpoint counts as stale")
+	}
+}
+
+// A look judges by what is known at its end, and what has come meanwhile is looked at again.
+func TestChangedDuringALook(t *testing.T) {
+	var s Stale
+	stale := func(endpoint string) bool {
+		return (&filter{&s, nil, new(Draining), nil}).MatchConntrackFlow(flow(17, dnsIP, endpoint))
+	}
+	s.Changed([]plan.Change{{Old: dns("10.42.0.1:53", "10.42.0.2:53"), New: dns("10.42.0.2:53")}})
+	s.Begin(false)
+	if !s.Empty() || !stale("10.42.0.1:53") {
+		t.Error("what a look is under way for waits, or is not looked for")
+	}
+	s.Changed([]plan.Change{{Old: dns("10.42.0.2:53"), New: dns("10.42.0.2:53", "10.42.0.3:53")}})
+	if stale("10.42.0.3:53") {
+		t.Error("a flow to an endpoint that has come during the look counts as stale")
+	}
+	s.End(nil)
+	if s.Empty() {
+		t.Error("what has come during the look is not looked at")
+	}
+	s.Begin(false)
+	s.End(errors.New("refused"))
+	if s.Empty() {
+		t.Error("after a look that failed there is nothing to look at")
+	}
+	s.Begin(true)
+	s.End(nil)
+	if s.Empty() {
+		t.Error("what is to be kept is gone")
+	}
+	s.Begin(false)
+	s.End(nil)
+	if !s.Empty() || stale("10.42.0.1:53") {
+		t.Error("after a look there is something to look at")
+	}
+}
+
+// What begins to terminate during a look is looked for in the next.
+func TestTerminatesDuringALook(t *testing.T) {
+	const a, b = "10.42.0.1:53", "10.42.0.2:53"
+	var d Draining
+	next, _ := d.Next()
+	d.Changed([]plan.Change{{Old: dns(a, b), New: terminates(dns(b), a)}})
+	d.looked(next, false)
+	if _, due := d.Next(); !due {
+		t.Error("no look is due")
 	}
 }
 

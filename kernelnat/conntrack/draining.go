@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/clusterip/clusterip/cluster"
@@ -26,8 +27,10 @@ const firstLook = time.Second
 //
 // No flow is deleted for that, which could take it from under a query that waits for its
 // reply. Its timeout is cut to idle, and each packet in either direction sets it back;
-// the next look cuts it again. The zero value is empty.
+// the next look cuts it again. More may be noted while a look is under way. The zero value is
+// empty.
 type Draining struct {
+	mu        sync.Mutex
 	endpoints map[plan.Key][]netip.AddrPort // sorted
 	abandoned map[netip.AddrPort]bool
 	began     time.Time // when the last of them began to terminate
@@ -36,6 +39,8 @@ type Draining struct {
 
 // Changed takes over what terminates when the old plans give way to the new.
 func (d *Draining) Changed(changes []plan.Change) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	before := make(map[plan.Key][]netip.AddrPort)
 	for _, change := range changes {
 		for f := range terminating(change.Old) {
@@ -78,6 +83,8 @@ func terminating(service plan.Service) map[plan.Key][]netip.AddrPort {
 // Abandon makes a look due that deletes the flows to those of these endpoints that
 // terminate, busy or not: who serves them is about to end.
 func (d *Draining) Abandon(endpoints []netip.AddrPort) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.abandoned = make(map[netip.AddrPort]bool, len(endpoints))
 	for _, e := range endpoints {
 		d.abandoned[e] = true
@@ -88,11 +95,30 @@ func (d *Draining) Abandon(endpoints []netip.AddrPort) {
 }
 
 // Next returns when to look at the flows; ok is false while nothing is to be seen.
-func (d *Draining) Next() (at time.Time, ok bool) { return d.next, !d.next.IsZero() }
+func (d *Draining) Next() (at time.Time, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.next, !d.next.IsZero()
+}
 
-// looked notes that the flows have been looked at, and whether some were left. New ones
-// do not begin: where none is, none will be.
-func (d *Draining) looked(left bool) {
+// matches reports whether a flow leads to an endpoint that terminates, and whether that is
+// given up.
+func (d *Draining) matches(own map[netip.Addr]bool, protocol cluster.Protocol, to, replier netip.AddrPort) (leaves, abandoned bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	leaving, ok := at(d.endpoints, own, protocol, to)
+	leaves = ok && plan.Contains(leaving, replier)
+	return leaves, leaves && d.abandoned[replier]
+}
+
+// looked notes that a look is over, what Next was when it began, and whether some flows were
+// left. New ones do not begin: where none is, none will be.
+func (d *Draining) looked(next time.Time, left bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.next.Equal(next) {
+		return // there is more to look for since
+	}
 	if d.next = (time.Time{}); left {
 		now := time.Now()
 		d.next = now.Add(max(firstLook, now.Sub(d.began)/2))

@@ -33,7 +33,7 @@ func TestDrainingLooks(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			var d Draining
 			d.Changed([]plan.Change{{Old: none(tt.old.Name.Name), New: tt.old}})
-			d.looked(false)
+			d.looked(d.next, false)
 			d.Changed([]plan.Change{{Old: tt.old, New: tt.new}})
 			if _, due := d.Next(); due != tt.want {
 				t.Errorf("a look is due: %t, want %t", due, tt.want)
@@ -50,7 +50,7 @@ func TestDrainingLooksAgain(t *testing.T) {
 	d.Changed([]plan.Change{{Old: dns("10.42.0.1:53", "10.42.0.2:53"), New: leaving}})
 	left := func() time.Duration {
 		t.Helper()
-		d.looked(true)
+		d.looked(d.next, true)
 		at, due := d.Next()
 		if !due {
 			t.Fatal("flows are left, and no look is due")
@@ -86,7 +86,7 @@ func TestDrainingFlows(t *testing.T) {
 			t.Errorf("flow to %s at %s: stale %t, to expire %t, want %t", tt.to, tt.repliedBy, stale, waning, tt.waning)
 		}
 	}
-	d.looked(false)
+	d.looked(d.next, false)
 	d.Abandon([]netip.AddrPort{netip.MustParseAddrPort(a), netip.MustParseAddrPort(b)})
 	if _, due := d.Next(); !due {
 		t.Error("an endpoint is given up, and no look is due")

@@ -24,6 +24,7 @@ type Ledger struct {
 	ours    uint32 // how many since then are ours, at most
 	writing int    // how many writes are under way
 	others  uint32
+	asked   bool // somebody wants to know; until then writes are noted alone
 	// socket lasts: before the kernel closes one, it waits for what nf_tables has yet to
 	// free, which takes some 15 ms after each transaction.
 	socket *nl.SocketHandle
@@ -33,6 +34,11 @@ type Ledger struct {
 func (l *Ledger) Foreign() (uint32, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if !l.asked {
+		now, err := l.generation()
+		l.counted, l.asked = now, err == nil
+		return 0, err
+	}
 	err := l.count()
 	return l.others, err
 }
@@ -56,6 +62,12 @@ func (l *Ledger) During(write func() error, transactions int) error {
 
 // count counts the transactions of others since the last time.
 func (l *Ledger) count() error {
+	if !l.asked {
+		if l.writing == 0 {
+			l.ours = 0
+		}
+		return nil
+	}
 	now, err := l.generation()
 	if err != nil {
 		return err

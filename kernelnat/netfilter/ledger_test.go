@@ -120,3 +120,18 @@ func TestFailedWrite(t *testing.T) {
 	w.nft(t, "add table ip stranger2")
 	w.want(1, "somebody else has written since")
 }
+
+// What we have written before anybody asks is ours.
+func TestNobodyHasAsked(t *testing.T) {
+	w := newWatched(t)
+	w.ledger = new(Ledger)
+	w.write(1, func() error { return w.add("ip ours") })
+	w.write(2, func() error {
+		first := w.add("ip ours2")
+		w.before = w.foreign(w.T, w.ledger)
+		return errors.Join(first, w.add("ip ours3"))
+	})
+	w.want(0, "what was under way is over")
+	w.nft(t, "add table ip stranger2")
+	w.want(1, "somebody else has written since")
+}

@@ -29,8 +29,14 @@ func (s *session) adopt(state kernelnat.State) {
 			s.state.named[chain] = number
 		}
 	}
-	for key := range s.have.elements[s.schema.members.name] {
-		s.state.memberIDs.claim(numberIn(key))
+	s.pools, s.lastMembers = make(map[uint32]*pool), make(map[uint32]uint32)
+	for _, local := range []bool{false, true} {
+		for key := range s.have.elements[s.schema.membersOf(local).name] {
+			number := numberIn(key)
+			pool := number &^ ofOnePool
+			s.state.poolNumbers.claim(pool >> memberBits)
+			s.lastMembers[pool] = max(s.lastMembers[pool], number&ofOnePool)
+		}
 	}
 }
 
@@ -47,7 +53,7 @@ func addrPortOf(value []byte) netip.AddrPort {
 func (s *session) adopted(p *plan.Service) *service {
 	old := new(service)
 	for i := range p.Pools {
-		held := &pool{port: p.Pools[i].Port, protocol: p.Pools[i].Protocol, members: make(map[netip.AddrPort]uint32)}
+		held := &pool{port: p.Pools[i].Port, protocol: p.Pools[i].Protocol, members: make(map[netip.AddrPort]poolMember)}
 		for _, f := range p.Of(i) {
 			near := s.slots(held, f.Key, f.Kind == plan.NodePort, false)
 			far := s.slots(held, f.Key, f.Kind == plan.NodePort, true)
@@ -78,24 +84,38 @@ func (s *session) slots(of *pool, k plan.Key, nodePort, far bool) (all []netip.A
 		}
 		e := addrPortOf([]byte(value))
 		all = append(all, e)
-		if number, there := members[string(key)]; there && s.memberAt(numberIn(number), of.protocol, value) {
-			of.members[e] = numberIn(number)
+		if number, there := members[string(key)]; there {
+			s.adoptMember(of, numberIn(number), value)
 		}
 	}
 }
 
-// memberAt reports whether a member is there in the kernel.
-func (s *session) memberAt(number uint32, protocol cluster.Protocol, at string) bool {
+// adoptMember has a pool take over a member, if it is there in the kernel. All members of a pool
+// have the number that the first one begins with, which no other pool has.
+func (s *session) adoptMember(of *pool, number uint32, at string) {
 	var key [8]byte
-	return s.have.elements[s.schema.members.name][string(appendProtocol(appendNumber(key[:0], number), protocol))] == at
+	pool := number &^ ofOnePool
+	if s.pools[pool] == nil && of.number == 0 && s.state.poolNumbers.used[pool>>memberBits] {
+		s.pools[pool], of.number, of.next = of, pool, s.lastMembers[pool]+1
+	}
+	if s.pools[pool] != of {
+		return
+	}
+	for _, local := range []bool{false, true} {
+		there := s.have.elements[s.schema.membersOf(local).name][string(appendProtocol(appendNumber(key[:0], number), of.protocol))]
+		if there == at {
+			of.members[addrPortOf([]byte(at))] = poolMember{number: number}
+		}
+	}
 }
 
-// keepUnknown takes what Services have that are not known out of what is to be removed.
+// keepUnknown takes what Services have that are not known out of what is to be removed. What
+// they share with others counts as theirs until the next Sync.
 func (s *session) keepUnknown() {
 	if s.kept.unknown == nil {
 		return
 	}
-	addresses, members := make(map[netip.Addr]bool), make(map[uint32]bool)
+	members := make(map[uint32]bool)
 	for _, place := range []*place{&s.schema.frontends, &s.schema.nodePorts} {
 		unknown := make(map[string]bool) // frontends
 		for key, comment := range s.have.elements[place.connections.name] {
@@ -111,24 +131,26 @@ func (s *session) keepUnknown() {
 				}
 				switch set {
 				case place.endpoints:
-					addresses[addrPortOf([]byte(value)).Addr()] = true
+					s.state.refer(s, addrPortOf([]byte(value)).Addr(), 1)
 				case place.slots:
 					members[numberIn(value)] = true
 				case place.class, place.inside:
-					s.keepChain(s.have.elements[s.schema.classes.name][value])
+					if _, known := s.state.classIDs[numberIn(value)]; known {
+						s.state.use(numberIn(value), 1)
+					} else {
+						s.keepChain(s.have.elements[s.schema.classes.name][value])
+					}
 				}
 				s.keepElement(set, key)
 			}
 		}
 	}
-	for key := range s.have.elements[s.schema.members.name] {
-		if members[numberIn(key)] {
-			s.keepElement(s.schema.members, key)
-		}
-	}
-	for key := range s.have.elements[s.schema.hairpin.name] {
-		if a, _ := netip.AddrFromSlice([]byte(key[:len(key)/2])); addresses[a] {
-			s.keepElement(s.schema.hairpin, key)
+	for _, local := range []bool{false, true} {
+		set := s.schema.membersOf(local)
+		for key := range s.have.elements[set.name] {
+			if members[numberIn(key)] {
+				s.keepElement(set, key)
+			}
 		}
 	}
 }

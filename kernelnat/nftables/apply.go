@@ -90,9 +90,6 @@ func (o *over) put(s *set, key, data []byte, comment string) {
 	o.batch.put(s, key, data, comment)
 }
 
-// maxRules is how many rules come in one transaction to a chain that nothing leads to yet.
-const maxRules = 500
-
 // commitClasses makes a transaction, and one before it with the classes that are new. A
 // packet goes through chains as they were when it came to the first one, but it looks up
 // what sets have now: in the same transaction, it could be led to a chain that is empty to it.
@@ -109,12 +106,6 @@ func (b *Backend) addClasses(ctx context.Context) error {
 	batch := newBatch(b.family)
 	for _, number := range b.state.fresh {
 		of := b.state.classIDs[number]
-		if f := of.search(); of.affinity > 0 && !b.state.searches[f] {
-			if err := b.addInParts(ctx, batch, b.schema.searchChain(b.dialect, f)); err != nil {
-				return err
-			}
-			b.state.searches[f] = true
-		}
 		c := b.schema.classChain(b.dialect, of)
 		batch.addChain(&c)
 		if err := batch.addRules(&c); err != nil {
@@ -134,52 +125,26 @@ func (b *Backend) addClasses(ctx context.Context) error {
 	return b.commit(ctx, batch)
 }
 
-// addInParts adds a chain to a transaction, and makes others before it if the chain has many
-// rules.
-func (b *Backend) addInParts(ctx context.Context, last *batch, c chain) error {
-	for len(c.rules) > maxRules {
-		part := newBatch(b.family)
-		part.addChain(&c)
-		if err := part.addRules(&chain{name: c.name, rules: c.rules[:maxRules]}); err != nil {
-			return err
-		}
-		if err := b.commit(ctx, part); err != nil {
-			return err
-		}
-		c.rules = c.rules[maxRules:]
-	}
-	last.addChain(&c)
-	return last.addRules(&c)
-}
-
 // removeIdle removes the chains of classes that no frontend has, if they are many.
 func (b *Backend) removeIdle(ctx context.Context) error {
 	if b.state.idle <= maxIdle {
 		return nil
 	}
 	batch := newBatch(b.family)
-	needed := make(map[search]bool)
 	for c, used := range b.state.classes {
 		if used.frontends > 0 {
-			needed[c.search()] = needed[c.search()] || c.affinity > 0
-		} else {
-			for _, set := range b.schema.classesOf(c) {
-				batch.remove(set, appendNumber(nil, used.id))
-			}
-			batch.deleteChain(c.name())
-			b.state.forgetClass(c)
+			continue
 		}
+		for _, set := range b.schema.classesOf(c) {
+			batch.remove(set, appendNumber(nil, used.id))
+		}
+		batch.deleteChain(c.name())
+		b.state.forgetClass(c)
 		if batch.large() {
 			if err := b.commit(ctx, batch); err != nil {
 				return err
 			}
 			batch.reset()
-		}
-	}
-	for f := range b.state.searches {
-		if !needed[f] {
-			batch.deleteChain(f.name())
-			delete(b.state.searches, f)
 		}
 	}
 	return b.commit(ctx, batch)

@@ -29,10 +29,10 @@ package nftables
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
@@ -42,9 +42,10 @@ import (
 )
 
 // Bounds are what one Service may ask for. Endpoints are elements, which cost nobody else's
-// change anything; those of ports with client affinity are looked through one by one. A million
-// slots are some 130 MB of the kernel's memory. Ranges of clients come in one transaction, and
-// the kernel's time grows with their square: 4,000 take 0.4 seconds, and 32,000 take 20.
+// change anything; those of a port with client affinity have numbers, ofOnePool at most, which
+// is to suffice while all of them are replaced. A million slots are some 130 MB of the kernel's
+// memory. Ranges of clients come in one transaction, and the kernel's time grows with their
+// square: 4,000 take 0.4 seconds, and 32,000 take 20.
 var Bounds = plan.Bounds{Endpoints: 20_000, Targets: 400_000, Sticky: 2000, Slots: 1 << 20, Sources: 4000}
 
 // Backend implements kernelnat.Backend for one IP family.
@@ -61,8 +62,9 @@ type Backend struct {
 	dialect dialect
 
 	ledger  *netfilter.Ledger
-	foreign *uint32 // the writes of others before the last Sync; nil: not known
+	foreign *uint32 // the writes of others before the last Sync; nil: not known, or not needed
 	node    plan.Node
+	counted atomic.Int64 // how many counters there were when somebody last asked
 }
 
 var _ kernelnat.Backend = (*Backend)(nil)
@@ -99,16 +101,25 @@ func (b *Backend) Close() error {
 	return err
 }
 
-// commit makes a transaction.
+// commit makes a transaction. One to an owned table counts too, since the other family's may not
+// be owned.
 func (b *Backend) commit(ctx context.Context, batch *batch) error {
 	if batch.empty() {
 		return nil
 	}
 	transaction := batch.transaction()
-	if b.owned {
-		return b.socket.commit(ctx, transaction)
-	}
 	return b.ledger.During(func() error { return b.socket.commit(ctx, transaction) }, 1)
+}
+
+// countForeign notes the writes of others by now, unless the table is ours alone.
+func (b *Backend) countForeign() {
+	b.foreign = nil
+	if b.owned {
+		return
+	}
+	if n, err := b.ledger.Foreign(); err == nil {
+		b.foreign = &n
+	}
 }
 
 // Untouched implements kernelnat.Backend. Nobody else can write to a table that is owned;
@@ -150,39 +161,4 @@ func dialectOf(l language, settings netfilter.Settings, state kernelnat.State) (
 	d.nodePorts, err = settings.NodePorts.Addresses(l.family, state.Node)
 	d.localhost = l.family == cluster.IPv4 && slices.ContainsFunc(d.nodePorts, func(a netip.Addr) bool { return a.IsUnspecified() || a.IsLoopback() })
 	return d, err
-}
-
-// Refuse implements kernelnat.Backend. It writes one chain anew.
-func (b *Backend) Refuse(ctx context.Context, ranges []plan.Range) error {
-	if err := b.refuse(ctx, ranges); err != nil {
-		return fmt.Errorf("change what nftables refuses for %s: %w", b.family, err)
-	}
-	return nil
-}
-
-func (b *Backend) refuse(ctx context.Context, ranges []plan.Range) error {
-	if b.state == nil {
-		if len(ranges) > 0 {
-			return errors.New("nothing could be written at the start")
-		}
-		if there, err := b.find(ctx); err != nil || !there {
-			return err
-		}
-		chains := newHeld()
-		if err := b.socket.readChains(b.language, chains); err != nil || chains.chains[chainRanges] == nil {
-			return err
-		}
-	}
-	d := b.dialect
-	d.language, d.ranges = b.language, ranges
-	batch, c := newBatch(b.family), d.rangesChain()
-	batch.flushChain(chainRanges)
-	if err := batch.addRules(&c); err != nil {
-		return err
-	}
-	if err := b.commit(ctx, batch); err != nil {
-		return err
-	}
-	b.dialect.ranges = ranges
-	return nil
 }

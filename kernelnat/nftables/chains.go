@@ -125,16 +125,21 @@ func (d *dialect) atNodePorts(c *chain, to string) {
 }
 
 // The numbers that a packet's priority is between lookups. They are told from priorities that
-// somebody else gives packets by their first 4 bits.
+// somebody else gives packets by their first 3 bits.
 const (
 	numbers     = 0xc << 28
-	numbersMask = 0xf << 28
+	numbersMask = 0xe << 28
 
 	classes   = numbers         // of classes
 	slots     = numbers | 1<<24 // of slots, from the first on
 	farSlots  = slots | 1<<20   // of those for clients inside the cluster
-	members   = numbers | 2<<24 // of members
-	ofOneKind = 1<<24 - 1       // how many numbers there are of a kind
+	ofOneKind = 1<<24 - 1       // how many classes there are at most
+
+	members     = 0xd << 28 // of members: that of their pool, and one in the pool
+	membersMask = 0xf << 28
+	memberBits  = 13                     // of the one in the pool
+	ofOnePool   = 1<<memberBits - 1      // how many members a pool has at most
+	pools       = 1<<(28-memberBits) - 1 // how many pools there are at most
 )
 
 // refuseChain is for packets of new connections that are on their way after NAT. A packet
@@ -146,7 +151,7 @@ const (
 func (s *schema) refuseChain(d dialect) chain {
 	c := chain{name: chainRefuse}
 	key := s.key(d.language, false)
-	c.add(isTranslated, masked(priority, numbersMask, numbers, "meta priority & f000:0 == c000:0"), noPriority)
+	c.add(isTranslated, masked(priority, numbersMask, numbers, "meta priority & e000:0 == c000:0"), noPriority)
 	c.add(isTranslated, goBack)
 	s.frontends.refuse(&c, key)
 	d.atNodePorts(&c, chainRefuseNodePorts)

@@ -130,7 +130,7 @@ func (f *frontend) member(e netip.AddrPort) uint32 {
 	if f.pool == nil {
 		return 0
 	}
-	return f.pool.members[e]
+	return f.pool.members[e].number
 }
 
 func (s *state) placeOf(f *frontend) *place { return s.schema.placeOf(f.At.Addr().IsUnspecified()) }
@@ -216,20 +216,31 @@ func writeNumber(w writer, set *set, key []byte, had, has uint32) {
 
 // writeMembers writes where members are. Their clients expire by themselves.
 func (s *state) writeMembers(w writer, old, next *service) {
+	for _, local := range []bool{false, true} {
+		s.writeMembersOf(w, s.schema.membersOf(local), old, next, local)
+	}
+	stay := next.numbersOfPools()
+	for number := range old.numbersOfPools() {
+		if !stay[number] {
+			s.poolNumbers.release(number >> memberBits)
+		}
+	}
+}
+
+func (s *state) writeMembersOf(w writer, set *set, old, next *service, local bool) {
 	var key, data [32]byte
-	before, after := old.memberNumbers(), next.memberNumbers()
+	before, after := old.memberNumbers(local), next.memberNumbers(local)
 	for _, p := range old.allPools() {
-		for _, m := range p.memberList() {
+		for _, m := range p.memberList(local) {
 			if !after[m.number] {
-				w.remove(s.schema.members, appendProtocol(appendNumber(key[:0], m.number), p.protocol))
-				s.memberIDs.release(m.number)
+				w.remove(set, appendProtocol(appendNumber(key[:0], m.number), p.protocol))
 			}
 		}
 	}
 	for _, p := range next.allPools() {
-		for _, m := range p.memberList() {
+		for _, m := range p.memberList(local) {
 			if !before[m.number] {
-				w.put(s.schema.members, appendProtocol(appendNumber(key[:0], m.number), p.protocol), appendAddrPort(data[:0], m.at), "")
+				w.put(set, appendProtocol(appendNumber(key[:0], m.number), p.protocol), appendAddrPort(data[:0], m.at), "")
 			}
 		}
 	}
@@ -242,14 +253,31 @@ func (s *service) allPools() []*pool {
 	return s.pools
 }
 
-func (s *service) memberNumbers() map[uint32]bool {
+// numbersOfPools are the numbers of those with client affinity.
+func (s *service) numbersOfPools() map[uint32]bool {
 	var out map[uint32]bool
 	for _, p := range s.allPools() {
-		for _, number := range p.members {
+		if p.number != 0 {
 			if out == nil {
 				out = make(map[uint32]bool)
 			}
-			out[number] = true
+			out[p.number] = true
+		}
+	}
+	return out
+}
+
+func (s *service) memberNumbers(local bool) map[uint32]bool {
+	var out map[uint32]bool
+	for _, p := range s.allPools() {
+		for _, m := range p.members {
+			if !m.isFor(local) {
+				continue
+			}
+			if out == nil {
+				out = make(map[uint32]bool)
+			}
+			out[m.number] = true
 		}
 	}
 	return out

@@ -20,6 +20,7 @@ type class struct {
 	inside   plan.Clients
 	far      bool   // the packets go to the slots for clients inside the cluster
 	affinity uint32 // in seconds; 0: none
+	local    bool   // with affinity: the endpoints are those on this node
 	slots    int    // how many there are to choose from
 	policy   cluster.Policy
 	// turns is a number for the Service's port where the policy is RoundRobin: a rule has one
@@ -46,6 +47,7 @@ func (c class) name() string {
 		name = "plain-"
 	}
 	if c.affinity > 0 {
+		word(c.local, "local")
 		name += fmt.Sprintf("sticky%d-", c.affinity)
 	}
 	switch c.policy {
@@ -143,8 +145,6 @@ func (s *schema) pick(out *chain, d dialect, c class) {
 // of classes, which come and go, look at none of the endpoints.
 type target struct{ nodePort, far bool }
 
-var targets = []target{{false, false}, {false, true}, {true, false}, {true, true}}
-
 func (t target) name() string {
 	name := "to-"
 	if t.nodePort {
@@ -154,6 +154,15 @@ func (t target) name() string {
 		name += "inside-"
 	}
 	return name + "slot"
+}
+
+// sharedChains are those that the chains of classes lead to.
+func (s *schema) sharedChains(d dialect) (all []chain) {
+	for _, either := range []bool{false, true} {
+		all = append(all, s.targetChain(d, target{either, false}), s.targetChain(d, target{either, true}),
+			s.memberOfSlotChain(d, either), s.toMemberChain(d, either))
+	}
+	return all
 }
 
 // targetChain goes to the endpoint in a slot. The number of slots may have been that before a
@@ -167,51 +176,48 @@ func (s *schema) targetChain(d dialect, t target) chain {
 }
 
 // sticky goes where the client has been before. A member rather than a slot is remembered:
-// which member is in a slot changes. If there is no room to remember a client, or a commit
-// has just changed what is looked at, packets go on.
+// which member is in a slot changes. One is chosen for the client in any case, and remembered
+// unless another one is. If that other one has gone it is forgotten, and the client is as a
+// new one. If a commit has just changed what is looked at, packets go on.
 func (s *schema) sticky(out *chain, d dialect, c class) {
-	place, client := s.placeOf(c.nodePort), concat(d.saddr(), priority)
-	again := []statement{remember(client, s.affinity, c.affinity), d.dnat(concat(priority, l4proto), s.members)}
-	out.add(jumpTo(c.search().name()))
-	out.add(append(rule{isMember}, again...)...)
-	slot := concat(s.key(d.language, c.nodePort), priority)
-	out.add(append(rule{setRandom(c.slots, c.firstSlot()), setPriority(slot, place.slots)}, again...)...)
+	for range 2 {
+		out.add(setRandom(c.slots, c.firstSlot()), jumpTo(memberOfSlot(c.nodePort)))
+		out.add(isMember, remember(clientOfPool(d), priority, s.clients, c.affinity))
+		out.add(jumpTo(toMember(c.local)))
+	}
 }
 
-// search looks for a member that a client has been to. As many have the same chain as can:
-// it is for up to so many slots.
-type search struct {
-	nodePort, far bool
-	slots         int // a power of two
+// clientOfPool is a client of the pool whose member is the packet's priority.
+func clientOfPool(d dialect) operand { return concat(poolOfPriority, d.saddr()) }
+
+func memberOfSlot(nodePort bool) string {
+	if nodePort {
+		return "member-of-nodeport-slot"
+	}
+	return "member-of-slot"
 }
 
-// search is the one that a class with client affinity needs.
-func (c class) search() search {
-	n := 1
-	for n < c.slots {
-		n *= 2
-	}
-	return search{c.nodePort, c.far, n}
+// memberOfSlotChain goes back with the member in a slot as the packet's priority, or with the slot.
+func (s *schema) memberOfSlotChain(d dialect, nodePort bool) chain {
+	out := chain{name: memberOfSlot(nodePort)}
+	out.add(setPriority(concat(s.key(d.language, nodePort), priority), s.placeOf(nodePort).slots))
+	return out
 }
 
-func (f search) name() string {
-	name := "search-"
-	if f.nodePort {
-		name += "nodeport-"
+func toMember(local bool) string {
+	if local {
+		return "to-local-member"
 	}
-	if f.far {
-		name += "inside-"
-	}
-	return name + fmt.Sprint(f.slots)
+	return "to-member"
 }
 
-// searchChain goes back with the member as the packet's priority, or with none.
-func (s *schema) searchChain(d dialect, f search) chain {
-	out := chain{name: f.name()}
-	slot, client := concat(s.key(d.language, f.nodePort), priority), concat(d.saddr(), priority)
-	for i := range f.slots {
-		out.add(setPriorityTo(firstSlot(f.far)+uint32(i)), setPriority(slot, s.placeOf(f.nodePort).slots), member(client, s.affinity, true), goBack)
-	}
-	out.add(noPriority)
+// toMemberChain goes to the member that is remembered for a client, or without any to the one
+// that is the packet's priority. It comes back if that has gone, which is forgotten then: what
+// is remembered is not replaced by a rule that remembers another one.
+func (s *schema) toMemberChain(d dialect, local bool) chain {
+	out := chain{name: toMember(local)}
+	out.add(setPriority(clientOfPool(d), s.clients))
+	out.add(d.dnat(concat(priority, l4proto), s.membersOf(local)))
+	out.add(forget(clientOfPool(d), priority, s.clients))
 	return out
 }

@@ -1,9 +1,11 @@
 package nftables
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/clusterip/clusterip/kernelnat"
@@ -18,32 +20,56 @@ func (b *Backend) Connections() ([]kernelnat.Connections, error) {
 		return nil, err
 	}
 	defer s.Close()
-	counts, members := make(map[kernelnat.Connections]uint64), make(map[uint32]kernelnat.Connections)
+	counts := make(counts, 0, b.counted.Load())
+	members := make(map[uint32]kernelnat.Connections)
 	for _, place := range []*place{&b.schema.frontends, &b.schema.nodePorts} {
 		ports := make(map[string]kernelnat.Connections)
 		err := s.eachCount(b.language, place.connections, func(key, _ []byte, comment string, count uint64) {
 			of := portOf(comment)
-			counts[of] += count
+			counts.add(of, count)
 			if place.endpoints.counted {
 				ports[string(key)] = of
 			}
 		})
 		if err == nil && place.endpoints.counted {
-			err = b.countEndpoints(s, place, ports, counts, members)
+			err = b.countEndpoints(s, place, ports, &counts, members)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("list what set %s counts: %w", place.connections.name, err)
 		}
 	}
-	if err := b.countMembers(s, counts, members); err != nil {
-		return nil, fmt.Errorf("list what set %s counts: %w", b.schema.members.name, err)
+	for _, set := range []*set{b.schema.members, b.schema.localMembers} {
+		if err := b.countMembers(s, set, &counts, members); err != nil {
+			return nil, fmt.Errorf("list what set %s counts: %w", set.name, err)
+		}
 	}
-	out := make([]kernelnat.Connections, 0, len(counts))
-	for of, count := range counts {
-		of.Count = count
-		out = append(out, of)
+	b.counted.Store(int64(len(counts)))
+	return counts.sum(), nil
+}
+
+// counts are what has been counted, in any order. A map of them would leave five times as
+// much to the garbage collector, each time that somebody asks.
+type counts []kernelnat.Connections
+
+func (c *counts) add(of kernelnat.Connections, count uint64) {
+	of.Count = count
+	*c = append(*c, of)
+}
+
+// sum returns them with one count for each port or endpoint.
+func (c counts) sum() []kernelnat.Connections {
+	slices.SortFunc(c, func(a, b kernelnat.Connections) int {
+		return cmp.Or(a.Service.Compare(b.Service), cmp.Compare(a.Port, b.Port), a.Endpoint.Compare(b.Endpoint))
+	})
+	out := c[:0]
+	for _, next := range c {
+		if n := len(out); n > 0 && out[n-1].Service == next.Service && out[n-1].Port == next.Port && out[n-1].Endpoint == next.Endpoint {
+			out[n-1].Count += next.Count
+		} else {
+			out = append(out, next)
+		}
 	}
-	return out, nil
+	return out
 }
 
 // portOf returns the port of a Service that a comment names.
@@ -54,12 +80,12 @@ func portOf(comment string) kernelnat.Connections {
 
 // countEndpoints adds up what the slots of frontends have counted, and notes whose the members
 // in them are.
-func (b *Backend) countEndpoints(s *socket, place *place, ports map[string]kernelnat.Connections, counts map[kernelnat.Connections]uint64, members map[uint32]kernelnat.Connections) error {
+func (b *Backend) countEndpoints(s *socket, place *place, ports map[string]kernelnat.Connections, counts *counts, members map[uint32]kernelnat.Connections) error {
 	size := length(place.class.key)
 	err := s.eachCount(b.language, place.endpoints, func(key, data []byte, _ string, count uint64) {
 		if of, known := ports[string(key[:size])]; known {
 			of.Endpoint = addrPortOf(data)
-			counts[of] += count
+			counts.add(of, count)
 		}
 	})
 	if err != nil {
@@ -74,14 +100,14 @@ func (b *Backend) countEndpoints(s *socket, place *place, ports map[string]kerne
 
 // countMembers adds up what members have counted, which are the endpoints of clients that keep
 // theirs.
-func (b *Backend) countMembers(s *socket, counts map[kernelnat.Connections]uint64, members map[uint32]kernelnat.Connections) error {
-	if !b.schema.members.counted {
+func (b *Backend) countMembers(s *socket, set *set, counts *counts, members map[uint32]kernelnat.Connections) error {
+	if !set.counted {
 		return nil
 	}
-	return s.eachCount(b.language, b.schema.members, func(key, data []byte, _ string, count uint64) {
+	return s.eachCount(b.language, set, func(key, data []byte, _ string, count uint64) {
 		if of, known := members[binary.NativeEndian.Uint32(key)]; known {
 			of.Endpoint = addrPortOf(data)
-			counts[of] += count
+			counts.add(of, count)
 		}
 	})
 }

@@ -77,6 +77,11 @@ func TestPreparedTables(t *testing.T) {
 		"add chain ip clusterip x\nadd map ip clusterip m { type inet_service : verdict; elements = { 80 : jump x } }",
 		"add chain ip clusterip x\nadd map ip clusterip m { type inet_service : verdict; }\nadd rule ip clusterip x tcp dport vmap @m",
 		"add set ip clusterip sources { type ipv4_addr . inet_proto . inet_service . ipv4_addr; flags interval; elements = { 198.51.100.1 . tcp . 80 . 10.0.0.1 } }",
+		// A version before this one.
+		"add set ip clusterip affinity { type ipv4_addr . classid; size 1048576; flags dynamic,timeout; }\n" +
+			"add map ip clusterip members { type classid . inet_proto : ipv4_addr . inet_service; elements = { c200:1 . tcp : 10.42.0.110 . 8080 } }\n" +
+			"add map ip clusterip slots { type ipv4_addr . inet_proto . inet_service . classid : classid; elements = { 10.43.0.11 . tcp . 80 . c100:0 : c200:1 } }\n" +
+			"add chain ip clusterip search-4\nadd rule ip clusterip search-4 ip saddr . meta priority @affinity return",
 		"add chain ip clusterip services { type filter hook input priority 0; policy drop; }",
 		"add chain ip clusterip input { type filter hook input priority -10; policy drop; }",
 		"add chain ip clusterip input { type filter hook input priority 5; policy drop; }",

@@ -21,6 +21,8 @@ func TestEveryNftLists(t *testing.T) {
 	h := newHost(t)
 	for _, family := range cluster.Families {
 		h.synced(stateOf(family), family)
+		client := map[cluster.Family]string{cluster.IPv4: "10.42.0.99", cluster.IPv6: "fd00:10:42::99"}[family]
+		h.nft("add element "+language{family}.ip()+" clusterip clients { d000:2000 . "+client+" timeout 1h : d000:2001 }", "-f", "-")
 	}
 	h.do(exec.Command("iptables-nft", "-t", "nat", "-A", "PREROUTING", "-m", "comment", "--comment", "somebody's", "-j", "ACCEPT").Run)
 	for _, suite := range []debian.Suite{"bullseye", "bookworm", "trixie", "sid"} {
@@ -37,7 +39,7 @@ func TestEveryNftLists(t *testing.T) {
 				}
 				if args[0] == "--version" {
 					t.Logf("%s", out)
-				} else if text := string(out); strings.Count(text, "testing/sticky:http") < 2 || !strings.Contains(text, "10.42.0.12") {
+				} else if text := string(out); strings.Count(text, "testing/sticky:http") < 2 || !strings.Contains(text, "10.42.0.12") || !strings.Contains(text, "fd00:10:42::99") {
 					t.Errorf("nft %q leaves something out:\n%s", args, text)
 				}
 			}

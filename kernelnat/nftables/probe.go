@@ -42,10 +42,7 @@ func probe(family cluster.Family) (*batch, error) {
 	}
 	clients := plan.Clients{Interface: "lo"}
 	d := dialect{language: language{family}, dropInvalid: true, localhost: family == cluster.IPv4, nodePorts: []netip.Addr{netip.IPv6Unspecified()}}
-	chains := schema.fixedChains(d)
-	for _, t := range targets {
-		chains = append(chains, schema.targetChain(d, t))
-	}
+	chains := append(schema.fixedChains(d), schema.sharedChains(d)...)
 	for _, c := range []class{
 		{masquerade: plan.Masquerade{Outside: clients}, slots: 2},
 		{nodePort: true, shortcut: true, inside: clients, slots: 2},
@@ -53,7 +50,7 @@ func probe(family cluster.Family) (*batch, error) {
 		{policy: cluster.RoundRobin, slots: 2},
 		{policy: cluster.SourceHash, slots: 2},
 	} {
-		chains = append(chains, schema.searchChain(d, c.search()), schema.classChain(d, c))
+		chains = append(chains, schema.classChain(d, c))
 	}
 	for i := range chains {
 		chains[i].hook = nil

@@ -63,7 +63,7 @@ func (s *socket) read(l language, schema *schema) (*held, error) {
 		}
 	}
 	for _, set := range schema.sets() {
-		if h.sets[set.name] != set.shape() || set == schema.affinity {
+		if h.sets[set.name] != set.shape() || set == schema.clients {
 			continue
 		}
 		elements, err := s.readElements(l, set)
@@ -296,6 +296,7 @@ func (s *socket) readSets(l language, h *held) error {
 
 func (s *socket) readElements(l language, set *set) (map[string]string, error) {
 	out := make(map[string]string)
+	var buf [256]byte
 	request := l.request(unix.NFT_MSG_GETSETELEM, func(m *messages) {
 		m.text(unix.NFTA_SET_ELEM_LIST_TABLE, tableName)
 		m.text(unix.NFTA_SET_ELEM_LIST_SET, set.name)
@@ -303,7 +304,11 @@ func (s *socket) readElements(l language, set *set) (map[string]string, error) {
 	return out, s.dump(request, func(body []byte) error {
 		return attributes(body, func(kind uint16, value []byte) {
 			if kind == unix.NFTA_SET_ELEM_LIST_ELEMENTS {
-				eachElement(value, func(e element) { out[string(e.key)] = string(e.data) + string(e.comment) })
+				eachElement(value, func(e element) {
+					// A key and its value are one allocation: an element is 16 bytes and 8.
+					whole := string(append(append(append(buf[:0], e.key...), e.data...), e.comment...))
+					out[whole[:len(e.key)]] = whole[len(e.key):]
+				})
 			}
 		})
 	})

@@ -10,7 +10,7 @@ func (s *session) removeElements() {
 		}
 		for key := range s.have.elements[set.name] {
 			s.batch.remove(set, []byte(key))
-			s.tell("elements of " + set.name + " that are nobody's")
+			s.tell("elements that are nobody's of ", set.name)
 			if s.batch.elements() >= maxCommit {
 				s.flush()
 			}
@@ -25,14 +25,14 @@ func (s *session) removeRest() {
 		for key, name := range s.have.elements[set.name] {
 			if !s.kept.chains[name] {
 				s.batch.remove(set, []byte(key))
-				s.tell("classes that no frontend has")
+				s.tell("classes that no frontend has", "")
 			}
 		}
 	}
 	for name := range s.have.chains {
 		if !s.kept.chains[name] {
 			s.batch.emptyChain(name)
-			s.tell("chains that nothing needs")
+			s.tell("chains that nothing needs", "")
 		}
 		if s.batch.large() {
 			s.flush()
@@ -43,7 +43,7 @@ func (s *session) removeRest() {
 	}
 	for name := range s.have.sets {
 		s.batch.deleteSet(name)
-		s.tell("sets that are not ours")
+		s.tell("sets that are not ours", "")
 	}
 	for name := range s.have.chains {
 		if !s.kept.chains[name] {

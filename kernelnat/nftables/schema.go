@@ -51,9 +51,10 @@ type schema struct {
 	// classes leads from the class of a frontend to the chain that treats it, and shortcuts
 	// from a class in place.inside, which is plain.
 	classes, shortcuts *set
-	// members are the endpoints of Services with client affinity, under numbers that are
-	// never another's; affinity are their clients.
-	members, affinity *set
+	// members are the endpoints of Services with client affinity, under numbers that begin
+	// with that of their pool; localMembers are those that frontends for endpoints on this
+	// node lead to. clients says which member of a pool a client has been to.
+	members, localMembers, clients *set
 	// hairpin are the endpoints, each as its own client.
 	hairpin *set
 }
@@ -101,24 +102,28 @@ func newSchema(family cluster.Family, countEndpoints bool) *schema {
 			known:       &set{name: prefix + "known", key: key},
 		}
 	}
-	members := &set{name: "members", key: []field{number, protocol}, data: target}
-	if countEndpoints {
-		members.name, members.counted = "counted-members", true
+	members := func(prefix string) *set {
+		name := prefix + "members"
+		if countEndpoints {
+			name = prefix + "counted-members"
+		}
+		return &set{name: name, key: []field{number, protocol}, data: target, counted: countEndpoints}
 	}
 	return &schema{
 		frontends: placeOf("", address, protocol, port),
 		nodePorts: placeOf("nodeport-", protocol, port),
 		classes:   &set{name: "classes", key: []field{number}, data: []field{verdict}},
 		shortcuts: &set{name: "shortcuts", key: []field{number}, data: []field{verdict}},
-		members:   members,
-		affinity:  &set{name: "affinity", key: []field{address, number}, flags: unix.NFT_SET_EVAL | unix.NFT_SET_TIMEOUT, size: maxClients},
-		hairpin:   &set{name: "hairpin", key: []field{address, address}},
+		members:   members(""), localMembers: members("local-"),
+		clients: &set{name: "clients", key: []field{number, address}, data: []field{number}, flags: unix.NFT_SET_EVAL | unix.NFT_SET_TIMEOUT, size: maxClients},
+		hairpin: &set{name: "hairpin", key: []field{address, address}},
 	}
 }
 
-// maxClients bounds the clients that are remembered for their affinity, on the node. The
-// kernel takes about 100 bytes for one, until its time is over, also if its endpoint has gone meanwhile.
-// Clients beyond that get any endpoint.
+// maxClients bounds the clients that are remembered for their affinity, on the node, each once
+// for a port of a Service. The kernel takes about 100 bytes for one, until its time is over, also
+// if its endpoint has gone meanwhile: to find those clients all would have to be listed. Clients
+// beyond that get any endpoint.
 const maxClients = 1 << 20
 
 // nftSetConcat is NFT_SET_CONCAT: the key has several parts, each a range.
@@ -127,7 +132,15 @@ const nftSetConcat = 0x80
 // sets returns all of them.
 func (s *schema) sets() []*set {
 	return append(append(s.frontends.sets(), s.nodePorts.sets()...),
-		s.classes, s.shortcuts, s.members, s.affinity, s.hairpin)
+		s.classes, s.shortcuts, s.members, s.localMembers, s.clients, s.hairpin)
+}
+
+// membersOf are the members that frontends for all endpoints, or for those on this node, lead to.
+func (s *schema) membersOf(local bool) *set {
+	if local {
+		return s.localMembers
+	}
+	return s.members
 }
 
 // isMap reports whether it has data.

@@ -58,7 +58,23 @@ type pool struct {
 	port           string
 	protocol       cluster.Protocol
 	cluster, local []netip.AddrPort
-	members        map[netip.AddrPort]uint32 // with client affinity: the numbers of all endpoints
+	// With client affinity: what the numbers of its members begin with, all endpoints, and
+	// the number in the pool that a new one may have.
+	number  uint32
+	members map[netip.AddrPort]poolMember
+	next    uint32
+}
+
+// poolMember is an endpoint of clients that are remembered.
+type poolMember struct {
+	number  uint32 // 0: too many have one
+	cluster bool   // frontends for all endpoints lead to it
+	local   bool   // and those for endpoints on this node
+}
+
+// isFor reports whether frontends for all endpoints, or for those on this node, lead to it.
+func (m poolMember) isFor(local bool) bool {
+	return m.number != 0 && (local && m.local || !local && m.cluster)
 }
 
 // numbered is a member.
@@ -67,14 +83,17 @@ type numbered struct {
 	number uint32
 }
 
-// memberList returns the members in the order of their numbers.
-func (p *pool) memberList() []numbered {
+// memberList returns the members in the order of their numbers, those that frontends for all
+// endpoints, or for those on this node, lead to.
+func (p *pool) memberList(local bool) []numbered {
 	if p == nil {
 		return nil
 	}
-	out := make([]numbered, 0, len(p.members))
-	for at, number := range p.members {
-		out = append(out, numbered{at, number})
+	var out []numbered
+	for at, m := range p.members {
+		if m.isFor(local) {
+			out = append(out, numbered{at, m.number})
+		}
 	}
 	slices.SortFunc(out, func(a, b numbered) int { return cmp.Compare(a.number, b.number) })
 	return out
@@ -82,15 +101,19 @@ func (p *pool) memberList() []numbered {
 
 // numbering gives out the numbers of one kind, none of them again before all others were.
 type numbering struct {
-	kind, next uint32
-	used       map[uint32]bool
+	kind, most, next uint32
+	used             map[uint32]bool
 }
 
-func newNumbering(kind uint32) *numbering {
-	return &numbering{kind: kind, next: 1, used: make(map[uint32]bool)}
+func newNumbering(kind, most uint32) *numbering {
+	return &numbering{kind: kind, most: most, next: 1, used: make(map[uint32]bool)}
 }
 
+// take returns a number that is free, 0 if there is none.
 func (n *numbering) take() uint32 {
+	if len(n.used) >= int(n.most) {
+		return 0
+	}
 	for n.used[n.kind|n.next] {
 		n.advance()
 	}
@@ -101,18 +124,18 @@ func (n *numbering) take() uint32 {
 }
 
 func (n *numbering) advance() {
-	if n.next++; n.next > ofOneKind {
+	if n.next++; n.next > n.most {
 		n.next = 1
 	}
 }
 
 // claim takes a number that is known from elsewhere, and reports whether it is free.
 func (n *numbering) claim(number uint32) bool {
-	if number&^ofOneKind != n.kind || number == n.kind || n.used[number] {
+	if number&^n.most != n.kind || number == n.kind || n.used[number] {
 		return false
 	}
 	n.used[number] = true
-	n.next = max(n.next, number&ofOneKind)
+	n.next = max(n.next, number&n.most)
 	return true
 }
 
@@ -126,12 +149,11 @@ type state struct {
 	holders  map[plan.Key]cluster.ServiceName // of frontends
 	hairpin  map[[16]byte]int32               // how many slots an address is in; without pointers
 
-	classes                 map[class]*usedClass
-	classIDs                map[uint32]class
-	classNumbers, memberIDs *numbering
-	searches                map[search]bool // those whose chains are written
-	fresh                   []uint32        // classes whose chains are not written yet
-	idle                    int             // classes that no frontend has
+	classes                   map[class]*usedClass
+	classIDs                  map[uint32]class
+	classNumbers, poolNumbers *numbering
+	fresh                     []uint32 // classes whose chains are not written yet
+	idle                      int      // classes that no frontend has
 
 	named map[string]uint32        // the classes in the kernel, by their chains; for Sync
 	kept  map[*set]map[string]bool // elements for Services that the last Sync did not know
@@ -147,7 +169,7 @@ func newState(s *schema) *state {
 	return &state{
 		schema: s, services: make(map[cluster.ServiceName]*service), holders: make(map[plan.Key]cluster.ServiceName),
 		hairpin: make(map[[16]byte]int32), classes: make(map[class]*usedClass), classIDs: make(map[uint32]class),
-		searches: make(map[search]bool), classNumbers: newNumbering(classes), memberIDs: newNumbering(members),
+		classNumbers: newNumbering(classes, ofOneKind), poolNumbers: newNumbering(members>>memberBits, pools),
 	}
 }
 
@@ -189,17 +211,41 @@ func (s *state) pool(old *pool, p *plan.Pool) *pool {
 	if p.AffinitySeconds == 0 {
 		return next
 	}
-	next.members = make(map[netip.AddrPort]uint32, len(next.cluster)+len(next.local))
-	for _, e := range slices.Concat(next.cluster, next.local) {
-		switch {
-		case next.members[e] != 0:
-		case old.members[e] != 0:
-			next.members[e] = old.members[e]
-		default:
-			next.members[e] = s.memberIDs.take()
-		}
+	if next.number = old.number; next.number == 0 {
+		next.number = s.poolNumbers.take() << memberBits
+	}
+	if next.number != 0 {
+		next.numberMembers(old)
 	}
 	return next
+}
+
+// numberMembers gives the endpoints numbers: those that they had or, if they are new, others
+// than those of any endpoint before, as long as there are such.
+func (p *pool) numberMembers(old *pool) {
+	if old.number != p.number {
+		old = new(pool) // a pool on its way to one without client affinity, and back
+	}
+	numbers := newNumbering(p.number, ofOnePool)
+	if old.next <= ofOnePool {
+		numbers.next = max(1, old.next)
+	}
+	for _, m := range old.members {
+		if m.number != 0 {
+			numbers.used[m.number] = true
+		}
+	}
+	p.members = make(map[netip.AddrPort]poolMember, len(p.cluster)+len(p.local))
+	for i, e := range slices.Concat(p.cluster, p.local) {
+		m, there := p.members[e]
+		if m.number = cmp.Or(m.number, old.members[e].number); m.number == 0 && !there {
+			m.number = numbers.take()
+		}
+		local := i >= len(p.cluster)
+		m.cluster, m.local = m.cluster || !local, m.local || local
+		p.members[e] = m
+	}
+	p.next = numbers.next
 }
 
 func (s *state) frontend(name cluster.ServiceName, f *plan.Frontend, p *pool, of *plan.Pool) frontend {
@@ -209,7 +255,10 @@ func (s *state) frontend(name cluster.ServiceName, f *plan.Frontend, p *pool, of
 	}
 	c := class{
 		nodePort: f.Kind == plan.NodePort, masquerade: f.Masquerade, restricted: len(f.Sources) > 0,
-		affinity: of.AffinitySeconds, slots: len(out.near), policy: policyOf(of),
+		slots: len(out.near), policy: policyOf(of),
+	}
+	if p.number != 0 {
+		c.affinity, c.local = of.AffinitySeconds, f.Local
 	}
 	if c.policy == cluster.RoundRobin {
 		c.turns = turnsOf(name, p)
@@ -280,7 +329,7 @@ func disjoint(f *plan.Frontend) []netip.Prefix {
 // class returns the number of a class.
 func (s *state) class(c class) uint32 {
 	if c.slots == 0 {
-		c.affinity, c.policy, c.turns = 0, cluster.Random, 0
+		c.affinity, c.local, c.policy, c.turns = 0, false, cluster.Random, 0
 	}
 	used := s.classes[c]
 	if used == nil {
@@ -304,19 +353,11 @@ func (s *state) forgetClass(c class) {
 	s.idle--
 }
 
-// classChains returns the chains of all classes after those that they lead to, which are then
-// taken for written.
+// classChains returns the chains of all classes after those that they lead to.
 func (s *state) classChains(d dialect) (all []chain) {
-	for _, t := range targets {
-		all = append(all, s.schema.targetChain(d, t))
-	}
+	all = s.schema.sharedChains(d)
 	for _, number := range slices.Sorted(maps.Keys(s.classIDs)) {
-		c := s.classIDs[number]
-		if f := c.search(); c.affinity > 0 && !s.searches[f] {
-			s.searches[f] = true
-			all = append(all, s.schema.searchChain(d, f))
-		}
-		all = append(all, s.schema.classChain(d, c))
+		all = append(all, s.schema.classChain(d, s.classIDs[number]))
 	}
 	return all
 }

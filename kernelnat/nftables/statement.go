@@ -277,10 +277,26 @@ func (l language) dnat(key operand, m *set) statement {
 	})}
 }
 
-// remember puts a key into a set, or keeps it there for as long again.
-func remember(key operand, s *set, seconds uint32) statement {
-	return statement{fmt.Sprintf("update @%s { %s timeout %ds }", s.name, key.text, seconds), append(key.read(0), &expr.Dynset{
-		SrcRegKey: register(0), SetName: s.name, Operation: uint32(unix.NFT_DYNSET_OP_UPDATE), Timeout: time.Duration(seconds) * time.Second,
+// remember has a map lead from a key to a value for some time, unless the map leads somewhere
+// from there already: then it does so for as long again. If the map is full the rule ends.
+func remember(key, value operand, m *set, seconds uint32) statement {
+	out := dynamic(unix.NFT_DYNSET_OP_UPDATE, key, value, m)
+	out.exprs[len(out.exprs)-1].(*expr.Dynset).Timeout = time.Duration(seconds) * time.Second
+	out.text = fmt.Sprintf("update @%s { %s timeout %ds : %s }", m.name, key.text, seconds, value.text)
+	return out
+}
+
+// forget takes a key out of a map. The kernel wants a value, and does not look at it.
+func forget(key, value operand, m *set) statement {
+	const opDelete = 2 // NFT_DYNSET_OP_DELETE
+	out := dynamic(opDelete, key, value, m)
+	out.text = fmt.Sprintf("delete @%s { %s : %s }", m.name, key.text, value.text)
+	return out
+}
+
+func dynamic(operation uint32, key, value operand, m *set) statement {
+	return statement{exprs: append(append(key.read(0), value.read(key.size)...), &expr.Dynset{
+		SrcRegKey: register(0), SrcRegData: register(key.size), SetName: m.name, Operation: operation,
 	})}
 }
 
@@ -347,4 +363,12 @@ func bigEndian(n uint32) []byte { return binaryutil.BigEndian.PutUint32(n) }
 var noPriority = setPriorityTo(0)
 
 // isMember matches packets whose priority is the number of a member.
-var isMember = masked(priority, 0xff<<24, members, "meta priority & ff00:0 == c200:0")
+var isMember = masked(priority, membersMask, members, "meta priority & f000:0 == d000:0")
+
+// poolOfPriority is what the number of a member has in common with those of its pool. nft reads
+// it at the beginning of a concatenation alone.
+var poolOfPriority = operand{"meta priority & " + priorityText(^uint32(ofOnePool)), 1, func(into int) []expr.Any {
+	return append(priority.read(into), &expr.Bitwise{
+		SourceRegister: register(into), DestRegister: register(into), Len: 4, Mask: native(^uint32(ofOnePool)), Xor: native(0),
+	})
+}, 1}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"reflect"
 	"slices"
 
@@ -36,12 +35,14 @@ func (b *Backend) sync(ctx context.Context, state kernelnat.State) ([]string, er
 	if b.owned && b.state != nil && !state.Incomplete && len(b.state.kept) == 0 {
 		return nil, b.syncOwned(ctx, state)
 	}
-	b.state, b.foreign = nil, nil
+	b.state = nil
 	there, err := b.find(ctx)
 	if err != nil {
 		return nil, err
 	}
-	foreign, errForeign := b.ledger.Foreign()
+	if there {
+		b.countForeign()
+	}
 	d, err := b.newDialect(state)
 	if err != nil {
 		return nil, err
@@ -50,9 +51,9 @@ func (b *Backend) sync(ctx context.Context, state kernelnat.State) ([]string, er
 	if err != nil {
 		return nil, err
 	}
-	s := &session{Backend: b, ctx: ctx, have: have, batch: newBatch(b.family), state: newState(b.schema), written: make(map[string]int)}
+	s := &session{Backend: b, ctx: ctx, have: have, batch: newBatch(b.family), state: newState(b.schema), written: make(map[[2]string]int)}
 	if there && !s.fits(d) {
-		s.tell("another layout of the table")
+		s.tell("another layout of the table", "")
 		if _, err := b.delete(ctx); err != nil {
 			return nil, err
 		}
@@ -62,14 +63,13 @@ func (b *Backend) sync(ctx context.Context, state kernelnat.State) ([]string, er
 		if err := b.create(ctx); err != nil {
 			return nil, err
 		}
+		b.countForeign()
 	}
 	b.dialect = d
 	if err := s.sync(state); err != nil {
 		return s.words(), err
 	}
-	if b.state = s.state; errForeign == nil {
-		b.foreign = &foreign
-	}
+	b.state = s.state
 	return s.words(), nil
 }
 
@@ -92,9 +92,13 @@ type session struct {
 	batch *batch
 	state *state
 	kept  kept
-	err   error // of a commit; then nothing more is written
+	// With client affinity, by the numbers of pools in the kernel: who has taken one over, and
+	// the last number of a member in it.
+	pools       map[uint32]*pool
+	lastMembers map[uint32]uint32
+	err         error // of a commit; then nothing more is written
 
-	written map[string]int // by what was written, in words
+	written map[[2]string]int // by what was written, in words
 }
 
 // fits reports whether the table sees packets, and all sets that are there have the right shape.
@@ -126,17 +130,21 @@ func (s *session) fits(d dialect) bool {
 	return true
 }
 
-func (s *session) tell(what string) { s.written[what]++ }
+// tell notes that something was written, and of which kind or name. To put these together for
+// each element would cost a string for each.
+func (s *session) tell(what, of string) { s.written[[2]string{what, of}]++ }
 
 // words says what was written.
 func (s *session) words() []string {
 	var out []string
-	for _, what := range slices.Sorted(maps.Keys(s.written)) {
-		if n := s.written[what]; n > 1 {
-			what = fmt.Sprintf("%s (%d)", what, n)
+	for what, n := range s.written {
+		text := what[0] + what[1]
+		if n > 1 {
+			text = fmt.Sprintf("%s (%d)", text, n)
 		}
-		out = append(out, what)
+		out = append(out, text)
 	}
+	slices.Sort(out)
 	return out
 }
 
@@ -208,7 +216,7 @@ func (s *session) put(set *set, key, data []byte, comment string) {
 		s.batch.remove(set, key)
 	}
 	s.batch.put(set, key, data, comment)
-	s.tell("elements of " + set.name)
+	s.tell("elements of ", set.name)
 	if s.batch.elements() >= maxCommit {
 		s.flush()
 	}
@@ -244,7 +252,7 @@ func (s *session) removeSources(before map[string][]string, next *frontend) {
 		if !stay[key] {
 			delete(s.have.elements[set.name], key)
 			s.batch.remove(set, []byte(key))
-			s.tell("elements of " + set.name)
+			s.tell("elements of ", set.name)
 		}
 	}
 }
@@ -257,7 +265,7 @@ func (s *session) sets() {
 	for i, set := range s.schema.sets() {
 		if _, there := s.have.sets[set.name]; !there {
 			s.batch.addSet(set, uint32(i+1))
-			s.tell("set " + set.name)
+			s.tell("set ", set.name)
 		}
 	}
 }
@@ -323,7 +331,7 @@ func (s *session) chains(all []chain) error {
 			s.batch.addChain(&c) // for its policy
 			s.batch.flushChain(c.name)
 		}
-		s.tell("chain " + c.name)
+		s.tell("chain ", c.name)
 		wrong = append(wrong, c)
 	}
 	for i := range wrong {

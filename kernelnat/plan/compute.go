@@ -31,6 +31,9 @@ type Options struct {
 	Policy cluster.Policy
 	// Lacks are the policies that the backend does not have.
 	Lacks []cluster.Policy
+	// StickyAtRandom says that the backend chooses at random, by weights, where clients keep
+	// their endpoint.
+	StickyAtRandom bool
 }
 
 // Node is the Node that the plan is for, as far as plans depend on it. The zero
@@ -174,8 +177,12 @@ func (c *computation) pods() Clients {
 func (c *computation) policy() cluster.Policy {
 	policy := c.options.Policy
 	if own := c.service.Policy; own != nil {
-		if policy = *own; slices.Contains(c.options.Lacks, policy) {
+		policy = *own
+		switch {
+		case slices.Contains(c.options.Lacks, policy):
 			c.over.add("annotation clusterip.io/load-balancing: this backend has no %s, so connections go to random endpoints: choose another policy, or another backend", policy)
+		case policy != cluster.Random && c.options.StickyAtRandom && c.service.AffinitySeconds > 0:
+			c.over.add("annotation clusterip.io/load-balancing %q: with sessionAffinity ClientIP this backend chooses a client's endpoint at random, by weights: take the annotation or sessionAffinity off, or say random", policy)
 		}
 	}
 	if slices.Contains(c.options.Lacks, policy) {

@@ -119,7 +119,7 @@ func (p *Pool) drain(all []cluster.Endpoint, port cluster.Port, c *choice) {
 	}
 	staying, leaving = sorted(staying), sorted(leaving)
 	p.Terminating = slices.DeleteFunc(leaving, func(t netip.AddrPort) bool { return Contains(staying, t) })
-	p.Draining = append(staying, p.Terminating...)
+	p.Draining = slices.Concat(staying, p.Terminating)
 	slices.SortFunc(p.Draining, netip.AddrPort.Compare)
 }
 

@@ -17,6 +17,7 @@ import (
 // nodes agree. Where ages are not known, as in manifests written by hand, the one that
 // had it first keeps it, and at a start the one whose name sorts first.
 type precedence struct {
+	family     cluster.Family
 	asked      map[Key][]*entry        // in the order of precedence
 	at         map[netip.Addr][]*entry // who asks for an address as an external one, whatever the port
 	clusterIPs map[netip.Addr]int      // how many Services have it, those without frontends too
@@ -24,25 +25,24 @@ type precedence struct {
 	broadcasts []netip.Addr            // of this node's networks
 }
 
-func newPrecedence() precedence {
-	return precedence{asked: make(map[Key][]*entry), at: make(map[netip.Addr][]*entry), clusterIPs: make(map[netip.Addr]int)}
+func newPrecedence(family cluster.Family) precedence {
+	return precedence{family: family, asked: make(map[Key][]*entry), at: make(map[netip.Addr][]*entry), clusterIPs: make(map[netip.Addr]int)}
 }
 
-// set replaces what an entry asks for, and its age. touch is called for each other entry
-// that loses or gets a frontend by it.
-func (p *precedence) set(e *entry, service *cluster.Service, asked Service, touch func(*entry)) {
-	family := e.family
-	p.own(e.service.ClusterIP(family), service.ClusterIP(family), touch)
+// set replaces what an entry asks for, nil for nothing, and its age. touch is called for each
+// other entry that loses or gets a frontend by it.
+func (p *precedence) set(e *entry, service *cluster.Service, asked *Service, touch func(*entry)) {
+	p.own(e.service.ClusterIP(p.family), service.ClusterIP(p.family), touch)
 	same := e.service != nil && service != nil && e.service.Created.Equal(service.Created)
-	before := e.asked.Frontends
+	before, now := e.asked.frontends(), asked.frontends()
 	e.service, e.asked = service, asked
-	if same && slices.EqualFunc(before, asked.Frontends, sameClaim) {
+	if same && slices.EqualFunc(before, now, sameClaim) {
 		return
 	}
 	claimOf := func(f Frontend) claim { return claim{f.Key, f.Kind == ClusterIP} }
 	stays := make(map[claim]bool)
 	if same {
-		for _, f := range asked.Frontends {
+		for _, f := range now {
 			stays[claimOf(f)] = false // not known yet
 		}
 	}
@@ -53,12 +53,20 @@ func (p *precedence) set(e *entry, service *cluster.Service, asked Service, touc
 			p.leave(e, f.Key, touch)
 		}
 	}
-	for _, f := range asked.Frontends {
+	for _, f := range now {
 		if !stays[claimOf(f)] {
 			p.join(e, f.Key, touch)
 		}
 	}
-	p.setAddresses(e, before, asked.Frontends)
+	p.setAddresses(e, before, now)
+}
+
+// frontends are those of a plan that may be nil.
+func (s *Service) frontends() []Frontend {
+	if s == nil {
+		return nil
+	}
+	return s.Frontends
 }
 
 // claim is what decides over precedence, besides the Service.
@@ -130,7 +138,9 @@ func (e *entry) precedes(o *entry, key Key) bool {
 }
 
 // owns reports whether a frontend is at the entry's own ClusterIP.
-func (e *entry) owns(key Key) bool { return e.service.ClusterIP(e.family) == key.At.Addr() }
+func (e *entry) owns(key Key) bool {
+	return e.service.ClusterIP(cluster.FamilyOf(key.At.Addr())) == key.At.Addr()
+}
 
 // setAddresses notes at which external addresses an entry has frontends.
 func (p *precedence) setAddresses(e *entry, before, now []Frontend) {
@@ -155,9 +165,9 @@ func externalAddresses(frontends []Frontend) map[netip.Addr]bool {
 }
 
 // grant returns the plan of an entry without the frontends that it does not get.
-func (p *precedence) grant(e *entry) (Service, []Refusal) {
+func (p *precedence) grant(e *entry) (*Service, []Refusal) {
 	var refused []Refusal
-	for _, f := range e.asked.Frontends {
+	for _, f := range e.asked.frontends() {
 		if r, is := p.refuses(e, f); is {
 			refused = append(refused, r)
 		}
@@ -165,7 +175,7 @@ func (p *precedence) grant(e *entry) (Service, []Refusal) {
 	if len(refused) == 0 {
 		return e.asked, nil
 	}
-	out, left := e.asked, refused
+	out, left := *e.asked, refused
 	out.Frontends = slices.DeleteFunc(slices.Clone(out.Frontends), func(f Frontend) bool {
 		lost := len(left) > 0 && left[0].Key == f.Key
 		if lost {
@@ -173,7 +183,7 @@ func (p *precedence) grant(e *entry) (Service, []Refusal) {
 		}
 		return lost
 	})
-	return out, refused
+	return &out, refused
 }
 
 // refuses says why an entry does not get a frontend.

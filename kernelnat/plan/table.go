@@ -12,10 +12,11 @@ import (
 // one Frontend, and what is nobody's in the ranges of ClusterIPs. The kernel is to hold
 // what a Table says.
 type Table struct {
-	family  cluster.Family
-	options Options
-	node    Node
-	entries map[cluster.ServiceName]*entry
+	family     cluster.Family
+	options    Options
+	node       Node
+	entries    map[cluster.ServiceName]*entry
+	treatments []*Treatment // that frontends of all Services share: a handful
 
 	precedence precedence
 	nobodys    nobodys
@@ -24,20 +25,38 @@ type Table struct {
 	ports      int         // with frontends, in all
 }
 
-// entry is what a Table knows of one Service.
+// entry is what a Table knows of one Service. There is one in each family, also where the
+// Service asks for nothing. So an entry is 64 bytes, and a plan is held once where it gets
+// all that it asks for.
 type entry struct {
-	family  cluster.Family
+	name    cluster.ServiceName
 	service *cluster.Service
-	asked   Service // what it asks for
-	plan    Service // what it gets
-	short   Shortfall
+	asked   *Service   // what it asks for; nil: nothing
+	plan    *Service   // what it gets, mostly all that it asks for; nil: nothing
+	short   *Shortfall // nil: of nothing
+}
+
+// planned is e.plan as a value.
+func (e *entry) planned() Service {
+	if e.plan == nil {
+		return Service{Name: e.name}
+	}
+	return *e.plan
+}
+
+// shortfall is e.short as a value.
+func (e *entry) shortfall() Shortfall {
+	if e.short == nil {
+		return Shortfall{}
+	}
+	return *e.short
 }
 
 // NewTable returns a Table without Services.
 func NewTable(family cluster.Family, options Options) *Table {
 	return &Table{
 		family: family, options: options, entries: make(map[cluster.ServiceName]*entry),
-		precedence: newPrecedence(), nobodys: newNobodys(family, options.Proxy),
+		precedence: newPrecedence(family), nobodys: newNobodys(family, options.Proxy),
 	}
 }
 
@@ -104,8 +123,10 @@ func (t *Table) Apply(u Update) ([]Change, []ShortfallChange) {
 	touched := make(map[*entry]bool)
 	touch := func(e *entry) { touched[e] = true }
 	replan := !u.Node.Equal(t.node)
-	t.node = u.Node
-	for _, name := range slices.SortedFunc(maps.Keys(u.Services), cluster.ServiceName.Compare) {
+	if t.node = u.Node; replan {
+		t.treatments = nil // clients inside may be others
+	}
+	for _, name := range cluster.SortedNames(u.Services) {
 		t.set(name, u.Services[name], touch)
 	}
 	if replan {
@@ -126,15 +147,35 @@ func (t *Table) set(name cluster.ServiceName, service *cluster.Service, touch fu
 		if service == nil {
 			return
 		}
-		e = &entry{family: t.family, plan: Service{Name: name}}
+		e = &entry{name: name}
 		t.entries[name] = e
 	}
-	asked := Service{Name: name}
+	var asked *Service
 	if service != nil {
-		asked = Compute(service, t.family, t.node, t.options)
+		if p := Compute(service, t.family, t.node, t.options); !p.Equal(Service{Name: name}) {
+			t.share(p.Frontends)
+			asked = &Service{}
+			*asked = p // p stays off the heap where there is nothing
+		}
 	}
 	t.precedence.set(e, service, asked, touch)
 	touch(e)
+}
+
+// share has frontends of all Services share their treatments, but for those with clients of
+// their own.
+func (t *Table) share(frontends []Frontend) {
+	for i := range frontends {
+		f := &frontends[i]
+		if len(f.Sources) > 0 {
+			continue
+		}
+		at := slices.IndexFunc(t.treatments, f.Treatment.equal)
+		if at < 0 {
+			at, t.treatments = len(t.treatments), append(t.treatments, f.Treatment)
+		}
+		f.Treatment = t.treatments[at]
+	}
 }
 
 // network takes over what is known of the ranges of ClusterIPs.
@@ -160,22 +201,28 @@ func (t *Table) network(now *Network, changed map[cluster.ServiceName]*cluster.S
 
 // settle grants the entries what they get.
 func (t *Table) settle(touched map[*entry]bool) (changes []Change, shortfalls []ShortfallChange) {
-	byName := func(a, b *entry) int { return a.plan.Name.Compare(b.plan.Name) }
-	for _, e := range slices.SortedFunc(maps.Keys(touched), byName) {
+	byName := func(a, b *entry) int { return a.name.Compare(b.name) }
+	sorted := slices.AppendSeq(make([]*entry, 0, len(touched)), maps.Keys(touched))
+	slices.SortFunc(sorted, byName)
+	for i, e := range sorted {
 		next, refused := t.precedence.grant(e)
-		name := next.Name
-		if short := (Shortfall{name, refused, next.Excess}); !short.equal(e.short) {
-			shortfalls = append(shortfalls, ShortfallChange{e.short, short})
-			e.short = short
+		old := e.planned()
+		e.plan = next
+		now := e.planned()
+		if short := (Shortfall{e.name, refused, now.Excess}); !short.equal(e.shortfall()) {
+			shortfalls = append(shortfalls, ShortfallChange{e.shortfall(), short})
+			e.short = &short
 		}
-		if !next.Equal(e.plan) {
-			changes = append(changes, Change{Old: e.plan, New: next})
-			t.count(e.plan, -1)
-			t.count(next, 1)
-			e.plan = next
+		if !now.Equal(old) {
+			if changes == nil {
+				changes = make([]Change, 0, len(sorted)-i) // at the start every Service changes
+			}
+			changes = append(changes, Change{Old: old, New: now})
+			t.count(old, -1)
+			t.count(now, 1)
 		}
 		if e.service == nil {
-			delete(t.entries, name)
+			delete(t.entries, e.name)
 		}
 	}
 	if len(shortfalls) > 0 {
@@ -193,7 +240,7 @@ func (t *Table) count(s Service, by int) {
 
 // names returns those of all Services, sorted.
 func (t *Table) names() []cluster.ServiceName {
-	return slices.SortedFunc(maps.Keys(t.entries), cluster.ServiceName.Compare)
+	return cluster.SortedNames(t.entries)
 }
 
 // Service returns a Service as it was planned last, nil if it is not there.
@@ -207,7 +254,7 @@ func (t *Table) Service(name cluster.ServiceName) *cluster.Service {
 // Plan returns the plan of a Service.
 func (t *Table) Plan(name cluster.ServiceName) Service {
 	if e := t.entries[name]; e != nil {
-		return e.plan
+		return e.planned()
 	}
 	return Service{Name: name}
 }
@@ -216,8 +263,8 @@ func (t *Table) Plan(name cluster.ServiceName) Service {
 func (t *Table) Plans() []Service {
 	out := make([]Service, 0, t.planned)
 	for _, name := range t.names() {
-		if p := t.entries[name].plan; len(p.Frontends) > 0 {
-			out = append(out, p)
+		if p := t.entries[name].plan; p != nil && len(p.Frontends) > 0 {
+			out = append(out, *p)
 		}
 	}
 	return out

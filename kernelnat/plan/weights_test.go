@@ -132,6 +132,29 @@ func TestPolicy(t *testing.T) {
 	}
 }
 
+// Where a policy means nothing since clients keep their endpoint, that is told once.
+func TestStickyAtRandom(t *testing.T) {
+	for _, test := range []struct {
+		own      cluster.Policy
+		affinity uint32
+		atRandom bool
+		told     bool
+	}{
+		{cluster.RoundRobin, 60, true, true},
+		{cluster.SourceHash, 60, true, true},
+		{cluster.Random, 60, true, false},
+		{cluster.RoundRobin, 0, true, false},
+		{cluster.RoundRobin, 60, false, false},
+	} {
+		s := *service(false, endpoint("10.42.0.1", ready, there))
+		s.Policy, s.AffinitySeconds = &test.own, test.affinity
+		excess := plan.Compute(&s, cluster.IPv4, self, plan.Options{StickyAtRandom: test.atRandom}).Excess
+		if told := strings.Contains(excess, fmt.Sprintf("clusterip.io/load-balancing %q: with sessionAffinity ClientIP", test.own)); told != test.told || !told && excess != "" {
+			t.Errorf("%+v: told %q", test, excess)
+		}
+	}
+}
+
 func TestPoolsDifferInBalancing(t *testing.T) {
 	base := plan.Service{Name: name, Pools: []plan.Pool{{Endpoints: neighbours(2)}}}
 	for _, edit := range []func(*plan.Pool){

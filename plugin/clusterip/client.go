@@ -3,6 +3,7 @@ package clusterip
 import (
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/plugin/clusterip/zone"
@@ -27,16 +28,11 @@ func (h *Handler) clients(state request.Request) []*cluster.Pod {
 func (h *Handler) AutoPath(state request.Request) []string {
 	name := state.Name()
 	z := h.index.Match(name)
-	if z == nil || zone.IsReverse(z.Origin()) {
+	if z == nil {
 		return nil
 	}
-	labels := dns.SplitDomainName(z.Relative(name))
-	n := len(labels)
-	if n < 3 || labels[n-1] != "svc" {
-		return nil // nothing is left of the name without the search path
-	}
-	namespace := labels[n-2]
-	if !slices.ContainsFunc(h.clients(state), func(p *cluster.Pod) bool { return p.Name.Namespace == namespace }) {
+	namespace, ok := h.searched(z, name, h.clients(state))
+	if !ok {
 		return nil
 	}
 	svc := "svc."
@@ -45,6 +41,21 @@ func (h *Handler) AutoPath(state request.Request) []string {
 	}
 	path := append([]string{namespace + "." + svc, svc, z.Origin()}, h.search...)
 	return append(path, "") // the name by itself: what autopath wants for an end
+}
+
+// searched returns the namespace whose search path a name ends in, if a pod of it is among
+// those that may be asking, and something is left of the name without it.
+func (h *Handler) searched(z *zone.Zone, name string, clients []*cluster.Pod) (namespace string, ok bool) {
+	if zone.IsReverse(z.Origin()) {
+		return "", false
+	}
+	base, ok := strings.CutSuffix(z.Relative(name), ".svc")
+	dot := strings.LastIndexByte(base, '.')
+	if !ok || dot < 0 {
+		return "", false
+	}
+	namespace = base[dot+1:]
+	return namespace, slices.ContainsFunc(clients, func(p *cluster.Pod) bool { return p.Name.Namespace == namespace })
 }
 
 // hostSearchPath is where this machine looks for names: what kubelet appends to

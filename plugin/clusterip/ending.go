@@ -60,8 +60,13 @@ func (s *seen) Name() string { return pluginName + " queries" }
 
 // ServeDNS implements plugin.Handler.
 func (s *seen) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
-	if s.ending.ending.Load() {
-		s.ending.queries.Add(1)
-	}
+	s.ending.count()
 	return s.Handler.ServeDNS(ctx, w, r)
+}
+
+// count notes a query.
+func (e *ending) count() {
+	if e.ending.Load() {
+		e.queries.Add(1)
+	}
 }

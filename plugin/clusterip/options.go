@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/clusterip/clusterip/cluster"
@@ -45,6 +46,8 @@ type Options struct {
 	Zonal            bool
 	Multicluster     []string // those of Zones that have imported Services
 	Fall             fall.F
+	Fast             FastMode
+	FastThreads      int      // of the fast path; 0 for as many as suit the machine
 	Warnings         []string // each with its place in the Corefile
 
 	idle []idle // what there is to warn of, until the places are known
@@ -83,6 +86,7 @@ var options = directive.Table[Options]{Noun: "option", Parsers: map[string]direc
 	"zonal":                  directive.Flag(func(o *Options) *bool { return &o.Zonal }),
 	"multicluster":           parseMulticluster,
 	"fallthrough":            parseFallthrough,
+	"fastpath":               parseFastpath,
 }, Repeats: []string{
 	// All that CoreDNS's kubernetes plugin has too: namespaces are added to each
 	// other, and of the others the last counts, as there.
@@ -269,4 +273,32 @@ func parseMulticluster(o *Options, args []string) error {
 func parseFallthrough(o *Options, args []string) error {
 	o.Fall.SetZonesFromArgs(args)
 	return checkZones(args)
+}
+
+// maxThreads is more than any machine needs, and few enough for their buffers.
+const maxThreads = 256
+
+// parseFastpath reads [auto|on|off] [threads N].
+func parseFastpath(o *Options, args []string) error {
+	modes := map[string]FastMode{"auto": FastAuto, "on": FastOn, "off": FastOff}
+	rest := args
+	if len(rest) > 0 && rest[0] != "threads" {
+		mode, known := modes[rest[0]]
+		if !known {
+			return fmt.Errorf("%q: give auto, on or off, and then perhaps threads and a number", rest[0])
+		}
+		o.Fast, rest = mode, rest[1:]
+	}
+	switch {
+	case len(rest) == 0:
+		return nil
+	case len(rest) != 2 || rest[0] != "threads":
+		return fmt.Errorf("%q: give auto, on or off, and then perhaps threads and a number", strings.Join(args, " "))
+	}
+	n, err := strconv.Atoi(rest[1])
+	if err != nil || n < 1 || n > maxThreads {
+		return fmt.Errorf("%q is no number of threads from 1 to %d", rest[1], maxThreads)
+	}
+	o.FastThreads = n
+	return nil
 }

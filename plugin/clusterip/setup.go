@@ -7,6 +7,7 @@
 package clusterip
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -52,12 +53,20 @@ func setup(c *caddy.Controller) error {
 		h.stale = func() bool { return subscription.Stale(o.StaleAfter) }
 	}
 	config.Plugin = slices.Insert(config.Plugin, 0, h.ending.see)
+	if o.Fast != FastOff {
+		fast.openWith(config, own, o.FastThreads)
+	}
 	c.OnShutdown(h.ending.begin)
 	c.OnStartup(func() error { // not where the Corefile is only checked
 		for _, what := range o.Warnings {
 			log.Warning(what)
 		}
 		h.findOthers(config)
+		if o.Fast == FastOn {
+			if _, why := newLane(h, config); why != "" {
+				return plugin.Error(pluginName, fmt.Errorf("fastpath on: it cannot be: %s; write fastpath auto, or remove what is in its way", why))
+			}
+		}
 		// This is after all that was asked for in a setup: health sleeps for its
 		// lameduck, and kernelnat has flows to our sockets forgotten.
 		c.OnFinalShutdown(h.ending.finish)
@@ -105,11 +114,15 @@ func (h *Handler) findOthers(config *dnsserver.Config) {
 	}
 }
 
-// leaveWithServer has a server leave its feeds when a reload has replaced it. When the
+// leaveWithServer has a server end its fast paths and leave its feeds when a reload has replaced it. When the
 // process ends, it is for leave.
 func leaveWithServer(c *caddy.Controller, own *feed.Server) (leave func() error) {
+	end := func(which func(*feed.Server) bool) {
+		fast.close(which)
+		feeds.Leave(which)
+	}
 	leave = func() error {
-		feeds.Leave(func(s *feed.Server) bool { return s == own })
+		end(func(s *feed.Server) bool { return s == own })
 		return nil
 	}
 	// CoreDNS restarts and shuts down in goroutines of their own.
@@ -122,7 +135,7 @@ func leaveWithServer(c *caddy.Controller, own *feed.Server) (leave func() error)
 	// down; the one that goes on ends what it left.
 	c.OnRestartFailed(func() error {
 		reloading.Store(false)
-		feeds.Leave(func(s *feed.Server) bool { return s != own })
+		end(func(s *feed.Server) bool { return s != own })
 		return nil
 	})
 	// On a reload this comes after the next instance has started. Leaving any

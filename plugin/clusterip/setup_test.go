@@ -25,6 +25,7 @@ func TestMain(m *testing.M) {
 	caddy.Quiet, dnsserver.Quiet = true, true
 	dnsserver.Directives = slices.Insert(dnsserver.Directives, slices.Index(dnsserver.Directives, "kubernetes"), pluginName, "atend")
 	plugin.Register("atend", func(c *caddy.Controller) error {
+		atEndConfig = dnsserver.GetConfig(c)
 		c.OnFinalShutdown(func() error { atEnd(); return nil })
 		return nil
 	})
@@ -32,7 +33,10 @@ func TestMain(m *testing.M) {
 }
 
 // atEnd is called by a directive as kernelnat is: when the process ends, as its setup asks.
-var atEnd func()
+var atEnd = func() {}
+
+// atEndConfig is that of the server block which had the directive last.
+var atEndConfig *dnsserver.Config
 
 const serviceYAML = `
 apiVersion: v1

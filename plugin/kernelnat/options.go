@@ -39,7 +39,8 @@ type Options struct {
 // Use takes the backend of that name.
 func (o *Options) Use(name string) error {
 	backend, err := backends.Find(name)
-	o.Backend, o.Plan.Lacks, o.Plan.Bounds = name, backend.Lacks, backend.Bounds
+	o.Backend = name
+	backend.Limit(&o.Plan)
 	return err
 }
 

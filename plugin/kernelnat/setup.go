@@ -244,9 +244,7 @@ func (n *nat) controllers() (map[cluster.Family]*kernelnat.Controller, error) {
 	if err != nil {
 		return nil, err
 	}
-	if why != "" {
-		log.Infof("backend %s is %s: %s", n.options.Backend, chosen.Name, why)
-	}
+	log.Infof("backend %s is %s: %s", n.options.Backend, chosen.Name, why)
 	families, err := chosen.New(n.options.Settings)
 	if err != nil {
 		return nil, err
@@ -255,7 +253,8 @@ func (n *nat) controllers() (map[cluster.Family]*kernelnat.Controller, error) {
 	out := make(map[cluster.Family]*kernelnat.Controller)
 	for family, backend := range families {
 		options := n.options.Options
-		options.Family, options.Plan.Lacks, options.Plan.Bounds = family, chosen.Lacks, chosen.Bounds
+		options.Family = family
+		chosen.Limit(&options.Plan)
 		if !n.options.DryRun {
 			options.Refused = func(service cluster.ServiceName, why string) { n.feed.Warn(service, "FrontendRefused", why) }
 			options.Overlaps = func(o plan.Overlap) {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/clusterip/clusterip/test/dnsload"
 	"github.com/clusterip/clusterip/test/kubetest"
 	"github.com/miekg/dns"
 )
@@ -21,7 +22,10 @@ import (
 // if it was not built here.
 var host, port, program string
 
-func TestMain(m *testing.M) { kubetest.Main(func() int { return run(m) }) }
+func TestMain(m *testing.M) {
+	dnsload.Main() // which tests under load start
+	kubetest.Main(func() int { return run(m) })
+}
 
 func run(m *testing.M) int {
 	if _, err := exec.LookPath("dig"); err != nil {

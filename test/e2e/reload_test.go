@@ -52,8 +52,10 @@ func TestReloadWithAnotherBackend(t *testing.T) {
 		holds(true, false)
 	}
 	reload("iptables", "auto")
-	if !strings.Contains(p.Log(), "backend auto is ") {
-		t.Error("the log does not say what auto stands for")
+	for _, line := range []string{"backend iptables is iptables: as configured", "backend nftables is nftables: as configured", "backend auto is "} {
+		if !strings.Contains(p.Log(), line) {
+			t.Errorf("the log does not say %q", line)
+		}
 	}
 	noneFailed()
 	p.Stop(syscall.SIGTERM)

@@ -24,8 +24,10 @@ var allowed = map[string][]string{
 	"cluster/kubernetes":          {"cluster", "cluster/convert"},
 	"cluster/feed":                {"cluster", "cluster/manifest", "cluster/kubernetes"},
 	"plugin/directive":            {},
-	"plugin/clusterip/zone":       {"cluster"},
+	"plugin/clusterip/wire":       {},
+	"plugin/clusterip/zone":       {"cluster", "plugin/clusterip/wire"},
 	"plugin/clusterip/zone/addrs": {},
+	"plugin/clusterip/fastpath":   {},
 	"plugin/clusterip":            {"cluster", "cluster/feed", "cluster/manifest", "cluster/kubernetes", "hostaddrs", "plugin/directive"},
 	"kernelnat/plan":              {"cluster"},
 	"kernelnat/conntrack":         {"cluster", "hostaddrs", "kernelnat/plan"},
@@ -63,7 +65,7 @@ var forbidden = map[string][]string{
 // does not see what is done with it: fmt has Print, and a pure package could call the
 // Store of package cluster.
 var (
-	pure = []string{"kernelnat/plan", "plugin/clusterip/zone", "plugin/clusterip/zone/addrs", "status"}
+	pure = []string{"kernelnat/plan", "plugin/clusterip/zone", "plugin/clusterip/zone/addrs", "plugin/clusterip/wire", "status"}
 
 	// math/rand/v2 is here since it has no state that anybody waits for: zone leaves to
 	// chance which part of a long list is answered.
@@ -79,6 +81,8 @@ var (
 		"cluster": {"sync", "time"},
 		// A status says when something was done.
 		"status": {"time"},
+		// A name is in memory that the next question overwrites.
+		"plugin/clusterip/wire": {"unsafe"},
 		// The records are its types. It has a client and a server beside them.
 		"plugin/clusterip/zone": {"github.com/miekg/dns"},
 	}

@@ -18,7 +18,7 @@ import (
 // is a package below kernelnat.
 var backends = []struct{ name, tests string }{
 	{"iptables", "TestBackend"},
-	{"nftables", "TestBackend|TestNextProcessRewritesNothing|TestConnectionsAreCounted"},
+	{"nftables", "TestBackend|TestNextProcessRewritesNothing|TestConnectionsAreCounted|TestSourcesThatOverlapThoseBefore|TestClientWhoseEndpointGoes|TestClientOfEndpointElsewhere|TestMoreClientsThanCanBeRemembered"},
 }
 
 const module = "github.com/clusterip/clusterip"

@@ -12,18 +12,22 @@ import (
 	"time"
 )
 
-var write = flag.Bool("page.write", false, "write docs/performance.md and the chart; otherwise they are compared with the results")
+var write = flag.Bool("page.write", false, "write docs/performance.md and the charts; otherwise they are compared with the results")
 
 const docs = "../../docs"
 
 // docs/performance.md shows the results that are stored beside it, and nothing else.
 func TestPage(t *testing.T) {
 	results := filepath.Join(docs, "performance")
-	nat, err := Load(results, "nat")
+	nat, err := Load[NAT](results, "nat")
 	if err != nil {
 		t.Fatal(err)
 	}
-	alone, err := Load(results, "alone")
+	alone, err := Load[NAT](results, "alone")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dns, err := Load[DNS](results, "dns")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,11 +36,13 @@ func TestPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	filled, err := Fill(string(text), map[string]string{"nat": nat.Tables(), "alone": alone.Tables()})
+	filled, err := Fill(string(text), map[string]string{"nat": nat.Tables(), "alone": alone.Tables(), "dns": dns.Tables()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for path, want := range map[string]string{page: filled, filepath.Join(results, "nat.svg"): nat.Chart()} {
+	for path, want := range map[string]string{
+		page: filled, filepath.Join(results, "nat.svg"): nat.Chart(), filepath.Join(results, "dns.svg"): dns.Chart(),
+	} {
 		if *write {
 			if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
 				t.Error(err)
@@ -109,7 +115,12 @@ func TestChart(t *testing.T) {
 		{Name: "ours", Services: 1000, FirstPacket: 300 * time.Millisecond, Change: Quantiles{300, 420 * time.Microsecond, 2 * time.Millisecond, 0}},
 		{Name: "theirs", Services: 1000, Change: Quantiles{300, 35 * time.Millisecond, 60 * time.Millisecond, 0}},
 	}
-	chart := results.Chart()
+	checkChart(t, results.Chart(), ">ours<", ">theirs<", ">1,000<", ">300 ms<", ">420 µs, 2.00 ms<", ">35.0 ms, 60.0 ms<", ">not measured<")
+}
+
+// checkChart wants a chart to be well-formed, and to have texts.
+func checkChart(t *testing.T, chart string, texts ...string) {
+	t.Helper()
 	decoder := xml.NewDecoder(strings.NewReader(chart))
 	for {
 		if _, err := decoder.Token(); errors.Is(err, io.EOF) {
@@ -118,7 +129,7 @@ func TestChart(t *testing.T) {
 			t.Fatalf("%v in\n%s", err, chart)
 		}
 	}
-	for _, text := range []string{">ours<", ">theirs<", ">1,000<", ">300 ms<", ">420 µs, 2.00 ms<", ">35.0 ms, 60.0 ms<", ">not measured<"} {
+	for _, text := range texts {
 		if !strings.Contains(chart, text) {
 			t.Errorf("the chart has no %q", text)
 		}

@@ -1,5 +1,5 @@
-// Package performance keeps what the benchmarks of NAT have measured and renders it into
-// docs/performance.md: a table and a chart.
+// Package performance keeps what the benchmarks of NAT and DNS have measured and renders it into
+// docs/performance.md: tables and charts.
 package performance
 
 import (
@@ -76,8 +76,10 @@ type Phase struct {
 }
 
 // Save writes results to a file of a folder, by name.
-func (n NAT) Save(folder, name string) error {
-	text, err := json.MarshalIndent(n, "", "  ")
+func (n NAT) Save(folder, name string) error { return save(folder, name, n) }
+
+func save(folder, name string, results any) error {
+	text, err := json.MarshalIndent(results, "", "  ")
 	if err != nil {
 		return err
 	}
@@ -88,15 +90,14 @@ func (n NAT) Save(folder, name string) error {
 }
 
 // Load reads what Save has written.
-func Load(folder, name string) (NAT, error) {
+func Load[Results NAT | DNS](folder, name string) (results Results, err error) {
 	path := filepath.Join(folder, name+".json")
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
-	var n NAT
-	if err := json.Unmarshal(text, &n); err != nil {
+	if err := json.Unmarshal(text, &results); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return n, nil
+	return results, nil
 }

@@ -8,26 +8,36 @@ import (
 )
 
 // A column of a table; what it shows of a side is "" if that was not measured.
-type column struct {
+type column[S side] struct {
 	title string
-	show  func(*Side) string
+	show  func(*S) string
 }
 
 // table is one, with a line for each side of which it shows something.
-type table struct {
+type table[S side] struct {
 	title   string
-	columns []column
+	columns []column[S]
 }
 
-var tables = []table{
-	{"The process starts", []column{
+// side is one of those that a table has lines of, at a number of Services.
+type side interface {
+	Side | NameServer
+	called() (name string, services int)
+}
+
+func (s Side) called() (string, int) { return s.Name, s.Services }
+
+func (n NameServer) called() (string, int) { return n.Name, n.Services }
+
+var tables = []table[Side]{
+	{"The process starts", []column[Side]{
 		{"first packet", func(s *Side) string { return duration(s.FirstPacket) }},
 		{"everything written", func(s *Side) string { return duration(s.FullSync) }},
 		{"another writer waits at most", func(s *Side) string { return duration(s.LongestWait) }},
 		{"memory", func(s *Side) string { return number(s.RSSStart, " MiB") }},
 		{"memory after the changes", func(s *Side) string { return number(s.RSSChanged, " MiB") }},
 	}},
-	{"A pod is replaced by another", []column{
+	{"A pod is replaced by another", []column[Side]{
 		{"median", func(s *Side) string { return duration(s.Change.P50) }},
 		{"99th percentile", func(s *Side) string { return duration(s.Change.P99) }},
 		{"processor time", func(s *Side) string { return duration(s.ChangeCPU) }},
@@ -35,20 +45,20 @@ var tables = []table{
 		{"one rule of somebody else", func(s *Side) string { return duration(s.OneRule) }},
 		{"changes", func(s *Side) string { return number(s.Change.Count, "") }},
 	}},
-	{"A client connects", []column{
+	{"A client connects", []column[Side]{
 		{"median", func(s *Side) string { return duration(s.Connect.P50) }},
 		{"99th percentile", func(s *Side) string { return duration(s.Connect.P99) }},
 		{"connections a second", func(s *Side) string { return number(int(s.ConnectsPerSecond), "") }},
 		{"failed", failed},
 	}},
-	{"As many changes as can be made, but no more than 1,000 a second", []column{
+	{"As many changes as can be made, but no more than 1,000 a second", []column[Side]{
 		{"changes a second", rate(func(r *Rate) string { return number(int(r.PerSecond+.5), "") })},
 		{"processors", rate(func(r *Rate) string { return fmt.Sprintf("%.2f", r.CPU) })},
 		{"the kernel is behind by", rate(func(r *Rate) string { return duration(r.Behind.P50) })},
 		{"99th percentile", rate(func(r *Rate) string { return duration(r.Behind.P99) })},
 		{"at most", rate(func(r *Rate) string { return duration(r.Behind.Max) })},
 	}},
-	{"Another Service changes while one with many endpoints comes, changes and goes", []column{
+	{"Another Service changes while one with many endpoints comes, changes and goes", []column[Side]{
 		{"ports x endpoints", large(func(l *Large) string { return fmt.Sprintf("%d x %s", l.Ports, number(l.Endpoints, "")) })},
 		{"usually at most", large(func(l *Large) string { return duration(l.Usual.Max) })},
 		{"while it comes", large(func(l *Large) string { return l.Comes.small() })},
@@ -110,10 +120,10 @@ func (n NAT) Tables() string {
 }
 
 // write leaves out sides and columns of which nothing was measured.
-func (t *table) write(out *strings.Builder, sides NAT) {
-	var columns []column
+func (t *table[S]) write(out *strings.Builder, sides []S) {
+	var columns []column[S]
 	for _, c := range t.columns {
-		if slices.ContainsFunc(sides, func(s Side) bool { return c.show(&s) != "" }) {
+		if slices.ContainsFunc(sides, func(s S) bool { return c.show(&s) != "" }) {
 			columns = append(columns, c)
 		}
 	}
@@ -127,13 +137,13 @@ func (t *table) write(out *strings.Builder, sides NAT) {
 	fmt.Fprintf(out, "\n**%s**\n\n%s%s", t.title, line(titles), line(rule))
 	last := 0
 	for i := range sides {
-		s := &sides[i]
-		cells, empty := []string{"", s.Name}, true
-		if s.Services != last {
-			cells[0] = number(s.Services, "")
+		name, services := sides[i].called()
+		cells, empty := []string{"", name}, true
+		if services != last {
+			cells[0] = number(services, "")
 		}
 		for _, c := range columns {
-			text := c.show(s)
+			text := c.show(&sides[i])
 			if empty = empty && text == ""; text == "" {
 				text = "-"
 			}
@@ -141,7 +151,7 @@ func (t *table) write(out *strings.Builder, sides NAT) {
 		}
 		if !empty {
 			out.WriteString(line(cells))
-			last = s.Services
+			last = services
 		}
 	}
 }

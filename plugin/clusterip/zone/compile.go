@@ -32,6 +32,7 @@ type Records struct {
 	usable []cluster.Endpoint
 	// byAddress says that the endpoints are known by their addresses alone.
 	byAddress bool
+	ports     []portCount // of a headless Service
 	kept      atomic.Pointer[compiled]
 	names     atomic.Pointer[[]int32] // of endpoints; see sortedNames
 }
@@ -49,8 +50,16 @@ func newRecords(service *cluster.Service, z *Zone) *Records {
 	r.byAddress = !slices.ContainsFunc(r.usable, func(e cluster.Endpoint) bool {
 		return e.Hostname != "" || e.Cluster() != "" || e.PodName != "" && z.index.options.EndpointPodNames
 	})
-	if service.Kind == cluster.KindHeadless && len(r.usable) > lazyLimit {
-		r.compiled()
+	if service.Kind == cluster.KindHeadless {
+		r.ports = countPorts(r.usable)
+	}
+	if len(r.usable) > lazyLimit {
+		if service.Kind == cluster.KindHeadless {
+			r.compiled()
+		}
+		if !r.byAddress {
+			r.sortedNames()
+		}
 	}
 	return r
 }

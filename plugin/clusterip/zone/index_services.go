@@ -132,11 +132,11 @@ func (n *namespaces) init() {
 	n.declared, n.services, n.touched = make(map[string]bool), make(map[string]int), make(map[string]bool)
 }
 
-func (n *namespaces) answer(name string) Answer {
+func (n *namespaces) hit(name string) Hit {
 	if n.exists(name) {
-		return Answer{Outcome: NoData}
+		return Hit{Outcome: NoData}
 	}
-	return Answer{Outcome: NXDomain}
+	return Hit{Outcome: NXDomain}
 }
 
 func (n *namespaces) exists(name string) bool {

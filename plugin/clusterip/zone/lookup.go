@@ -1,6 +1,7 @@
 package zone
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -47,17 +48,55 @@ func (a Answer) InCaseOf(question string) Answer {
 // Service is asked for, and for what is not kept: reverse pointers, endpoints, pods,
 // and the addresses of name servers.
 func (z *Zone) Lookup(name string, qtype uint16, serial uint32) Answer {
-	var a Answer
+	return z.Find(name, qtype).answer(name, serial)
+}
+
+// Hit is what was found for a question, of which records or octets can be made. It is for
+// at once: of one address or pointer there is no record yet.
+type Hit struct {
+	Outcome Outcome
+	// Alias is as in Answer.
+	Alias string
+
+	zone    *Zone
+	set     rrset
+	other   bool       // the set has another owner than the name asked for
+	soa     bool       // the SOA of the zone, whatever its serial
+	address netip.Addr // the only one, unless it is the zero Addr
+	pointer target     // the only one, unless it is the zero target
+}
+
+// Find finds what answers a question for a name in the zone, in class IN. It allocates the
+// first time that a Service is asked for, and for lists that are not kept.
+func (z *Zone) Find(name string, qtype uint16) Hit {
+	var h Hit
 	switch rel := z.Relative(name); {
 	case rel == "":
-		a = z.apex(qtype, serial)
+		h = z.apex(qtype)
 	case z.reverse, z.above && IsReverse(name):
-		a = z.index.reverse(name, qtype)
+		h = z.index.reverse(name, qtype)
 	default:
-		a = z.forward(name, rel, qtype)
+		h = z.forward(name, rel, qtype)
 	}
-	if a.Outcome != Success {
-		a.Authority = z.SOA(serial)
+	h.zone = z
+	return h
+}
+
+// answer returns the records.
+func (h Hit) answer(name string, serial uint32) Answer {
+	a := Answer{Outcome: h.Outcome, Alias: h.Alias, Answer: h.set.records, Extra: h.set.extra}
+	ttl := h.zone.index.options.TTL
+	switch {
+	case h.Outcome != Success:
+		a.Authority = h.zone.SOA(serial)
+	case h.soa:
+		a.Answer = h.zone.SOA(serial)
+	case h.address.IsValid():
+		a.Answer = oneAddress(name, h.address, ttl)
+	case h.pointer.of != nil:
+		a.Answer = onePointer(name, h.pointer.name(), ttl)
+	case h.other:
+		a.Answer = atName(name, a.Answer)
 	}
 	return a
 }
@@ -65,15 +104,15 @@ func (z *Zone) Lookup(name string, qtype uint16, serial uint32) Answer {
 // forward answers for a name below the origin of a forward zone. Splitting at
 // every dot is safe though labels may hold escaped ones: a piece that ends in a
 // backslash equals no name that exists.
-func (z *Zone) forward(name, rel string, qtype uint16) Answer {
+func (z *Zone) forward(name, rel string, qtype uint16) Hit {
 	if z.above && Contains(name, addrs.Reverse4) {
-		return Answer{Outcome: NoData} // arpa.
+		return Hit{Outcome: NoData} // arpa.
 	}
 	switch rel {
 	case "svc", "pod", "dns":
-		return Answer{Outcome: NoData}
+		return Hit{Outcome: NoData}
 	case "dns-version":
-		return z.version.answer(qtype)
+		return z.version.hit(qtype)
 	case "ns.dns":
 		return z.nameserver(qtype)
 	}
@@ -83,31 +122,31 @@ func (z *Zone) forward(name, rel string, qtype uint16) Answer {
 	if base, ok := strings.CutSuffix(rel, ".pod"); ok {
 		return z.index.pod(name, base, qtype)
 	}
-	return Answer{Outcome: NXDomain}
+	return Hit{Outcome: NXDomain}
 }
 
 // service answers for [sub.]service.namespace, or a namespace alone; name is the
 // whole name.
-func (z *Zone) service(name, base string, qtype uint16) Answer {
+func (z *Zone) service(name, base string, qtype uint16) Hit {
 	dot := strings.LastIndexByte(base, '.')
 	if dot < 0 {
-		return z.index.namespaces.answer(base)
+		return z.index.namespaces.hit(base)
 	}
 	start := strings.LastIndexByte(base[:dot], '.') + 1
 	records := z.services.get(base[start:])
 	if records == nil {
-		return Answer{Outcome: NXDomain}
+		return Hit{Outcome: NXDomain}
 	}
 	return records.lookup(name, base[:max(start-1, 0)], qtype)
 }
 
 // lookup answers for a name, which is given in full and relative to the Service.
-func (r *Records) lookup(full, name string, qtype uint16) Answer {
+func (r *Records) lookup(full, name string, qtype uint16) Hit {
 	switch {
 	case name == "" || name[0] == '_': // not an endpoint's
 		if n := find(r.compiled().names, name); n != nil {
-			if a := n.answer(qtype); a.Outcome == Success || name == "" {
-				return a
+			if h := n.hit(qtype); h.Outcome == Success || name == "" {
+				return h
 			}
 		}
 	default:
@@ -118,24 +157,24 @@ func (r *Records) lookup(full, name string, qtype uint16) Answer {
 	if a := r.port(full, name, qtype); a.Outcome != NXDomain || !r.isZonal() {
 		return a
 	}
-	return r.topologyZone(full, name, qtype)
+	return r.topologyZone(name, qtype)
 }
 
 // topologyZone answers for a zonal name that the Service has not got otherwise.
-func (r *Records) topologyZone(full, name string, qtype uint16) Answer {
+func (r *Records) topologyZone(name string, qtype uint16) Hit {
 	if n := find(r.compiled().zonal, name); n != nil {
-		return n.answer(qtype)
+		return n.hit(qtype)
 	}
 	switch {
 	case name == "_zone", name == pin, name == prefer, strings.HasSuffix(name, "."+pin):
-		return Answer{Outcome: NoData}
+		return Hit{Outcome: NoData}
 	case !strings.HasSuffix(name, "."+prefer):
-		return Answer{Outcome: NXDomain}
+		return Hit{Outcome: NXDomain}
 	}
 	if own := find(r.compiled().names, ""); own != nil {
-		return own.answerAs(full, qtype)
+		return own.hitAs(qtype)
 	}
-	return Answer{Outcome: NoData}
+	return Hit{Outcome: NoData}
 }
 
 // find searches a sorted list; nil means that the name is not there.
@@ -147,18 +186,18 @@ func find(nodes []node, name string) *node {
 	return &nodes[i]
 }
 
-func (n *node) answer(qtype uint16) Answer {
+func (n *node) hit(qtype uint16) Hit {
 	for _, set := range n.sets {
-		if a := set.answer(qtype); a.Outcome == Success {
+		if a := set.hit(qtype); a.Outcome == Success {
 			return a
 		}
 	}
-	return Answer{Outcome: NoData}
+	return Hit{Outcome: NoData}
 }
 
-// answerAs gives the answer to another name than that of the node.
-func (n *node) answerAs(owner string, qtype uint16) Answer {
-	a := n.answer(qtype)
-	a.Answer = renamed(a.Answer, func(string) string { return owner })
-	return a
+// hitAs is hit for another name than that of the node.
+func (n *node) hitAs(qtype uint16) Hit {
+	h := n.hit(qtype)
+	h.other = true
+	return h
 }

@@ -14,24 +14,33 @@ import (
 
 // reverse answers for a whole reverse name, or for part of one, which is an empty
 // non-terminal if an address below it has records.
-func (x *Index) reverse(name string, qtype uint16) Answer {
+func (x *Index) reverse(name string, qtype uint16) Hit {
 	prefix, ok := addrs.ParseReverse(name)
 	switch {
 	case name == addrs.Reverse4 || name == addrs.Reverse6: // in a zone above them
-		return Answer{Outcome: NoData}
+		return Hit{Outcome: NoData}
 	case !ok:
-		return Answer{Outcome: NXDomain}
+		return Hit{Outcome: NXDomain}
 	case prefix.IsSingleIP():
 		if found, ok := x.owners.Load().Get(prefix.Addr()); ok {
+			if only := found.only(prefix.Addr(), x.primary.services.get); only.of != nil && (qtype == dns.TypePTR || qtype == dns.TypeANY) {
+				return Hit{Outcome: Success, pointer: only}
+			}
 			records := found.records(name, prefix.Addr(), x.primary.services.get, MaxRecords)
 			if len(records) > 0 {
-				return rrset{qtype: dns.TypePTR, records: records}.answer(qtype)
+				return rrset{qtype: dns.TypePTR, records: records}.hit(qtype)
 			}
 		}
 	case x.owners.Load().HasIn(prefix):
-		return Answer{Outcome: NoData}
+		return Hit{Outcome: NoData}
 	}
-	return Answer{Outcome: NXDomain}
+	return Hit{Outcome: NXDomain}
+}
+
+// ReverseAddress returns the address of a whole reverse name.
+func ReverseAddress(name string) (netip.Addr, bool) {
+	prefix, ok := addrs.ParseReverse(name)
+	return prefix.Addr(), ok && prefix.IsSingleIP()
 }
 
 // records returns the pointers from an address, whose reverse name is given: to
@@ -40,6 +49,9 @@ func (x *Index) reverse(name string, qtype uint16) Answer {
 func (o *owners) records(name string, ip netip.Addr, service func(string) *Records, most int) []dns.RR {
 	if o == nil {
 		return nil
+	}
+	if only := o.only(ip, service); only.of != nil {
+		return onePointer(name, only.name(), only.of.options().TTL)
 	}
 	var targets []pointer
 	var ttl uint32
@@ -50,16 +62,9 @@ func (o *owners) records(name string, ip netip.Addr, service func(string) *Recor
 			continue // it goes, and the address is about to
 		}
 		ttl, first = r.options().TTL, r.options().PTRFirst
-		if slices.Contains(r.service.ClusterIPs, ip) && len(r.base) <= maxName {
-			return onePointer(name, r.base, ttl)
-		}
 		from, to := r.endpointsAt(ip)
 		for i := from; i < to && len(targets) < most; i++ {
-			switch target := r.fullHost(i); {
-			case target == "":
-			case to-from == 1 && len(o.services) == 1:
-				return onePointer(name, target, ttl)
-			default:
+			if target := r.fullHost(i); target != "" {
 				targets = append(targets, r.pointer(i, target))
 			}
 		}
@@ -73,6 +78,47 @@ func (o *owners) records(name string, ip netip.Addr, service func(string) *Recor
 		records[i] = &dns.PTR{Hdr: header(name, dns.TypePTR, ttl), Ptr: p.target}
 	}
 	return records
+}
+
+// target is what a PTR record leads to: the name of a Service, or of one of its usable
+// endpoints.
+type target struct {
+	of       *Records
+	endpoint int // or less than 0
+}
+
+// only returns the target of the only pointer from an address, if there is one, without
+// allocating.
+func (o *owners) only(ip netip.Addr, service func(string) *Records) target {
+	for _, k := range o.services {
+		r := service(k)
+		if r != nil && slices.Contains(r.service.ClusterIPs, ip) && len(r.base) <= maxName {
+			return target{r, -1}
+		}
+		if r == nil || len(o.services) > 1 {
+			continue
+		}
+		var buffer [maxName]byte
+		if from, to := r.endpointsAt(ip); to-from == 1 && len((target{r, from}).append(buffer[:0])) > 0 {
+			return target{r, from}
+		}
+	}
+	return target{}
+}
+
+// append appends the name, or nothing if DNS cannot hold it.
+func (t target) append(b []byte) []byte {
+	if t.endpoint < 0 {
+		return append(b, t.of.base...)
+	}
+	return appendFullName(b, &t.of.usable[t.endpoint], t.of.base, t.of.options().EndpointPodNames)
+}
+
+func (t target) name() string {
+	if t.endpoint < 0 {
+		return t.of.base
+	}
+	return t.of.fullHost(t.endpoint)
 }
 
 // endpointsAt returns from where to where the endpoints at an address are.
@@ -146,28 +192,30 @@ func firstOfEachPod(all []pointer) []pointer {
 }
 
 // pod answers for [address.]namespace in pod.<zone>; name is the whole name.
-func (x *Index) pod(name, base string, qtype uint16) Answer {
+func (x *Index) pod(name, base string, qtype uint16) Hit {
 	label, namespace, found := strings.Cut(base, ".")
 	if !found {
 		label, namespace = "", base
 	}
 	if x.options.Pods == PodsDisabled || !x.namespaces.exists(namespace) {
-		return Answer{Outcome: NXDomain}
+		return Hit{Outcome: NXDomain}
 	}
 	if !found {
-		return Answer{Outcome: NoData}
+		return Hit{Outcome: NoData}
 	}
 	ip, ok := addrs.ParseDashed(label)
 	if !ok || x.options.Pods == PodsVerified && !x.hasPod(namespace, ip) {
-		return Answer{Outcome: NXDomain}
+		return Hit{Outcome: NXDomain}
 	}
-	records := oneAddress(name, ip, x.options.TTL)
+	if qtype == dns.TypeANY || qtype == addressType(ip) {
+		return Hit{Outcome: Success, address: ip}
+	}
 	if qtype == dns.TypeSRV {
 		// As in CoreDNS: nobody knows the ports of a pod.
-		target := func([]dns.RR) []dns.RR { return records }
-		return serviceSet(name, []srv{{target: name}}, x.options.TTL, target).answer(qtype)
+		target := func([]dns.RR) []dns.RR { return oneAddress(name, ip, x.options.TTL) }
+		return serviceSet(name, []srv{{target: name}}, x.options.TTL, target).hit(qtype)
 	}
-	return rrset{qtype: records[0].Header().Rrtype, records: records}.answer(qtype)
+	return Hit{Outcome: NoData}
 }
 
 // hasPod reports whether a pod of the namespace has the address.

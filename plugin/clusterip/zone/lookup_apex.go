@@ -16,36 +16,40 @@ const (
 	soaMaxTTL  = 300
 )
 
-// serialSOA is the SOA of one serial number.
+// serialSOA is the SOA of one serial number, and its data as octets.
 type serialSOA struct {
 	serial  uint32
 	records []dns.RR
+	wire    []byte
 }
 
 // SOA returns the SOA record with a serial number. The TTL option is the time
 // that clients may keep a negative answer (RFC 2308).
-func (z *Zone) SOA(serial uint32) []dns.RR {
+func (z *Zone) SOA(serial uint32) []dns.RR { return z.soaOf(serial).records }
+
+func (z *Zone) soaOf(serial uint32) *serialSOA {
 	if soa := z.soa.Load(); soa != nil && soa.serial == serial {
-		return soa.records
+		return soa
 	}
 	ttl := z.index.options.TTL
-	soa := &serialSOA{serial, []dns.RR{&dns.SOA{
+	record := &dns.SOA{
 		Hdr: header(z.origin, dns.TypeSOA, min(ttl, soaMaxTTL)),
 		Ns:  z.server(), Mbox: join("hostmaster", z.authority()),
 		Serial: serial, Refresh: soaRefresh, Retry: soaRetry, Expire: soaExpire, Minttl: ttl,
-	}}}
+	}
+	soa := &serialSOA{serial, []dns.RR{record}, soaData(record)}
 	z.soa.Store(soa)
-	return soa.records
+	return soa
 }
 
-func (z *Zone) apex(qtype uint16, serial uint32) Answer {
+func (z *Zone) apex(qtype uint16) Hit {
 	switch qtype {
 	case dns.TypeSOA, dns.TypeANY:
-		return Answer{Outcome: Success, Answer: z.SOA(serial)}
+		return Hit{Outcome: Success, soa: true}
 	case dns.TypeNS:
-		return Answer{Outcome: Success, Answer: z.ns(), Extra: Window(z.index.serverAt(z.server()))}
+		return Hit{Outcome: Success, set: rrset{records: z.ns(), extra: Window(z.index.serverAt(z.server()))}}
 	}
-	return Answer{Outcome: NoData}
+	return Hit{Outcome: NoData}
 }
 
 func (z *Zone) ns() []dns.RR {
@@ -65,7 +69,7 @@ func (z *Zone) authority() string {
 }
 
 // nameserver answers for ns.dns.<zone>.
-func (z *Zone) nameserver(qtype uint16) Answer {
+func (z *Zone) nameserver(qtype uint16) Hit {
 	var ofType []dns.RR
 	for _, rr := range z.glue() {
 		if t := rr.Header().Rrtype; t == qtype || qtype == dns.TypeANY {
@@ -73,9 +77,9 @@ func (z *Zone) nameserver(qtype uint16) Answer {
 		}
 	}
 	if len(ofType) == 0 {
-		return Answer{Outcome: NoData}
+		return Hit{Outcome: NoData}
 	}
-	return Answer{Outcome: Success, Answer: slices.Clip(Window(ofType))}
+	return Hit{Outcome: Success, set: rrset{records: slices.Clip(Window(ofType))}}
 }
 
 // glue returns the address records of the zone's server. That of a reverse zone is in

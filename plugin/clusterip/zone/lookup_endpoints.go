@@ -14,7 +14,7 @@ import (
 
 // endpoint answers for the name of an endpoint, given in full and relative to the
 // Service.
-func (r *Records) endpoint(full, name string, qtype uint16) Answer {
+func (r *Records) endpoint(full, name string, qtype uint16) Hit {
 	asked := newHost(name, r.options().EndpointPodNames)
 	candidates := r.candidates(asked)
 	var first *cluster.Endpoint
@@ -31,33 +31,33 @@ func (r *Records) endpoint(full, name string, qtype uint16) Answer {
 	}
 	switch {
 	case count == 0 && above:
-		return Answer{Outcome: NoData}
+		return Hit{Outcome: NoData}
 	case count == 0:
-		return Answer{Outcome: NXDomain}
+		return Hit{Outcome: NXDomain}
 	case qtype == dns.TypeA, qtype == dns.TypeAAAA:
-		if count == 1 && first.Addr.Is4() == (qtype == dns.TypeA) {
-			return Answer{Outcome: Success, Answer: oneAddress(full, first.Addr, r.options().TTL)}
+		if count == 1 && addressType(first.Addr) == qtype {
+			return Hit{Outcome: Success, address: first.Addr}
 		}
 		return r.endpointAddresses(full, candidates, asked, qtype)
 	case qtype == dns.TypeSRV, qtype == dns.TypeANY:
 		return r.endpoints(candidates, asked, qtype)
 	}
-	return Answer{Outcome: NoData}
+	return Hit{Outcome: NoData}
 }
 
 // endpointAddresses answers with the addresses of all endpoints of one name.
-func (r *Records) endpointAddresses(full string, candidates []cluster.Endpoint, asked host, qtype uint16) Answer {
+func (r *Records) endpointAddresses(full string, candidates []cluster.Endpoint, asked host, qtype uint16) Hit {
 	var ips []netip.Addr
 	for i := range candidates {
 		if e := &candidates[i]; e.Addr.Is4() == (qtype == dns.TypeA) && asked.of(e) == itself {
 			ips = append(ips, e.Addr)
 		}
 	}
-	return rrset{qtype: qtype, records: addressRecords(at(full, slices.Compact(ips)), r.options().TTL)}.answer(qtype)
+	return rrset{qtype: qtype, records: addressRecords(at(full, slices.Compact(ips)), r.options().TTL)}.hit(qtype)
 }
 
 // endpoints is endpoint for questions that are rare.
-func (r *Records) endpoints(candidates []cluster.Endpoint, asked host, qtype uint16) Answer {
+func (r *Records) endpoints(candidates []cluster.Endpoint, asked host, qtype uint16) Hit {
 	var all []cluster.Endpoint
 	for i := range candidates {
 		if asked.of(&candidates[i]) == itself {
@@ -65,9 +65,9 @@ func (r *Records) endpoints(candidates []cluster.Endpoint, asked host, qtype uin
 		}
 	}
 	if named := r.nameEndpoints(all).nodes(); len(named) > 0 {
-		return named[0].answer(qtype)
+		return named[0].hit(qtype)
 	}
-	return Answer{Outcome: NXDomain}
+	return Hit{Outcome: NXDomain}
 }
 
 // candidates returns the endpoints that may have a name, in order, and one that may be

@@ -45,37 +45,67 @@ func parsePorts(name string, imported bool) (p PortPattern, isParent, ok bool) {
 // port answers for the name of ports, given in full and relative to the Service, whatever
 // is not kept of it: the addresses behind them, and the SRV records at spellings other
 // than that of the specification.
-func (r *Records) port(full, name string, qtype uint16) Answer {
+func (r *Records) port(full, name string, qtype uint16) Hit {
 	p, isParent, ok := parsePorts(name, r.isImported())
 	switch {
 	case !ok:
-		return Answer{Outcome: NXDomain}
+		return Hit{Outcome: NXDomain}
 	case p == PortPattern{}:
-		return r.whole(full, isParent, qtype)
+		return r.whole(isParent, qtype)
 	case !r.hasPort(p):
-		return Answer{Outcome: NXDomain}
+		return Hit{Outcome: NXDomain}
 	case isParent:
-		return Answer{Outcome: NoData}
+		return Hit{Outcome: NoData}
+	case (qtype == dns.TypeA || qtype == dns.TypeAAAA) && r.isEverywhere(p):
+		return find(r.compiled().names, "").hitAs(qtype)
 	case qtype == dns.TypeA, qtype == dns.TypeAAAA:
-		ips := slices.DeleteFunc(r.portAddresses(p), func(ip netip.Addr) bool { return ip.Is4() != (qtype == dns.TypeA) })
-		return rrset{qtype: qtype, records: addressRecords(at(full, ips), r.options().TTL)}.answer(qtype)
+		ips := slices.DeleteFunc(addressesOf(r.endpointsWith(p)), func(ip netip.Addr) bool { return ip.Is4() != (qtype == dns.TypeA) })
+		return rrset{qtype: qtype, records: addressRecords(at(full, ips), r.options().TTL)}.hit(qtype)
 	case qtype == dns.TypeSRV, qtype == dns.TypeANY:
-		return r.portServices(full, p).answer(qtype)
+		return r.portServices(full, p).hit(qtype)
 	}
-	return Answer{Outcome: NoData}
+	return Hit{Outcome: NoData}
 }
 
 // whole answers for the name of any port of any protocol as for that of the Service
 // itself, also where that is an alias or has no ports.
-func (r *Records) whole(full string, isParent bool, qtype uint16) Answer {
+func (r *Records) whole(isParent bool, qtype uint16) Hit {
 	n := find(r.compiled().names, "")
 	switch {
 	case n == nil:
-		return Answer{Outcome: NXDomain}
+		return Hit{Outcome: NXDomain}
 	case isParent:
-		return Answer{Outcome: NoData}
+		return Hit{Outcome: NoData}
 	}
-	return n.answerAs(full, qtype)
+	return n.hitAs(qtype)
+}
+
+// portCount is a port that endpoints have, and how many have it.
+type portCount struct {
+	name     string
+	protocol cluster.Protocol
+	n        int
+}
+
+// countPorts returns the ports that endpoints have.
+func countPorts(endpoints []cluster.Endpoint) []portCount {
+	type port struct {
+		name     string
+		protocol cluster.Protocol
+	}
+	var all []portCount
+	places := make(map[port]int)
+	for i := range endpoints {
+		for _, p := range endpoints[i].Ports() {
+			at, known := places[port{p.Name, p.Protocol}]
+			if !known {
+				at, all = len(all), append(all, portCount{name: p.Name, protocol: p.Protocol})
+				places[port{p.Name, p.Protocol}] = at
+			}
+			all[at].n++
+		}
+	}
+	return slices.Clip(all)
 }
 
 // hasPort reports whether the Service has such ports.
@@ -83,12 +113,15 @@ func (r *Records) hasPort(p PortPattern) bool {
 	if r.service.Kind == cluster.KindClusterIP {
 		return !r.isIgnored() && slices.ContainsFunc(r.service.Ports, func(port cluster.Port) bool { return p.isOf(&port) })
 	}
-	for i := range r.usable {
-		if p.isAt(&r.usable[i]) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(r.ports, func(c portCount) bool { return p.Matches(c.name, c.protocol) })
+}
+
+// isEverywhere reports whether all addresses of the Service's own name have one of the
+// ports, which it has.
+func (r *Records) isEverywhere(p PortPattern) bool {
+	return r.service.Kind == cluster.KindClusterIP || slices.ContainsFunc(r.ports, func(c portCount) bool {
+		return c.n == len(r.usable) && p.Matches(c.name, c.protocol)
+	})
 }
 
 func (p PortPattern) isOf(port *cluster.Port) bool { return p.Matches(port.Name, port.Protocol) }
@@ -96,15 +129,6 @@ func (p PortPattern) isOf(port *cluster.Port) bool { return p.Matches(port.Name,
 // isAt reports whether an endpoint has one of the ports.
 func (p PortPattern) isAt(e *cluster.Endpoint) bool {
 	return slices.ContainsFunc(e.Ports(), func(port cluster.EndpointPort) bool { return p.Matches(port.Name, port.Protocol) })
-}
-
-// portAddresses returns where ports are, sorted: the ClusterIPs, or the endpoints that
-// have them.
-func (r *Records) portAddresses(p PortPattern) []netip.Addr {
-	if r.service.Kind == cluster.KindClusterIP {
-		return r.clusterAddresses()
-	}
-	return addressesOf(r.endpointsWith(p))
 }
 
 // endpointsWith returns the endpoints that have one of the ports, sorted; of more than

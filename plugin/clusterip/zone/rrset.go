@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/plugin/clusterip/wire"
 	"github.com/miekg/dns"
 )
 
@@ -19,24 +20,23 @@ type rrset struct {
 
 // answer gives the set to questions for its type, a CNAME to all, and to ANY
 // whichever set is asked first, as RFC 8482 section 4.1 allows.
-func (s rrset) answer(qtype uint16) Answer {
-	s = s.window()
-	a := Answer{Outcome: Success, Answer: s.records, Extra: s.extra}
+func (s rrset) hit(qtype uint16) Hit {
+	h := Hit{Outcome: Success, set: s.window()}
 	switch {
 	case len(s.records) == 0:
-		return Answer{Outcome: NoData}
+		return Hit{Outcome: NoData}
 	case s.qtype == qtype, qtype == dns.TypeANY:
-		return a
+		return h
 	case s.qtype == dns.TypeCNAME:
-		a.Alias = s.records[0].(*dns.CNAME).Target
-		return a
+		h.Alias = s.records[0].(*dns.CNAME).Target
+		return h
 	}
-	return Answer{Outcome: NoData}
+	return Hit{Outcome: NoData}
 }
 
-// MaxRecords of a set, and of what goes with it, are in an answer. A record takes 16
-// octets at least, so that no message holds more, and one with as many is truncated.
-const MaxRecords = 4096
+// MaxRecords of a set, and of what goes with it, are in an answer. One with as many is
+// truncated.
+const MaxRecords = wire.MaxRecords
 
 // window returns the part of a set that is in one answer.
 func (s rrset) window() rrset {
@@ -103,6 +103,13 @@ func addressRecords(addresses []address, ttl uint32) []dns.RR {
 		}
 	}
 	return out
+}
+
+func addressType(ip netip.Addr) uint16 {
+	if ip.Is4() {
+		return dns.TypeA
+	}
+	return dns.TypeAAAA
 }
 
 // oneAddress returns a record of an address, in one allocation.
@@ -214,6 +221,28 @@ func serviceSet(owner string, ports []srv, ttl uint32, extra func([]dns.RR) []dn
 		}
 	}
 	return rrset{qtype: dns.TypeSRV, records: records, extra: extra(records)}
+}
+
+// atName returns copies of records of one type at another name. Those of addresses take
+// a handful of allocations, however many there are.
+func atName(name string, rrs []dns.RR) []dns.RR {
+	addresses := make([]address, 0, len(rrs))
+	for _, rr := range rrs {
+		var ip netip.Addr
+		switch rr := rr.(type) {
+		case *dns.A:
+			ip, _ = netip.AddrFromSlice(rr.A)
+		case *dns.AAAA:
+			ip, _ = netip.AddrFromSlice(rr.AAAA)
+		default:
+			return renamed(rrs, func(string) string { return name })
+		}
+		addresses = append(addresses, address{name, ip})
+	}
+	if len(rrs) == 0 {
+		return nil
+	}
+	return addressRecords(addresses, rrs[0].Header().Ttl)
 }
 
 // renamed returns copies of records with other owners.

@@ -11,22 +11,25 @@ import (
 	"time"
 
 	"github.com/clusterip/clusterip/test/kubetest"
+	"github.com/clusterip/clusterip/test/performance"
 )
 
 // sizes has TestBenchDNS measure; `make bench-dns` sets it.
 var sizes = flag.String("dns.services", "", "numbers of Services to measure names with, separated by commas")
 
 // etcds are those that the programs are measured with.
-var etcds = flag.String("dns.etcd", "etcd-streaming,etcd", "kinds of etcd to measure names with, separated by commas")
+var etcds = flag.String("dns.etcd", "etcd-streaming", "kinds of etcd to measure names with, separated by commas")
 
-// Both sides in one run, from one API server, with the same options: the handlers
-// in this process, question by question, and the whole program in a process for
-// each side, with an API server that streams its lists and with one that does not.
+// All in one run, from one API server, with the same options: the handlers of clusterip and
+// kubernetes in this process, question by question; whole servers, also those that are no
+// CoreDNS, under load; and what the program takes to start and to follow changes, with an API
+// server that streams its lists and with one that does not.
 func TestBenchDNS(t *testing.T) {
 	if *sizes == "" {
 		t.Skip("a measurement, not a test: make bench-dns")
 	}
 	kubetest.Require(t)
+	var results performance.DNS
 	for _, text := range strings.Split(*sizes, ",") {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < headlessEvery {
@@ -34,24 +37,32 @@ func TestBenchDNS(t *testing.T) {
 		}
 		t.Run(text, func(t *testing.T) {
 			for i, etcd := range strings.Split(*etcds, ",") {
-				t.Run(etcd, func(t *testing.T) { bench(t, n, kubetest.Etcd(etcd), i == 0) })
+				t.Run(etcd, func(t *testing.T) {
+					if servers := bench(t, n, kubetest.Etcd(etcd), i == 0); len(servers) > 0 {
+						results = append(results, servers...)
+						report(t, results)
+					}
+				})
 			}
 		})
 	}
 }
 
-func bench(t *testing.T, n int, etcd kubetest.Etcd, withHandlers bool) {
+// bench measures with one etcd. What has no part in how lists come is measured with the first.
+func bench(t *testing.T, n int, etcd kubetest.Etcd, first bool) (servers performance.DNS) {
 	c := kubetest.StartWith(t, etcd)
 	crowd := fillCrowd(t, c, n)
 	var out strings.Builder
 	table := tabwriter.NewWriter(&out, 0, 0, 3, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(table, "%d Services x %d endpoints, %s\tclusterip\tkubernetes\tratio\t\n", n, endpointsEach, etcd)
-	if withHandlers { // which have no part in how lists come
+	if first {
 		t.Run("handlers", func(t *testing.T) { benchHandlers(t, table, c.Kubeconfig()) })
+		t.Run("servers", func(t *testing.T) { servers = crowd.benchServers(t) })
 	}
 	t.Run("programs", func(t *testing.T) { benchPrograms(t, table, crowd) })
 	table.Flush()
 	t.Logf("\n%s", &out)
+	return servers
 }
 
 func benchHandlers(t *testing.T, table *tabwriter.Writer, kubeconfig string) {

@@ -111,6 +111,14 @@ func fillCrowd(t *testing.T, c *kubetest.ControlPlane, size int) *crowd {
 	return &crowd{ControlPlane: c, size: size}
 }
 
+// lastVirtual is the last Service with a ClusterIP.
+func (c *crowd) lastVirtual() int {
+	if last := c.size - 1; last%headlessEvery != 0 {
+		return last
+	}
+	return c.size - 2
+}
+
 // move gives the first endpoint of a headless Service an address that nobody has
 // had, and returns the Service's name and that address.
 func (c *crowd) move(t *testing.T) (name string, to netip.Addr) {

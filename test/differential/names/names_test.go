@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/clusterip/clusterip/test/clustertest"
+	"github.com/clusterip/clusterip/test/dnsload"
 	"github.com/clusterip/clusterip/test/kubetest"
 	"github.com/miekg/dns"
 	corev1 "k8s.io/api/core/v1"
@@ -82,26 +83,35 @@ test:%[1]s {
 // subject is one directive with one profile.
 type subject struct{ directive, profile, port string }
 
+// trio is who answers with one profile: CoreDNS's plugin, and ours with its fast path and
+// without.
+type trio struct{ stock, fast, chain subject }
+
+func (s trio) all() []subject { return []subject{s.stock, s.fast, s.chain} }
+
 func (s subject) address() string { return "127.0.0.1:" + s.port }
 
-func TestMain(m *testing.M) { kubetest.Main(m.Run) }
+func TestMain(m *testing.M) {
+	dnsload.Main() // which TestBenchDNS starts
+	kubetest.Main(m.Run)
+}
 
 // start runs the program with a server for each directive and profile.
-func start(t *testing.T, kubeconfig string) map[string][2]subject {
+func start(t *testing.T, kubeconfig string) map[string]trio {
 	t.Helper()
 	back := filepath.Join(t.TempDir(), "test.zone")
 	if err := os.WriteFile(back, []byte(backZone), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	var text strings.Builder
-	all := make(map[string][2]subject)
-	ports := freePorts(t, 2*len(profiles))
+	all := make(map[string]trio)
+	ports := freePorts(t, 3*len(profiles))
 	for i, p := range profiles {
-		pair := [2]subject{{"kubernetes", p.name, ports[2*i]}, {"clusterip", p.name, ports[2*i+1]}}
-		for _, s := range pair {
-			fmt.Fprintf(&text, block, s.port, s.directive, kubeconfig, strings.ReplaceAll(p.options, "\n", "\n\t\t"), p.zones, back)
+		three := trio{subject{"kubernetes", p.name, ports[3*i]}, subject{"clusterip", p.name, ports[3*i+1]}, subject{"clusterip", p.name, ports[3*i+2]}}
+		for s, option := range map[subject]string{three.stock: "", three.fast: "\nfastpath on", three.chain: "\nfastpath off"} {
+			fmt.Fprintf(&text, block, s.port, s.directive, kubeconfig, strings.ReplaceAll(p.options+option, "\n", "\n\t\t"), p.zones, back)
 		}
-		all[p.name] = pair
+		all[p.name] = three
 	}
 	kubetest.StartProgram(t, nil, true, text.String())
 	return all
@@ -125,15 +135,15 @@ func TestAnswers(t *testing.T) {
 	api := &writer{t: t, client: c.Client, imports: c.ServiceImports, w: w}
 	api.fill(80)
 	api.chains()
-	pairs := start(t, c.Kubeconfig())
-	api.settle(pairs)
+	trios := start(t, c.Kubeconfig())
+	api.settle(trios)
 	met := make(map[string]int)
-	t.Run("at the start", func(t *testing.T) { compareAll(t, w, pairs, 1, met) })
+	t.Run("at the start", func(t *testing.T) { compareAll(t, w, trios, 1, met) })
 	for range 500 {
 		api.update()
 	}
-	api.settle(pairs)
-	t.Run("after 500 updates", func(t *testing.T) { compareAll(t, w, pairs, 2, met) })
+	api.settle(trios)
+	t.Run("after 500 updates", func(t *testing.T) { compareAll(t, w, trios, 2, met) })
 	for _, d := range differences {
 		if met[d.reason] == 0 {
 			t.Errorf("no answer shows the difference %q any more", d.reason)
@@ -168,8 +178,8 @@ func TestDifferencesAreDocumented(t *testing.T) {
 	}
 }
 
-// compareAll asks every pair the same questions.
-func compareAll(t *testing.T, w *world, pairs map[string][2]subject, run uint64, met map[string]int) {
+// compareAll asks every trio the same questions.
+func compareAll(t *testing.T, w *world, trios map[string]trio, run uint64, met map[string]int) {
 	for _, p := range profiles {
 		t.Run(p.name, func(t *testing.T) {
 			names := w.names()
@@ -177,7 +187,7 @@ func compareAll(t *testing.T, w *world, pairs map[string][2]subject, run uint64,
 				names = append(names, w.importNames()...)
 			}
 			all := queries(rand.New(rand.NewPCG(seed, run)), names, asked)
-			found := compare(t, pairs[p.name], all)
+			found := compare(t, trios[p.name], all)
 			unexplained := 0
 			for _, pair := range found {
 				pair.world, pair.profile = w, p.name
@@ -203,8 +213,9 @@ type pair struct {
 	profile     string
 }
 
-// compare returns where the answers differ.
-func compare(t *testing.T, subjects [2]subject, all []query) []pair {
+// compare returns where the answers of the directives differ. Those with and without the fast
+// path must not.
+func compare(t *testing.T, subjects trio, all []query) []pair {
 	t.Helper()
 	todo := make(chan query)
 	var mu sync.Mutex
@@ -213,10 +224,13 @@ func compare(t *testing.T, subjects [2]subject, all []query) []pair {
 	for range askers {
 		asking.Go(func() {
 			for q := range todo {
-				stock, ours := ask(t, subjects[0], q), ask(t, subjects[1], q)
+				stock, ours := ask(t, subjects.stock, q), ask(t, subjects.fast, q)
+				if chain := ask(t, subjects.chain, q); !chain.equal(ours) {
+					t.Errorf("%s\nwithout the fast path: %s\nwith it:              %s", q, chain, ours)
+				}
 				if stock.truncated || ours.truncated {
 					q.tcp = true
-					stock, ours = ask(t, subjects[0], q), ask(t, subjects[1], q)
+					stock, ours = ask(t, subjects.stock, q), ask(t, subjects.fast, q)
 				}
 				if !stock.equal(ours) {
 					mu.Lock()
@@ -258,7 +272,7 @@ func ask(t *testing.T, s subject, q query) reply {
 
 // settle waits until all servers know of a Service that comes last, and of an import
 // if they have imports.
-func (a *writer) settle(pairs map[string][2]subject) {
+func (a *writer) settle(trios map[string]trio) {
 	a.t.Helper()
 	a.sentinels++
 	name := fmt.Sprintf("sentinel-%d", a.sentinels)
@@ -268,8 +282,8 @@ func (a *writer) settle(pairs map[string][2]subject) {
 	a.put(s, nil)
 	last := query{name: name + ".shop.svc.cluster.local.", qtype: dns.TypeCNAME}
 	lastImport := a.importSentinel(name)
-	for profile, pair := range pairs {
-		for _, s := range pair {
+	for profile, three := range trios {
+		for _, s := range three.all() {
 			a.await(s, last)
 			if profile == "multicluster" {
 				a.await(s, lastImport)

@@ -39,11 +39,7 @@ func (c *crowd) measure(t *testing.T, directive string, m *measured) {
 	t.Helper()
 	port := kubetest.FreePort(t)
 	text := fmt.Sprintf(programBlock, port, directive, c.Kubeconfig())
-	// The last one is not headless unless it is the only one.
-	virtual := c.size - 1
-	if virtual%headlessEvery == 0 {
-		virtual--
-	}
+	virtual := c.lastVirtual()
 	kubetest.Program(t, false) // so that it is not built on the clock
 	began := time.Now()
 	p := kubetest.StartProgram(t, nil, false, text)

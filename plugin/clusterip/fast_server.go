@@ -1,0 +1,154 @@
+package clusterip
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"reflect"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/clusterip/clusterip/cluster/feed"
+	"github.com/clusterip/clusterip/plugin/clusterip/fastpath"
+	"github.com/coredns/coredns/core/dnsserver"
+	"github.com/coredns/coredns/plugin/pkg/transport"
+	"github.com/miekg/dns"
+)
+
+// FastMode says whether there is a fast path.
+type FastMode uint8
+
+const (
+	// FastAuto has one where plugins in front allow it; the zero value.
+	FastAuto FastMode = iota
+	// FastOn has one, or the server does not start.
+	FastOn
+	// FastOff has none.
+	FastOff
+)
+
+// maxFastThreads is how many threads a fast path has at most, if nobody says how many.
+// Each has buffers for its packets.
+const maxFastThreads = 16
+
+// fastServers are the fast paths of this process, by the server that they belong to: while
+// it reloads there are two.
+type fastServers struct {
+	mu     sync.Mutex
+	groups map[*feed.Server][]*fastpath.Group
+}
+
+var fast = fastServers{groups: make(map[*feed.Server][]*fastpath.Group)}
+
+// openWith has CoreDNS open the fast path of a server, which starts to serve packets then.
+// CoreDNS calls the function of one server block for each server, and passes on the
+// decorator that another plugin has asked for.
+func (f *fastServers) openWith(config *dnsserver.Config, own *feed.Server, threads int) {
+	before := config.UDPDecorateWriterFunc
+	config.UDPDecorateWriterFunc = func(s *dnsserver.Server) dns.DecorateWriter {
+		f.open(s, own, threads)
+		if before != nil {
+			return before(s)
+		}
+		return nil
+	}
+}
+
+func (f *fastServers) open(s *dnsserver.Server, own *feed.Server, threads int) {
+	blocks, whys := fastBlocks(s)
+	for _, why := range whys {
+		log.Info(why)
+	}
+	if !slices.ContainsFunc(blocks, func(b block) bool { return b.lane != nil }) {
+		return
+	}
+	g, err := fastpath.Open(strings.TrimPrefix(s.Addr, transport.DNS+"://"), fastpath.Options{
+		Threads:  cmp.Or(threads, min(runtime.GOMAXPROCS(0), maxFastThreads)),
+		Answerer: func() fastpath.Answerer { return &answerer{blocks: blocks} },
+		Chain:    chainOf(s),
+		Dropped:  fastDropped.Inc,
+		Failed:   func(err error) { log.Errorf("fastpath: %s: %v", s.Addr, err) },
+	})
+	if err != nil {
+		log.Infof("fastpath: off for %s, where the plugin chain answers: %v", s.Addr, err)
+		return
+	}
+	log.Infof("fastpath: on for %s", s.Addr)
+	f.mu.Lock()
+	f.groups[own] = append(f.groups[own], g)
+	f.mu.Unlock()
+}
+
+// close ends the fast paths of some servers. CoreDNS goes on with what comes.
+func (f *fastServers) close(of func(*feed.Server) bool) {
+	var ended []*fastpath.Group
+	f.mu.Lock()
+	for server, groups := range f.groups {
+		if of(server) {
+			ended = append(ended, groups...)
+			delete(f.groups, server)
+		}
+	}
+	f.mu.Unlock()
+	for _, g := range ended {
+		g.Close()
+	}
+}
+
+// chainOf serves messages as the server does that come over its own socket.
+func chainOf(s *dnsserver.Server) func(w dns.ResponseWriter, r *dns.Msg) {
+	ctx := context.WithValue(context.Background(), dnsserver.Key{}, s)
+	ctx = context.WithValue(ctx, dnsserver.LoopKey{}, 0)
+	return func(w dns.ResponseWriter, r *dns.Msg) { s.ServeDNS(ctx, w, r) }
+}
+
+// fastBlocks returns the server blocks of a server, the most specific first, and why some
+// of ours have no lane.
+func fastBlocks(s *dnsserver.Server) (blocks []block, whys []string) {
+	zones, ok := zonesOf(s)
+	if !ok {
+		return nil, []string{"fastpath: off: this CoreDNS does not show its server blocks"}
+	}
+	for origin, configs := range zones {
+		b := block{zone: origin}
+		for _, config := range configs {
+			h, ours := config.Handler(pluginName).(*Handler)
+			if !ours || h.options.Fast == FastOff {
+				continue
+			}
+			lane, why := newLane(h, config)
+			if len(configs) > 1 && why == "" {
+				why = "several server blocks have this zone"
+			}
+			if why != "" {
+				whys = append(whys, fmt.Sprintf("fastpath: off for %s at %s, where the plugin chain answers: %s", origin, s.Addr, why))
+				continue
+			}
+			lane.countAt(s.Addr)
+			b.lane = lane
+		}
+		blocks = append(blocks, b)
+	}
+	slices.SortFunc(blocks, func(a, b block) int { return cmp.Compare(len(b.zone), len(a.zone)) })
+	slices.Sort(whys)
+	return blocks, slices.Compact(whys)
+}
+
+// zonesOf returns the server blocks of a server by zone, which CoreDNS keeps to itself. It
+// is false if they are not where they were when this was written.
+func zonesOf(s *dnsserver.Server) (map[string][]*dnsserver.Config, bool) {
+	field := reflect.ValueOf(s).Elem().FieldByName("zones")
+	if !field.IsValid() || field.Type() != reflect.TypeFor[map[string][]*dnsserver.Config]() {
+		return nil, false
+	}
+	zones := make(map[string][]*dnsserver.Config)
+	for each := field.MapRange(); each.Next(); {
+		for i := range each.Value().Len() {
+			config := (*dnsserver.Config)(each.Value().Index(i).UnsafePointer())
+			zones[each.Key().String()] = append(zones[each.Key().String()], config)
+		}
+	}
+	return zones, true
+}
