@@ -209,6 +209,9 @@ const forever = 1<<63 - 1 // nanoseconds: 292 years
 // nextDeadline is how long there is nothing to do but changes and audits.
 func (c *Controller) nextDeadline() time.Duration {
 	left := time.Duration(forever)
+	if len(c.works.queue) == 0 && c.queue.holds() {
+		return 0 // they have been put off for a Work that has ended
+	}
 	if at, ok := c.works.next(); ok {
 		left = max(0, time.Until(at))
 	}
@@ -324,7 +327,7 @@ func (c *Controller) tidyMemory() {
 // and the state that they lead to, without its Services. resync says that its Node is
 // another than before.
 func (c *Controller) takeChanges() (changes []Change, state State, resync bool) {
-	t := c.queue.take()
+	t := c.queue.take(c.putsOff)
 	wasUnsure := c.network.around.unsure
 	changes, shortfalls := c.table.Apply(plan.Update{
 		Services: t.services, Node: t.state.Node, Network: c.network.follow(t.around, c.dirty || c.audit),

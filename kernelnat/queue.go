@@ -1,8 +1,6 @@
 package kernelnat
 
 import (
-	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -110,8 +108,9 @@ type taken struct {
 	around   around                                   // what ranges of ClusterIPs depend on
 }
 
-// take empties the queue.
-func (q *queue) take() taken {
+// take empties the queue, but for Services that are to stay. Nothing wakes who waits for the
+// queue when they need to stay no more; see holds.
+func (q *queue) take(stays func(*cluster.Service) bool) taken {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	t := taken{
@@ -121,11 +120,28 @@ func (q *queue) take() taken {
 		around:   q.around.take(),
 	}
 	q.services, q.resync = make(map[cluster.ServiceName]*cluster.Service), false
-	if len(q.unsettled) < maxUnsettled {
-		q.unsettled = slices.AppendSeq(q.unsettled, maps.Values(q.triggers))
+	for name, s := range t.services {
+		if s != nil && !t.resync && stays(s) {
+			q.services[name] = s
+			delete(t.services, name)
+		}
 	}
-	clear(q.triggers)
+	for name, at := range q.triggers {
+		if _, left := q.services[name]; left {
+			continue
+		}
+		if delete(q.triggers, name); len(q.unsettled) < maxUnsettled {
+			q.unsettled = append(q.unsettled, at)
+		}
+	}
 	return t
+}
+
+// holds reports whether there are Services that were left.
+func (q *queue) holds() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.services) > 0
 }
 
 // settled notes that the kernel holds all that was taken. It returns when the changes

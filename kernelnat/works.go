@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"time"
 
@@ -98,6 +99,22 @@ func (w *works) admit(changes []Change) []Change {
 		}
 		return false
 	})
+}
+
+// putsOff reports whether a Service is planned when its Work is done. Where only endpoints
+// change it asks for the same frontends, so nobody waits for its plan, and the plan would wait
+// for the Work. The EndpointSlices of a large Service come one after the other.
+func (c *Controller) putsOff(s *cluster.Service) bool {
+	if c.dirty || c.audit || !slices.ContainsFunc(c.works.queue, func(o *ongoing) bool { return o.Service() == s.Name }) {
+		return false
+	}
+	planned := c.table.Service(s.Name)
+	if planned == nil {
+		return false
+	}
+	a, b := *planned, *s
+	a.Endpoints, b.Endpoints = nil, nil
+	return reflect.DeepEqual(a, b)
 }
 
 // givesUp reports whether a Service had a frontend that it does not have any more.
@@ -199,6 +216,7 @@ func (c *Controller) workOnce(ctx context.Context) error {
 		return err
 	}
 	c.works.queue = c.works.queue[1:]
+	c.queue.signal() // the Service may have been put off
 	delete(c.works.setAside, o.Service())
 	what := "written"
 	if len(o.to.Frontends) == 0 {

@@ -77,6 +77,62 @@ func TestLargeServiceGoesOrChangesMeanwhile(t *testing.T) {
 	})
 }
 
+// EndpointSlices of a large Service that come while it is written are planned together when it
+// is, and what others want of it does not wait for that.
+func TestSlicesOfALargeServiceArePlannedTogether(t *testing.T) {
+	backend := newMemory()
+	c := New(Options{Family: cluster.IPv4}, backend, testLog{t})
+	apply := func(u cluster.ServiceUpdate) (planned bool) {
+		before := c.table.Service(u.Name)
+		c.enqueue(cluster.Update{Services: []cluster.ServiceUpdate{u}})
+		if err := c.sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return c.table.Service(u.Name) != before
+	}
+	part := func() {
+		if err := c.workOnce(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	apply(service("a", "10.42.0.1"))
+	apply(largeEcho)
+	endpoints, plans, slices := []string{"10.42.0.1", "10.42.0.2", "10.42.0.3"}, 0, 100
+	for i := range slices {
+		endpoints = append(endpoints, fmt.Sprint("10.42.1.", i))
+		if apply(service("large", endpoints...)) {
+			plans++
+		}
+		if i%10 == 9 {
+			part()
+		}
+	}
+	if works := slices / 10 / 3; plans > works { // of three parts each
+		t.Errorf("%d plans are made of %d slices while %d Works are done", plans, slices, works)
+	}
+	for c.nextDeadline() == 0 {
+		if err := c.sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if len(c.works.queue) > 0 {
+			part()
+		}
+	}
+	if n := len(backend.held[largeEcho.Name].Pools[0].Endpoints); n != len(endpoints) {
+		t.Errorf("the kernel holds %d endpoints of %d", n, len(endpoints))
+	}
+
+	apply(service("large", endpoints[1:]...))
+	changed := *service("large", endpoints...).Service
+	changed.Ports = []cluster.Port{{Name: "http", Protocol: cluster.TCP, Port: 81}}
+	if !apply(cluster.ServiceUpdate{Name: changed.Name, Service: &changed}) {
+		t.Error("a change of a frontend is put off")
+	}
+	if !apply(gone("large")) {
+		t.Error("it goes, and that is put off")
+	}
+}
+
 // A large Service whose rules cannot be written is told and tried again, later and
 // later, and nobody else is looked at for it.
 func TestLargeServiceIsSetAside(t *testing.T) {

@@ -112,7 +112,7 @@ func (j *join) publish(name key, exposed bool) (now *cluster.Service, changed bo
 		lists = nil
 	}
 	now = cluster.New(*held.model, lists...)
-	if changed = !reflect.DeepEqual(old, now); !changed {
+	if changed = !same(old, now); !changed {
 		now = old
 	}
 	// What is merged replaces what it was merged from: nothing is held twice.
@@ -123,4 +123,17 @@ func (j *join) publish(name key, exposed bool) (now *cluster.Service, changed bo
 		backing[0].endpoints = now.Endpoints
 	}
 	return now, changed
+}
+
+// same reports whether two Services say the same. There may be thousands of endpoints, mostly
+// the same ones.
+func same(a, b *cluster.Service) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	x, y := *a, *b
+	x.Endpoints, y.Endpoints = nil, nil
+	return reflect.DeepEqual(x, y) && slices.EqualFunc(a.Endpoints, b.Endpoints, func(a, b cluster.Endpoint) bool {
+		return a == b || reflect.DeepEqual(a, b)
+	})
 }

@@ -68,10 +68,16 @@ var nothing frontend
 
 // writeTargets writes all of a frontend but what leads packets to it.
 func (s *state) writeTargets(w writer, old, next *frontend) {
+	s.writeSlots(w, old, next, false)
+	s.writeSlots(w, old, next, true)
+	s.writeMarks(w, old, next)
+}
+
+// writeMarks writes what is known of a frontend besides its slots, and does not lead packets
+// to it.
+func (s *state) writeMarks(w writer, old, next *frontend) {
 	var key [64]byte
-	place := s.schema.placeOf(next.At.Addr().IsUnspecified())
-	s.writeSlots(w, place, old, next, false)
-	s.writeSlots(w, place, old, next, true)
+	place := s.placeOf(next)
 	for _, r := range old.sources {
 		if _, stays := slices.BinarySearchFunc(next.sources, r, comparePrefixes); !stays {
 			w.remove(place.sources, appendSource(key[:0], old.Key, r))
@@ -127,8 +133,9 @@ func (f *frontend) member(e netip.AddrPort) uint32 {
 	return f.pool.members[e].number
 }
 
-func (s *state) writeSlots(w writer, place *place, old, next *frontend, far bool) {
-	var buf, data [64]byte
+func (s *state) placeOf(f *frontend) *place { return s.schema.placeOf(f.At.Addr().IsUnspecified()) }
+
+func (s *state) writeSlots(w writer, old, next *frontend, far bool) {
 	before, after := old.slots(far), next.slots(far)
 	for i := range max(len(before), len(after)) {
 		var had, has netip.AddrPort
@@ -138,21 +145,40 @@ func (s *state) writeSlots(w writer, place *place, old, next *frontend, far bool
 		if i < len(after) {
 			has = after[i]
 		}
-		key := appendSlot(buf[:0], next.Key, far, i)
-		if had != has {
-			switch {
-			case !has.IsValid():
-				w.remove(place.endpoints, key)
-			case !had.IsValid():
-				w.put(place.endpoints, key, appendAddrPort(data[:0], has), "")
-			default:
-				replace(w, place.endpoints, key, appendAddrPort(data[:0], has), "")
-			}
-			s.refer(w, had.Addr(), -1)
-			s.refer(w, has.Addr(), 1)
-		}
-		writeNumber(w, place.slots, key, old.member(had), next.member(has))
+		s.writeSlot(w, slot{next.Key, far, i}, inSlot{had, old.member(had)}, inSlot{has, next.member(has)})
 	}
+}
+
+// slot is one of a frontend, near or far.
+type slot struct {
+	of  plan.Key
+	far bool
+	at  int
+}
+
+// inSlot is what is in a slot; the zero value: nothing.
+type inSlot struct {
+	endpoint netip.AddrPort
+	member   uint32
+}
+
+func (s *state) writeSlot(w writer, at slot, had, has inSlot) {
+	var buf, data [64]byte
+	place := s.schema.placeOf(at.of.At.Addr().IsUnspecified())
+	key := appendSlot(buf[:0], at.of, at.far, at.at)
+	if had.endpoint != has.endpoint {
+		switch {
+		case !has.endpoint.IsValid():
+			w.remove(place.endpoints, key)
+		case !had.endpoint.IsValid():
+			w.put(place.endpoints, key, appendAddrPort(data[:0], has.endpoint), "")
+		default:
+			replace(w, place.endpoints, key, appendAddrPort(data[:0], has.endpoint), "")
+		}
+		s.refer(w, had.endpoint.Addr(), -1)
+		s.refer(w, has.endpoint.Addr(), 1)
+	}
+	writeNumber(w, place.slots, key, had.member, has.member)
 }
 
 // refer counts the slots that an address is in, and keeps it in hairpin while there are any.
@@ -260,8 +286,7 @@ func (s *service) memberNumbers(local bool) map[uint32]bool {
 // writeClasses writes what leads packets to a frontend.
 func (s *state) writeClasses(w writer, old, next *frontend) {
 	var key [32]byte
-	of := appendKey(key[:0], next.Key)
-	place := s.schema.placeOf(next.At.Addr().IsUnspecified())
+	of, place := appendKey(key[:0], next.Key), s.placeOf(next)
 	for _, c := range []struct {
 		set      *set
 		had, has uint32

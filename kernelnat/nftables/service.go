@@ -249,13 +249,7 @@ func (p *pool) numberMembers(old *pool) {
 }
 
 func (s *state) frontend(name cluster.ServiceName, f *plan.Frontend, p *pool, of *plan.Pool) frontend {
-	out := frontend{
-		Key: f.Key, service: name, pool: p, near: p.cluster,
-		drops: f.Verdict != plan.Reject && (f.Local || len(f.Sources) > 0), sources: disjoint(f),
-	}
-	if f.Local {
-		out.near = p.local
-	}
+	out := slotted(name, f, p)
 	if f.Verdict == plan.Reject {
 		return out
 	}
@@ -269,8 +263,8 @@ func (s *state) frontend(name cluster.ServiceName, f *plan.Frontend, p *pool, of
 	if c.policy == cluster.RoundRobin {
 		c.turns = turnsOf(name, p)
 	}
-	if f.Kind != plan.ClusterIP && !f.Masquerade.All {
-		c.shortcut, c.inside, out.far = true, f.Inside, p.cluster
+	if hasShortcut(f) {
+		c.shortcut, c.inside = true, f.Inside
 		if n := len(out.far); n > 0 {
 			out.inside = s.class(class{nodePort: c.nodePort, far: true, affinity: c.affinity, slots: n, policy: c.policy, turns: c.turns})
 		}
@@ -279,6 +273,26 @@ func (s *state) frontend(name cluster.ServiceName, f *plan.Frontend, p *pool, of
 		out.class = s.class(c)
 	}
 	return out
+}
+
+// slotted returns a frontend with its slots, to which nothing leads.
+func slotted(name cluster.ServiceName, f *plan.Frontend, p *pool) frontend {
+	out := frontend{
+		Key: f.Key, service: name, pool: p, near: p.cluster,
+		drops: f.Verdict != plan.Reject && (f.Local || len(f.Sources) > 0), sources: disjoint(f),
+	}
+	if f.Local {
+		out.near = p.local
+	}
+	if hasShortcut(f) {
+		out.far = p.cluster
+	}
+	return out
+}
+
+// hasShortcut reports whether clients inside the cluster have slots of their own.
+func hasShortcut(f *plan.Frontend) bool {
+	return f.Verdict != plan.Reject && f.Kind != plan.ClusterIP && !f.Masquerade.All
 }
 
 // turnsOf numbers a port of a Service, on every node and in every process the same.

@@ -15,6 +15,7 @@ type choice struct {
 	weight func(*cluster.Endpoint) cluster.Weight
 	// numbers has the ports of slices that have many.
 	numbers map[*cluster.EndpointSlice]map[namedPort]uint16
+	last    numbered // mostly many endpoints of a slice come one after the other
 
 	// What each step has left out, if somebody wants to know, and what is chosen for.
 	dropped *[]Dropped
@@ -78,11 +79,23 @@ func (c *choice) prepare(endpoints []cluster.Endpoint) {
 // number returns the port's number inside an endpoint. Slices may differ in their
 // ports, and pods in what a named targetPort means.
 func (c *choice) number(e *cluster.Endpoint, port cluster.Port) (uint16, bool) {
-	if numbers := c.numbers[e.Slice]; numbers != nil {
-		number, ok := numbers[namedPort{port.Name, port.Protocol}]
-		return number, ok
+	if last := &c.last; e.Slice == nil || e.Slice != last.slice || port != last.port {
+		*last = numbered{slice: e.Slice, port: port}
+		if numbers := c.numbers[e.Slice]; numbers != nil {
+			last.number, last.has = numbers[namedPort{port.Name, port.Protocol}]
+		} else {
+			last.number, last.has = e.PortFor(port)
+		}
 	}
-	return e.PortFor(port)
+	return c.last.number, c.last.has
+}
+
+// numbered is the number of a port in a slice, if it is there.
+type numbered struct {
+	slice  *cluster.EndpointSlice
+	port   cluster.Port
+	number uint16
+	has    bool
 }
 
 // takingPackets returns the endpoints of the family that packets may be sent to.
@@ -194,9 +207,19 @@ func (c *choice) bounded(all []cluster.Endpoint, port cluster.Port, most int) (t
 func (c *choice) targets(endpoints []cluster.Endpoint, port cluster.Port) []netip.AddrPort {
 	out := make([]netip.AddrPort, 0, len(endpoints))
 	for i := range endpoints {
-		number, _ := c.number(&endpoints[i], port)
-		out = append(out, netip.AddrPortFrom(endpoints[i].Addr, number))
+		out = append(out, c.target(&endpoints[i], port))
 	}
-	slices.SortFunc(out, netip.AddrPort.Compare)
-	return slices.Compact(out)
+	return sorted(out)
+}
+
+// target returns where the port is at an endpoint.
+func (c *choice) target(e *cluster.Endpoint, port cluster.Port) netip.AddrPort {
+	number, _ := c.number(e, port)
+	return netip.AddrPortFrom(e.Addr, number)
+}
+
+// sorted sorts targets, each once.
+func sorted(targets []netip.AddrPort) []netip.AddrPort {
+	slices.SortFunc(targets, netip.AddrPort.Compare)
+	return slices.Compact(targets)
 }

@@ -104,25 +104,41 @@ func (p *Pool) fill(port cluster.Port, among []cluster.Endpoint, c *choice, uses
 // drain notes the endpoints that serve and get no new connections. A pod in the host's
 // network may have the address and port of the one before it, which terminates.
 func (p *Pool) drain(all []cluster.Endpoint, port cluster.Port, c *choice) {
-	used := func(t netip.AddrPort) bool { return Contains(p.Endpoints, t) || Contains(p.Local, t) }
-	unused := func(terminating bool) (out []netip.AddrPort) {
-		for i := range all {
-			e := &all[i]
-			if !e.Serving || e.Terminating != terminating {
-				continue
-			}
-			number, _ := c.number(e, port)
-			if t := netip.AddrPortFrom(e.Addr, number); !used(t) {
-				out = append(out, t)
+	everywhere, local := walk{sorted: p.Endpoints}, walk{sorted: p.Local}
+	var staying, leaving []netip.AddrPort
+	for i := range all {
+		if e := &all[i]; e.Serving {
+			switch t := c.target(e, port); {
+			case everywhere.has(t), local.has(t):
+			case e.Terminating:
+				leaving = append(leaving, t)
+			default:
+				staying = append(staying, t)
 			}
 		}
-		slices.SortFunc(out, netip.AddrPort.Compare)
-		return slices.Compact(out)
 	}
-	staying := unused(false)
-	p.Terminating = slices.DeleteFunc(unused(true), func(t netip.AddrPort) bool { return Contains(staying, t) })
+	staying, leaving = sorted(staying), sorted(leaving)
+	p.Terminating = slices.DeleteFunc(leaving, func(t netip.AddrPort) bool { return Contains(staying, t) })
 	p.Draining = slices.Concat(staying, p.Terminating)
 	slices.SortFunc(p.Draining, netip.AddrPort.Compare)
+}
+
+// walk looks for endpoints among sorted ones. Those that come in order cost nearly nothing.
+type walk struct {
+	sorted []netip.AddrPort
+	next   int
+}
+
+func (w *walk) has(e netip.AddrPort) bool {
+	if w.next == len(w.sorted) || w.sorted[w.next] != e {
+		at, found := slices.BinarySearchFunc(w.sorted, e, netip.AddrPort.Compare)
+		if !found {
+			return false
+		}
+		w.next = at
+	}
+	w.next++
+	return true
 }
 
 // Contains reports whether sorted endpoints have one.

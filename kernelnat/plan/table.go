@@ -243,6 +243,14 @@ func (t *Table) names() []cluster.ServiceName {
 	return cluster.SortedNames(t.entries)
 }
 
+// Service returns a Service as it was planned last, nil if it is not there.
+func (t *Table) Service(name cluster.ServiceName) *cluster.Service {
+	if e := t.entries[name]; e != nil {
+		return e.service
+	}
+	return nil
+}
+
 // Plan returns the plan of a Service.
 func (t *Table) Plan(name cluster.ServiceName) Service {
 	if e := t.entries[name]; e != nil {

@@ -20,7 +20,7 @@ func (r *Records) addresses() []netip.Addr {
 	if r == nil {
 		return nil
 	}
-	var all []netip.Addr
+	all := make([]netip.Addr, 0, len(r.service.ClusterIPs)+len(r.usable))
 	if len(r.base) <= maxName {
 		all = append(all, r.service.ClusterIPs...)
 	}

@@ -16,12 +16,13 @@ const stride = 6
 // if shift is 0, else a branch. Nothing in a tree is empty, and no branch has a single
 // child; nil is what has no addresses.
 //
-// Methods that change a subtree return what takes its place. They change it in place
-// only if it is unseen, which is to say that no reader can reach it.
+// Methods that change a subtree return what takes its place. They change it in place only if
+// it was made in the same edit: then no reader can reach it, nor the list that it was made with.
 type subtree[V any] struct {
 	some    number // one of the addresses, or one that was
 	present uint64 // what the stride bits above shift can be
 	shift   uint8  // a multiple of stride
+	edit    uint64 // in which it was made
 	below   []*subtree[V]
 	values  []V
 }
@@ -134,14 +135,14 @@ func (s *subtree[V]) each(f func(number, V) bool) bool {
 	return true
 }
 
-func (s *subtree[V]) put(k number, value V, unseen bool) *subtree[V] {
+func (s *subtree[V]) put(k number, value V, edit uint64) *subtree[V] {
 	switch {
 	case s == nil:
-		return newLeaf(k, value)
+		return newLeaf(k, value, edit)
 	case !s.covers(k):
-		return fork(s, newLeaf(k, value))
+		return fork(s, newLeaf(k, value, edit), edit)
 	}
-	s = s.writable(unseen)
+	s, unseen := s.writable(edit)
 	slot := k.slot(s.shift)
 	i, present := s.place(slot)
 	s.present |= 1 << slot
@@ -151,44 +152,44 @@ func (s *subtree[V]) put(k number, value V, unseen bool) *subtree[V] {
 	case s.shift == 0:
 		s.values = inserted(s.values, i, value, unseen)
 	case present:
-		s.below = replaced(s.below, i, s.below[i].put(k, value, unseen), unseen)
+		s.below = replaced(s.below, i, s.below[i].put(k, value, edit), unseen)
 	default:
-		s.below = inserted(s.below, i, newLeaf(k, value), unseen)
+		s.below = inserted(s.below, i, newLeaf(k, value, edit), unseen)
 	}
 	return s
 }
 
-func newLeaf[V any](k number, value V) *subtree[V] {
-	return &subtree[V]{some: k, present: 1 << k.slot(0), values: []V{value}}
+func newLeaf[V any](k number, value V, edit uint64) *subtree[V] {
+	return &subtree[V]{some: k, edit: edit, present: 1 << k.slot(0), values: []V{value}}
 }
 
 // fork returns the branch of two subtrees of which neither covers the other's
 // addresses.
-func fork[V any](a, b *subtree[V]) *subtree[V] {
+func fork[V any](a, b *subtree[V], edit uint64) *subtree[V] {
 	shift := (differ(a.some, b.some) - 1) / stride * stride
 	if a.some.slot(shift) > b.some.slot(shift) {
 		a, b = b, a
 	}
 	return &subtree[V]{
-		some: a.some, shift: shift, below: []*subtree[V]{a, b},
+		some: a.some, shift: shift, edit: edit, below: []*subtree[V]{a, b},
 		present: 1<<a.some.slot(shift) | 1<<b.some.slot(shift),
 	}
 }
 
-func (s *subtree[V]) remove(k number, unseen bool) *subtree[V] {
+func (s *subtree[V]) remove(k number, edit uint64) *subtree[V] {
 	if _, found := s.get(k); !found {
 		return s
 	}
-	return s.cut(k, unseen)
+	return s.cut(k, edit)
 }
 
 // cut removes an address that is there.
-func (s *subtree[V]) cut(k number, unseen bool) *subtree[V] {
+func (s *subtree[V]) cut(k number, edit uint64) *subtree[V] {
 	slot := k.slot(s.shift)
 	i, _ := s.place(slot)
 	var rest *subtree[V]
 	if s.shift > 0 {
-		rest = s.below[i].cut(k, unseen)
+		rest = s.below[i].cut(k, edit)
 	}
 	switch {
 	case rest == nil && len(s.values) == 1:
@@ -196,7 +197,7 @@ func (s *subtree[V]) cut(k number, unseen bool) *subtree[V] {
 	case rest == nil && len(s.below) == 2:
 		return s.below[1-i]
 	}
-	s = s.writable(unseen)
+	s, unseen := s.writable(edit)
 	switch {
 	case rest != nil:
 		s.below = replaced(s.below, i, rest, unseen)
@@ -210,14 +211,15 @@ func (s *subtree[V]) cut(k number, unseen bool) *subtree[V] {
 	return s
 }
 
-// writable returns the subtree itself if it is unseen, else a copy. The copy's lists
-// are still those of the subtree.
-func (s *subtree[V]) writable(unseen bool) *subtree[V] {
-	if unseen {
-		return s
+// writable returns the subtree itself if it was made in this edit, else a copy. The copy's
+// list is still that of the subtree, which readers see.
+func (s *subtree[V]) writable(edit uint64) (w *subtree[V], unseen bool) {
+	if s.edit == edit {
+		return s, true
 	}
 	c := *s
-	return &c
+	c.edit = edit
+	return &c, false
 }
 
 // replaced, inserted and dropped change a list in place if it is unseen, else a copy,

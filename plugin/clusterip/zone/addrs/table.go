@@ -27,7 +27,10 @@ import (
 
 // Table maps addresses to values. Readers see a change when it is committed, and
 // whole. The zero value is empty.
-type Table[V any] struct{ current atomic.Pointer[Tree[V]] }
+type Table[V any] struct {
+	current atomic.Pointer[Tree[V]]
+	edits   uint64 // how many were begun
+}
 
 // Load returns the present state.
 func (t *Table[V]) Load() *Tree[V] { return t.current.Load() }
@@ -72,13 +75,15 @@ func (t *Tree[V]) All() iter.Seq2[netip.Addr, V] {
 // Edit is a change to a Table that readers do not see yet.
 type Edit[V any] struct {
 	table  *Table[V]
+	number uint64
 	next   Tree[V]
 	unseen bool
 }
 
 // Edit begins a change, for one writer at a time.
 func (t *Table[V]) Edit() *Edit[V] {
-	e := &Edit[V]{table: t}
+	t.edits++
+	e := &Edit[V]{table: t, number: t.edits}
 	if now := t.Load(); now != nil {
 		e.next = *now
 	}
@@ -87,7 +92,6 @@ func (t *Table[V]) Edit() *Edit[V] {
 }
 
 // Unseen reports whether no reader has seen anything of the table, as in a first load.
-// Nothing is copied then.
 func (e *Edit[V]) Unseen() bool { return e.unseen }
 
 // Get returns what an address has after the change.
@@ -96,14 +100,14 @@ func (e *Edit[V]) Get(ip netip.Addr) (V, bool) { return e.next.Get(ip) }
 // Put gives an address a value, in place of that which it may have.
 func (e *Edit[V]) Put(ip netip.Addr, value V) {
 	root := e.next.root(ip)
-	*root = (*root).put(numberOf(ip), value, e.unseen)
+	*root = (*root).put(numberOf(ip), value, e.number)
 }
 
 // Remove takes the value of an address away, if it has one.
 func (e *Edit[V]) Remove(ip netip.Addr) {
 	if ip.IsValid() {
 		root := e.next.root(ip)
-		*root = (*root).remove(numberOf(ip), e.unseen)
+		*root = (*root).remove(numberOf(ip), e.number)
 	}
 }
 

@@ -291,6 +291,26 @@ func BenchmarkTable(b *testing.B) {
 	}
 }
 
+// Many addresses that come in one edit beside others cost little more than their values: what
+// is copied for one of them is not copied for the next.
+func TestEditOfMany(t *testing.T) {
+	const many = 1000
+	address := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 48, byte(i >> 8), byte(i)}) }
+	table := filled(1000, func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 42, byte(i >> 8), byte(i)}) })
+	allocations := testing.AllocsPerRun(20, func() {
+		for _, change := range []func(*Edit[*int], netip.Addr){func(e *Edit[*int], ip netip.Addr) { e.Put(ip, nil) }, (*Edit[*int]).Remove} {
+			e := table.Edit()
+			for i := range many {
+				change(e, address(i))
+			}
+			e.Commit()
+		}
+	})
+	if allocations > many {
+		t.Errorf("%v allocations for %d addresses that come and go", allocations, many)
+	}
+}
+
 // Those who have an address come and go one by one, and no state that a reader may have
 // changes.
 func TestHolders(t *testing.T) {
