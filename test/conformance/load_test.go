@@ -63,7 +63,7 @@ func startUnderLoad(t *testing.T) *underLoad {
 	}
 	port := kubetest.FreePort(t)
 	u := &underLoad{t: t, corefile: fmt.Sprintf(loadedCorefile, port, kubetest.FreePort(t), dir)}
-	u.load = dnsload.Load{Server: netip.MustParseAddrPort("127.0.0.1:" + port), PerSecond: loadedRate, CPU: -1}
+	u.load = dnsload.Load{Server: netip.MustParseAddrPort("127.0.0.1:" + port), PerSecond: loadedRate, CPU: -1, Patience: 3 * time.Second}
 	for _, q := range []struct {
 		name           string
 		rcode, answers int

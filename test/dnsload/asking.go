@@ -1,6 +1,7 @@
 package dnsload
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"runtime"
@@ -101,7 +102,7 @@ func (a *asking) run() error {
 		}
 	}
 	a.result.Took = now() - began
-	for limit := now() + late; a.open > 0 && now() < limit; {
+	for limit := now() + cmp.Or(a.Patience, late); a.open > 0 && now() < limit; {
 		if err := a.turnAround(now(), 0); err != nil {
 			return err
 		}

@@ -12,8 +12,9 @@ type Load struct {
 	Server    netip.AddrPort
 	Questions []Question // asked by turns, from the first on
 	For       time.Duration
-	PerSecond float64 // 0: as fast as replies come, with some 250 questions open
-	CPU       int     // the processor to ask on, from 0; -1: any
+	PerSecond float64       // 0: as fast as replies come, with some 250 questions open
+	CPU       int           // the processor to ask on, from 0; -1: any
+	Patience  time.Duration // for replies after the last question; 0: 100 ms
 }
 
 // Question is one, and what the reply must have.
