@@ -123,7 +123,7 @@ func (o Options) place() (*rest.Config, error) {
 	}
 	config, err := rest.InClusterConfig()
 	if errors.Is(err, rest.ErrNotInCluster) {
-		return nil, errors.New("this is no pod of a cluster, whose API server would be read: name an API server with kubeconfig FILE or endpoint URL, or a folder of YAML with manifests DIR")
+		return nil, errors.New("nothing says what to read, and this is no pod of a cluster (KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set): name an API server with kubeconfig FILE or endpoint URL, or a folder of YAML with manifests DIR")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("find the API server of this cluster: %w", err)

@@ -64,7 +64,7 @@ func setup(c *caddy.Controller) error {
 		h.findOthers(config)
 		if o.Fast == FastOn {
 			if _, why := newLane(h, config); why != "" {
-				return plugin.Error(pluginName, fmt.Errorf("fastpath on: it cannot be: %s; write fastpath auto, or remove what is in its way", why))
+				return plugin.Error(pluginName, fmt.Errorf("fastpath on is not possible: %s; write fastpath auto, or remove what is in its way", why))
 			}
 		}
 		// This is after all that was asked for in a setup: health sleeps for its
