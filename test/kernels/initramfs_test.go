@@ -13,7 +13,7 @@ import (
 
 // tools are the programs that the tests, and the kernel, start in the machine.
 func tools() []string {
-	out := []string{"nft", "modprobe", "ip"}
+	out := []string{"nft", "modprobe"}
 	for _, tool := range []string{"iptables", "ip6tables"} {
 		for _, variant := range []string{"", "-nft", "-legacy"} {
 			for _, does := range []string{"", "-save", "-restore"} {

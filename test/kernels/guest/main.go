@@ -1,7 +1,7 @@
 // Command guest is process 1 of a machine that test/kernels boots. It makes the file
-// systems and the loopback that programs expect, runs the program in its arguments, whose output goes out
-// of the second serial line, and switches the machine off. Its last line there says how
-// the program ended; without that line the kernel did not live to the end.
+// systems and the loopback that programs expect, runs the program in its arguments, whose
+// output goes out of the second serial line, and switches the machine off. Its last line
+// there says how the program ended; without that line the kernel did not live to the end.
 package main
 
 import (
@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"strings"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -57,8 +58,12 @@ func run(argv []string) error {
 	if out, err := exec.Command("modprobe", append([]string{"-a", "-q"}, modules...)...).CombinedOutput(); len(out) > 0 {
 		fmt.Printf("guest: modprobe: %v\n%s", err, out)
 	}
-	if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
-		return fmt.Errorf("ip link set lo up: %w\n%s", err, out)
+	loopback, err := netlink.LinkByName("lo")
+	if err == nil {
+		err = netlink.LinkSetUp(loopback)
+	}
+	if err != nil {
+		return fmt.Errorf("the loopback: %w", err)
 	}
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = environment, line, line
