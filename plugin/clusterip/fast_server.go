@@ -118,6 +118,9 @@ func fastBlocks(s *dnsserver.Server) (blocks []block, whys []string) {
 	if !ok {
 		return nil, []string{"fastpath: off: this CoreDNS does not show its server blocks"}
 	}
+	if why := ownSocket(zones); why != "" {
+		return nil, []string{fmt.Sprintf("fastpath: off for %s, where the plugin chain answers: %s", s.Addr, why)}
+	}
 	for origin, configs := range zones {
 		b := block{zone: origin}
 		for _, config := range configs {
@@ -141,6 +144,24 @@ func fastBlocks(s *dnsserver.Server) (blocks []block, whys []string) {
 	slices.SortFunc(blocks, func(a, b block) int { return cmp.Compare(len(b.zone), len(a.zone)) })
 	slices.Sort(whys)
 	return blocks, slices.Compact(whys)
+}
+
+// ownSocket says what needs the queries as the server's own socket gives them, in any
+// server block of a server, or "": a fast path has the queries of all.
+func ownSocket(zones map[string][]*dnsserver.Config) (why string) {
+	for origin, configs := range zones {
+		for _, config := range configs {
+			switch {
+			case config.ProxyProtoConnPolicy != nil:
+				return fmt.Sprintf("the plugin proxyproto of the server block of %s changes what a packet is", origin)
+			case config.Handler("tsig") != nil:
+				return fmt.Sprintf("the plugin tsig of the server block of %s needs signatures checked", origin)
+			case config.Handler("dynupdate") != nil:
+				return fmt.Sprintf("the plugin dynupdate of the server block of %s takes more than queries", origin)
+			}
+		}
+	}
+	return ""
 }
 
 // zonesOf returns the server blocks of a server by zone, which CoreDNS keeps to itself. It
