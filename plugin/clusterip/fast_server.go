@@ -35,7 +35,7 @@ const (
 const maxFastThreads = 16
 
 // fastServers are the fast paths of this process, by the server that they belong to: while
-// it reloads there are two.
+// it reloads there are two. A server is in it from its setup to its end.
 type fastServers struct {
 	mu     sync.Mutex
 	groups map[*feed.Server]map[string]*fastpath.Group // by address
@@ -47,6 +47,11 @@ var fast = fastServers{groups: make(map[*feed.Server]map[string]*fastpath.Group)
 // CoreDNS calls the function of one server block for each server, and passes on the
 // decorator that another plugin has asked for.
 func (f *fastServers) openWith(config *dnsserver.Config, own *feed.Server, threads int) {
+	f.mu.Lock()
+	if f.groups[own] == nil {
+		f.groups[own] = make(map[string]*fastpath.Group)
+	}
+	f.mu.Unlock()
 	before := config.UDPDecorateWriterFunc
 	config.UDPDecorateWriterFunc = func(s *dnsserver.Server) dns.DecorateWriter {
 		f.open(s, own, threads)
@@ -61,7 +66,7 @@ func (f *fastServers) open(s *dnsserver.Server, own *feed.Server, threads int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.groups[own] == nil {
-		f.groups[own] = make(map[string]*fastpath.Group)
+		return // it has ended before CoreDNS came to this, in a goroutine of its own
 	}
 	if f.groups[own][s.Addr] != nil {
 		return // with multisocket there are several servers at an address

@@ -7,7 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/clusterip/clusterip/cluster/feed"
 	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/core/dnsserver"
 	_ "github.com/coredns/coredns/plugin/proxyproto"
 	_ "github.com/coredns/coredns/plugin/tsig"
 	_ "github.com/coredns/coredns/plugin/whoami"
@@ -77,5 +79,20 @@ func TestBesideProxyProtocol(t *testing.T) {
 		if reply.Rcode != dns.RcodeSuccess || len(reply.Extra) == 0 || reply.Extra[0].(*dns.A).A.String() != "192.0.2.1" {
 			t.Errorf("want the address in the header from whoami, got\n%v", reply)
 		}
+	}
+}
+
+// TestOpenAfterTheEnd has CoreDNS come to open the fast path of a server that a reload has
+// ended already: it would answer in place of the server after it, for ever.
+func TestOpenAfterTheEnd(t *testing.T) {
+	server := &dnsserver.Server{Addr: "dns://" + besideBlock(t, "")}
+	config, own := new(dnsserver.Config), new(feed.Server)
+	fast.openWith(config, own, 1)
+	fast.close(func(s *feed.Server) bool { return s == own })
+	config.UDPDecorateWriterFunc(server)
+	fast.mu.Lock()
+	defer fast.mu.Unlock()
+	if _, there := fast.groups[own]; there {
+		t.Error("a server that has ended is there again")
 	}
 }
