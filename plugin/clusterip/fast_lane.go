@@ -67,7 +67,7 @@ func newLane(h *Handler, config *dnsserver.Config) (l *lane, why string) {
 	switch {
 	case config.ViewName != "" || len(config.FilterFuncs) > 0:
 		return nil, "view chooses among server blocks"
-	case config.ProxyProtoConnPolicy != nil:
+	case config.ProxyProtoConnPolicy != nil: // also in ownSocket, but "fastpath on" must not start
 		return nil, "proxyproto changes what a packet is"
 	case slices.ContainsFunc(wire.Ignored[:], edns.SupportedOption):
 		return nil, "a plugin answers an option of EDNS"

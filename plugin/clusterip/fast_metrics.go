@@ -81,8 +81,15 @@ type sample struct {
 
 // kind is what requests are counted by.
 type kind struct {
-	qtype uint16 // 0 is any that has no label of its own
+	qtype uint16 // 0 is any that has no label of its own: a client may ask for all there are
 	v6    bool
+}
+
+func kindOf(qtype uint16, from netip.AddrPort) kind {
+	if typeLabel(qtype) == other {
+		qtype = 0
+	}
+	return kind{qtype, !from.Addr().Unmap().Is4()}
 }
 
 // tally has what is to be counted of the queries of one batch. It is of one thread.
@@ -94,7 +101,7 @@ type tally struct {
 
 // add counts an answer.
 func (t *tally) add(l *lane, q *wire.Question, from netip.AddrPort, outcome zone.Outcome, asked, told int) {
-	s := sample{lane: l, outcome: outcome, do: q.DO, asked: uint16(asked), told: uint16(told), kind: kind{q.Type, !from.Addr().Unmap().Is4()}}
+	s := sample{lane: l, outcome: outcome, do: q.DO, asked: uint16(asked), told: uint16(told), kind: kindOf(q.Type, from)}
 	if l.meter != nil {
 		s.zone = l.meter.zone(q.Name)
 	}
@@ -196,6 +203,8 @@ func (e *series) observe(s *sample, took time.Duration) {
 	}
 }
 
+const other = "other"
+
 // typeLabel is the label that the prometheus plugin gives a type.
 func typeLabel(qtype uint16) string {
 	switch qtype {
@@ -203,5 +212,5 @@ func typeLabel(qtype uint16) string {
 		dns.TypeNS, dns.TypePTR, dns.TypeRRSIG, dns.TypeSOA, dns.TypeSRV, dns.TypeSVCB, dns.TypeTXT:
 		return dns.TypeToString[qtype]
 	}
-	return "other"
+	return other
 }

@@ -35,7 +35,7 @@ const (
 const maxFastThreads = 16
 
 // fastServers are the fast paths of this process, by the server that they belong to: while
-// it reloads there are two.
+// it reloads there are two. A server is in it from its setup to its end.
 type fastServers struct {
 	mu     sync.Mutex
 	groups map[*feed.Server]map[string]*fastpath.Group // by address
@@ -47,6 +47,11 @@ var fast = fastServers{groups: make(map[*feed.Server]map[string]*fastpath.Group)
 // CoreDNS calls the function of one server block for each server, and passes on the
 // decorator that another plugin has asked for.
 func (f *fastServers) openWith(config *dnsserver.Config, own *feed.Server, threads int) {
+	f.mu.Lock()
+	if f.groups[own] == nil {
+		f.groups[own] = make(map[string]*fastpath.Group)
+	}
+	f.mu.Unlock()
 	before := config.UDPDecorateWriterFunc
 	config.UDPDecorateWriterFunc = func(s *dnsserver.Server) dns.DecorateWriter {
 		f.open(s, own, threads)
@@ -61,7 +66,7 @@ func (f *fastServers) open(s *dnsserver.Server, own *feed.Server, threads int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.groups[own] == nil {
-		f.groups[own] = make(map[string]*fastpath.Group)
+		return // it has ended before CoreDNS came to this, in a goroutine of its own
 	}
 	if f.groups[own][s.Addr] != nil {
 		return // with multisocket there are several servers at an address
@@ -118,6 +123,9 @@ func fastBlocks(s *dnsserver.Server) (blocks []block, whys []string) {
 	if !ok {
 		return nil, []string{"fastpath: off: this CoreDNS does not show its server blocks"}
 	}
+	if why := ownSocket(zones); why != "" {
+		return nil, []string{fmt.Sprintf("fastpath: off for %s, where the plugin chain answers: %s", s.Addr, why)}
+	}
 	for origin, configs := range zones {
 		b := block{zone: origin}
 		for _, config := range configs {
@@ -141,6 +149,24 @@ func fastBlocks(s *dnsserver.Server) (blocks []block, whys []string) {
 	slices.SortFunc(blocks, func(a, b block) int { return cmp.Compare(len(b.zone), len(a.zone)) })
 	slices.Sort(whys)
 	return blocks, slices.Compact(whys)
+}
+
+// ownSocket says what needs the queries as the server's own socket gives them, in any
+// server block of a server, or "": a fast path has the queries of all.
+func ownSocket(zones map[string][]*dnsserver.Config) (why string) {
+	for origin, configs := range zones {
+		for _, config := range configs {
+			switch {
+			case config.ProxyProtoConnPolicy != nil:
+				return fmt.Sprintf("the plugin proxyproto of the server block of %s changes what a packet is", origin)
+			case config.Handler("tsig") != nil:
+				return fmt.Sprintf("the plugin tsig of the server block of %s needs signatures checked", origin)
+			case config.Handler("dynupdate") != nil:
+				return fmt.Sprintf("the plugin dynupdate of the server block of %s takes more than queries", origin)
+			}
+		}
+	}
+	return ""
 }
 
 // zonesOf returns the server blocks of a server by zone, which CoreDNS keeps to itself. It
