@@ -48,6 +48,7 @@ kernels: setup
 # process, and of rules when writes go wrong: half an hour.
 endurance: setup
 	E2E_REQUIRED=1 go test -v -count=1 -timeout 2h ./test/endurance -connections 10000000 -edits 100 -kills 20
+	E2E_REQUIRED=1 go test -v -count=1 -run UnderLoad ./test/conformance -rate 20000
 	E2E_REQUIRED=1 go test -v -count=1 -timeout 1h -run TestFaultsEndAsAStart ./kernelnat/nftables -faults 5m
 
 peers: $(PEERS)/kube-proxy $(PEERS)/etcd $(PEERS)/etcd-streaming
