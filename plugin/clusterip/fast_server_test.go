@@ -43,7 +43,10 @@ metadata: {name: alias, namespace: default}
 spec: {type: ExternalName, externalName: web.default.svc.cluster.local}
 `
 
-// freePort returns a port that nobody has, for UDP and TCP.
+// usedPorts are those of servers before: metrics of this process still have their counts.
+var usedPorts = make(map[int]bool)
+
+// freePort returns a port that nobody has or had here, for UDP and TCP.
 func freePort(t *testing.T) int {
 	t.Helper()
 	for range 50 {
@@ -56,6 +59,9 @@ func freePort(t *testing.T) int {
 		l.Close()
 		if err == nil {
 			p.Close()
+		}
+		if err == nil && !usedPorts[port] {
+			usedPorts[port] = true
 			return port
 		}
 	}
