@@ -36,14 +36,13 @@ var (
 		Name:      "fastpath_dropped_total",
 		Help:      "Queries dropped since more were waiting for the plugin chain than it could answer.",
 	})
+	fastUnsent = promauto.NewCounter(prometheus.CounterOpts{
+		Namespace: plugin.Namespace,
+		Subsystem: pluginName,
+		Name:      "fastpath_unsent_total",
+		Help:      "Replies of the fast path that the kernel has not sent, as for want of a route.",
+	})
 )
-
-var fastUnsent = promauto.NewCounter(prometheus.CounterOpts{
-	Namespace: plugin.Namespace,
-	Subsystem: pluginName,
-	Name:      "fastpath_unsent_total",
-	Help:      "Replies of the fast path that the kernel has not sent, as for want of a route.",
-})
 
 // meter counts answers of a lane as the prometheus plugin would. Series come into being
 // with the first query that they count.

@@ -3,7 +3,6 @@ package clusterip
 import (
 	"fmt"
 	"maps"
-	"net"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/clusterip/clusterip/test/clustertest"
+	"github.com/clusterip/clusterip/test/kubetest"
 	"github.com/coredns/caddy"
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
@@ -43,32 +43,6 @@ metadata: {name: alias, namespace: default}
 spec: {type: ExternalName, externalName: web.default.svc.cluster.local}
 `
 
-// usedPorts are those of servers before: metrics of this process still have their counts.
-var usedPorts = make(map[int]bool)
-
-// freePort returns a port that nobody has or had here, for UDP and TCP.
-func freePort(t *testing.T) int {
-	t.Helper()
-	for range 50 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		p, err := net.ListenPacket("udp", l.Addr().String())
-		l.Close()
-		if err == nil {
-			p.Close()
-		}
-		if err == nil && !usedPorts[port] {
-			usedPorts[port] = true
-			return port
-		}
-	}
-	t.Fatal("no port is free")
-	return 0
-}
-
 // bothWays starts a server with two server blocks that have the same plugins, one with and
 // one without a fast path.
 func bothWays(t *testing.T, plugins string) (withFast, without string) {
@@ -78,9 +52,9 @@ func bothWays(t *testing.T, plugins string) (withFast, without string) {
 	var text strings.Builder
 	var addresses []string
 	for _, mode := range []string{"on", "off"} {
-		port := freePort(t)
-		addresses = append(addresses, fmt.Sprintf("127.0.0.1:%d", port))
-		fmt.Fprintf(&text, ".:%d {\nbind 127.0.0.1\n%s\nclusterip cluster.local in-addr.arpa {\nmanifests %s\npods insecure\nfallthrough in-addr.arpa\nfastpath %s\n}\n}\n", port, plugins, dir, mode)
+		port := kubetest.FreePort(t) // never one twice: metrics of this process have the counts of all
+		addresses = append(addresses, fmt.Sprintf("127.0.0.1:%s", port))
+		fmt.Fprintf(&text, ".:%s {\nbind 127.0.0.1\n%s\nclusterip cluster.local in-addr.arpa {\nmanifests %s\npods insecure\nfallthrough in-addr.arpa\nfastpath %s\n}\n}\n", port, plugins, dir, mode)
 	}
 	instance, err := caddy.Start(caddy.CaddyfileInput{ServerTypeName: "dns", Filepath: "Corefile", Contents: []byte(text.String())})
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/clusterip/clusterip/cluster/feed"
+	"github.com/clusterip/clusterip/test/kubetest"
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	_ "github.com/coredns/coredns/plugin/proxyproto"
@@ -22,8 +23,8 @@ func besideBlock(t *testing.T, plugins string) (server string) {
 	t.Helper()
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "all.yaml"), fastYAML)
-	port := freePort(t)
-	text := fmt.Sprintf("example.org:%d {\nbind 127.0.0.1\n%s\nwhoami\n}\n.:%d {\nbind 127.0.0.1\nclusterip cluster.local {\nmanifests %s\n}\n}\n", port, plugins, port, dir)
+	port := kubetest.FreePort(t)
+	text := fmt.Sprintf("example.org:%s {\nbind 127.0.0.1\n%s\nwhoami\n}\n.:%s {\nbind 127.0.0.1\nclusterip cluster.local {\nmanifests %s\n}\n}\n", port, plugins, port, dir)
 	instance, err := caddy.Start(caddy.CaddyfileInput{ServerTypeName: "dns", Filepath: "Corefile", Contents: []byte(text)})
 	if err != nil {
 		t.Fatal(err)
@@ -32,7 +33,7 @@ func besideBlock(t *testing.T, plugins string) (server string) {
 		instance.ShutdownCallbacks()
 		instance.Stop()
 	})
-	return fmt.Sprintf("127.0.0.1:%d", port)
+	return fmt.Sprintf("127.0.0.1:%s", port)
 }
 
 // TestBesideTSIG signs queries for another server block with the key that it knows, and

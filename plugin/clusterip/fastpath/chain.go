@@ -42,8 +42,16 @@ type query struct {
 // maxFree is how many queries are kept to be used again.
 const maxFree = 256
 
-func newChain(o Options) *chain {
-	return &chain{serve: o.Chain, dropped: o.Dropped, most: o.Working, starters: runtime.GOMAXPROCS(0), waiting: make([]*query, o.Waiting)}
+// How many queries may be in the chain, and how many may wait for that. A query may wait in the chain for seconds for a
+// server that it was forwarded to. Those that compute are few at any time, whatever the number. A query that comes when
+// so many wait takes the place of the oldest of them.
+const (
+	maxWorking = 4096
+	maxWaiting = 1024
+)
+
+func newChain(o Options, working, waiting int) *chain {
+	return &chain{serve: o.Chain, dropped: o.Dropped, most: working, starters: runtime.GOMAXPROCS(0), waiting: make([]*query, waiting)}
 }
 
 // add copies a query and has it answered. If too many wait, the oldest of them is not.

@@ -66,7 +66,7 @@ func TestOverload(t *testing.T) {
 	var dropped atomic.Int64
 	var served sync.Map
 	c := newChain(Options{
-		Working: working, Waiting: waiting, Dropped: func() { dropped.Add(1) },
+		Dropped: func() { dropped.Add(1) },
 		Chain: func(_ dns.ResponseWriter, r *dns.Msg) {
 			served.Store(r.Question[0].Name, true)
 			select {
@@ -75,7 +75,7 @@ func TestOverload(t *testing.T) {
 			default: // all that fill the chain have come
 			}
 		},
-	})
+	}, working, waiting)
 	add := func(i int) {
 		packet, err := new(dns.Msg).SetQuestion(fmt.Sprintf("n%d.", i), dns.TypeA).Pack()
 		if err != nil {

@@ -42,31 +42,15 @@ type Options struct {
 	Answerer func() Answerer
 	// Chain answers what an Answerer does not. Many goroutines call it at a time.
 	Chain func(w dns.ResponseWriter, r *dns.Msg)
-	// Working and Waiting are how many queries may be in the chain, and how many may wait for that. 0 means
-	// DefaultWorking and DefaultWaiting. A query that comes when so many wait takes the place of the oldest of them.
-	Working, Waiting int
 	// Dropped is called for each query that is not answered since too many waited for the chain, and Unsent with the
 	// number of replies that the kernel has not taken.
 	Dropped func()
 	Unsent  func(n int)
 }
 
-// DefaultWorking is large because a query may wait for seconds for a server that it was forwarded to. Those that
-// compute are few at any time, whatever the number (chain.go).
-const (
-	DefaultWorking = 4096
-	DefaultWaiting = 1024
-)
-
 func (o Options) complete() Options {
 	if o.Threads <= 0 {
 		o.Threads = runtime.GOMAXPROCS(0)
-	}
-	if o.Working <= 0 {
-		o.Working = DefaultWorking
-	}
-	if o.Waiting <= 0 {
-		o.Waiting = DefaultWaiting
 	}
 	if o.Dropped == nil {
 		o.Dropped = func() {}

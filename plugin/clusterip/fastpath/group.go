@@ -43,7 +43,7 @@ func Open(address string, o Options) (*Group, error) {
 	} else if err := s.look(); err != nil {
 		return nil, err
 	}
-	g := &Group{options: o, sockets: s, chain: newChain(o), answerers: make(map[*reader]Answerer)}
+	g := &Group{options: o, sockets: s, chain: newChain(o, maxWorking, maxWaiting), answerers: make(map[*reader]Answerer)}
 	s.groups = append(s.groups, g)
 	err = s.grow(o.Threads, s.groups[0])
 	if err == nil {
