@@ -19,6 +19,8 @@ const (
 
 // batch receives datagrams and sends their replies, with nothing allocated in between. What the kernel fills in for a
 // query, the client's address and the address that was asked, is what it is given with the reply.
+//
+// Its system calls do not wait, so Go's scheduler is not told of them. It would have other threads look for work.
 type batch struct {
 	queries  [batchSize]unix.Mmsghdr
 	received int // how many of them the last receive has used
@@ -58,7 +60,7 @@ func (b *batch) receive(fd int) (int, error) {
 	}
 	b.received = 0
 	for {
-		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.queries[0])), batchSize, unix.MSG_DONTWAIT, 0, 0)
+		n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.queries[0])), batchSize, unix.MSG_DONTWAIT, 0, 0)
 		switch errno {
 		case 0:
 			b.received = int(n)
@@ -120,14 +122,14 @@ func (b *batch) reply(i int, reply []byte) {
 func (b *batch) send(fd int) (unsent int) {
 	waited := false
 	for sent := 0; sent < b.queued; {
-		n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.replies[sent])), uintptr(b.queued-sent), unix.MSG_DONTWAIT, 0, 0)
+		n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.replies[sent])), uintptr(b.queued-sent), unix.MSG_DONTWAIT, 0, 0)
 		switch {
 		case errno == 0:
 			sent += int(n)
 		case errno == unix.EINTR:
 		case errno == unix.EAGAIN && !waited:
 			waited = true
-			unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, fullWait)
+			awaitRoom(fd)
 		default:
 			sent, unsent = sent+1, unsent+1
 		}
@@ -135,6 +137,3 @@ func (b *batch) send(fd int) (unsent int) {
 	b.queued, b.used = 0, 0
 	return unsent
 }
-
-// fullWait is how many milliseconds a batch waits for room in its socket.
-const fullWait = 10
