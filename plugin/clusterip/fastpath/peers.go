@@ -13,7 +13,23 @@ import (
 )
 
 // others counts the sockets that are bound to an address as those of ours are, besides them: those of CoreDNS's server.
+//
+// The kernel lists sockets page by page. Where one comes or goes meanwhile, any other may be listed twice or not at all.
+// So they are counted until two lists agree.
 func others(at netip.AddrPort, ipv6 bool, ours []uint64) (int, error) {
+	last := -1
+	for range 100 {
+		n, err := listed(at, ipv6, ours)
+		if err != nil || n == last {
+			return n, err
+		}
+		last = n
+	}
+	return 0, fmt.Errorf("the sockets that are bound to %s change all the time", at)
+}
+
+// listed is what one list says of others.
+func listed(at netip.AddrPort, ipv6 bool, ours []uint64) (int, error) {
 	path := "/proc/thread-self/net/udp"
 	if ipv6 {
 		path += "6"
