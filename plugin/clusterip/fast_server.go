@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -79,7 +78,7 @@ func (f *fastServers) open(s *dnsserver.Server, own *feed.Server, threads int) {
 		return
 	}
 	g, err := fastpath.Open(strings.TrimPrefix(s.Addr, transport.DNS+"://"), fastpath.Options{
-		Threads:  cmp.Or(threads, min(runtime.GOMAXPROCS(0), maxFastThreads)),
+		Threads:  cmp.Or(threads, min(fastpath.Processors(), maxFastThreads)),
 		Answerer: func() fastpath.Answerer { return &answerer{blocks: blocks} },
 		Chain:    chainOf(s),
 		Dropped:  fastDropped.Inc,

@@ -15,7 +15,6 @@ package fastpath
 
 import (
 	"net/netip"
-	"runtime"
 	"time"
 
 	clog "github.com/coredns/coredns/plugin/pkg/log"
@@ -36,7 +35,7 @@ type Answerer interface {
 
 // Options say how the queries to one address are answered.
 type Options struct {
-	// Threads is the number of sockets, each read by a goroutine of its own. 0 means GOMAXPROCS.
+	// Threads is the number of sockets, each read by a goroutine of its own. 0 means as many as Processors.
 	Threads int
 	// Answerer makes the answerer of a socket.
 	Answerer func() Answerer
@@ -50,7 +49,7 @@ type Options struct {
 
 func (o Options) complete() Options {
 	if o.Threads <= 0 {
-		o.Threads = runtime.GOMAXPROCS(0)
+		o.Threads = Processors()
 	}
 	if o.Dropped == nil {
 		o.Dropped = func() {}
