@@ -63,50 +63,103 @@ func crowded() *Index {
 	return x
 }
 
-// crowdedQuestions are about what crowded has.
+// crowdedQuestions are about what crowded has. Those that clients ask all day are answered
+// at once, whatever there is. The others take a walk through a long list, or make one.
 var crowdedQuestions = []struct {
-	name  string
-	qtype uint16
-	later bool // it is left to Lookup
+	name    string
+	qtype   uint16
+	later   bool
+	outcome Outcome
 }{
-	// What clients ask.
-	{"db.shop.svc.cluster.local.", dns.TypeA, false},
-	{"db.shop.svc.cluster.local.", dns.TypeSRV, false},
-	{"_http._tcp.db.shop.svc.cluster.local.", dns.TypeSRV, false},
-	{"_http._tcp.db.shop.svc.cluster.local.", dns.TypeA, false},
-	{"10-64-1-1.db.shop.svc.cluster.local.", dns.TypeA, false},
-	{"10-64-1-1.db.shop.svc.cluster.local.", dns.TypeSRV, false},
-	{"www.example.com.db.shop.svc.cluster.local.", dns.TypeA, false},
-	{"www.com.db.shop.svc.cluster.local.", dns.TypeA, false},
-	{"h777.at.shop.svc.cluster.local.", dns.TypeA, false},
-	{"a.prefer._zone.db.shop.svc.cluster.local.", dns.TypeA, false},
-	{"http.tcp.few.shop.svc.cluster.local.", dns.TypeSRV, false},
-	{"a.pin._zone.few.shop.svc.cluster.local.", dns.TypeSRV, false},
-	{"behind.shop.svc.cluster.local.", dns.TypeA, false},
-	{"_http._tcp.behind.shop.svc.cluster.local.", dns.TypeSRV, false},
-	{"http.tcp.behind.shop.svc.cluster.local.", dns.TypeSRV, false},
-	{"10-64-1-1.behind.shop.svc.cluster.local.", dns.TypeA, false},
-	{"web.shop.svc.cluster.local.", dns.TypeA, false},
-	{"web.shop.svc.cluster.local.", dns.TypeSRV, false},
-	{"_p7._tcp.web.shop.svc.cluster.local.", dns.TypeSRV, false},
-	{"1.0.43.10.in-addr.arpa.", dns.TypePTR, false},
-	// What takes a walk through a long list, or makes one.
-	{"http.tcp.db.shop.svc.cluster.local.", dns.TypeSRV, true},
-	{"_http._tcp.some.shop.svc.cluster.local.", dns.TypeSRV, false},
-	{"_rare._tcp.some.shop.svc.cluster.local.", dns.TypeA, true},
-	{"rare.tcp.some.shop.svc.cluster.local.", dns.TypeSRV, true},
-	{"one.one.shop.svc.cluster.local.", dns.TypeA, true},
-	{"one.one.shop.svc.cluster.local.", dns.TypeSRV, true},
-	{"10-64-0-0.ports.shop.svc.cluster.local.", dns.TypeA, false},
-	{"10-64-0-0.ports.shop.svc.cluster.local.", dns.TypeSRV, true},
-	{"www.com.ports.shop.svc.cluster.local.", dns.TypeA, true},
-	{"www.com.web.shop.svc.cluster.local.", dns.TypeA, true},
-	{"p7.tcp.web.shop.svc.cluster.local.", dns.TypeSRV, true},
-	{"1.0.65.10.in-addr.arpa.", dns.TypePTR, true},
-	{"1.0.66.10.in-addr.arpa.", dns.TypePTR, true},
-	{"1.0.66.10.in-addr.arpa.", dns.TypeA, true},
-	{"cluster.local.", dns.TypeNS, true},
-	{"ns.dns.cluster.local.", dns.TypeA, true},
+	{"db.shop.svc.cluster.local.", dns.TypeA, false, Success},
+	{"db.shop.svc.cluster.local.", dns.TypeSRV, false, Success},
+	{"_http._tcp.db.shop.svc.cluster.local.", dns.TypeSRV, false, Success},
+	{"_http._tcp.db.shop.svc.cluster.local.", dns.TypeA, false, Success},
+	{"10-64-1-1.db.shop.svc.cluster.local.", dns.TypeA, false, Success},
+	{"10-64-1-1.db.shop.svc.cluster.local.", dns.TypeSRV, false, Success},
+	{"www.example.com.db.shop.svc.cluster.local.", dns.TypeA, false, NXDomain},
+	{"www.com.db.shop.svc.cluster.local.", dns.TypeA, false, NXDomain},
+	{"http.tcp.db.shop.svc.cluster.local.", dns.TypeSRV, true, Success},
+
+	{"a.pin._zone.few.shop.svc.cluster.local.", dns.TypeSRV, false, Success},
+	{"c.prefer._zone.few.shop.svc.cluster.local.", dns.TypeSRV, false, Success},
+	{"http.tcp.few.shop.svc.cluster.local.", dns.TypeSRV, true, Success},
+	{"_http._tcp.some.shop.svc.cluster.local.", dns.TypeSRV, false, Success},
+	{"_rare._tcp.some.shop.svc.cluster.local.", dns.TypeA, true, Success},
+	{"rare.tcp.some.shop.svc.cluster.local.", dns.TypeSRV, true, Success},
+
+	{"one.one.shop.svc.cluster.local.", dns.TypeA, true, Success},
+	{"one.one.shop.svc.cluster.local.", dns.TypeSRV, true, Success},
+	{"one.one.shop.svc.cluster.local.", dns.TypeMX, true, NoData},
+	{"h777.at.shop.svc.cluster.local.", dns.TypeA, false, Success},
+	{"1.0.65.10.in-addr.arpa.", dns.TypePTR, true, Success},
+	{"1.0.66.10.in-addr.arpa.", dns.TypePTR, true, Success},
+	{"1.0.66.10.in-addr.arpa.", dns.TypeA, true, NoData},
+
+	{"behind.shop.svc.cluster.local.", dns.TypeA, false, Success},
+	{"_http._tcp.behind.shop.svc.cluster.local.", dns.TypeSRV, false, Success},
+	{"http.tcp.behind.shop.svc.cluster.local.", dns.TypeSRV, false, Success},
+	{"10-64-1-1.behind.shop.svc.cluster.local.", dns.TypeA, false, Success},
+	{"2.0.43.10.in-addr.arpa.", dns.TypePTR, false, Success},
+
+	{"web.shop.svc.cluster.local.", dns.TypeA, false, Success},
+	{"web.shop.svc.cluster.local.", dns.TypeSRV, false, Success},
+	{"_p7._tcp.web.shop.svc.cluster.local.", dns.TypeSRV, false, Success},
+	{"www.com.web.shop.svc.cluster.local.", dns.TypeA, true, NXDomain},
+	{"p7.tcp.web.shop.svc.cluster.local.", dns.TypeSRV, true, Success},
+	{"10-64-0-0.ports.shop.svc.cluster.local.", dns.TypeA, false, Success},
+	{"10-64-0-0.ports.shop.svc.cluster.local.", dns.TypeSRV, true, Success},
+	{"www.com.ports.shop.svc.cluster.local.", dns.TypeA, true, NXDomain},
+
+	{"cluster.local.", dns.TypeNS, true, Success},
+	{"ns.dns.cluster.local.", dns.TypeA, true, Success},
+}
+
+// TestFindIsQuick has questions that took milliseconds on a thread that reads queries. It
+// counts bytes, since a list that is made is allocated. That no long list is walked through
+// is in the table alone.
+func TestFindIsQuick(t *testing.T) {
+	x := crowded()
+	for _, c := range crowdedQuestions {
+		z := x.Match(c.name)
+		if a := z.Lookup(c.name, c.qtype, 1); a.Outcome != c.outcome {
+			t.Errorf("%s %s: outcome %d, want %d", c.name, dns.TypeToString[c.qtype], a.Outcome, c.outcome)
+		}
+		var h Hit
+		const times = 10
+		if n := allocatedBy(func() {
+			for range times {
+				h = z.Find(c.name, c.qtype)
+			}
+		}) / times; n > 1<<14 {
+			t.Errorf("%s %s allocates %d bytes", c.name, dns.TypeToString[c.qtype], n)
+		}
+		switch {
+		case (h.later != nil) != c.later:
+			t.Errorf("%s %s is left to Lookup: %v, want %v", c.name, dns.TypeToString[c.qtype], h.later != nil, c.later)
+		case !c.later && h.Outcome != c.outcome:
+			t.Errorf("%s %s: Find has outcome %d, want %d", c.name, dns.TypeToString[c.qtype], h.Outcome, c.outcome)
+		case c.later && h.AppendWire(new(wire.Reply), 1, false):
+			t.Errorf("%s %s is left to Lookup and has octets", c.name, dns.TypeToString[c.qtype])
+		}
+	}
+}
+
+// The records of more than a few endpoints are made by Lookup, whatever is asked for first,
+// and are there for Find from then on.
+func TestFindCompilesFew(t *testing.T) {
+	for n, later := range map[int]bool{quickLimit: false, quickLimit + 1: true, lazyLimit: true, lazyLimit + 1: false} {
+		for _, name := range []string{"db.shop.svc.cluster.local.", "_http._tcp.db.shop.svc.cluster.local.", "10-64-0-1.db.shop.svc.cluster.local.", "www.db.shop.svc.cluster.local."} {
+			z := indexOf([]*cluster.Service{headlessOf(n)}, nil, false).local[0]
+			if h := z.Find(name, dns.TypeA); (h.later != nil) != later {
+				t.Errorf("%d endpoints, %s: the first question is left to Lookup: %v, want %v", n, name, h.later != nil, later)
+			}
+			want := z.Lookup(name, dns.TypeA, 1).Outcome
+			if h := z.Find(name, dns.TypeA); h.later != nil || h.Outcome != want {
+				t.Errorf("%d endpoints, %s: the second question has outcome %d, want %d", n, name, h.Outcome, want)
+			}
+		}
+	}
 }
 
 // BenchmarkCrowded is what a question takes until it is answered or left to the plugin
@@ -124,6 +177,7 @@ func BenchmarkCrowded(b *testing.B) {
 			q.Parse(query)
 			out := make([]byte, 0, 1<<14)
 			z := x.Match(q.Name)
+			z.Lookup(c.name, c.qtype, 1) // compiles
 			for b.Loop() {
 				reply.Begin(out, query, &q)
 				z.Find(q.Name, q.Type).AppendWire(&reply, 1, true)
