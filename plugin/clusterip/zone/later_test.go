@@ -44,6 +44,7 @@ func crowded() *Index {
 		headless("at", many, func(i int, e *cluster.Endpoint) {
 			e.Addr, e.Hostname = netip.MustParseAddr("10.65.0.1"), fmt.Sprint("h", i)
 		}),
+		headless("same", lazyLimit, func(_ int, e *cluster.Endpoint) { e.Hostname, e.Slice = "same", nil }),
 		headless("ports", 2, func(i int, e *cluster.Endpoint) { e.Slice = all }),
 		manyPorts(many),
 	}
@@ -91,6 +92,8 @@ var crowdedQuestions = []struct {
 	{"one.one.shop.svc.cluster.local.", dns.TypeA, true, Success},
 	{"one.one.shop.svc.cluster.local.", dns.TypeSRV, true, Success},
 	{"one.one.shop.svc.cluster.local.", dns.TypeMX, true, NoData},
+	{"same.same.shop.svc.cluster.local.", dns.TypeA, false, Success},
+	{"same.same.shop.svc.cluster.local.", dns.TypeSRV, true, NoData},
 	{"h777.at.shop.svc.cluster.local.", dns.TypeA, false, Success},
 	{"1.0.65.10.in-addr.arpa.", dns.TypePTR, true, Success},
 	{"1.0.66.10.in-addr.arpa.", dns.TypePTR, true, Success},

@@ -50,7 +50,7 @@ func (r *Records) endpointAmong(full string, candidates []cluster.Endpoint, aske
 		return r.endpointAddresses(full, candidates, count, asked, qtype)
 	case qtype != dns.TypeSRV && qtype != dns.TypeANY:
 		return Hit{Outcome: NoData}
-	case ports > quickLimit:
+	case max(count, ports) > quickLimit:
 		return Hit{later: func() Hit { return r.endpoints(candidates, asked, qtype) }}
 	}
 	return r.endpoints(candidates, asked, qtype)
