@@ -148,18 +148,18 @@ func TestFindIsQuick(t *testing.T) {
 	}
 }
 
-// The records of more than a few endpoints are made by Lookup, whatever is asked for first,
-// and are there for Find from then on.
+// The records of more than a few endpoints or ports are made by Lookup, whatever is asked
+// for first, and are there for Find from then on.
 func TestFindCompilesFew(t *testing.T) {
 	for n, later := range map[int]bool{quickLimit: false, quickLimit + 1: true, lazyLimit: true, lazyLimit + 1: false} {
-		for _, name := range []string{"db.shop.svc.cluster.local.", "_http._tcp.db.shop.svc.cluster.local.", "10-64-0-1.db.shop.svc.cluster.local.", "www.db.shop.svc.cluster.local."} {
-			z := indexOf([]*cluster.Service{headlessOf(n)}, nil, false).local[0]
+		for _, name := range []string{"db.shop.svc.cluster.local.", "_http._tcp.db.shop.svc.cluster.local.", "10-64-0-1.db.shop.svc.cluster.local.", "www.db.shop.svc.cluster.local.", "web.shop.svc.cluster.local."} {
+			z := indexOf([]*cluster.Service{headlessOf(n), manyPorts(n)}, nil, false).local[0]
 			if h := z.Find(name, dns.TypeA); (h.later != nil) != later {
-				t.Errorf("%d endpoints, %s: the first question is left to Lookup: %v, want %v", n, name, h.later != nil, later)
+				t.Errorf("%d endpoints or ports, %s: the first question is left to Lookup: %v, want %v", n, name, h.later != nil, later)
 			}
 			want := z.Lookup(name, dns.TypeA, 1).Outcome
 			if h := z.Find(name, dns.TypeA); h.later != nil || h.Outcome != want {
-				t.Errorf("%d endpoints, %s: the second question has outcome %d, want %d", n, name, h.Outcome, want)
+				t.Errorf("%d endpoints or ports, %s: the second question has outcome %d, want %d", n, name, h.Outcome, want)
 			}
 		}
 	}
