@@ -19,7 +19,7 @@ import (
 // ports, and they are kept until the Service changes. Of 10,000 Services a server is
 // asked for some, and what changes often changes many times between two questions.
 // Compiled at once, records were half of a change, of the start and of the memory.
-// Services with more than lazyLimit records are the exception.
+// Services of a size above lazyLimit are the exception.
 //
 // The names of endpoints and the reverse pointers are ten times as many. Each query that
 // wants them makes them of the cluster.Service, in one or two allocations.
