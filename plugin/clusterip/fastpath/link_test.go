@@ -4,6 +4,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -57,6 +58,16 @@ func TestLinkLocal(t *testing.T) {
 		}
 	}
 	up(t, "lo")
+	for _, name := range []string{"link0", "link1"} {
+		waitFor(t, func() bool { // an address is tentative until its link is ready
+			link, err := netlink.LinkByName(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			addresses, err := netlink.AddrList(link, netlink.FAMILY_V6)
+			return err == nil && !slices.ContainsFunc(addresses, func(a netlink.Addr) bool { return a.Flags&syscall.IFA_F_TENTATIVE != 0 })
+		})
+	}
 	for what, bind := range map[string]string{"wildcard": ":0", "address": "[fe80::53%link1]:0"} {
 		t.Run(what, func(t *testing.T) {
 			address := standIn(t, bind)
