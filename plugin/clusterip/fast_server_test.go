@@ -45,7 +45,7 @@ spec: {type: ExternalName, externalName: web.default.svc.cluster.local}
 
 // bothWays starts a server with two server blocks that have the same plugins, one with and
 // one without a fast path.
-func bothWays(t *testing.T, plugins string) (withFast, without string) {
+func bothWays(t testing.TB, plugins string) (withFast, without string) {
 	t.Helper()
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "all.yaml"), fastYAML)

@@ -48,7 +48,7 @@ spec:
 `
 
 // write replaces a file in one step, as the editors of manifests should.
-func write(t *testing.T, path, content string) {
+func write(t testing.TB, path, content string) {
 	t.Helper()
 	if err := os.WriteFile(path+".new", []byte(content), 0o600); err != nil {
 		t.Fatal(err)

@@ -9,12 +9,13 @@ import (
 
 // AppendWire writes the reply to the question that something was found for, with the same
 // records as those of Lookup. Addresses are shuffled as the loadbalance plugin does it, if
-// asked for. It is false for what is rare: aliases to be followed, and records of other
-// types than those of Services. Names of records are taken to be without escapes.
+// asked for. It is false for what is rare: aliases to be followed, records of other types
+// than those of Services, and what only Lookup finds. Names of records are taken to be
+// without escapes.
 func (h Hit) AppendWire(r *wire.Reply, serial uint32, shuffle bool) bool {
 	ttl, owner := h.zone.index.options.TTL, r.OwnerLen
 	switch {
-	case h.Alias != "" || h.zone.origin == ".":
+	case h.later != nil || h.Alias != "" || h.zone.origin == ".":
 		return false
 	case h.Outcome != Success:
 		r.Authority()
