@@ -244,7 +244,11 @@ func (n *nat) controllers() (map[cluster.Family]*kernelnat.Controller, error) {
 	if err != nil {
 		return nil, err
 	}
-	log.Infof("backend %s is %s: %s", n.options.Backend, chosen.Name, why)
+	if n.options.Backend == chosen.Name {
+		log.Infof("the backend is %s, %s", chosen.Name, why)
+	} else {
+		log.Infof("backend %s is %s: %s", n.options.Backend, chosen.Name, why)
+	}
 	families, err := chosen.New(n.options.Settings)
 	if err != nil {
 		return nil, err
