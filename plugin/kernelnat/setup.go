@@ -22,13 +22,10 @@ import (
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
-	clog "github.com/coredns/coredns/plugin/pkg/log"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
 const name = "kernelnat"
-
-var log = clog.NewWithPlugin(name)
 
 func init() { plugin.Register(name, setup) }
 
