@@ -41,11 +41,11 @@ func (l *lane) behindAutopath(config *dnsserver.Config, h plugin.Handler) string
 		}
 		return ""
 	}
-	for _, other := range []string{companionName, "erratic"} {
-		if h := config.Handler(other); h != nil {
-			if _, ours := h.(*companion); !ours {
-				return "may have the search path of " + other
-			}
+	for _, other := range config.Handlers() {
+		switch other.(type) {
+		case *Handler, *companion:
+		case autopath.AutoPather:
+			return "may have the search path of " + other.Name()
 		}
 	}
 	return ""

@@ -52,6 +52,7 @@ func setup(c *caddy.Controller) error {
 	if o.StaleAfter > 0 {
 		h.stale = func() bool { return subscription.Stale(o.StaleAfter) }
 	}
+	h.noteFronts(config)
 	config.Plugin = slices.Insert(config.Plugin, 0, h.ending.see)
 	if o.Fast != FastOff {
 		fast.openWith(config, own, o.FastThreads)
@@ -87,7 +88,7 @@ func setup(c *caddy.Controller) error {
 				return nil
 			})
 		}
-		h.Next = next
+		h.Next, h.inFront = next, nil
 		return h
 	})
 	config.AddPlugin(accompany(h))
