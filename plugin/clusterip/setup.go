@@ -7,7 +7,7 @@
 package clusterip
 
 import (
-	"fmt"
+	"errors"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -65,7 +65,7 @@ func setup(c *caddy.Controller) error {
 		h.findOthers(config)
 		if o.Fast == FastOn {
 			if _, why := newLane(h, config); why != "" {
-				return plugin.Error(pluginName, fmt.Errorf("fastpath on is not possible: %s; write fastpath auto, or remove what is in its way", why))
+				return plugin.Error(pluginName, errors.New(Off{config.Zone, why, true}.String()))
 			}
 		}
 		// This is after all that was asked for in a setup: health sleeps for its
