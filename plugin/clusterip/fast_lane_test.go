@@ -65,6 +65,9 @@ func TestFronts(t *testing.T) {
 			t.Errorf("%q keeps the fast path off: %s", plugins, why)
 		}
 	}
+	if l, _ := laneOf(t, "autopath @nobody"); l.search != nil {
+		t.Error("there is a search path where autopath has none")
+	}
 	for plugins, want := range map[string]string{
 		"log":                                                   "the plugin log is in front of it and logs more than class error",
 		"log {\nclass denial error\n}":                          "the plugin log is in front of it and logs more than class error",

@@ -35,7 +35,7 @@ func (l *lane) behindAutopath(config *dnsserver.Config, h plugin.Handler) string
 		return unknown
 	}
 	l.search = &search{zones: a.Zones}
-	if function.IsNil() {
+	if function.IsNil() && static.Len() > 0 {
 		for i := range static.Len() {
 			l.search.static = append(l.search.static, static.Index(i).String())
 		}
@@ -47,6 +47,9 @@ func (l *lane) behindAutopath(config *dnsserver.Config, h plugin.Handler) string
 		case autopath.AutoPather:
 			return "may have the search path of " + other.Name()
 		}
+	}
+	if function.IsNil() {
+		l.search = nil // it has found nobody who knows a path, or has not looked yet, and searches nothing
 	}
 	return ""
 }
