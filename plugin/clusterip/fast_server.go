@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/clusterip/clusterip/cluster/feed"
 	"github.com/clusterip/clusterip/plugin/clusterip/fastpath"
@@ -65,12 +66,10 @@ func (f *fastServers) openWith(config *dnsserver.Config, own *feed.Server, threa
 
 func (f *fastServers) open(s *dnsserver.Server, own *feed.Server, threads int) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.groups[own] == nil {
-		return // it has ended before CoreDNS came to this, in a goroutine of its own
-	}
-	if f.groups[own][s.Addr] != nil {
-		return // with multisocket there are several servers at an address
+	lacks := f.lacks(own, s.Addr)
+	f.mu.Unlock()
+	if !lacks {
+		return
 	}
 	blocks, off := fastBlocks(s)
 	for _, o := range off {
@@ -83,13 +82,42 @@ func (f *fastServers) open(s *dnsserver.Server, own *feed.Server, threads int) {
 	if !slices.ContainsFunc(blocks, func(b block) bool { return b.lane != nil }) {
 		return
 	}
-	g, err := fastpath.Open(strings.TrimPrefix(s.Addr, transport.DNS+"://"), fastpath.Options{
+	f.start(s, own, fastpath.Options{
 		Threads:  cmp.Or(threads, min(runtime.GOMAXPROCS(0), maxFastThreads)),
 		Answerer: func() fastpath.Answerer { return &answerer{blocks: blocks} },
 		Chain:    chainOf(s),
 		Dropped:  fastDropped.Inc,
 		Unsent:   func(n int) { fastUnsent.Add(float64(n)) },
-	})
+	}, true)
+}
+
+// lacks is false where a server has a fast path at an address, which is so for several servers
+// with multisocket, and where it has ended: CoreDNS comes to open in a goroutine of its own.
+func (f *fastServers) lacks(own *feed.Server, address string) bool {
+	groups, lives := f.groups[own]
+	return lives && groups[address] == nil
+}
+
+// retryShared is how often it is looked whether another process has left an address.
+const retryShared = time.Second
+
+// start opens the fast path, or later if another process is at the address, which tell has
+// the log say.
+func (f *fastServers) start(s *dnsserver.Server, own *feed.Server, o fastpath.Options, tell bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.lacks(own, s.Addr) {
+		return
+	}
+	address := strings.TrimPrefix(s.Addr, transport.DNS+"://")
+	if fastpath.Shared(address) {
+		if tell {
+			log.Infof("fastpath: waits at %s, where the plugin chain answers: another process has a socket there; it begins when that one has ended", s.Addr)
+		}
+		time.AfterFunc(retryShared, func() { f.start(s, own, o, false) })
+		return
+	}
+	g, err := fastpath.Open(address, o)
 	if err != nil {
 		log.Infof("fastpath: off for %s, where the plugin chain answers: %v", s.Addr, err)
 		return
