@@ -24,6 +24,13 @@ import (
 func TestMain(m *testing.M) {
 	caddy.Quiet, dnsserver.Quiet = true, true
 	dnsserver.Directives = slices.Insert(dnsserver.Directives, slices.Index(dnsserver.Directives, "kubernetes"), pluginName, "atend")
+	dnsserver.Directives = slices.Insert(dnsserver.Directives, slices.Index(dnsserver.Directives, "errors"), "foreign")
+	plugin.Register("foreign", func(c *caddy.Controller) error {
+		c.Next()
+		called := c.RemainingArgs()[0]
+		dnsserver.GetConfig(c).AddPlugin(func(next plugin.Handler) plugin.Handler { return foreign{next, called} })
+		return nil
+	})
 	plugin.Register("atend", func(c *caddy.Controller) error {
 		atEndConfig = dnsserver.GetConfig(c)
 		c.OnFinalShutdown(func() error { atEnd(); return nil })
