@@ -16,9 +16,10 @@ import (
 //
 // Records are made when they are asked for. A change replaces the Service and makes
 // none. The first question for one of its names compiles its own name and those of its
-// ports, and they are kept until the Service changes. Of 10,000 Services a server is
-// asked for some, and what changes often changes many times between two questions.
-// Compiled at once, records were half of a change, of the start and of the memory.
+// ports, and they are kept until the Service changes; but not if its answer is plain. Of
+// 10,000 Services a server is asked for some, and what changes often changes many times
+// between two questions. Compiled at once, records were half of a change, of the start and
+// of the memory.
 // Headless Services of more than lazyLimit endpoints are the exception.
 //
 // The names of endpoints and the reverse pointers are ten times as many. Each query that
@@ -32,9 +33,11 @@ type Records struct {
 	usable []cluster.Endpoint
 	// byAddress says that the endpoints are known by their addresses alone.
 	byAddress bool
+	plain     bool        // see isPlain
 	ports     []portCount // of a headless Service
 	kept      atomic.Pointer[compiled]
 	names     atomic.Pointer[[]int32] // of endpoints; see sortedNames
+	named     atomic.Pointer[nameOrder]
 }
 
 // lazyLimit is how many endpoints a headless Service has at most whose records the
@@ -53,6 +56,7 @@ func newRecords(service *cluster.Service, z *Zone) *Records {
 	if service.Kind == cluster.KindHeadless {
 		r.ports = countPorts(r.usable)
 	}
+	r.plain = r.isPlain()
 	if len(r.usable) > lazyLimit {
 		if service.Kind == cluster.KindHeadless {
 			r.compiled()

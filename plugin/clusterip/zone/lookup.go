@@ -59,6 +59,7 @@ type Hit struct {
 	Alias string
 
 	zone    *Zone
+	plain   plain // without set, unless it is the zero plain
 	set     rrset
 	other   bool       // the set has another owner than the name asked for
 	soa     bool       // the SOA of the zone, whatever its serial
@@ -67,7 +68,7 @@ type Hit struct {
 }
 
 // Find finds what answers a question for a name in the zone, in class IN. It allocates the
-// first time that a Service is asked for, and for lists that are not kept.
+// first time that a Service is asked for what is kept, and for lists that are not.
 func (z *Zone) Find(name string, qtype uint16) Hit {
 	var h Hit
 	switch rel := z.Relative(name); {
@@ -84,6 +85,9 @@ func (z *Zone) Find(name string, qtype uint16) Hit {
 
 // answer returns the records.
 func (h Hit) answer(name string, serial uint32) Answer {
+	if h.plain.of != nil {
+		h.set, h.address = h.plain.hit().set, netip.Addr{}
+	}
 	a := Answer{Outcome: h.Outcome, Alias: h.Alias, Answer: h.set.records, Extra: h.set.extra}
 	ttl := h.zone.index.options.TTL
 	switch {
@@ -142,6 +146,9 @@ func (z *Zone) service(name, base string, qtype uint16) Hit {
 
 // lookup answers for a name, which is given in full and relative to the Service.
 func (r *Records) lookup(full, name string, qtype uint16) Hit {
+	if h, ok := r.plainHit(name, qtype); ok {
+		return h
+	}
 	switch {
 	case name == "" || name[0] == '_': // not an endpoint's
 		if n := find(r.compiled().names, name); n != nil {
