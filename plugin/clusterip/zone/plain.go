@@ -14,9 +14,9 @@ import (
 
 // plain is what a Service of the usual shape has for one of the usual questions: addresses,
 // or SRV records of one port. Its octets are written of the Service itself, and nothing is
-// kept for them but in which order names of endpoints are. Ten thousand Services have a
-// quarter less memory so than with compiled records, which are made when the plugin
-// chain wants them.
+// kept for them but in which order the names of endpoints are. Records are compiled when the
+// plugin chain wants them: for all names of 10,000 Services of 10 endpoints they take 17 MB,
+// beside the 25 MB of the Services.
 type plain struct {
 	of           *Records
 	name         string // relative to the Service
@@ -26,15 +26,17 @@ type plain struct {
 }
 
 // isPlain reports whether a Service has the usual shape: ClusterIPs of different families, or
-// few endpoints with an address each, in one slice, and equal weights.
+// few endpoints with an address each, in one slice, and equal weights; and few ports, since
+// all are looked at.
 func (r *Records) isPlain() bool {
 	s := r.service
 	switch {
 	case len(r.base) > maxName:
 		return false
 	case s.Kind == cluster.KindClusterIP:
-		return !r.isIgnored() && (len(s.ClusterIPs) < 2 || len(s.ClusterIPs) == 2 && s.ClusterIPs[0].Is4() != s.ClusterIPs[1].Is4())
-	case s.Kind != cluster.KindHeadless, len(r.usable) == 0, len(r.usable) > lazyLimit, len(s.Weights) > 0:
+		ips := s.ClusterIPs
+		return !r.isIgnored() && len(s.Ports) <= lazyLimit && (len(ips) < 2 || len(ips) == 2 && ips[0].Is4() != ips[1].Is4())
+	case s.Kind != cluster.KindHeadless, len(r.usable) == 0, len(r.usable) > lazyLimit, len(r.usable[0].Ports()) > lazyLimit, len(s.Weights) > 0:
 		return false
 	}
 	for i := range r.usable[1:] {
@@ -84,21 +86,24 @@ func (r *Records) plainAddresses(qtype uint16) Hit {
 // its own.
 func (r *Records) plainServices(name string) (h Hit, ok bool) {
 	p := plain{of: r, name: name, qtype: dns.TypeSRV}
-	targets, matches := len(r.service.ClusterIPs), 0
+	matches := 0
+	look := func(its string, protocol cluster.Protocol, port uint16) {
+		if name == "" || isPortLabels(name, its, protocol) {
+			p.port = port
+			matches++
+		}
+	}
+	var targets int
 	if r.service.Kind == cluster.KindClusterIP {
+		targets = len(r.service.ClusterIPs)
 		for i := range r.service.Ports {
-			if its := &r.service.Ports[i]; name == "" || isPortLabels(name, its.Name, its.Protocol) {
-				p.port = its.Port
-				matches++
-			}
+			its := &r.service.Ports[i]
+			look(its.Name, its.Protocol, its.Port)
 		}
 	} else {
 		targets = len(r.usable)
 		for _, its := range r.usable[0].Ports() {
-			if name == "" || isPortLabels(name, its.Name, its.Protocol) {
-				p.port = its.Port
-				matches++
-			}
+			look(its.Name, its.Protocol, its.Port)
 		}
 	}
 	if matches != 1 || targets == 0 || r.service.Kind == cluster.KindHeadless && len(r.order().endpoints) == 0 {
