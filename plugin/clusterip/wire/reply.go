@@ -155,9 +155,13 @@ func (r *Reply) Record(owner, qtype uint16, ttl uint32, data []byte) bool {
 }
 
 // Service writes an SRV record (RFC 2782). It is false if there is no room. The target,
-// which is returned, can be pointed to.
-func (r *Reply) Service(ttl uint32, priority, weight, port uint16, name []byte) (target uint16, ok bool) {
-	length := 6 + len(name) + 1
+// which is returned, can be pointed to. It is a name, or the beginning of one, up to a dot,
+// and the octets of the rest.
+func (r *Reply) Service(ttl uint32, priority, weight, port uint16, name, rest []byte) (target uint16, ok bool) {
+	if rest == nil {
+		rest = root[:]
+	}
+	length := 6 + len(name) + len(rest)
 	if !r.fits(2 + recordLen + length) {
 		return 0, false
 	}
@@ -167,8 +171,11 @@ func (r *Reply) Service(ttl uint32, priority, weight, port uint16, name []byte) 
 	r.out = binary.BigEndian.AppendUint16(r.out, port)
 	target = r.Here()
 	r.out = AppendName(r.out, name)
+	r.out = append(r.out[:len(r.out)-1], rest...)
 	return target, true
 }
+
+var root = [1]byte{}
 
 // Pointer writes a PTR record.
 func (r *Reply) Pointer(ttl uint32, name []byte) { writeName(r, r.Owner, typePTR, ttl, name) }

@@ -193,7 +193,7 @@ func (p *plain) appendService(r *wire.Reply, shuffle bool) bool {
 		return false
 	}
 	ttl := p.of.options().TTL
-	target, ok := r.Service(ttl, 0, p.weight, p.port, append(r.Buffer[:0], p.of.base...))
+	target, ok := r.Service(ttl, 0, p.weight, p.port, append(r.Buffer[:0], p.of.base...), nil)
 	if !ok {
 		return true // truncated
 	}
@@ -214,8 +214,11 @@ func (p *plain) appendServices(r *wire.Reply, shuffle bool) bool {
 	if !r.Expect(n*(r.OwnerLen+1+recordLen+serviceLen+1+addressLen(0, 0))+2*order.names+order.octets, true) {
 		return false
 	}
+	var buffer [wire.MaxName]byte
+	base := wire.AppendName(buffer[:0], p.of.base)
 	for i, at := range order.endpoints {
-		target, ok := r.Service(ttl, 0, p.weight, p.port, target{p.of, int(at)}.append(r.Buffer[:0]))
+		name := append(appendHostname(r.Buffer[:0], &p.of.usable[at], p.of.options().EndpointPodNames), '.')
+		target, ok := r.Service(ttl, 0, p.weight, p.port, name, base)
 		if !ok {
 			return true // truncated
 		}

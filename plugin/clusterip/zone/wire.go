@@ -88,7 +88,7 @@ func (s rrset) appendServices(r *wire.Reply, shuffle bool) bool {
 	next := 0
 	for _, rr := range s.records {
 		srv := rr.(*dns.SRV)
-		target, ok := r.Service(srv.Hdr.Ttl, srv.Priority, srv.Weight, srv.Port, append(r.Buffer[:0], srv.Target...))
+		target, ok := r.Service(srv.Hdr.Ttl, srv.Priority, srv.Weight, srv.Port, append(r.Buffer[:0], srv.Target...), nil)
 		if !ok {
 			return true // truncated
 		}
