@@ -1,7 +1,6 @@
 package zone
 
 import (
-	"bytes"
 	"net/netip"
 	"slices"
 	"sort"
@@ -132,16 +131,15 @@ func (r *Records) order() *nameOrder {
 		return o
 	}
 	o := &nameOrder{endpoints: make([]uint8, len(r.usable))}
-	names := make([][]byte, len(r.usable))
+	names := fullNames(r.usable, r.base, r.options().EndpointPodNames)
 	for i := range r.usable {
 		o.endpoints[i] = uint8(i)
-		names[i] = target{r, i}.append(nil)
 		o.names += len(names[i])
 		o.octets += r.usable[i].Addr.BitLen() / 8
 	}
-	slices.SortFunc(o.endpoints, func(a, b uint8) int { return bytes.Compare(names[a], names[b]) })
+	slices.SortFunc(o.endpoints, func(a, b uint8) int { return strings.Compare(names[a], names[b]) })
 	for i, at := range o.endpoints {
-		if len(names[at]) == 0 || i > 0 && bytes.Equal(names[at], names[o.endpoints[i-1]]) {
+		if names[at] == "" || i > 0 && names[at] == names[o.endpoints[i-1]] {
 			o.endpoints = nil
 			break
 		}
