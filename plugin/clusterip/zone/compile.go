@@ -16,11 +16,11 @@ import (
 //
 // Records are made when they are asked for. A change replaces the Service and makes
 // none. The first question for one of its names compiles its own name and those of its
-// ports, and they are kept until the Service changes; but not if its answer is plain. Of
-// 10,000 Services a server is asked for some, and what changes often changes many times
-// between two questions. Compiled at once, records were half of a change, of the start and
-// of the memory.
-// Headless Services of more than lazyLimit endpoints are the exception.
+// ports, and they are kept until the Service changes; but octets of a plain answer need
+// none. Of 10,000 Services a server is asked for some, and what changes often changes many
+// times between two questions. Compiled at once, records were half of a change, of the
+// start and of the memory. Headless Services of more than lazyLimit endpoints are the
+// exception.
 //
 // The names of endpoints and the reverse pointers are ten times as many. Each query that
 // wants them makes them of the cluster.Service, in one or two allocations.
@@ -36,8 +36,8 @@ type Records struct {
 	plain     bool        // see isPlain
 	ports     []portCount // of a headless Service
 	kept      atomic.Pointer[compiled]
-	names     atomic.Pointer[[]int32] // of endpoints; see sortedNames
-	named     atomic.Pointer[nameOrder]
+	names     atomic.Pointer[[]int32]   // of endpoints; see sortedNames
+	named     atomic.Pointer[nameOrder] // of a plain Service; see order
 }
 
 // lazyLimit is how many endpoints a headless Service has at most whose records the

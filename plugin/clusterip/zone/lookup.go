@@ -59,7 +59,7 @@ type Hit struct {
 	Alias string
 
 	zone    *Zone
-	plain   plain // without set, unless it is the zero plain
+	plain   plain // in place of set, unless it is the zero plain
 	set     rrset
 	other   bool       // the set has another owner than the name asked for
 	soa     bool       // the SOA of the zone, whatever its serial
