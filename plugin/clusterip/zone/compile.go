@@ -16,10 +16,10 @@ import (
 //
 // Records are made when they are asked for. A change replaces the Service and makes
 // none. The first question for one of its names compiles its own name and those of its
-// ports, and they are kept until the Service changes. Of 10,000 Services a server is
-// asked for some, and what changes often changes many times between two questions.
-// Compiled at once, records were half of a change, of the start and of the memory.
-// Services of a size above lazyLimit are the exception.
+// ports, and they are kept until the Service changes; but octets of a plain answer need
+// none. Of 10,000 Services a server is asked for some, and what changes often changes many
+// times between two questions. Compiled at once, records were half of a change, of the
+// start and of the memory. Services of a size above lazyLimit are the exception.
 //
 // The names of endpoints and the reverse pointers are ten times as many. Each query that
 // wants them makes them of the cluster.Service, in one or two allocations.
@@ -32,10 +32,12 @@ type Records struct {
 	usable []cluster.Endpoint
 	// byAddress says that the endpoints are known by their addresses alone.
 	byAddress bool
+	plain     bool        // see isPlain
 	ports     []portCount // of a headless Service
 	size      int         // how many addresses or ports of addresses its own name has
 	kept      atomic.Pointer[compiled]
-	names     atomic.Pointer[[]int32] // of endpoints; see sortedNames
+	names     atomic.Pointer[[]int32]   // of endpoints; see sortedNames
+	named     atomic.Pointer[nameOrder] // of a plain Service; see order
 }
 
 const (
@@ -68,6 +70,7 @@ func newRecords(service *cluster.Service, z *Zone) *Records {
 		}
 		r.size = max(len(r.usable), portsOf)
 	}
+	r.plain = r.isPlain()
 	if r.size > lazyLimit {
 		r.compiled()
 	}

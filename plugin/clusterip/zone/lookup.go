@@ -65,6 +65,7 @@ type Hit struct {
 	Alias string
 
 	zone    *Zone
+	plain   plain // in place of set, unless it is the zero plain
 	set     rrset
 	other   bool       // the set has another owner than the name asked for
 	soa     bool       // the SOA of the zone, whatever its serial
@@ -78,8 +79,8 @@ type Hit struct {
 
 // Find finds what answers a question for a name in the zone, in class IN. It takes some
 // tens of microseconds at most, however large Services are: what takes longer, or may, it
-// leaves to Lookup. It allocates the first time that a Service is asked for, and for short
-// lists that are not kept.
+// leaves to Lookup. It allocates the first time that a Service is asked for what is kept,
+// and for short lists that are not.
 func (z *Zone) Find(name string, qtype uint16) Hit {
 	var h Hit
 	switch rel := z.Relative(name); {
@@ -96,6 +97,9 @@ func (z *Zone) Find(name string, qtype uint16) Hit {
 
 // answer returns the records.
 func (h Hit) answer(name string, serial uint32) Answer {
+	if h.plain.of != nil {
+		h.set, h.address = h.plain.hit().set, netip.Addr{}
+	}
 	a := Answer{Outcome: h.Outcome, Alias: h.Alias, Answer: h.set.records, Extra: h.set.extra}
 	ttl := h.zone.index.options.TTL
 	switch {
@@ -154,6 +158,9 @@ func (z *Zone) service(name, base string, qtype uint16) Hit {
 
 // lookup answers for a name, which is given in full and relative to the Service.
 func (r *Records) lookup(full, name string, qtype uint16) Hit {
+	if h, ok := r.plainHit(name, qtype); ok {
+		return h
+	}
 	if r.size > quickLimit && r.kept.Load() == nil {
 		return Hit{later: func() Hit {
 			r.compiled()
