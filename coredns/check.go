@@ -4,12 +4,16 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/cluster/manifest"
 	"github.com/clusterip/clusterip/kernelnat"
 	"github.com/clusterip/clusterip/kernelnat/plan"
+	"github.com/clusterip/clusterip/plugin/clusterip"
 	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/core/dnsserver"
 )
 
 // runCheck validates the Corefile with every plugin's own parser, and the
@@ -25,7 +29,8 @@ func runCheck(flags *flag.FlagSet, args []string) int {
 		fmt.Println(err)
 		return 1
 	}
-	if err := caddy.ValidateAndExecuteDirectives(input, nil, true); err != nil {
+	servers, err := makeServers(input)
+	if err != nil {
 		fmt.Println(err)
 		return 1
 	}
@@ -34,7 +39,7 @@ func runCheck(flags *flag.FlagSet, args []string) int {
 		fmt.Println(err)
 		return 1
 	}
-	faults, folders := 0, 0
+	faults, folders := checkFastPaths(input.Path(), servers), 0
 	for _, b := range found {
 		for _, what := range b.names.Warnings {
 			fmt.Fprintln(os.Stderr, what)
@@ -55,6 +60,27 @@ func runCheck(flags *flag.FlagSet, args []string) int {
 		fmt.Fprintf(os.Stderr, "%s is sound, and so are the manifests that it names.\n", input.Path())
 	}
 	return 0
+}
+
+// checkFastPaths tells where servers will have no fast path, and returns how often the
+// Corefile says that they must have one.
+func checkFastPaths(corefile string, servers []caddy.Server) (faults int) {
+	var all []clusterip.Off
+	for _, s := range servers {
+		if s, plain := s.(*dnsserver.Server); plain {
+			all = append(all, clusterip.Offs(s)...)
+		}
+	}
+	slices.SortFunc(all, func(a, b clusterip.Off) int { return strings.Compare(a.String(), b.String()) })
+	for _, off := range slices.Compact(all) { // with multisocket there are several servers at an address
+		if off.On {
+			faults++
+			fmt.Printf("%s: clusterip: %s\n", corefile, off)
+		} else {
+			fmt.Fprintf(os.Stderr, "%s: clusterip: %s\n", corefile, off)
+		}
+	}
+	return faults
 }
 
 // checkManifests prints what is wrong in a folder, which a Corefile names, and returns

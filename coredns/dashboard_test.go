@@ -13,7 +13,11 @@ import (
 // metricName matches the metrics in an expression by the prefixes there are.
 var metricName = regexp.MustCompile(`\b(?:coredns|kernelnat|process)_[a-z0-9_]+`)
 
-// The dashboard names only metrics that the program has.
+// fastPathMetric matches those of the fast path.
+var fastPathMetric = regexp.MustCompile(`\bcoredns_clusterip_fastpath_[a-z_]+`)
+
+// The dashboard names only metrics that the program has, and all of the fast path that the
+// README has.
 func TestDashboard(t *testing.T) {
 	content, err := os.ReadFile("../docs/grafana-dashboard.json")
 	if err != nil {
@@ -29,8 +33,10 @@ func TestDashboard(t *testing.T) {
 	if err := json.Unmarshal(content, &dashboard); err != nil {
 		t.Fatalf("docs/grafana-dashboard.json: %v", err)
 	}
+	shown := make(map[string]bool)
 	look := func(where, expression string) {
 		for _, name := range metricName.FindAllString(expression, -1) {
+			shown[name] = true
 			name = strings.TrimSuffix(name, "_bucket")
 			if !exposed(name) {
 				t.Errorf("%s: there is no metric %s", where, name)
@@ -44,6 +50,19 @@ func TestDashboard(t *testing.T) {
 	}
 	for _, v := range dashboard.Templating.List {
 		look("variable", v.Query)
+	}
+	readme, err := os.ReadFile("../plugin/clusterip/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	described := fastPathMetric.FindAllString(string(readme), -1)
+	if len(described) == 0 {
+		t.Error("the README describes no metric of the fast path")
+	}
+	for _, name := range described {
+		if !shown[name] {
+			t.Errorf("no panel shows %s", name)
+		}
 	}
 	if exposed("kernelnat_nothing_of_the_kind") {
 		t.Error("every metric is taken to be there: the test says nothing")

@@ -39,11 +39,20 @@ func Balancing(s *corev1.Service) []error {
 	return bounded(append(weightErrs, unknownAnnotations("Service", s.Annotations, policyAnnotation, weightsAnnotation)...))
 }
 
+// Misplaced are the annotations of ours on an object whose kind has none.
+func Misplaced(kind string, annotations map[string]string) []error {
+	return bounded(unknownAnnotations(kind, annotations))
+}
+
 // unknownAnnotations says which annotations of ours an object of a kind has that it may not.
 func unknownAnnotations(kind string, annotations map[string]string, known ...string) (errs []error) {
+	there := strings.Join(known, " and ")
+	if there == "" {
+		there = fmt.Sprintf("none, but %s and %s for Service and %s for EndpointSlice", policyAnnotation, weightsAnnotation, weightAnnotation)
+	}
 	for key, value := range annotations {
 		if strings.HasPrefix(key, ourAnnotations) && !slices.Contains(known, key) {
-			errs = append(errs, fmt.Errorf("annotation %s %q is unknown: for %s there is %s; it is ignored", key, value, kind, strings.Join(known, " and ")))
+			errs = append(errs, fmt.Errorf("annotation %s %q is unknown: for %s there is %s; it is ignored", key, value, kind, there))
 		}
 	}
 	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })

@@ -236,6 +236,11 @@ func take[T any, P interface {
 	for _, unknown := range strict {
 		d.report(Notice, key.String(), fmt.Errorf("%w: it is ignored", unknown))
 	}
+	if kind == "Pod" || kind == "Node" || kind == "Namespace" {
+		for _, wrong := range convert.Misplaced(kind, decoded.GetAnnotations()) {
+			d.report(Error, key.String(), wrong)
+		}
+	}
 	o := &object{objectKey: key, file: d.file, line: d.line}
 	if err == nil {
 		o.value, err = convertObject(decoded)

@@ -66,19 +66,25 @@ func TestKernelWithoutNfTables(t *testing.T) {
 func TestLeftoversOfBoth(t *testing.T) {
 	n := newNode(t)
 	settings := netfilter.Settings{MasqueradeBit: netfilter.DefaultMasqueradeBit}
+	syncOnce := func(families map[cluster.Family]kernelnat.Backend) error {
+		for _, backend := range families {
+			if _, err := backend.Sync(t.Context(), kernelnat.State{}); err != nil {
+				return err
+			}
+			if err := backend.Close(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	leave := func() error {
 		for _, b := range all {
 			families, err := b.families(settings)
 			if err != nil {
 				return err
 			}
-			for _, backend := range families {
-				if _, err := backend.Sync(t.Context(), kernelnat.State{}); err != nil {
-					return err
-				}
-				if err := backend.Close(); err != nil {
-					return err
-				}
+			if err := syncOnce(families); err != nil {
+				return err
 			}
 		}
 		return nil
@@ -105,13 +111,8 @@ func TestLeftoversOfBoth(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		for _, backend := range families {
-			if _, err := backend.Sync(t.Context(), kernelnat.State{}); err != nil {
-				return err
-			}
-			if err := backend.Close(); err != nil {
-				return err
-			}
+		if err := syncOnce(families); err != nil {
+			return err
 		}
 		if own := left(); strings.Contains(own, "KUBE-") || !strings.Contains(own, "clusterip") {
 			t.Errorf("after auto:\n%s", own)

@@ -108,6 +108,7 @@ func (b *Backend) addClasses(ctx context.Context) error {
 		of := b.state.classIDs[number]
 		c := b.schema.classChain(b.dialect, of)
 		batch.addChain(&c)
+		batch.flushChain(c.name) // it may be kept for unknown Services
 		if err := batch.addRules(&c); err != nil {
 			return err
 		}
@@ -125,14 +126,15 @@ func (b *Backend) addClasses(ctx context.Context) error {
 	return b.commit(ctx, batch)
 }
 
-// removeIdle removes the chains of classes that no frontend has, if they are many.
+// removeIdle removes the chains of classes that no frontend has, if they are many. Those that
+// unknown Services have stay.
 func (b *Backend) removeIdle(ctx context.Context) error {
 	if b.state.idle <= maxIdle {
 		return nil
 	}
 	batch := newBatch(b.family)
 	for c, used := range b.state.classes {
-		if used.frontends > 0 {
+		if _, kept := b.state.named[c.name()]; kept || used.frontends > 0 {
 			continue
 		}
 		for _, set := range b.schema.classesOf(c) {

@@ -294,24 +294,51 @@ func (s *socket) readSets(l language, h *held) error {
 	})
 }
 
+// maxLists is how often a set is listed at most. The second list is whole as a rule; on a busy
+// machine it was the sixth.
+const maxLists = 100
+
+// errMoving is that no list was whole.
+var errMoving = errors.New("nf_tables does not stop moving the elements")
+
+// readElements returns the elements of a set by their keys: data with the comment.
+//
+// The kernel lists a set in parts, each from as many elements on as it has listed before. Some
+// time after a large write it moves those of a hash set to a larger table. That changes their
+// order, so a list that is made meanwhile has some elements twice and misses others. But it never
+// has fewer entries than the set has elements, since each part goes through all of them. So a
+// list with none twice is whole.
 func (s *socket) readElements(l language, set *set) (map[string]string, error) {
-	out := make(map[string]string)
+	for range maxLists {
+		out, listed, err := s.list(l, set)
+		if err != nil || listed == len(out) {
+			return out, err
+		}
+	}
+	return nil, errMoving
+}
+
+// list lists the elements of a set once, and returns how many entries that were.
+func (s *socket) list(l language, set *set) (out map[string]string, listed int, err error) {
+	out = make(map[string]string)
 	var buf [256]byte
 	request := l.request(unix.NFT_MSG_GETSETELEM, func(m *messages) {
 		m.text(unix.NFTA_SET_ELEM_LIST_TABLE, tableName)
 		m.text(unix.NFTA_SET_ELEM_LIST_SET, set.name)
 	})
-	return out, s.dump(request, func(body []byte) error {
+	err = s.dump(request, func(body []byte) error {
 		return attributes(body, func(kind uint16, value []byte) {
 			if kind == unix.NFTA_SET_ELEM_LIST_ELEMENTS {
 				eachElement(value, func(e element) {
 					// A key and its value are one allocation: an element is 16 bytes and 8.
 					whole := string(append(append(append(buf[:0], e.key...), e.data...), e.comment...))
 					out[whole[:len(e.key)]] = whole[len(e.key):]
+					listed++
 				})
 			}
 		})
 	})
+	return out, listed, err
 }
 
 // element is one of a set in the kernel.

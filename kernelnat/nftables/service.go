@@ -155,7 +155,7 @@ type state struct {
 	fresh                     []uint32 // classes whose chains are not written yet
 	idle                      int      // classes that no frontend has
 
-	named map[string]uint32        // the classes in the kernel, by their chains; for Sync
+	named map[string]uint32        // the classes in the kernel, by their chains; after a Sync those of unknown Services alone
 	kept  map[*set]map[string]bool // elements for Services that the last Sync did not know
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 
@@ -192,7 +193,10 @@ func (s *session) sync(state kernelnat.State) error {
 	s.flush()
 	s.removeRest()
 	s.flush()
-	s.state.kept, s.state.named, s.state.fresh = s.kept.keys, nil, nil
+	// The state does not know classes that unknown Services alone have. Whoever else comes to have
+	// one takes its number.
+	maps.DeleteFunc(s.state.named, func(chain string, _ uint32) bool { return !s.kept.chains[chain] })
+	s.state.kept, s.state.fresh = s.kept.keys, nil
 	return s.err
 }
 

@@ -123,8 +123,60 @@ func fastWorld(t testing.TB) *Handler {
 		}
 		all = append(all, cluster.New(s, endpoints))
 	}
+	all = append(all, plainWorld()...)
 	h.store.Apply(cluster.Update{Services: clustertest.Changed(all...)})
+	for _, s := range all {
+		// The fast path leaves the first question to larger ones to the chain.
+		name := s.Name.Name + "." + s.Name.Namespace + ".svc.cluster.local."
+		h.index.Match(name).Lookup(name, dns.TypeA, h.serial())
+	}
 	return h
+}
+
+// plainWorld has Services of the usual shape, and some that lack it by a little.
+func plainWorld() []*cluster.Service {
+	one := &cluster.EndpointSlice{Ports: []cluster.EndpointPort{{Name: "http", Protocol: cluster.TCP, Port: 8080}}}
+	two := &cluster.EndpointSlice{Ports: []cluster.EndpointPort{{Name: "http", Protocol: cluster.TCP, Port: 8080}, {Name: "http", Protocol: cluster.UDP, Port: 8080}}}
+	endpoints := func(slice *cluster.EndpointSlice, ips ...string) (all []cluster.Endpoint) {
+		for _, ip := range ips {
+			all = append(all, cluster.Endpoint{Addr: netip.MustParseAddr(ip), Slice: slice, Ready: true})
+		}
+		return all
+	}
+	v4 := []string{"10.1.1.1", "10.1.1.10", "10.1.1.2", "10.1.1.100", "10.10.1.1"}
+	dual := append(v4, "fd00::1", "fd00::1:2", "fd00::12", "fd00::")
+	headless := map[string][]cluster.Endpoint{
+		"v4": endpoints(one, v4...), "dual": endpoints(one, dual...), "v6": endpoints(one, dual[5:]...), "ports": endpoints(two, v4...),
+		"slices": append(endpoints(one, v4...), endpoints(two, dual[5:]...)...), "none": nil,
+		"hostnames": endpoints(one, dual...), "same-hostname": endpoints(one, v4...), "same-address": endpoints(one, "10.1.1.1", "10.1.1.1"),
+		"no-port": endpoints(&cluster.EndpointSlice{}, v4...), "unnamed-port": endpoints(&cluster.EndpointSlice{Ports: []cluster.EndpointPort{{Protocol: cluster.TCP, Port: 1}}}, v4...),
+		strings.Repeat("n", 63): endpoints(one, v4...), "weights": endpoints(one, v4...),
+	}
+	for i := range dual {
+		headless["hostnames"][i].Hostname = fmt.Sprintf("pod-%d", 9-i)
+	}
+	headless["same-hostname"][1].Hostname, headless["same-hostname"][3].Hostname = "pod", "pod"
+	headless["same-address"][0].Hostname, headless["same-address"][1].Hostname = "a", "b"
+	var all []*cluster.Service
+	for name, its := range headless {
+		s := clustertest.Service("plain/" + name)
+		s.Kind = cluster.KindHeadless
+		if name == "weights" {
+			its[1].Slice = &cluster.EndpointSlice{Ports: one.Ports, Weight: new(cluster.Weight(7))}
+		}
+		all = append(all, cluster.New(s, its))
+	}
+	for name, ips := range map[string][]string{"vip4": {"10.43.7.1"}, "vip6": {"fd00:43::1"}, "vip46": {"10.43.7.2", "fd00:43::2"}, "vip64": {"fd00:43::3", "10.43.7.3"}, "no-vip": nil} {
+		for _, ports := range []string{"", "a", "b"} {
+			s := clustertest.Service("plain/"+name+ports, ips...)
+			s.Kind, s.Ports = cluster.KindClusterIP, []cluster.Port{{Name: "http", Protocol: cluster.TCP, Port: 80}, {Name: "dns", Protocol: cluster.UDP, Port: 53}, {Name: "http", Protocol: cluster.UDP, Port: 80}}[:len(ports)*3]
+			if ports == "b" {
+				s.Ports = s.Ports[:1]
+			}
+			all = append(all, cluster.New(s, endpoints(one, v4...)))
+		}
+	}
+	return all
 }
 
 // TestFastAnswers compares the fast path with the chain for names of all kinds, types and
@@ -135,7 +187,7 @@ func TestFastAnswers(t *testing.T) {
 	var names []string
 	for _, s := range h.index.Services() {
 		base := s.Name.Name + "." + s.Name.Namespace + ".svc.cluster.local."
-		names = append(names, base, strings.ToUpper(base), "_http._tcp."+base, "_tcp."+base, "http.tcp."+base, "nothing."+base, "a._zone."+base, "a.prefer._zone."+base)
+		names = append(names, base, strings.ToUpper(base), "_http._tcp."+base, "_http._udp."+base, "_dns._udp."+base, "_tcp."+base, "http.tcp."+base, "nothing."+base, "a._zone."+base, "a.prefer._zone."+base)
 		for i := range s.Endpoints {
 			if e := &s.Endpoints[i]; i < 20 {
 				names = append(names, h.index.Hostname(e)+"."+base)

@@ -39,7 +39,8 @@ type lane struct {
 // says why, where only the plugin chain can do what the plugin does.
 type front func(l *lane, config *dnsserver.Config, h plugin.Handler) (why string)
 
-// fronts are those that are known. Any other keeps the fast path off.
+// fronts are those that are known, by their name in the chain. Any other keeps the fast
+// path off.
 var fronts = map[string]front{
 	// These neither need the queries that the fast path takes nor change the replies.
 	"metadata": harmless, // for plugins that keep the fast path off themselves
@@ -60,7 +61,30 @@ var fronts = map[string]front{
 	"autopath":     (*lane).behindAutopath,
 }
 
-func harmless(*lane, *dnsserver.Config, plugin.Handler) string { return "" }
+// harmless takes CoreDNS's own: another may have the same name.
+func harmless(_ *lane, _ *dnsserver.Config, h plugin.Handler) string {
+	t := reflect.TypeOf(h)
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if !strings.HasPrefix(t.PkgPath(), "github.com/coredns/coredns/plugin/") {
+		return unknown
+	}
+	return ""
+}
+
+// noteFronts has the chain note which plugins are in front of the Handler: all that are in
+// a Config's list when CoreDNS comes to our directive. A plugin's name in the chain may be
+// another than that of its directive, and CoreDNS finds none by its directive then.
+func (h *Handler) noteFronts(config *dnsserver.Config) {
+	for i, put := range config.Plugin {
+		config.Plugin[i] = func(next plugin.Handler) plugin.Handler {
+			made := put(next)
+			h.inFront = slices.Insert(h.inFront, 0, made) // the chain is made from its end
+			return made
+		}
+	}
+}
 
 // newLane returns the lane of a server block or, if it can have none, why.
 func newLane(h *Handler, config *dnsserver.Config) (l *lane, why string) {
@@ -73,11 +97,11 @@ func newLane(h *Handler, config *dnsserver.Config) (l *lane, why string) {
 		return nil, "a plugin answers an option of EDNS"
 	}
 	l = &lane{handler: h}
-	for _, name := range dnsserver.Directives[:slices.Index(dnsserver.Directives, pluginName)] {
-		other := config.Handler(name)
-		if other == nil {
-			continue
+	for _, other := range h.inFront {
+		if other == plugin.Handler(h) {
+			continue // what has put nothing there
 		}
+		name := other.Name()
 		known := fronts[name]
 		if known == nil {
 			return nil, fmt.Sprintf("the plugin %s is in front of it", name)

@@ -16,6 +16,7 @@ import (
 	_ "github.com/coredns/coredns/plugin/any"
 	_ "github.com/coredns/coredns/plugin/autopath"
 	_ "github.com/coredns/coredns/plugin/bufsize"
+	_ "github.com/coredns/coredns/plugin/erratic"
 	_ "github.com/coredns/coredns/plugin/errors"
 	_ "github.com/coredns/coredns/plugin/header"
 	_ "github.com/coredns/coredns/plugin/hosts"
@@ -33,6 +34,7 @@ import (
 	"github.com/coredns/coredns/plugin/test"
 	_ "github.com/coredns/coredns/plugin/transfer"
 	_ "github.com/coredns/coredns/plugin/view"
+	"github.com/coredns/coredns/request"
 	"github.com/miekg/dns"
 )
 
@@ -63,15 +65,23 @@ func TestFronts(t *testing.T) {
 			t.Errorf("%q keeps the fast path off: %s", plugins, why)
 		}
 	}
+	if l, _ := laneOf(t, "autopath @nobody"); l.search != nil {
+		t.Error("there is a search path where autopath has none")
+	}
 	for plugins, want := range map[string]string{
-		"log":                                               "the plugin log is in front of it and logs more than class error",
-		"log {\nclass denial error\n}":                      "the plugin log is in front of it and logs more than class error",
-		"hosts {\n192.0.2.1 a.cluster.local\n}":             "the plugin hosts is in front of it and does not fall through for cluster.local.",
-		"rewrite name a.example.com b.example.com":          "the plugin rewrite is in front of it",
-		"template ANY ANY example.com {\nrcode NXDOMAIN\n}": "the plugin template is in front of it",
-		"nsid here":                                         "the plugin nsid is in front of it",
-		"local":                                             "the plugin local is in front of it",
-		"header {\nresponse set ra\n}":                      "the plugin header is in front of it",
+		"log":                                                   "the plugin log is in front of it and logs more than class error",
+		"log {\nclass denial error\n}":                          "the plugin log is in front of it and logs more than class error",
+		"hosts {\n192.0.2.1 a.cluster.local\n}":                 "the plugin hosts is in front of it and does not fall through for cluster.local.",
+		"rewrite name a.example.com b.example.com":              "the plugin rewrite is in front of it",
+		"template ANY ANY example.com {\nrcode NXDOMAIN\n}":     "the plugin template is in front of it",
+		"nsid here":                                             "the plugin nsid is in front of it",
+		"local":                                                 "the plugin local is in front of it",
+		"header {\nresponse set ra\n}":                          "the plugin header is in front of it",
+		"foreign another":                                       "the plugin another is in front of it",
+		"foreign errors":                                        "the plugin errors is in front of it and is not the one that is known",
+		"errors\nforeign cache\ncache 30":                       "the plugin cache is in front of it and is not the one that is known",
+		"foreign kubernetes\nautopath @kubernetes":              "the plugin kubernetes is in front of it",
+		"erratic\nautopath @erratic":                            "the plugin autopath is in front of it and may have the search path of erratic",
 		"view v4 {\nexpr incidr(client_ip(), '127.0.0.0/8')\n}": "view chooses among server blocks",
 	} {
 		if _, why := laneOf(t, plugins); why != want {
@@ -79,6 +89,17 @@ func TestFronts(t *testing.T) {
 		}
 	}
 }
+
+// foreign is a plugin from elsewhere, whose name is not that of its directive.
+type foreign struct {
+	plugin.Handler
+	called string
+}
+
+func (f foreign) Name() string { return f.called }
+
+// AutoPath implements autopath.AutoPather.
+func (foreign) AutoPath(request.Request) []string { return nil }
 
 // TestAllowsAsACL decides random questions by random rules as the acl plugin does.
 func TestAllowsAsACL(t *testing.T) {

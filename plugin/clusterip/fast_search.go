@@ -35,18 +35,21 @@ func (l *lane) behindAutopath(config *dnsserver.Config, h plugin.Handler) string
 		return unknown
 	}
 	l.search = &search{zones: a.Zones}
-	if function.IsNil() {
+	if function.IsNil() && static.Len() > 0 {
 		for i := range static.Len() {
 			l.search.static = append(l.search.static, static.Index(i).String())
 		}
 		return ""
 	}
-	for _, other := range []string{companionName, "erratic"} {
-		if h := config.Handler(other); h != nil {
-			if _, ours := h.(*companion); !ours {
-				return "may have the search path of " + other
-			}
+	for _, other := range config.Handlers() {
+		switch other.(type) {
+		case *Handler, *companion:
+		case autopath.AutoPather:
+			return "may have the search path of " + other.Name()
 		}
+	}
+	if function.IsNil() {
+		l.search = nil // it has found nobody who knows a path, or has not looked yet, and searches nothing
 	}
 	return ""
 }

@@ -9,10 +9,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/clusterip/clusterip/cluster/feed"
 	"github.com/clusterip/clusterip/plugin/clusterip/fastpath"
 	"github.com/coredns/coredns/core/dnsserver"
+	"github.com/coredns/coredns/coremain"
 	"github.com/coredns/coredns/plugin/pkg/transport"
 	"github.com/miekg/dns"
 )
@@ -63,27 +65,58 @@ func (f *fastServers) openWith(config *dnsserver.Config, own *feed.Server, threa
 
 func (f *fastServers) open(s *dnsserver.Server, own *feed.Server, threads int) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.groups[own] == nil {
-		return // it has ended before CoreDNS came to this, in a goroutine of its own
+	lacks := f.lacks(own, s.Addr)
+	f.mu.Unlock()
+	if !lacks {
+		return
 	}
-	if f.groups[own][s.Addr] != nil {
-		return // with multisocket there are several servers at an address
-	}
-	blocks, whys := fastBlocks(s)
-	for _, why := range whys {
-		log.Info(why)
+	blocks, off := fastBlocks(s)
+	for _, o := range off {
+		if o.On {
+			log.Error(o)
+		} else {
+			log.Info(o)
+		}
 	}
 	if !slices.ContainsFunc(blocks, func(b block) bool { return b.lane != nil }) {
 		return
 	}
-	g, err := fastpath.Open(strings.TrimPrefix(s.Addr, transport.DNS+"://"), fastpath.Options{
+	f.start(s, own, fastpath.Options{
 		Threads:  cmp.Or(threads, min(fastpath.Processors(), maxFastThreads)),
 		Answerer: func() fastpath.Answerer { return &answerer{blocks: blocks} },
 		Chain:    chainOf(s),
 		Dropped:  fastDropped.Inc,
 		Unsent:   func(n int) { fastUnsent.Add(float64(n)) },
-	})
+	}, true)
+}
+
+// lacks is false where a server has a fast path at an address, which is so for several servers
+// with multisocket, and where it has ended: CoreDNS comes to open in a goroutine of its own.
+func (f *fastServers) lacks(own *feed.Server, address string) bool {
+	groups, lives := f.groups[own]
+	return lives && groups[address] == nil
+}
+
+// retryShared is how often it is looked whether another process has left an address.
+const retryShared = time.Second
+
+// start opens the fast path, or later if another process is at the address, which tell has
+// the log say.
+func (f *fastServers) start(s *dnsserver.Server, own *feed.Server, o fastpath.Options, tell bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.lacks(own, s.Addr) {
+		return
+	}
+	address := strings.TrimPrefix(s.Addr, transport.DNS+"://")
+	if fastpath.Shared(address) {
+		if tell {
+			log.Infof("fastpath: waits at %s, where the plugin chain answers: another process has a socket there; it begins when that one has ended", s.Addr)
+		}
+		time.AfterFunc(retryShared, func() { f.start(s, own, o, false) })
+		return
+	}
+	g, err := fastpath.Open(address, o)
 	if err != nil {
 		log.Infof("fastpath: off for %s, where the plugin chain answers: %v", s.Addr, err)
 		return
@@ -115,16 +148,36 @@ func chainOf(s *dnsserver.Server) func(w dns.ResponseWriter, r *dns.Msg) {
 	return func(w dns.ResponseWriter, r *dns.Msg) { s.ServeDNS(ctx, w, r) }
 }
 
-// fastBlocks returns the server blocks of a server, the most specific first, and why some
-// of ours have no lane.
-func fastBlocks(s *dnsserver.Server) (blocks []block, whys []string) {
-	zones, ok := zonesOf(s)
-	if !ok {
-		return nil, []string{"fastpath: off: this CoreDNS does not show its server blocks"}
+// Off is where a server has no fast path that it might have.
+type Off struct {
+	Where string // the zone of a server block and the address, or the address for all of them
+	Why   string
+	On    bool // the Corefile says fastpath on
+}
+
+// String is how the log has it.
+func (o Off) String() string {
+	if o.On {
+		return fmt.Sprintf("fastpath on is not possible for %s: %s; write fastpath auto, or remove what is in its way", o.Where, o.Why)
 	}
-	if why := ownSocket(zones); why != "" {
-		return nil, []string{fmt.Sprintf("fastpath: off for %s, where the plugin chain answers: %s", s.Addr, why)}
+	return fmt.Sprintf("fastpath: off for %s, where the plugin chain answers: %s", o.Where, o.Why)
+}
+
+// Offs returns where a server will have no fast path once it starts, but for server blocks
+// with fastpath off.
+func Offs(s *dnsserver.Server) []Off {
+	_, off := fastBlocks(s)
+	return off
+}
+
+// fastBlocks returns the server blocks of a server, the most specific first, and which of
+// ours have no lane.
+func fastBlocks(s *dnsserver.Server) (blocks []block, off []Off) {
+	zones, err := zonesOf(s)
+	if err != nil {
+		return nil, []Off{{Where: s.Addr, Why: err.Error()}}
 	}
+	forAll := ownSocket(zones)
 	for origin, configs := range zones {
 		b := block{zone: origin}
 		for _, config := range configs {
@@ -132,22 +185,25 @@ func fastBlocks(s *dnsserver.Server) (blocks []block, whys []string) {
 			if !ours || h.options.Fast == FastOff {
 				continue
 			}
+			where := fmt.Sprintf("%s at %s", origin, s.Addr)
 			lane, why := newLane(h, config)
-			if len(configs) > 1 && why == "" {
+			switch {
+			case forAll != "":
+				where, why = s.Addr, forAll
+			case why == "" && len(configs) > 1:
 				why = "several server blocks have this zone"
-			}
-			if why != "" {
-				whys = append(whys, fmt.Sprintf("fastpath: off for %s at %s, where the plugin chain answers: %s", origin, s.Addr, why))
+			case why == "":
+				lane.countAt(s.Addr)
+				b.lane = lane
 				continue
 			}
-			lane.countAt(s.Addr)
-			b.lane = lane
+			off = append(off, Off{where, why, h.options.Fast == FastOn})
 		}
 		blocks = append(blocks, b)
 	}
 	slices.SortFunc(blocks, func(a, b block) int { return cmp.Compare(len(b.zone), len(a.zone)) })
-	slices.Sort(whys)
-	return blocks, slices.Compact(whys)
+	slices.SortFunc(off, func(a, b Off) int { return strings.Compare(a.String(), b.String()) })
+	return blocks, slices.Compact(off)
 }
 
 // ownSocket says what needs the queries as the server's own socket gives them, in any
@@ -168,12 +224,12 @@ func ownSocket(zones map[string][]*dnsserver.Config) (why string) {
 	return ""
 }
 
-// zonesOf returns the server blocks of a server by zone, which CoreDNS keeps to itself. It
-// is false if they are not where they were when this was written.
-func zonesOf(s *dnsserver.Server) (map[string][]*dnsserver.Config, bool) {
-	field := reflect.ValueOf(s).Elem().FieldByName("zones")
+// zonesOf returns the server blocks of a dnsserver.Server by zone, which CoreDNS keeps to
+// itself. It is an error if they are not where they were when this was written.
+func zonesOf(server any) (map[string][]*dnsserver.Config, error) {
+	field := reflect.ValueOf(server).Elem().FieldByName("zones")
 	if !field.IsValid() || field.Type() != reflect.TypeFor[map[string][]*dnsserver.Config]() {
-		return nil, false
+		return nil, fmt.Errorf("CoreDNS %s does not show the server blocks at this address: build with the version that go.mod names", coremain.CoreVersion)
 	}
 	zones := make(map[string][]*dnsserver.Config)
 	for each := field.MapRange(); each.Next(); {
@@ -182,5 +238,5 @@ func zonesOf(s *dnsserver.Server) (map[string][]*dnsserver.Config, bool) {
 			zones[each.Key().String()] = append(zones[each.Key().String()], config)
 		}
 	}
-	return zones, true
+	return zones, nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/clusterip/clusterip/test/clustertest"
 	"github.com/clusterip/clusterip/test/kubetest"
 	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/core/dnsserver"
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
@@ -45,7 +46,7 @@ spec: {type: ExternalName, externalName: web.default.svc.cluster.local}
 
 // bothWays starts a server with two server blocks that have the same plugins, one with and
 // one without a fast path.
-func bothWays(t *testing.T, plugins string) (withFast, without string) {
+func bothWays(t testing.TB, plugins string) (withFast, without string) {
 	t.Helper()
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "all.yaml"), fastYAML)
@@ -182,4 +183,27 @@ func counterOf(t *testing.T, name string) float64 {
 	}
 	t.Fatalf("there is no metric %s", name)
 	return 0
+}
+
+// TestServerBlocksElsewhere has a CoreDNS that keeps the server blocks of a server in another
+// form, or does not keep them.
+func TestServerBlocksElsewhere(t *testing.T) {
+	for _, server := range []any{&struct{ zones map[string]*dnsserver.Config }{}, &struct{ sites []string }{}} {
+		if _, err := zonesOf(server); err == nil || !strings.Contains(err.Error(), "does not show the server blocks") {
+			t.Errorf("%T: %v", server, err)
+		}
+	}
+	off := Off{Where: "dns://:53", Why: "CoreDNS does not show them"}
+	if want := "fastpath: off for dns://:53, where the plugin chain answers: CoreDNS does not show them"; off.String() != want {
+		t.Errorf("%q, want %q", off, want)
+	}
+}
+
+// TestFastOn has servers that do not start, since they can have no fast path.
+func TestFastOn(t *testing.T) {
+	_, err := caddy.Start(corefile(t.TempDir(), "fastpath on", "log"))
+	want := "plugin/clusterip: fastpath on is not possible for cluster.local.: the plugin log is in front of it and logs more than class error; write fastpath auto, or remove what is in its way"
+	if err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
 }

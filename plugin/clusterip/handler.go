@@ -31,6 +31,8 @@ type Handler struct {
 
 	unsubscribe func() // stops following the Store
 
+	inFront []plugin.Handler // of this one in the chain, the first of all first
+
 	ending ending
 }
 

@@ -7,7 +7,7 @@
 package clusterip
 
 import (
-	"fmt"
+	"errors"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -52,6 +52,7 @@ func setup(c *caddy.Controller) error {
 	if o.StaleAfter > 0 {
 		h.stale = func() bool { return subscription.Stale(o.StaleAfter) }
 	}
+	h.noteFronts(config)
 	config.Plugin = slices.Insert(config.Plugin, 0, h.ending.see)
 	if o.Fast != FastOff {
 		fast.openWith(config, own, o.FastThreads)
@@ -64,7 +65,7 @@ func setup(c *caddy.Controller) error {
 		h.findOthers(config)
 		if o.Fast == FastOn {
 			if _, why := newLane(h, config); why != "" {
-				return plugin.Error(pluginName, fmt.Errorf("fastpath on is not possible: %s; write fastpath auto, or remove what is in its way", why))
+				return plugin.Error(pluginName, errors.New(Off{config.Zone, why, true}.String()))
 			}
 		}
 		// This is after all that was asked for in a setup: health sleeps for its
@@ -87,7 +88,7 @@ func setup(c *caddy.Controller) error {
 				return nil
 			})
 		}
-		h.Next = next
+		h.Next, h.inFront = next, nil
 		return h
 	})
 	config.AddPlugin(accompany(h))

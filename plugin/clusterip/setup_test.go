@@ -24,6 +24,13 @@ import (
 func TestMain(m *testing.M) {
 	caddy.Quiet, dnsserver.Quiet = true, true
 	dnsserver.Directives = slices.Insert(dnsserver.Directives, slices.Index(dnsserver.Directives, "kubernetes"), pluginName, "atend")
+	dnsserver.Directives = slices.Insert(dnsserver.Directives, slices.Index(dnsserver.Directives, "errors"), "foreign")
+	plugin.Register("foreign", func(c *caddy.Controller) error {
+		c.Next()
+		called := c.RemainingArgs()[0]
+		dnsserver.GetConfig(c).AddPlugin(func(next plugin.Handler) plugin.Handler { return foreign{next, called} })
+		return nil
+	})
 	plugin.Register("atend", func(c *caddy.Controller) error {
 		atEndConfig = dnsserver.GetConfig(c)
 		c.OnFinalShutdown(func() error { atEnd(); return nil })
@@ -48,7 +55,7 @@ spec:
 `
 
 // write replaces a file in one step, as the editors of manifests should.
-func write(t *testing.T, path, content string) {
+func write(t testing.TB, path, content string) {
 	t.Helper()
 	if err := os.WriteFile(path+".new", []byte(content), 0o600); err != nil {
 		t.Fatal(err)

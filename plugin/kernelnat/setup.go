@@ -22,13 +22,10 @@ import (
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
-	clog "github.com/coredns/coredns/plugin/pkg/log"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
 const name = "kernelnat"
-
-var log = clog.NewWithPlugin(name)
 
 func init() { plugin.Register(name, setup) }
 
@@ -244,7 +241,11 @@ func (n *nat) controllers() (map[cluster.Family]*kernelnat.Controller, error) {
 	if err != nil {
 		return nil, err
 	}
-	log.Infof("backend %s is %s: %s", n.options.Backend, chosen.Name, why)
+	if n.options.Backend == chosen.Name {
+		log.Infof("the backend is %s, %s", chosen.Name, why)
+	} else {
+		log.Infof("backend %s is %s: %s", n.options.Backend, chosen.Name, why)
+	}
 	families, err := chosen.New(n.options.Settings)
 	if err != nil {
 		return nil, err

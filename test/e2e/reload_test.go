@@ -52,7 +52,7 @@ func TestReloadWithAnotherBackend(t *testing.T) {
 		holds(true, false)
 	}
 	reload("iptables", "auto")
-	for _, line := range []string{"backend iptables is iptables: as configured", "backend nftables is nftables: as configured", "backend auto is "} {
+	for _, line := range []string{"the backend is iptables, as configured", "the backend is nftables, as configured", "backend auto is "} {
 		if !strings.Contains(p.Log(), line) {
 			t.Errorf("the log does not say %q", line)
 		}

@@ -131,6 +131,7 @@ type changer struct {
 
 	backend   kernelnat.Backend
 	endpoints endpoints // that the Service has
+	since     time.Duration
 	here      endpoints // those on this node
 	asked     plan.Service
 	beside    map[int]plan.Service
@@ -217,9 +218,21 @@ func (c *changer) change() error {
 // most is how many endpoints there are.
 const most = 24
 
+// stay is how long a Service with client affinity has the endpoints that it has. What the kernel
+// has forgotten of a client stays in its map until it collects that, once a second, and no
+// more than 16 elements of one key come in (RHT_ELASTICITY, linux/rhashtable.h).
+const stay = 100 * time.Millisecond
+
 // next is the endpoints after one change.
 func (c *changer) next() endpoints {
 	e := c.endpoints
+	if c.kind.sticky {
+		now := c.history.now()
+		if now-c.since < stay {
+			return e
+		}
+		c.since = now
+	}
 	one := func(of endpoints) endpoints {
 		for {
 			if i := byte(c.IntN(most)); of.has(i) {

@@ -67,8 +67,8 @@ type results struct {
 	wronglyRefused, leaked, gone, lost, elsewhere int
 }
 
-// maxMoved is how many of so many clients may be moved, at most: a client's endpoint is looked
-// for slot by slot, and a commit in between may hide it.
+// maxMoved is how many of so many clients may be moved, at most: a client is not remembered if
+// commits hide twice what it is looked up by.
 const maxMoved = 10_000
 
 // wrong is how many flows there must not be.

@@ -124,13 +124,13 @@ func (r *Reply) Additional() { r.section = additional }
 func (r *Reply) Here() uint16 { return 0xc000 | uint16(len(r.out)-r.base) }
 
 // Address writes an A or AAAA record. It is false if there is no room.
-func (r *Reply) Address(ttl uint32, ip netip.Addr) bool {
+func (r *Reply) Address(owner uint16, ttl uint32, ip netip.Addr) bool {
 	if ip.Is4() {
 		four := ip.As4()
-		return r.Record(r.Owner, typeA, ttl, four[:])
+		return r.Record(owner, typeA, ttl, four[:])
 	}
 	sixteen := ip.As16()
-	return r.Record(r.Owner, typeAAAA, ttl, sixteen[:])
+	return r.Record(owner, typeAAAA, ttl, sixteen[:])
 }
 
 const (
@@ -155,9 +155,13 @@ func (r *Reply) Record(owner, qtype uint16, ttl uint32, data []byte) bool {
 }
 
 // Service writes an SRV record (RFC 2782). It is false if there is no room. The target,
-// which is returned, can be pointed to.
-func (r *Reply) Service(ttl uint32, priority, weight, port uint16, name string) (target uint16, ok bool) {
-	length := 6 + len(name) + 1
+// which is returned, can be pointed to. It is a name, or the beginning of one, up to a dot,
+// and the octets of the rest.
+func (r *Reply) Service(ttl uint32, priority, weight, port uint16, name, rest []byte) (target uint16, ok bool) {
+	if rest == nil {
+		rest = root[:]
+	}
+	length := 6 + len(name) + len(rest)
 	if !r.fits(2 + recordLen + length) {
 		return 0, false
 	}
@@ -167,8 +171,11 @@ func (r *Reply) Service(ttl uint32, priority, weight, port uint16, name string) 
 	r.out = binary.BigEndian.AppendUint16(r.out, port)
 	target = r.Here()
 	r.out = AppendName(r.out, name)
+	r.out = append(r.out[:len(r.out)-1], rest...)
 	return target, true
 }
+
+var root = [1]byte{}
 
 // Pointer writes a PTR record.
 func (r *Reply) Pointer(ttl uint32, name []byte) { writeName(r, r.Owner, typePTR, ttl, name) }

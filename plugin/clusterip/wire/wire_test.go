@@ -107,7 +107,7 @@ func TestTruncation(t *testing.T) {
 		t.Fatal("addresses cannot be written")
 	}
 	wrote := 0
-	for r.Address(5, netip.MustParseAddr("10.0.0.1")) {
+	for r.Address(r.Owner, 5, netip.MustParseAddr("10.0.0.1")) {
 		wrote++
 	}
 	m := new(dns.Msg)

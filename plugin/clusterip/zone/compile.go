@@ -16,10 +16,10 @@ import (
 //
 // Records are made when they are asked for. A change replaces the Service and makes
 // none. The first question for one of its names compiles its own name and those of its
-// ports, and they are kept until the Service changes. Of 10,000 Services a server is
-// asked for some, and what changes often changes many times between two questions.
-// Compiled at once, records were half of a change, of the start and of the memory.
-// Headless Services of more than lazyLimit endpoints are the exception.
+// ports, and they are kept until the Service changes; but octets of a plain answer need
+// none. Of 10,000 Services a server is asked for some, and what changes often changes many
+// times between two questions. Compiled at once, records were half of a change, of the
+// start and of the memory. Services of a size above lazyLimit are the exception.
 //
 // The names of endpoints and the reverse pointers are ten times as many. Each query that
 // wants them makes them of the cluster.Service, in one or two allocations.
@@ -32,15 +32,24 @@ type Records struct {
 	usable []cluster.Endpoint
 	// byAddress says that the endpoints are known by their addresses alone.
 	byAddress bool
+	plain     bool        // see isPlain
 	ports     []portCount // of a headless Service
+	size      int         // how many addresses or ports of addresses its own name has
 	kept      atomic.Pointer[compiled]
-	names     atomic.Pointer[[]int32] // of endpoints; see sortedNames
+	names     atomic.Pointer[[]int32]   // of endpoints; see sortedNames
+	named     atomic.Pointer[nameOrder] // of a plain Service; see order
 }
 
-// lazyLimit is how many endpoints a headless Service has at most whose records the
-// first question makes. Of a larger one the change makes them: all who ask before the
-// first has done make the same, and where that takes long they keep each other from it.
-const lazyLimit = 100
+const (
+	// lazyLimit is the size of a Service at most whose records the first question makes. Of
+	// a larger one the change makes them: all who ask before the first has done make the
+	// same, and where that takes long they keep each other from it. Find goes through no
+	// list that is longer.
+	lazyLimit = 100
+	// quickLimit is the size of a Service at most of which Find makes records. To compile
+	// 20,000 endpoints takes 50 ms, 100 take 0.15 ms, 20 take 0.03 ms.
+	quickLimit = 20
+)
 
 func newRecords(service *cluster.Service, z *Zone) *Records {
 	r := &Records{service: service, zone: z, base: join(key(service.Name)+".svc", z.origin)}
@@ -50,16 +59,23 @@ func newRecords(service *cluster.Service, z *Zone) *Records {
 	r.byAddress = !slices.ContainsFunc(r.usable, func(e cluster.Endpoint) bool {
 		return e.Hostname != "" || e.Cluster() != "" || e.PodName != "" && z.index.options.EndpointPodNames
 	})
-	if service.Kind == cluster.KindHeadless {
+	switch service.Kind {
+	case cluster.KindClusterIP:
+		r.size = len(service.ClusterIPs) * max(len(service.Ports), 1)
+	case cluster.KindHeadless:
 		r.ports = countPorts(r.usable)
+		portsOf := 0
+		for _, c := range r.ports {
+			portsOf += c.n
+		}
+		r.size = max(len(r.usable), portsOf)
 	}
-	if len(r.usable) > lazyLimit {
-		if service.Kind == cluster.KindHeadless {
-			r.compiled()
-		}
-		if !r.byAddress {
-			r.sortedNames()
-		}
+	r.plain = r.isPlain()
+	if r.size > lazyLimit {
+		r.compiled()
+	}
+	if len(r.usable) > lazyLimit && !r.byAddress {
+		r.sortedNames()
 	}
 	return r
 }

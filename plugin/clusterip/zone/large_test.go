@@ -150,7 +150,7 @@ func TestNamesAmongMany(t *testing.T) {
 				r := z.services.get("db.shop")
 				for _, name := range names {
 					asked := newHost(name, podNames)
-					want, got := related(r.usable, asked), related(r.candidates(asked), asked)
+					want, got := related(r.usable, asked), related(r.candidates(asked, MaxRecords), asked)
 					if !slices.Equal(want, got) {
 						t.Errorf("%v, pod names %t: %q is of %v, want %v", clusters, podNames, name, got, want)
 					}

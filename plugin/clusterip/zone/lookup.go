@@ -48,26 +48,39 @@ func (a Answer) InCaseOf(question string) Answer {
 // Service is asked for, and for what is not kept: reverse pointers, endpoints, pods,
 // and the addresses of name servers.
 func (z *Zone) Lookup(name string, qtype uint16, serial uint32) Answer {
-	return z.Find(name, qtype).answer(name, serial)
+	h := z.Find(name, qtype)
+	for h.later != nil {
+		h = h.later()
+	}
+	h.zone = z
+	return h.answer(name, serial)
 }
 
 // Hit is what was found for a question, of which records or octets can be made. It is for
 // at once: of one address or pointer there is no record yet.
 type Hit struct {
+	// Outcome is 0 where only Lookup finds out.
 	Outcome Outcome
 	// Alias is as in Answer.
 	Alias string
 
 	zone    *Zone
+	plain   plain // in place of set, unless it is the zero plain
 	set     rrset
 	other   bool       // the set has another owner than the name asked for
 	soa     bool       // the SOA of the zone, whatever its serial
 	address netip.Addr // the only one, unless it is the zero Addr
 	pointer target     // the only one, unless it is the zero target
+	// later finds what takes longer than the octets of a reply: a list has to be made or
+	// walked through, and whoever may write Services decides how long it is. It may return
+	// another such Hit.
+	later func() Hit
 }
 
-// Find finds what answers a question for a name in the zone, in class IN. It allocates the
-// first time that a Service is asked for, and for lists that are not kept.
+// Find finds what answers a question for a name in the zone, in class IN. It takes some
+// tens of microseconds at most, however large Services are: what takes longer, or may, it
+// leaves to Lookup. It allocates the first time that a Service is asked for what is kept,
+// and for short lists that are not.
 func (z *Zone) Find(name string, qtype uint16) Hit {
 	var h Hit
 	switch rel := z.Relative(name); {
@@ -84,6 +97,9 @@ func (z *Zone) Find(name string, qtype uint16) Hit {
 
 // answer returns the records.
 func (h Hit) answer(name string, serial uint32) Answer {
+	if h.plain.of != nil {
+		h.set, h.address = h.plain.hit().set, netip.Addr{}
+	}
 	a := Answer{Outcome: h.Outcome, Alias: h.Alias, Answer: h.set.records, Extra: h.set.extra}
 	ttl := h.zone.index.options.TTL
 	switch {
@@ -114,7 +130,7 @@ func (z *Zone) forward(name, rel string, qtype uint16) Hit {
 	case "dns-version":
 		return z.version.hit(qtype)
 	case "ns.dns":
-		return z.nameserver(qtype)
+		return Hit{later: func() Hit { return z.nameserver(qtype) }}
 	}
 	if base, ok := strings.CutSuffix(rel, ".svc"); ok {
 		return z.service(name, base, qtype)
@@ -142,6 +158,15 @@ func (z *Zone) service(name, base string, qtype uint16) Hit {
 
 // lookup answers for a name, which is given in full and relative to the Service.
 func (r *Records) lookup(full, name string, qtype uint16) Hit {
+	if h, ok := r.plainHit(name, qtype); ok {
+		return h
+	}
+	if r.size > quickLimit && r.kept.Load() == nil {
+		return Hit{later: func() Hit {
+			r.compiled()
+			return r.lookup(full, name, qtype)
+		}}
+	}
 	switch {
 	case name == "" || name[0] == '_': // not an endpoint's
 		if n := find(r.compiled().names, name); n != nil {
@@ -154,8 +179,17 @@ func (r *Records) lookup(full, name string, qtype uint16) Hit {
 			return a
 		}
 	}
-	if a := r.port(full, name, qtype); a.Outcome != NXDomain || !r.isZonal() {
-		return a
+	if max(len(r.ports), len(r.service.Ports)) > lazyLimit {
+		return Hit{later: func() Hit { return r.portOrZone(full, name, qtype) }}
+	}
+	return r.portOrZone(full, name, qtype)
+}
+
+// portOrZone is lookup for names that are neither kept nor an endpoint's. It may go
+// through all ports.
+func (r *Records) portOrZone(full, name string, qtype uint16) Hit {
+	if h := r.port(full, name, qtype); h.Outcome != NXDomain || !r.isZonal() {
+		return h
 	}
 	return r.topologyZone(name, qtype)
 }

@@ -23,18 +23,32 @@ func (x *Index) reverse(name string, qtype uint16) Hit {
 		return Hit{Outcome: NXDomain}
 	case prefix.IsSingleIP():
 		if found, ok := x.owners.Load().Get(prefix.Addr()); ok {
-			if only := found.only(prefix.Addr(), x.primary.services.get); only.of != nil && (qtype == dns.TypePTR || qtype == dns.TypeANY) {
-				return Hit{Outcome: Success, pointer: only}
-			}
-			records := found.records(name, prefix.Addr(), x.primary.services.get, MaxRecords)
-			if len(records) > 0 {
-				return rrset{qtype: dns.TypePTR, records: records}.hit(qtype)
-			}
+			return x.pointers(found, name, prefix.Addr(), qtype)
 		}
 	case x.owners.Load().HasIn(prefix):
 		return Hit{Outcome: NoData}
 	}
 	return Hit{Outcome: NXDomain}
+}
+
+// pointers answers for an address that Services own.
+func (x *Index) pointers(of *owners, name string, ip netip.Addr, qtype uint16) Hit {
+	if len(of.services) <= lazyLimit {
+		switch only := of.only(ip, x.primary.services.get); {
+		case only.of == nil:
+		case qtype == dns.TypePTR, qtype == dns.TypeANY:
+			return Hit{Outcome: Success, pointer: only}
+		default:
+			return Hit{Outcome: NoData}
+		}
+	}
+	return Hit{later: func() Hit {
+		records := of.records(name, ip, x.primary.services.get, MaxRecords)
+		if len(records) == 0 {
+			return Hit{Outcome: NXDomain}
+		}
+		return rrset{qtype: dns.TypePTR, records: records}.hit(qtype)
+	}}
 }
 
 // ReverseAddress returns the address of a whole reverse name.

@@ -47,7 +47,9 @@ func (z *Zone) apex(qtype uint16) Hit {
 	case dns.TypeSOA, dns.TypeANY:
 		return Hit{Outcome: Success, soa: true}
 	case dns.TypeNS:
-		return Hit{Outcome: Success, set: rrset{records: z.ns(), extra: Window(z.index.serverAt(z.server()))}}
+		return Hit{later: func() Hit {
+			return Hit{Outcome: Success, set: rrset{records: z.ns(), extra: Window(z.index.serverAt(z.server()))}}
+		}}
 	}
 	return Hit{Outcome: NoData}
 }

@@ -16,12 +16,21 @@ import (
 // Service.
 func (r *Records) endpoint(full, name string, qtype uint16) Hit {
 	asked := newHost(name, r.options().EndpointPodNames)
-	candidates := r.candidates(asked)
+	candidates := r.candidates(asked, lazyLimit+1)
+	if len(candidates) > lazyLimit {
+		return Hit{later: func() Hit { return r.endpointAmong(full, r.candidates(asked, MaxRecords), asked, qtype) }}
+	}
+	return r.endpointAmong(full, candidates, asked, qtype)
+}
+
+// endpointAmong is endpoint for a name that none but some candidates may have.
+func (r *Records) endpointAmong(full string, candidates []cluster.Endpoint, asked host, qtype uint16) Hit {
 	var first *cluster.Endpoint
-	count, above := 0, false
+	count, ports, above := 0, 0, false
 	for i := range candidates {
 		switch e := &candidates[i]; asked.of(e) {
 		case itself:
+			ports += len(e.Ports())
 			if count++; first == nil {
 				first = e
 			}
@@ -38,16 +47,18 @@ func (r *Records) endpoint(full, name string, qtype uint16) Hit {
 		if count == 1 && addressType(first.Addr) == qtype {
 			return Hit{Outcome: Success, address: first.Addr}
 		}
-		return r.endpointAddresses(full, candidates, asked, qtype)
-	case qtype == dns.TypeSRV, qtype == dns.TypeANY:
-		return r.endpoints(candidates, asked, qtype)
+		return r.endpointAddresses(full, candidates, count, asked, qtype)
+	case qtype != dns.TypeSRV && qtype != dns.TypeANY:
+		return Hit{Outcome: NoData}
+	case max(count, ports) > quickLimit:
+		return Hit{later: func() Hit { return r.endpoints(candidates, asked, qtype) }}
 	}
-	return Hit{Outcome: NoData}
+	return r.endpoints(candidates, asked, qtype)
 }
 
-// endpointAddresses answers with the addresses of all endpoints of one name.
-func (r *Records) endpointAddresses(full string, candidates []cluster.Endpoint, asked host, qtype uint16) Hit {
-	var ips []netip.Addr
+// endpointAddresses answers with the addresses of all endpoints of one name, so many.
+func (r *Records) endpointAddresses(full string, candidates []cluster.Endpoint, count int, asked host, qtype uint16) Hit {
+	ips := make([]netip.Addr, 0, count)
 	for i := range candidates {
 		if e := &candidates[i]; e.Addr.Is4() == (qtype == dns.TypeA) && asked.of(e) == itself {
 			ips = append(ips, e.Addr)
@@ -71,8 +82,9 @@ func (r *Records) endpoints(candidates []cluster.Endpoint, asked host, qtype uin
 }
 
 // candidates returns the endpoints that may have a name, in order, and one that may be
-// below it: all of a few, and of many those that have, as many as an answer holds.
-func (r *Records) candidates(asked host) []cluster.Endpoint {
+// below it: all of a few, and of many those that have. Where those have to be gathered, it
+// is so many of a family at most.
+func (r *Records) candidates(asked host, most int) []cluster.Endpoint {
 	switch {
 	case len(r.usable) <= lazyLimit:
 		return r.usable
@@ -84,12 +96,12 @@ func (r *Records) candidates(asked host) []cluster.Endpoint {
 	names := r.sortedNames()
 	exact := names[r.place(names, in, label, false):r.place(names, in, label, true)]
 	v4 := sort.Search(len(exact), func(i int) bool { return !r.usable[exact[i]].Addr.Is4() })
-	found := make([]cluster.Endpoint, 0, 1+min(v4, MaxRecords)+min(len(exact)-v4, MaxRecords))
+	found := make([]cluster.Endpoint, 0, 1+min(v4, most)+min(len(exact)-v4, most))
 	if below := r.place(names, label, "", false); in == "" && below < len(names) && r.usable[names[below]].Cluster() == label {
 		found = append(found, r.usable[names[below]])
 	}
 	for _, family := range [][]int32{exact[:v4], exact[v4:]} {
-		for _, i := range family[:min(len(family), MaxRecords)] {
+		for _, i := range family[:min(len(family), most)] {
 			found = append(found, r.usable[i])
 		}
 	}

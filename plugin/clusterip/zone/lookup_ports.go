@@ -58,10 +58,19 @@ func (r *Records) port(full, name string, qtype uint16) Hit {
 		return Hit{Outcome: NoData}
 	case (qtype == dns.TypeA || qtype == dns.TypeAAAA) && r.isEverywhere(p):
 		return find(r.compiled().names, "").hitAs(qtype)
-	case qtype == dns.TypeA, qtype == dns.TypeAAAA:
+	case r.size > quickLimit:
+		return Hit{later: func() Hit { return r.portMade(full, p, qtype) }}
+	}
+	return r.portMade(full, p, qtype)
+}
+
+// portMade makes the records of ports.
+func (r *Records) portMade(full string, p PortPattern, qtype uint16) Hit {
+	switch qtype {
+	case dns.TypeA, dns.TypeAAAA:
 		ips := slices.DeleteFunc(addressesOf(r.endpointsWith(p)), func(ip netip.Addr) bool { return ip.Is4() != (qtype == dns.TypeA) })
 		return rrset{qtype: qtype, records: addressRecords(at(full, ips), r.options().TTL)}.hit(qtype)
-	case qtype == dns.TypeSRV, qtype == dns.TypeANY:
+	case dns.TypeSRV, dns.TypeANY:
 		return r.portServices(full, p).hit(qtype)
 	}
 	return Hit{Outcome: NoData}

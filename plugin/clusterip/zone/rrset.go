@@ -192,8 +192,10 @@ func equalWeight(ports []srv) (weight uint16, ok bool) {
 			return 0, false
 		}
 	}
-	return uint16(max(100/max(len(ports), 1), 1)), true
+	return shareOf(len(ports)), true
 }
+
+func shareOf(n int) uint16 { return uint16(max(100/max(n, 1), 1)) }
 
 // serviceSet returns SRV records, with priority 0, and what goes with them. It sorts the
 // ports by target; of a target that is there with several weights the heaviest counts.

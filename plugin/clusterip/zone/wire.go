@@ -9,12 +9,13 @@ import (
 
 // AppendWire writes the reply to the question that something was found for, with the same
 // records as those of Lookup. Addresses are shuffled as the loadbalance plugin does it, if
-// asked for. It is false for what is rare: aliases to be followed, and records of other
-// types than those of Services. Names of records are taken to be without escapes.
+// asked for. It is false for what is rare: aliases to be followed, records of other types
+// than those of Services, and what only Lookup finds. Names of records are taken to be
+// without escapes.
 func (h Hit) AppendWire(r *wire.Reply, serial uint32, shuffle bool) bool {
 	ttl, owner := h.zone.index.options.TTL, r.OwnerLen
 	switch {
-	case h.Alias != "" || h.zone.origin == ".":
+	case h.later != nil || h.Alias != "" || h.zone.origin == ".":
 		return false
 	case h.Outcome != Success:
 		r.Authority()
@@ -22,7 +23,7 @@ func (h Hit) AppendWire(r *wire.Reply, serial uint32, shuffle bool) bool {
 	case h.soa:
 		return h.zone.appendSOA(r, serial)
 	case h.address.IsValid():
-		return r.Expect(addressLen(owner, h.address.BitLen()/8), true) && r.Address(ttl, h.address)
+		return r.Expect(addressLen(owner, h.address.BitLen()/8), true) && r.Address(r.Owner, ttl, h.address)
 	case h.pointer.of != nil:
 		to := h.pointer.append(r.Buffer[:0])
 		if !r.Expect(owner+1+recordLen+len(to)+1, false) {
@@ -30,12 +31,16 @@ func (h Hit) AppendWire(r *wire.Reply, serial uint32, shuffle bool) bool {
 		}
 		r.Pointer(ttl, to)
 		return true
+	case h.plain.of != nil:
+		return h.plain.appendWire(r, shuffle)
 	}
 	return h.set.appendWire(r, shuffle)
 }
 
-// recordLen is the length of a record without its owner and data.
-const recordLen = 10
+const (
+	recordLen  = 10 // of a record without its owner and data
+	serviceLen = 6  // of the data of an SRV record without the target
+)
 
 func addressLen(owner, octets int) int { return owner + 1 + recordLen + octets }
 
@@ -84,7 +89,7 @@ func (s rrset) appendServices(r *wire.Reply, shuffle bool) bool {
 	next := 0
 	for _, rr := range s.records {
 		srv := rr.(*dns.SRV)
-		target, ok := r.Service(srv.Hdr.Ttl, srv.Priority, srv.Weight, srv.Port, srv.Target)
+		target, ok := r.Service(srv.Hdr.Ttl, srv.Priority, srv.Weight, srv.Port, append(r.Buffer[:0], srv.Target...), nil)
 		if !ok {
 			return true // truncated
 		}
@@ -112,7 +117,7 @@ func (s rrset) appendServices(r *wire.Reply, shuffle bool) bool {
 func (s rrset) servicesLen(owner int) int {
 	length := 0
 	for _, rr := range s.records {
-		length += owner + 1 + recordLen + 6 + len(rr.(*dns.SRV).Target) + 1
+		length += owner + 1 + recordLen + serviceLen + len(rr.(*dns.SRV).Target) + 1
 	}
 	for _, rr := range s.extra {
 		octets := 4

@@ -5,7 +5,7 @@
 //   - compile: Records has all that one Service has in one zone.
 //   - index: an Index keeps the Records of the zones of one server block, and knows who
 //     is at which address. Index.Apply takes over what changed.
-//   - lookup: Zone.Lookup answers a question.
+//   - lookup: Zone.Lookup answers a question. Zone.Find is for threads that cannot wait.
 //   - transfer: a Snapshot is all of a zone; delta: a Change is what became different.
 //
 // There are two levels. A zone maps "service.namespace" to the Records of a Service,

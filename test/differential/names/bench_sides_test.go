@@ -152,11 +152,12 @@ func (b *bout) write(name, text string) string {
 }
 
 // beginNSD begins a secondary with as many servers as there are processors. Rates are not
-// limited, and the order of addresses changes as it does everywhere here.
+// limited, and the order of addresses changes as it does everywhere here. As all servers it
+// listens at all addresses, and has to look at which one it is asked.
 func (b *bout) beginNSD(port string) *family {
 	b.t.Helper()
 	dir := b.t.TempDir()
-	text := fmt.Sprintf("server:\n ip-address: 127.0.0.1@%s\n server-count: 2\n reuseport: yes\n username: \"\"\n chroot: \"\"\n database: \"\"\n"+
+	text := fmt.Sprintf("server:\n ip-address: 0.0.0.0@%s\n server-count: 2\n reuseport: yes\n username: \"\"\n chroot: \"\"\n database: \"\"\n"+
 		" zonesdir: %[2]q\n xfrdir: %[2]q\n xfrdfile: \"%[2]s/xfrd.state\"\n zonelistfile: \"%[2]s/zone.list\"\n pidfile: \"%[2]s/nsd.pid\"\n"+
 		" round-robin: yes\n rrl-ratelimit: 0\n rrl-whitelist-ratelimit: 0\nremote-control:\n control-enable: no\n", port, dir)
 	for _, zone := range secondaryZones {
@@ -168,7 +169,7 @@ func (b *bout) beginNSD(port string) *family {
 func (b *bout) beginKnot(port string) *family {
 	b.t.Helper()
 	dir := b.t.TempDir()
-	text := fmt.Sprintf("server:\n  listen: 127.0.0.1@%s\n  rundir: %[2]q\n  udp-workers: 2\n  answer-rotation: on\n"+
+	text := fmt.Sprintf("server:\n  listen: 0.0.0.0@%s\n  rundir: %[2]q\n  udp-workers: 2\n  answer-rotation: on\n"+
 		"database:\n  storage: %[2]q\nremote:\n  - id: primary\n    address: 127.0.0.1@%[3]s\ntemplate:\n  - id: default\n    storage: %[2]q\n    master: primary\nzone:\n",
 		port, dir, b.primary)
 	for _, zone := range secondaryZones {
