@@ -15,6 +15,7 @@ func (s *state) change(w writer, old, next *service) {
 	s.pairs(old, next, func(old, next *frontend) {
 		s.writeTargets(w, old, next)
 		s.writeClasses(w, old, next)
+		s.writeDrops(w, old, next)
 	})
 }
 
@@ -89,16 +90,7 @@ func (s *state) writeMarks(w writer, old, next *frontend) {
 		}
 	}
 	of := appendKey(key[:0], next.Key)
-	mark := func(set *set, had, has bool) {
-		switch {
-		case had && !has:
-			w.remove(set, of)
-		case !had && has:
-			w.put(set, of, nil, "")
-		}
-	}
-	mark(place.drops, old.drops, next.drops)
-	mark(place.known, old.pool != nil, next.pool != nil)
+	writeMember(w, place.known, of, old.pool != nil, next.pool != nil)
 	switch was, is := old.comment(), next.comment(); {
 	case was == is:
 	case is == "":
@@ -107,6 +99,23 @@ func (s *state) writeMarks(w writer, old, next *frontend) {
 		w.put(place.connections, of, nil, is)
 	default:
 		replace(w, place.connections, of, nil, is)
+	}
+}
+
+// writeDrops writes whether packets are dropped that nobody translates. That comes after what
+// leads packets to endpoints, and goes before it: those in between are refused, as long as the
+// kernel does not drop them.
+func (s *state) writeDrops(w writer, old, next *frontend) {
+	var key [64]byte
+	writeMember(w, s.placeOf(next).drops, appendKey(key[:0], next.Key), old.drops, next.drops)
+}
+
+func writeMember(w writer, set *set, key []byte, had, has bool) {
+	switch {
+	case had && !has:
+		w.remove(set, key)
+	case !had && has:
+		w.put(set, key, nil, "")
 	}
 }
 

@@ -6,9 +6,10 @@ import (
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
-// lingering returns the service with the slots beside it that packets may be on their way to
-// while it is written: all of a frontend, near or far, where it has led to some and does not any
-// more. They go in a transaction of their own. It returns nil if there are none.
+// lingering returns the service as it is between two transactions, for packets that are on their
+// way while it is written: with all slots of a frontend, near or far, where it has led to some and
+// does not any more, and without having packets dropped that nobody translates, where it has
+// led nowhere so far. It returns nil if it needs no transaction of its own.
 func (s *service) lingering(held *service) *service {
 	if held == nil {
 		return nil
@@ -24,7 +25,11 @@ func (s *service) lingering(held *service) *service {
 		}
 	}
 	for i, f := range s.frontends {
-		if h := had[f.Key]; h != nil && h.class != 0 && f.class != 0 {
+		switch h := had[f.Key]; {
+		case h == nil:
+		case h.class == 0 && f.class != 0 && f.drops:
+			f.drops, lingers = false, true
+		case h.class != 0 && f.class != 0:
 			stay(&f.near, h.near)
 			stay(&f.far, h.far)
 		}

@@ -156,10 +156,11 @@ func (p *passage) enter(w *limited, f *plan.Frontend) {
 	p.to, p.slot, p.copied = &to, [2]int{}, [2]bool{}
 	at, had := p.places[f.Key]
 	if !had {
-		fresh := frontend{Key: f.Key, service: to.service, pool: p.pools[f.Pool].between, drops: to.drops, sources: to.sources}
+		fresh := frontend{Key: f.Key, service: to.service, pool: p.pools[f.Pool].between, sources: to.sources}
 		before := p.takeFrom(&fresh)
 		p.writeTargets(w, before, &fresh)
 		p.writeClasses(w, before, &fresh)
+		p.writeDrops(w, before, &fresh)
 		p.holders[f.Key], p.places[f.Key] = to.service, len(p.held.frontends)
 		p.held.frontends = append(p.held.frontends, fresh)
 		return
@@ -242,6 +243,7 @@ func (p *passage) lead(w *limited) (over bool) {
 	held.class, held.inside, held.drops, held.sources = to.class, to.inside, to.drops, to.sources
 	p.writeMarks(w, &before, held)
 	p.writeClasses(w, &before, held)
+	p.writeDrops(w, &before, held)
 	return false
 }
 
@@ -287,6 +289,7 @@ func (p *passage) remove(w *limited) (over bool) {
 		return false
 	}
 	p.writeMarks(w, held, &frontend{Key: held.Key})
+	p.writeDrops(w, held, &frontend{Key: held.Key})
 	delete(p.holders, held.Key)
 	// The place is the last one's now, which stays.
 	p.held.frontends[at], p.held.frontends[last] = p.held.frontends[last], frontend{}

@@ -1,14 +1,16 @@
 package nftables
 
-// removeElements removes what nobody has put, but for what is kept.
+// removeElements removes what nobody has put, but for what is kept: first what has packets
+// dropped that nobody translates, then what has them translated.
 func (s *session) removeElements() {
 	s.keepUnknown()
 	sets := s.schema.sets()
-	for _, set := range sets {
+	for _, set := range append([]*set{s.schema.frontends.drops, s.schema.nodePorts.drops}, sets...) {
 		if set.hasVerdicts() {
 			continue
 		}
 		for key := range s.have.elements[set.name] {
+			delete(s.have.elements[set.name], key)
 			s.batch.remove(set, []byte(key))
 			s.tell("elements that are nobody's of ", set.name)
 			if s.batch.elements() >= maxCommit {

@@ -185,6 +185,11 @@ func (s *session) sync(state kernelnat.State) error {
 		}
 	}
 	s.flush()
+	for _, next := range all {
+		for i := range next.frontends {
+			s.state.writeDrops(s, new(frontend), &next.frontends[i])
+		}
+	}
 	s.removeElements()
 	s.flush()
 	if err := s.chains(s.schema.fixedChains(s.dialect)); err != nil {

@@ -221,7 +221,7 @@ const most = 24
 // stay is how long a Service with client affinity has the endpoints that it has. What the kernel
 // has forgotten of a client stays in its map until it collects that, once a second, and no
 // more than 16 elements of one key come in (RHT_ELASTICITY, linux/rhashtable.h).
-const stay = 100 * time.Millisecond
+const stay = 500 * time.Millisecond
 
 // next is the endpoints after one change.
 func (c *changer) next() endpoints {
