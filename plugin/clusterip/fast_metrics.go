@@ -18,6 +18,12 @@ import (
 )
 
 var (
+	fastOn = promauto.NewGaugeVec(prometheus.GaugeOpts{
+		Namespace: plugin.Namespace,
+		Subsystem: pluginName,
+		Name:      "fastpath_on",
+		Help:      "1 for each address at which the fast path is on.",
+	}, []string{"server"})
 	fastAnswers = promauto.NewCounter(prometheus.CounterOpts{
 		Namespace: plugin.Namespace,
 		Subsystem: pluginName,

@@ -123,6 +123,7 @@ func (f *fastServers) start(s *dnsserver.Server, own *feed.Server, o fastpath.Op
 	}
 	log.Infof("fastpath: on for %s", s.Addr)
 	f.groups[own][s.Addr] = g
+	fastOn.WithLabelValues(s.Addr).Set(1)
 }
 
 // close ends the fast paths of some servers. CoreDNS goes on with what comes.
@@ -133,6 +134,12 @@ func (f *fastServers) close(of func(*feed.Server) bool) {
 		if of(server) {
 			ended = slices.AppendSeq(ended, maps.Values(groups))
 			delete(f.groups, server)
+		}
+	}
+	fastOn.Reset()
+	for _, groups := range f.groups {
+		for address := range groups {
+			fastOn.WithLabelValues(address).Set(1)
 		}
 	}
 	f.mu.Unlock()
