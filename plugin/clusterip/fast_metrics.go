@@ -79,7 +79,7 @@ type sample struct {
 	lane        *lane
 	zone        string
 	kind        kind
-	asked, told uint16 // octets
+	asked, told uint32 // octets: a reply before truncation has more than a message holds
 	outcome     zone.Outcome
 	do          bool
 }
@@ -106,7 +106,7 @@ type tally struct {
 
 // add counts an answer.
 func (t *tally) add(l *lane, q *wire.Question, from netip.AddrPort, outcome zone.Outcome, asked, told int) {
-	s := sample{lane: l, outcome: outcome, do: q.DO, asked: uint16(asked), told: uint16(told), kind: kindOf(q.Type, from)}
+	s := sample{lane: l, outcome: outcome, do: q.DO, asked: uint32(asked), told: uint32(told), kind: kindOf(q.Type, from)}
 	if l.meter != nil {
 		s.zone = l.meter.zone(q.Name)
 	}

@@ -6,6 +6,9 @@ import (
 
 	"github.com/clusterip/clusterip/plugin/clusterip/wire"
 	"github.com/clusterip/clusterip/plugin/clusterip/zone"
+	"github.com/coredns/coredns/plugin/metrics/vars"
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 )
 
 // TestKindsAreFew asks for every type there is: what is kept of that must not grow with
@@ -21,5 +24,22 @@ func TestKindsAreFew(t *testing.T) {
 		if n := len(s.requests); n > 20 {
 			t.Errorf("%d kinds of requests are kept", n)
 		}
+	}
+}
+
+// TestSizeOfLongReplies has a reply that is truncated: the prometheus plugin counts all that it
+// would be, which may be more than a message holds.
+func TestSizeOfLongReplies(t *testing.T) {
+	l, from := &lane{handler: testHandler(), meter: &meter{server: "dns://:5300"}}, netip.MustParseAddrPort("192.0.2.1:1024")
+	var counted tally
+	const size = 70_000
+	counted.add(l, &wire.Question{Name: "many.default.svc.cluster.local."}, from, zone.Success, 40, size)
+	counted.flush(0)
+	var got dto.Metric
+	if err := vars.ResponseSize.WithLabelValues("dns://:5300", ".", "", "udp").(prometheus.Metric).Write(&got); err != nil {
+		t.Fatal(err)
+	}
+	if sum := got.Histogram.GetSampleSum(); sum != size {
+		t.Errorf("a reply of %d octets is counted as one of %v", size, sum)
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/clusterip/clusterip/cluster/feed"
 	"github.com/clusterip/clusterip/hostaddrs"
+	"github.com/clusterip/clusterip/plugin/clusterip/fastpath"
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
@@ -35,6 +36,7 @@ var feeds = feed.New(log, observe)
 func init() { prometheus.MustRegister(feeds) }
 
 func setup(c *caddy.Controller) error {
+	fastpath.ShowProcessors() // multisocket has had its setup before
 	config := dnsserver.GetConfig(c)
 	o, err := ParseOptions(c, config.Root)
 	if err != nil {
@@ -130,12 +132,14 @@ func leaveWithServer(c *caddy.Controller, own *feed.Server) (leave func() error)
 	var reloading atomic.Bool
 	c.OnRestart(func() error {
 		reloading.Store(true)
+		fastpath.HideProcessors() // until a setup comes that follows that of multisocket, or ours end
 		return nil
 	})
 	// CoreDNS discards the server of a reload that failed without shutting it
 	// down; the one that goes on ends what it left.
 	c.OnRestartFailed(func() error {
 		reloading.Store(false)
+		fastpath.ShowProcessors()
 		end(func(s *feed.Server) bool { return s != own })
 		return nil
 	})

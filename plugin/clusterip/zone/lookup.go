@@ -84,6 +84,8 @@ type Hit struct {
 func (z *Zone) Find(name string, qtype uint16) Hit {
 	var h Hit
 	switch rel := z.Relative(name); {
+	case len(name) > maxName: // that of no message, but plugins such as autopath make names
+		h.Outcome = NXDomain
 	case rel == "":
 		h = z.apex(qtype)
 	case z.reverse, z.above && IsReverse(name):

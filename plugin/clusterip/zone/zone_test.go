@@ -260,6 +260,21 @@ func TestLongNamesAreLeftOut(t *testing.T) {
 	}
 }
 
+// Plugins make names of what clients ask, and do not look how long they get.
+func TestLongQuestion(t *testing.T) {
+	long := strings.Repeat(strings.Repeat("z", 62)+".", 3) + strings.Repeat("y", 40) + "."
+	web := service("default", "web", cluster.KindClusterIP)
+	web.ClusterIPs, web.Ports = []netip.Addr{netip.MustParseAddr("10.43.0.9")}, []cluster.Port{{Name: "https", Protocol: cluster.TCP, Port: 443}}
+	x := zone.New([]string{long}, zone.Options{})
+	x.Apply(update(cluster.New(web)))
+	name := "_https._tcp.web.default.svc." + long
+	for _, qtype := range []uint16{dns.TypeA, dns.TypeSRV, dns.TypeANY} {
+		if a := x.Match(name).Lookup(name, qtype, serial); a.Outcome != zone.NXDomain {
+			t.Errorf("%s of a name of %d characters: %+v", dns.TypeToString[qtype], len(name), a)
+		}
+	}
+}
+
 // A Service whose alias DNS cannot hold exists, and does no harm to transfers.
 func TestUnusableAliases(t *testing.T) {
 	label := strings.Repeat("a", 63)
