@@ -29,6 +29,9 @@ func RemoveProxyTable(family cluster.Family, ledger *Ledger) (found bool, err er
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EPROTONOSUPPORT) {
 		return false, nil // a kernel without nf_tables, or without nfnetlink
 	}
+	if errors.Is(err, unix.EPERM) {
+		return false, fmt.Errorf("list the tables of nf_tables: %w: give the process CAP_NET_ADMIN, or run it as root", err)
+	}
 	if err != nil {
 		return false, fmt.Errorf("list the tables of nf_tables: %w", err)
 	}
