@@ -36,7 +36,7 @@ var feeds = feed.New(log, observe)
 func init() { prometheus.MustRegister(feeds) }
 
 func setup(c *caddy.Controller) error {
-	fastpath.ShowProcessors() // multisocket has had its setup before
+	fastpath.ShowProcessors()
 	config := dnsserver.GetConfig(c)
 	o, err := ParseOptions(c, config.Root)
 	if err != nil {

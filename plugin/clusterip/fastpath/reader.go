@@ -67,9 +67,6 @@ var (
 // kernel, until Go's monitor notices after up to 10 ms. Without others nobody would see meanwhile that an upstream has answered.
 func reserve(readers int) {
 	readers, hidden = readers+hidden, 0
-	if readers == 0 {
-		return // to set GOMAXPROCS to what it is ends that Go follows the limits of its cgroup
-	}
 	reserved.Add(int32(readers))
 	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + readers)
 }
