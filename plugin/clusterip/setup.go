@@ -14,7 +14,6 @@ import (
 
 	"github.com/clusterip/clusterip/cluster/feed"
 	"github.com/clusterip/clusterip/hostaddrs"
-	"github.com/clusterip/clusterip/plugin/clusterip/fastpath"
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
@@ -36,7 +35,6 @@ var feeds = feed.New(log, observe)
 func init() { prometheus.MustRegister(feeds) }
 
 func setup(c *caddy.Controller) error {
-	fastpath.ShowProcessors()
 	config := dnsserver.GetConfig(c)
 	o, err := ParseOptions(c, config.Root)
 	if err != nil {
@@ -132,14 +130,12 @@ func leaveWithServer(c *caddy.Controller, own *feed.Server) (leave func() error)
 	var reloading atomic.Bool
 	c.OnRestart(func() error {
 		reloading.Store(true)
-		fastpath.HideProcessors() // until a setup comes that follows that of multisocket, or ours end
 		return nil
 	})
 	// CoreDNS discards the server of a reload that failed without shutting it
 	// down; the one that goes on ends what it left.
 	c.OnRestartFailed(func() error {
 		reloading.Store(false)
-		fastpath.ShowProcessors()
 		end(func(s *feed.Server) bool { return s != own })
 		return nil
 	})

@@ -56,37 +56,14 @@ func (r *reader) run(aside func(error)) {
 	})
 }
 
-// reserved is how many of Go's processors are for readers, and hidden how many of these GOMAXPROCS does not have for the
-// moment. The lock of all sockets guards changes.
-var (
-	reserved atomic.Int32
-	hidden   int
-)
+// reserved is how many of Go's processors are for readers. The lock of all sockets guards changes.
+var reserved atomic.Int32
 
 // reserve gives Go's scheduler a processor more for each reader. A reader keeps its processor while it waits in the
 // kernel, until Go's monitor notices after up to 10 ms. Without others nobody would see meanwhile that an upstream has answered.
 func reserve(readers int) {
-	readers, hidden = readers+hidden, 0
 	reserved.Add(int32(readers))
 	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + readers)
-}
-
-// HideProcessors has GOMAXPROCS be as it is without readers, until ShowProcessors, or until readers come or go. It is for
-// the moment at which others choose a number by it: the plugin multisocket does so in each reload.
-func HideProcessors() {
-	all.Lock()
-	defer all.Unlock()
-	reserve(0)
-	n := int(reserved.Load())
-	reserve(-n)
-	hidden = n
-}
-
-// ShowProcessors ends what HideProcessors began.
-func ShowProcessors() {
-	all.Lock()
-	defer all.Unlock()
-	reserve(0)
 }
 
 // Processors is GOMAXPROCS without those that are for readers.
