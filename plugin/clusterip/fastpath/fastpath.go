@@ -5,7 +5,7 @@
 // It knows sockets and CoreDNS's server. It knows neither Services nor how an answer is made.
 //
 // Open joins the reuseport group of CoreDNS's socket and has the kernel choose sockets of ours only (steer.go). If
-// ours close, the kernel is left with CoreDNS's socket and gives it everything. A reader (reader.go) has one socket (socket.go)
+// ours close, the kernel is left with CoreDNS's socket and gives it everything. A reader (reader.go) has one socket
 // and one thread's worth of work. What it leaves goes to a chain (chain.go), which bounds how many queries are at
 // work and how many wait.
 //
