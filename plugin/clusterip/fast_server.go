@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -82,7 +83,7 @@ func (f *fastServers) open(s *dnsserver.Server, own *feed.Server, threads int) {
 		return
 	}
 	f.start(s, own, fastpath.Options{
-		Threads:  cmp.Or(threads, min(fastpath.Processors(), maxFastThreads)),
+		Threads:  cmp.Or(threads, min(runtime.GOMAXPROCS(0), maxFastThreads)),
 		Answerer: func() fastpath.Answerer { return &answerer{blocks: blocks} },
 		Chain:    chainOf(s),
 		Dropped:  fastDropped.Inc,

@@ -51,7 +51,7 @@ const (
 )
 
 func newChain(o Options, working, waiting int) *chain {
-	return &chain{serve: o.Chain, dropped: o.Dropped, most: working, starters: Processors(), waiting: make([]*query, waiting)}
+	return &chain{serve: o.Chain, dropped: o.Dropped, most: working, starters: runtime.GOMAXPROCS(0), waiting: make([]*query, waiting)}
 }
 
 // add copies a query and has it answered. If too many wait, the oldest of them is not.

@@ -15,6 +15,7 @@ package fastpath
 
 import (
 	"net/netip"
+	"runtime"
 	"time"
 
 	clog "github.com/coredns/coredns/plugin/pkg/log"
@@ -35,7 +36,7 @@ type Answerer interface {
 
 // Options say how the queries to one address are answered.
 type Options struct {
-	// Threads is the number of sockets, each read by a goroutine of its own. 0 means as many as Processors.
+	// Threads is the number of sockets, each read by a goroutine of its own. 0 means GOMAXPROCS.
 	Threads int
 	// Answerer makes the answerer of a socket.
 	Answerer func() Answerer
@@ -49,7 +50,7 @@ type Options struct {
 
 func (o Options) complete() Options {
 	if o.Threads <= 0 {
-		o.Threads = Processors()
+		o.Threads = runtime.GOMAXPROCS(0)
 	}
 	if o.Dropped == nil {
 		o.Dropped = func() {}

@@ -6,7 +6,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -35,7 +34,8 @@ func (r *reader) use(g *Group) {
 
 // run reads until the socket is closed. It calls aside, at most once, when this reader is to get no more queries.
 //
-// It waits without asking the socket once more when a batch was not full.
+// It waits without asking the socket once more when a batch was not full. Before it waits, and between batches that are
+// full, it lets other goroutines run: who waits in the kernel keeps them waiting until Go's monitor notices.
 func (r *reader) run(aside func(error)) {
 	defer close(r.ended)
 	told := false
@@ -49,25 +49,13 @@ func (r *reader) run(aside func(error)) {
 			if n == 0 && err != unix.EAGAIN {
 				time.Sleep(unreadable)
 			}
+			runtime.Gosched()
 			if n < batchSize {
 				open = await(int(fd))
 			}
 		}
 	})
 }
-
-// reserved is how many of Go's processors are for readers. The lock of all sockets guards changes.
-var reserved atomic.Int32
-
-// reserve gives Go's scheduler a processor more for each reader. A reader keeps its processor while it waits in the
-// kernel, until Go's monitor notices after up to 10 ms. Without others nobody would see meanwhile that an upstream has answered.
-func reserve(readers int) {
-	reserved.Add(int32(readers))
-	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + readers)
-}
-
-// Processors is GOMAXPROCS without those that are for readers.
-func Processors() int { return runtime.GOMAXPROCS(0) - int(reserved.Load()) }
 
 // unreadable is how long a reader leaves a socket alone that cannot be read, though there may be something to read.
 const unreadable = 10 * time.Millisecond

@@ -64,7 +64,6 @@ func (s *sockets) join(g *Group) error {
 	r := &reader{socket: opened, batch: newBatch(), ended: make(chan struct{})}
 	r.use(g)
 	s.readers = append(s.readers, r)
-	reserve(1)
 	go r.run(func(err error) { s.stepAside(r, err) })
 
 	var ino uint64
@@ -168,7 +167,6 @@ func (s *sockets) close() {
 	for _, r := range s.readers {
 		<-r.ended
 	}
-	reserve(-len(s.readers))
 	s.readers = nil
 	delete(all.at, s.address)
 }
