@@ -129,7 +129,7 @@ func (b *batch) send(fd int) (unsent int) {
 		case errno == unix.EINTR:
 		case errno == unix.EAGAIN && !waited:
 			waited = true
-			awaitRoom(fd)
+			unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, fullWait)
 		default:
 			sent, unsent = sent+1, unsent+1
 		}
@@ -137,3 +137,6 @@ func (b *batch) send(fd int) (unsent int) {
 	b.queued, b.used = 0, 0
 	return unsent
 }
+
+// fullWait is how many milliseconds a batch waits for room in its socket.
+const fullWait = 10

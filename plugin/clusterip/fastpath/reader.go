@@ -2,10 +2,12 @@ package fastpath
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"runtime"
 	"runtime/debug"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -13,8 +15,8 @@ import (
 
 // reader answers what one socket receives.
 type reader struct {
-	*socket
-	ended chan struct{} // closed when it reads no more
+	conn *net.UDPConn
+	raw  syscall.RawConn
 
 	mu       sync.Mutex // held while a batch is dealt with
 	batch    *batch
@@ -34,31 +36,25 @@ func (r *reader) use(g *Group) {
 
 // run reads until the socket is closed. It calls aside, at most once, when this reader is to get no more queries.
 //
-// It waits without asking the socket once more when a batch was not full. Before it waits, and between batches that are
-// full, it lets other goroutines run: who waits in the kernel keeps them waiting until Go's monitor notices.
+// It waits in Go's poller, and returns to it without asking the socket once more when a batch was not full: the poller
+// tells of whatever has come since the batch was read. While batches are full it lets other goroutines run in between.
 func (r *reader) run(aside func(error)) {
-	defer close(r.ended)
 	told := false
-	r.raw.Control(func(fd uintptr) {
-		for open := true; open; {
+	r.raw.Read(func(fd uintptr) bool {
+		for {
 			n, err := r.turn(int(fd))
 			if err != nil && err != unix.EAGAIN && !told {
 				told = true
 				go aside(err) // which may wait for someone who waits for this reader
+				continue      // what was queued before that
 			}
-			if n == 0 && err != unix.EAGAIN {
-				time.Sleep(unreadable)
+			if n < batchSize {
+				return false
 			}
 			runtime.Gosched()
-			if n < batchSize {
-				open = await(int(fd))
-			}
 		}
 	})
 }
-
-// unreadable is how long a reader leaves a socket alone that cannot be read, though there may be something to read.
-const unreadable = 10 * time.Millisecond
 
 // turn deals with one batch and returns how many queries it had. An error means that the socket cannot be read or the
 // answerer has failed. The queries of the batch are dealt with in any case.
@@ -84,7 +80,7 @@ func (r *reader) turn(fd int) (int, error) {
 				continue
 			}
 		}
-		r.group.chain.add(query, client{r.socket, from, scope, b.control(i)})
+		r.group.chain.add(query, client{r.conn, from, scope, b.control(i)})
 	}
 	if answered > 0 {
 		unsent += b.send(fd)

@@ -46,7 +46,7 @@ func (c *chain) handle(w *response, data []byte) {
 
 // client is where a query came from and its reply goes to.
 type client struct {
-	socket  *socket
+	conn    *net.UDPConn
 	from    netip.AddrPort
 	scope   uint32 // the number of the interface if the address is link-local
 	control []byte // has the address that was asked
@@ -66,7 +66,7 @@ func newResponse(to client) *response {
 }
 
 // LocalAddr is that of the socket, as it is in the server of miekg/dns: the wildcard address where it has that.
-func (w *response) LocalAddr() net.Addr { return w.socket.local }
+func (w *response) LocalAddr() net.Addr { return w.conn.LocalAddr() }
 
 // RemoteAddr is a *net.UDPAddr. The zone is the name of an interface.
 func (w *response) RemoteAddr() net.Addr {
@@ -95,10 +95,12 @@ func (w *response) Write(data []byte) (int, error) {
 	if w.closed {
 		return 0, net.ErrClosed
 	}
-	if err := w.socket.write(data, w.control, w.socket.sockaddr(w.from, w.scope)); err != nil {
-		return 0, err
+	to := w.from
+	if w.scope != 0 {
+		to = netip.AddrPortFrom(to.Addr().WithZone(strconv.Itoa(int(w.scope))), to.Port())
 	}
-	return len(data), nil
+	n, _, err := w.conn.WriteMsgUDPAddrPort(data, w.control, to)
+	return n, err
 }
 
 // Close has later writes fail. The socket is everybody's.

@@ -1,12 +1,17 @@
 package fastpath
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // sockets are ours at one address. Their group in the kernel is CoreDNS's, then ours in the order of readers. That order
@@ -57,17 +62,24 @@ func (s *sockets) grow(threads int, g *Group) error {
 
 // join opens one socket and starts its reader. It fails unless the rest of the group is what it was.
 func (s *sockets) join(g *Group) error {
-	opened, err := listen(s.address)
+	listen := net.ListenConfig{Control: beforeBind}
+	packets, err := listen.ListenPacket(context.Background(), "udp", s.address)
 	if err != nil {
 		return err
 	}
-	r := &reader{socket: opened, batch: newBatch(), ended: make(chan struct{})}
+	conn := packets.(*net.UDPConn)
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		conn.Close()
+		return err
+	}
+	r := &reader{conn: conn, raw: raw, batch: newBatch()}
 	r.use(g)
 	s.readers = append(s.readers, r)
 	go r.run(func(err error) { s.stepAside(r, err) })
 
 	var ino uint64
-	if controlErr := r.raw.Control(func(fd uintptr) { ino, err = inode(int(fd)) }); controlErr != nil || err != nil {
+	if controlErr := raw.Control(func(fd uintptr) { ino, err = inode(int(fd)) }); controlErr != nil || err != nil {
 		return errors.Join(controlErr, err)
 	}
 	s.inodes = append(s.inodes, ino)
@@ -76,7 +88,7 @@ func (s *sockets) join(g *Group) error {
 
 // look finds the place of ours in the group, or that it is no more what it was.
 func (s *sockets) look() error {
-	local := s.readers[0].local.AddrPort()
+	local := s.readers[0].conn.LocalAddr().(*net.UDPAddr).AddrPort()
 	n, err := others(local, local.Addr().Is6(), s.inodes)
 	switch {
 	case err != nil:
@@ -89,6 +101,31 @@ func (s *sockets) look() error {
 		return fmt.Errorf("%d sockets of servers are bound to %s, which were %d before", n, local, s.first)
 	}
 	return nil
+}
+
+// receiveBuffer is room for some 1,000 queries, with what the kernel needs for each: those that come in the milliseconds
+// in which a reader does not run.
+const receiveBuffer = 1 << 20
+
+// beforeBind sets the options of a socket of ours: SO_REUSEPORT as CoreDNS has it, room for queries, and the address
+// that was asked where it is not the socket's.
+func beforeBind(_, address string, c syscall.RawConn) error {
+	at, err := netip.ParseAddrPort(address)
+	wildcard := err != nil || at.Addr().IsUnspecified()
+	controlErr := c.Control(func(fd uintptr) {
+		var ipv6 bool
+		// Without CAP_NET_ADMIN it is what net.core.rmem_max allows.
+		if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) != nil {
+			unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
+		}
+		if err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil || !wildcard {
+			return
+		}
+		if ipv6, err = isIPv6(int(fd)); err == nil {
+			err = askDestination(int(fd), ipv6)
+		}
+	})
+	return errors.Join(controlErr, err)
 }
 
 // serve has a group answer, on as many sockets as it has threads.
@@ -162,10 +199,7 @@ func (s *sockets) empty() {
 // close closes the sockets.
 func (s *sockets) close() {
 	for _, r := range s.readers {
-		r.close()
-	}
-	for _, r := range s.readers {
-		<-r.ended
+		r.conn.Close()
 	}
 	s.readers = nil
 	delete(all.at, s.address)
