@@ -134,7 +134,10 @@ func (b *Backend) removeIdle(ctx context.Context) error {
 	}
 	batch := newBatch(b.family)
 	for c, used := range b.state.classes {
-		if _, kept := b.state.named[c.name()]; kept || used.frontends > 0 {
+		if used.frontends > 0 {
+			continue
+		}
+		if _, kept := b.state.named[c.name()]; kept {
 			continue
 		}
 		for _, set := range b.schema.classesOf(c) {

@@ -298,9 +298,6 @@ func (s *socket) readSets(l language, h *held) error {
 // machine it was the sixth.
 const maxLists = 100
 
-// errMoving is that no list was whole.
-var errMoving = errors.New("nf_tables does not stop moving the elements")
-
 // readElements returns the elements of a set by their keys: data with the comment.
 //
 // The kernel lists a set in parts, each from as many elements on as it has listed before. Some
@@ -315,7 +312,7 @@ func (s *socket) readElements(l language, set *set) (map[string]string, error) {
 			return out, err
 		}
 	}
-	return nil, errMoving
+	return nil, fmt.Errorf("%d lists had gaps, since the kernel does not stop moving its elements: the next sync lists it again", maxLists)
 }
 
 // list lists the elements of a set once, and returns how many entries that were.

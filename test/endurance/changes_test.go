@@ -130,9 +130,9 @@ type changer struct {
 	history *history
 
 	backend   kernelnat.Backend
-	endpoints endpoints // that the Service has
-	since     time.Duration
-	here      endpoints // those on this node
+	endpoints endpoints     // that the Service has
+	since     time.Duration // when they came, with client affinity
+	here      endpoints     // those on this node
 	asked     plan.Service
 	beside    map[int]plan.Service
 }
