@@ -74,14 +74,10 @@ func (m *meter) zone(name string) string {
 	return "."
 }
 
-// sample is what the metrics count of one answer.
+// sample is what the histograms hear of one answer.
 type sample struct {
-	lane        *lane
-	zone        string
-	kind        kind
+	of          *series
 	asked, told uint32 // octets: a reply before truncation has more than a message holds
-	outcome     zone.Outcome
-	do          bool
 }
 
 // kind is what requests are counted by.
@@ -97,20 +93,53 @@ func kindOf(qtype uint16, from netip.AddrPort) kind {
 	return kind{qtype, !from.Addr().Unmap().Is4()}
 }
 
-// tally has what is to be counted of the queries of one batch. It is of one thread.
+// tally has what is to be counted of the queries of one batch. It is of one thread. Counters are shared with other
+// threads, and each is added to once a batch. A histogram has to be told of each answer.
 type tally struct {
-	samples []sample
-	left    map[string]float64
-	series  map[seriesKey]*series
+	answers  int
+	outcomes [len(answersBy)]count
+	samples  []sample
+	counts   []*count // those that are not 0
+	left     map[string]float64
+
+	series map[seriesKey]*series
+	last   seriesKey // of the answer before, which mostly is this one's
+	latest *series
+}
+
+// count is what a counter is to be added.
+type count struct {
+	counter prometheus.Counter
+	n       float64
+}
+
+func (t *tally) increment(c *count) {
+	if c.n == 0 {
+		t.counts = append(t.counts, c)
+	}
+	c.n++
 }
 
 // add counts an answer.
 func (t *tally) add(l *lane, q *wire.Question, from netip.AddrPort, outcome zone.Outcome, asked, told int) {
-	s := sample{lane: l, outcome: outcome, do: q.DO, asked: uint32(asked), told: uint32(told), kind: kindOf(q.Type, from)}
-	if l.meter != nil {
-		s.zone = l.meter.zone(q.Name)
+	t.answers++
+	l.handler.ending.count()
+	o := &t.outcomes[outcome]
+	o.counter = answersBy[outcome]
+	t.increment(o)
+	if l.meter == nil {
+		return
 	}
-	t.samples = append(t.samples, s)
+	e := t.of(seriesKey{l, l.meter.zone(q.Name)})
+	t.samples = append(t.samples, sample{e, uint32(asked), uint32(told)})
+	t.increment(e.request(kindOf(q.Type, from)))
+	t.increment(e.rcode(outcome, l.meter.plugin))
+	if q.DO {
+		t.increment(e.withDO())
+	}
+	if e.allowed.counter != nil {
+		t.increment(&e.allowed)
+	}
 }
 
 // leave counts a query that is left to the chain.
@@ -123,16 +152,22 @@ func (t *tally) leave(reason string) {
 
 // flush has the metrics count all that there is. A query took as long as its batch.
 func (t *tally) flush(took time.Duration) {
-	for i := range t.samples {
-		s := &t.samples[i]
-		answersBy[s.outcome].Inc()
-		s.lane.handler.ending.count()
-		if s.lane.meter != nil {
-			t.of(s).observe(s, took)
-		}
+	seconds := took.Seconds()
+	for _, s := range t.samples {
+		s.of.duration.Observe(seconds)
+		s.of.asks.Observe(float64(s.asked))
+		s.of.says.Observe(float64(s.told))
 	}
-	fastAnswers.Add(float64(len(t.samples)))
 	t.samples = t.samples[:0]
+	for _, c := range t.counts {
+		c.counter.Add(c.n)
+		c.n = 0
+	}
+	t.counts = t.counts[:0]
+	if t.answers > 0 {
+		fastAnswers.Add(float64(t.answers))
+		t.answers = 0
+	}
 	for reason, n := range t.left {
 		if n > 0 {
 			fastLeft.WithLabelValues(reason).Add(n)
@@ -147,65 +182,71 @@ type seriesKey struct {
 	zone string
 }
 
-// series are those of one lane and zone.
+// series are those of one lane and zone, which the prometheus and acl plugins count.
 type series struct {
 	labels               []string // server, zone and view
-	requests             map[kind]prometheus.Counter
-	rcodes               [len(answersBy)]prometheus.Counter
+	requests             map[kind]*count
+	rcodes               [len(answersBy)]count
 	duration, asks, says prometheus.Observer
-	do, allowed          prometheus.Counter
+	do, allowed          count
 }
 
-func (t *tally) of(s *sample) *series {
-	key := seriesKey{s.lane, s.zone}
-	if known := t.series[key]; known != nil {
-		return known
+func (t *tally) of(key seriesKey) *series {
+	if key == t.last {
+		return t.latest
 	}
-	if t.series == nil {
-		t.series = make(map[seriesKey]*series)
+	known := t.series[key]
+	if known == nil {
+		if t.series == nil {
+			t.series = make(map[seriesKey]*series)
+		}
+		known = newSeries(key)
+		t.series[key] = known
 	}
-	labels := []string{s.lane.meter.server, s.zone, ""}
-	made := &series{
-		labels: labels, requests: make(map[kind]prometheus.Counter),
+	t.last, t.latest = key, known
+	return known
+}
+
+func newSeries(key seriesKey) *series {
+	labels := []string{key.lane.meter.server, key.zone, ""}
+	e := &series{
+		labels: labels, requests: make(map[kind]*count),
 		duration: vars.RequestDuration.WithLabelValues(labels...),
 		asks:     vars.RequestSize.WithLabelValues(append(labels, "udp")...),
 		says:     vars.ResponseSize.WithLabelValues(append(labels, "udp")...),
 	}
-	if s.lane.acl != nil {
-		made.allowed = acl.RequestAllowCount.WithLabelValues(labels[0], "")
+	if key.lane.acl != nil {
+		e.allowed.counter = acl.RequestAllowCount.WithLabelValues(labels[0], "")
 	}
-	t.series[key] = made
-	return made
+	return e
 }
 
-// observe does what the prometheus and acl plugins do for a query.
-func (e *series) observe(s *sample, took time.Duration) {
-	e.duration.Observe(took.Seconds())
-	e.asks.Observe(float64(s.asked))
-	e.says.Observe(float64(s.told))
-	requests := e.requests[s.kind]
-	if requests == nil {
+func (e *series) request(k kind) *count {
+	c := e.requests[k]
+	if c == nil {
 		family := "1"
-		if s.kind.v6 {
+		if k.v6 {
 			family = "2"
 		}
-		requests = vars.RequestCount.WithLabelValues(append(e.labels, "udp", family, typeLabel(s.kind.qtype))...)
-		e.requests[s.kind] = requests
+		c = &count{counter: vars.RequestCount.WithLabelValues(append(e.labels, "udp", family, typeLabel(k.qtype))...)}
+		e.requests[k] = c
 	}
-	requests.Inc()
-	if e.rcodes[s.outcome] == nil {
-		e.rcodes[s.outcome] = vars.ResponseRcode.WithLabelValues(append(e.labels, dns.RcodeToString[rcode(s.outcome)], s.lane.meter.plugin)...)
+	return c
+}
+
+func (e *series) rcode(outcome zone.Outcome, plugin string) *count {
+	c := &e.rcodes[outcome]
+	if c.counter == nil {
+		c.counter = vars.ResponseRcode.WithLabelValues(append(e.labels, dns.RcodeToString[rcode(outcome)], plugin)...)
 	}
-	e.rcodes[s.outcome].Inc()
-	if s.do {
-		if e.do == nil {
-			e.do = vars.RequestDo.WithLabelValues(e.labels...)
-		}
-		e.do.Inc()
+	return c
+}
+
+func (e *series) withDO() *count {
+	if e.do.counter == nil {
+		e.do.counter = vars.RequestDo.WithLabelValues(e.labels...)
 	}
-	if e.allowed != nil {
-		e.allowed.Inc()
-	}
+	return &e.do
 }
 
 const other = "other"
