@@ -120,7 +120,7 @@ func newWorld(seed int64) *world {
 			},
 		}
 		if flawed {
-			switch rng.Intn(6) {
+			switch rng.Intn(5) {
 			case 0:
 				delete(n.Labels, corev1.LabelTopologyZone)
 			case 1:
@@ -129,9 +129,10 @@ func newWorld(seed int64) *world {
 				n.Status.Conditions = nil
 			case 3:
 				n.Status.Conditions[0].Status = corev1.ConditionFalse
-			case 4:
-				n.Labels["node-role.kubernetes.io/control-plane"] = ""
 			}
+		}
+		if rng.Intn(8) == 0 {
+			n.Labels[pick(rng, "node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master")] = ""
 		}
 		w.nodes = append(w.nodes, n)
 	}

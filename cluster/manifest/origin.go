@@ -96,7 +96,7 @@ func (l *linked) inPlaceOf(made origin, there [origins]bool) string {
 		return "EndpointSlices made of the Pods of the Service are here and count, and none of them has it: write its Pod or an EndpointSlice of your own, or remove it here"
 	case made == ofEndpoints && (there[isEndpoints] || there[isUnmirrored] || there[isLock]):
 		return "this is a mirror of the Endpoints with the name of the Service, which are here and count: write it there, or remove it here"
-	case made == isUnmirrored && (there[ofAnyone] || there[ofPods]):
+	case made == isUnmirrored && !selects && (there[ofAnyone] || there[ofPods]):
 		return fmt.Sprintf("with the label %s the EndpointSlices of the Service are here and count, and none of them has it: write it in one, or remove the label", discoveryv1.LabelSkipMirror)
 	}
 	return ""

@@ -3,8 +3,9 @@
 //
 // It takes Namespace, Service, EndpointSlice, Endpoints, Pod and Node from YAML
 // and JSON files in the folder and its sub-folders. In place of the controllers
-// of Kubernetes it allocates ClusterIPs (package allocator) and finds the
-// endpoints of a Service among the Pods that its selector matches. What cannot
+// of Kubernetes it allocates ClusterIPs (package allocator), finds the endpoints
+// of a Service among the Pods that its selector matches, and gives them hints.
+// What controllers of a cluster made counts where that is missing. What cannot
 // be read or understood keeps its last good state and is reported as a Problem
 // with file and line; everything else goes on (docs/operations.md says what counts).
 //
