@@ -3,6 +3,7 @@ package manifest
 import (
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -43,8 +44,8 @@ func scanned(b *testing.B, options Options) *Source {
 func manifestOf(namespace string, i int) string {
 	text := fmt.Sprintf("apiVersion: v1\nkind: Service\nmetadata: {name: s%d, namespace: %s}\nspec: {selector: {app: s%d}, ports: [{port: 80}]}\n", i, namespace, i)
 	for pod := range 10 {
-		text += fmt.Sprintf("---\napiVersion: v1\nkind: Pod\nmetadata: {name: s%d-%d, namespace: %s, labels: {app: s%d}}\nstatus: {podIPs: [{ip: 10.%d.%d.%d}], conditions: [{type: Ready, status: 'True'}]}\n",
-			i, pod, namespace, i, 64+i>>12, i>>4&255, i&15*16+pod)
+		text += fmt.Sprintf("---\napiVersion: v1\nkind: Pod\nmetadata: {name: s%d-%d, namespace: %s, labels: {app: s%d}}\nspec: {nodeName: n%d}\nstatus: {podIPs: [{ip: 10.%d.%d.%d}], conditions: [{type: Ready, status: 'True'}]}\n",
+			i, pod, namespace, i, 1+pod%2, 64+i>>12, i>>4&255, i&15*16+pod)
 	}
 	return text
 }
@@ -66,6 +67,37 @@ func BenchmarkChange10000(b *testing.B) {
 			b.Fatal("the change was not found")
 		}
 		if u := s.link(); len(u.Services) != 1 {
+			b.Fatalf("%d Services differ", len(u.Services))
+		}
+	}
+}
+
+// BenchmarkNode10000 is a Node whose CPUs change, among 10,000 Services of which 100 have
+// topology-mode Auto: these are made anew, and the rest is what any change costs.
+func BenchmarkNode10000(b *testing.B) {
+	options := manyServices(b)
+	for i := range 100 {
+		namespace := fmt.Sprint("ns", i)
+		text := strings.Replace(manifestOf(namespace, i*100), "metadata: {", "metadata: {annotations: {service.kubernetes.io/topology-mode: Auto}, ", 1)
+		write(b, filepath.Join(options.Dir, namespace, fmt.Sprint(i*100, ".yaml")), text)
+	}
+	path := filepath.Join(options.Dir, "nodes.yaml")
+	nodes := func(cpu int) string {
+		return fmt.Sprintf("apiVersion: v1\nkind: NodeList\nitems:\n"+
+			"- metadata: {name: n1, labels: {topology.kubernetes.io/zone: a}}\n  status: {allocatable: {cpu: 8}, conditions: [{type: Ready, status: 'True'}]}\n"+
+			"- metadata: {name: n2, labels: {topology.kubernetes.io/zone: b}}\n  status: {allocatable: {cpu: %d}, conditions: [{type: Ready, status: 'True'}]}\n", cpu)
+	}
+	write(b, path, nodes(1))
+	s := scanned(b, options)
+	s.link()
+	for cpu := 8; b.Loop(); cpu = 9 - cpu {
+		b.StopTimer()
+		write(b, path, nodes(cpu))
+		if !s.folder.scan(b.Context()) {
+			b.Fatal("the change was not found")
+		}
+		b.StartTimer()
+		if u := s.link(); len(u.Services) != 100 {
 			b.Fatalf("%d Services differ", len(u.Services))
 		}
 	}

@@ -6,8 +6,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-
-	"github.com/clusterip/clusterip/cluster"
 )
 
 // catalogue is all objects of the folder, without duplicates.
@@ -139,11 +137,11 @@ func (c *catalogue) changedSince(before *catalogue) map[string]bool {
 }
 
 // nodes returns the Nodes, by name.
-func (c *catalogue) nodes() map[string]*cluster.Node {
-	nodes := map[string]*cluster.Node{}
+func (c *catalogue) nodes() map[string]*node {
+	nodes := map[string]*node{}
 	for _, o := range c.namespaces[""] {
-		if node, ok := o.value.(*cluster.Node); ok {
-			nodes[node.Name] = node
+		if n, ok := o.value.(*node); ok {
+			nodes[n.model.Name] = n
 		}
 	}
 	return nodes
@@ -204,7 +202,7 @@ func (n *namespace) selected(selector map[string]string) []*pod {
 			candidates, first = with, false
 		}
 	}
-	var selected []*pod
+	selected := make([]*pod, 0, len(candidates)) // mostly all
 	for _, pod := range candidates {
 		if matches(pod.labels, selector) {
 			selected = append(selected, pod)

@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -14,40 +15,52 @@ import (
 
 // linker turns the objects of a namespace into what is published. It is pure.
 type linker struct {
-	nodes map[string]*cluster.Node
+	nodes nodes
 	held  func(cluster.ServiceName) []netip.Addr
 }
 
 // view is what is published of one namespace, and what is worth knowing of it.
 type view struct {
-	services map[cluster.ServiceName]*cluster.Service
+	services map[cluster.ServiceName]*linked
 	pods     map[cluster.PodName]*cluster.Pod
+	problems []Problem // of endpoints without a Service
+}
+
+// service returns one as it is published, nil if there is none.
+func (v *view) service(name cluster.ServiceName) *cluster.Service {
+	if l := v.services[name]; l != nil {
+		return l.service
+	}
+	return nil
+}
+
+// linked is a Service as it is published, and what it was made of: when a Node changes,
+// it can be made anew by itself. It is immutable.
+type linked struct {
+	object  *object
+	pods    []*pod    // that its selector matches
+	given   []*object // its EndpointSlices and Endpoints
+	service *cluster.Service
+	// problems are of the Service and of what is given.
 	problems []Problem
 }
 
-func (v *view) notice(o *object, errs ...error) {
+func (l *linked) notice(errs ...error) {
 	for _, err := range errs {
-		v.problems = append(v.problems, o.problem(Notice, err))
+		l.problems = append(l.problems, l.object.problem(Notice, err))
 	}
 }
 
 func (l linker) view(n *namespace) view {
-	v := view{services: map[cluster.ServiceName]*cluster.Service{}, pods: map[cluster.PodName]*cluster.Pod{}}
+	v := view{services: make(map[cluster.ServiceName]*linked, len(n.services)), pods: make(map[cluster.PodName]*cluster.Pod, len(n.pods))}
 	for _, o := range n.services {
 		s := o.value.(*service)
-		pods := n.selected(s.selector)
-		given := n.endpoints[s.model.Name.Name]
-		linked := l.service(s, pods, given)
-		if err := bound(linked); err != nil {
-			v.problems = append(v.problems, o.problem(Error, err))
-		}
-		v.services[s.model.Name] = linked
-		v.notice(o, s.hints(linked, pods, len(given) > 0)...)
+		v.services[s.model.Name] = l.link(o, n.selected(s.selector), n.endpoints[s.model.Name.Name])
 	}
 	for _, lists := range n.endpoints {
 		for _, o := range lists {
-			if e := o.value.(*endpoints); v.services[e.owner] == nil {
-				v.notice(o, e.unowned(o.kind))
+			if e := o.value.(*endpoints); v.services[e.owner] == nil && e.origin != isLock {
+				v.problems = append(v.problems, o.problem(Notice, e.unowned(o.kind)))
 			}
 		}
 	}
@@ -57,38 +70,90 @@ func (l linker) view(n *namespace) view {
 	return v
 }
 
-// service gives a Service its addresses and endpoints: those of its
-// EndpointSlices and Endpoints, and those of the Pods it selects, as the
-// endpointslice controller of Kubernetes finds them. What that controller has made
-// of Pods counts only where the Pods themselves are not there: in an export of a
-// cluster it would outlive them.
-func (l linker) service(s *service, pods []*pod, given []*object) *cluster.Service {
-	model := s.model
-	if model.Kind == cluster.KindExternalName {
-		return cluster.New(model)
+// relink returns a view in which the Services that the Nodes' change concerns are made
+// anew, and whether there is any.
+func (l linker) relink(v view, concerns func(*linked) bool) (view, bool) {
+	var changed map[cluster.ServiceName]*linked
+	for name, was := range v.services {
+		if concerns(was) {
+			if changed == nil {
+				changed = maps.Clone(v.services)
+			}
+			changed[name] = l.link(was.object, was.pods, was.given)
+		}
 	}
+	if changed == nil {
+		return v, false
+	}
+	v.services = changed
+	return v, true
+}
+
+// concern returns which Services a change of the Nodes concerns: those that have
+// endpoints on a Node that is now in another zone, and, if CPUs have moved, those that
+// share out endpoints by them. It is nil for none.
+func (l linker) concern(before nodes) func(*linked) bool {
+	rezoned, moved := l.nodes.rezoned(before), !l.nodes.capacity.equal(before.capacity)
+	if len(rezoned) == 0 && !moved {
+		return nil
+	}
+	return func(l *linked) bool {
+		if moved && l.object.value.(*service).distribution == byCPU {
+			return true
+		}
+		return len(rezoned) > 0 && slices.ContainsFunc(l.service.Endpoints, func(e cluster.Endpoint) bool { return rezoned[e.NodeName()] })
+	}
+}
+
+// link makes a Service of its objects.
+func (l linker) link(o *object, pods []*pod, given []*object) *linked {
+	s := o.value.(*service)
+	out := &linked{object: o, pods: pods, given: given}
+	if s.model.Kind == cluster.KindExternalName {
+		out.service = cluster.New(s.model)
+		return out
+	}
+	counting := out.counting()
+	var unled []error
+	out.service, unled = l.service(s, pods, counting)
+	if err := bound(out.service); err != nil {
+		out.problems = append(out.problems, o.problem(Error, err))
+	}
+	out.notice(s.hints(out.service, pods, len(counting) > 0)...)
+	if s.model.Kind == cluster.KindClusterIP {
+		out.notice(unled...)
+	}
+	out.problems = append(out.problems, out.leftOut()...)
+	return out
+}
+
+// service gives a Service its addresses and endpoints: those of its EndpointSlices and
+// Endpoints that count, and those of the Pods it selects, as the endpointslice
+// controller of Kubernetes finds them. That controller also makes hints for its own; it
+// says why proxies will not be led by them.
+func (l linker) service(s *service, pods []*pod, counting []*object) (out *cluster.Service, unled []error) {
+	model := s.model
 	if model.Kind == cluster.KindClusterIP {
 		model.ClusterIPs = slices.Clip(l.held(model.Name))
 	}
 	var lists [][]cluster.Endpoint
+	var controlled []cluster.Endpoint
 	if len(s.selector) > 0 {
-		lists = append(lists, s.podEndpoints(pods))
+		controlled = s.podEndpoints(pods)
 	}
-	for _, o := range given {
-		if e := o.value.(*endpoints); !e.derived || len(pods) == 0 {
+	for _, o := range counting {
+		e := o.value.(*endpoints)
+		if e.origin == ofPods && len(s.selector) > 0 {
+			controlled = append(controlled, e.list...)
+		} else {
 			lists = append(lists, e.list)
 		}
 	}
-	out := cluster.New(model, lists...)
-	for i := range out.Endpoints {
-		// EndpointSlices mostly say the zone themselves.
-		if e := &out.Endpoints[i]; e.Zone() == "" {
-			if node := l.nodes[e.NodeName()]; node != nil {
-				e.Topology = &cluster.Topology{NodeName: node.Name, Zone: node.Zone}
-			}
-		}
-	}
-	return out
+	l.nodes.place(controlled)
+	unled = s.distribution.hint(controlled, l.nodes)
+	out = cluster.New(model, append(lists, controlled)...)
+	l.nodes.place(out.Endpoints)
+	return out, unled
 }
 
 // maxBackends is how many ports the endpoints of a Service may have, all together. Of

@@ -170,6 +170,9 @@ func formatService(b *strings.Builder, u cluster.ServiceUpdate) {
 				b.WriteString(" " + condition.name)
 			}
 		}
+		if len(e.ZoneHints())+len(e.NodeHints()) > 0 {
+			fmt.Fprintf(b, " hints=%v%v", e.ZoneHints(), e.NodeHints())
+		}
 		if s.HasWeights() {
 			fmt.Fprintf(b, " weight=%d", s.WeightOf(&e))
 		}

@@ -38,7 +38,7 @@ type object struct {
 	objectKey
 	file string
 	line int
-	// One of *service, *endpoints, *pod, *cluster.Node, or nil for a Namespace.
+	// One of *service, *endpoints, *pod, *node, or nil for a Namespace.
 	value any
 }
 
@@ -57,14 +57,14 @@ type service struct {
 	namesTargets bool
 	// publishNotReady is spec.publishNotReadyAddresses.
 	publishNotReady bool
+	distribution    distribution
 }
 
 // endpoints are those of one EndpointSlice or Endpoints.
 type endpoints struct {
 	owner cluster.ServiceName
 	list  []cluster.Endpoint
-	// derived says that a controller made it of Pods that a selector matches.
-	derived bool
+	origin
 }
 
 // pod is a Pod as a candidate for endpoints.
@@ -90,6 +90,7 @@ func (p *parser) convertService(s *corev1.Service) (*service, error) {
 		selector:        s.Spec.Selector,
 		ports:           s.Spec.Ports,
 		publishNotReady: s.Spec.PublishNotReadyAddresses,
+		distribution:    distributionOf(s),
 	}
 	if s.Spec.Type == corev1.ServiceTypeExternalName {
 		return out, err
@@ -143,14 +144,13 @@ func checkTargetPort(field string, port intstr.IntOrString) error {
 
 func convertSlice(s *discoveryv1.EndpointSlice) (*endpoints, error) {
 	owner, list, err := convert.EndpointSlice(s)
-	derived := s.Labels[discoveryv1.LabelManagedBy] == "endpointslice-controller.k8s.io"
-	return &endpoints{owner, list, derived}, err
+	return &endpoints{owner, list, originOfSlice(s)}, err
 }
 
 //lint:ignore SA1019 deprecated, and still found in manifests
 func convertEndpoints(e *corev1.Endpoints) (*endpoints, error) {
 	owner, list, err := convert.Endpoints(e)
-	return &endpoints{owner: owner, list: list}, err
+	return &endpoints{owner, list, originOfEndpoints(e)}, err
 }
 
 func convertPod(p *corev1.Pod) (*pod, error) {

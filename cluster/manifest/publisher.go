@@ -22,8 +22,8 @@ func (p *publisher) update(changed map[string]view, namespaces map[string]bool, 
 	var u cluster.Update
 	for _, name := range slices.Sorted(maps.Keys(changed)) {
 		before, now := p.views[name], changed[name]
-		for _, service := range differing(before.services, now.services, sameModel) {
-			u.Services = append(u.Services, cluster.ServiceUpdate{Name: service, Service: now.services[service]})
+		for _, service := range differing(before.services, now.services, sameService) {
+			u.Services = append(u.Services, cluster.ServiceUpdate{Name: service, Service: now.service(service)})
 		}
 		for _, pod := range differing(before.pods, now.pods, sameModel) {
 			u.Pods = append(u.Pods, cluster.PodUpdate{Name: pod, Pod: now.pods[pod]})
@@ -49,9 +49,14 @@ func (p *publisher) problems() []Problem {
 	var all []Problem
 	for _, v := range p.views {
 		all = append(all, v.problems...)
+		for _, l := range v.services {
+			all = append(all, l.problems...)
+		}
 	}
 	return all
 }
+
+func sameService(a, b *linked) bool { return a == b || sameModel(a.service, b.service) }
 
 func same[V comparable](a, b V) bool { return a == b }
 

@@ -3,8 +3,9 @@
 //
 // It takes Namespace, Service, EndpointSlice, Endpoints, Pod and Node from YAML
 // and JSON files in the folder and its sub-folders. In place of the controllers
-// of Kubernetes it allocates ClusterIPs (package allocator) and finds the
-// endpoints of a Service among the Pods that its selector matches. What cannot
+// of Kubernetes it allocates ClusterIPs (package allocator), finds the endpoints
+// of a Service among the Pods that its selector matches, and gives them hints.
+// What controllers of a cluster made counts where that is missing. What cannot
 // be read or understood keeps its last good state and is reported as a Problem
 // with file and line; everything else goes on (docs/operations.md says what counts).
 //
@@ -49,6 +50,7 @@ type Source struct {
 	report    func([]Problem)
 
 	catalogue  *catalogue // as last linked
+	nodes      nodes      // likewise
 	remembered remembered
 	cidrs      []netip.Prefix
 	complete   bool // everything could be read, at least once
@@ -82,6 +84,7 @@ func New(options Options, report func([]Problem)) (*Source, error) {
 		report:    report,
 		cidrs:     cidrs,
 		catalogue: &catalogue{},
+		nodes:     newNodes(nil),
 		published: publisher{views: map[string]view{}},
 	}, nil
 }
@@ -163,7 +166,7 @@ func (s *Source) scan(ctx context.Context, w *watcher) (changed bool) {
 
 // link brings the allocations up to date and returns what differs from what was
 // published before. It works on the namespaces whose objects or addresses are
-// different.
+// different, and on the Services that different Nodes concern.
 func (s *Source) link() cluster.Update {
 	next := newCatalogue(s.folder, s.catalogue)
 	may := s.remembered.recall(next, s.folder)
@@ -176,12 +179,21 @@ func (s *Source) link() cluster.Update {
 	for _, service := range differing(before, s.allocator.Allocations(), slices.Equal) {
 		changed[service.Namespace] = true
 	}
-	l := linker{nodes: next.nodes(), held: s.allocator.Held}
+	l := linker{nodes: s.nodes, held: s.allocator.Held}
+	if changed[""] {
+		l.nodes = newNodes(next.nodes())
+	}
 	views := map[string]view{}
+	concerns := l.concern(s.nodes)
 	for name, objects := range next.namespaces {
-		// Nodes, which are in no namespace, have a say in all.
-		if name != "" && (changed[name] || changed[""]) {
+		switch {
+		case name == "": // its Nodes have a say in the others
+		case changed[name]:
 			views[name] = l.view(newNamespace(objects))
+		case concerns != nil:
+			if v, any := l.relink(s.published.views[name], concerns); any {
+				views[name] = v
+			}
 		}
 	}
 	for name := range s.catalogue.namespaces {
@@ -189,8 +201,8 @@ func (s *Source) link() cluster.Update {
 			views[name] = view{}
 		}
 	}
-	s.catalogue = next
-	update := s.published.update(views, next.namespaceNames(), l.nodes)
+	s.catalogue, s.nodes = next, l.nodes
+	update := s.published.update(views, next.namespaceNames(), l.nodes.models)
 	s.problems = append(s.problems, boundProblems(s.published.problems(), s.folder.root)...)
 	update.Incomplete = !s.complete
 	return update

@@ -151,11 +151,12 @@ func (e *editor) objects() string {
 		case 0:
 			fmt.Fprintf(&b, "kind: Namespace\nmetadata: {name: %s}\n", name)
 		case 1:
-			fmt.Fprintf(&b, "kind: Node\nmetadata: {name: %s, labels: {topology.kubernetes.io/zone: %s}}\n", name, e.pick("a", "b"))
+			fmt.Fprintf(&b, "kind: Node\nmetadata: {name: %s, labels: {%s}}\nstatus: {allocatable: {cpu: %d}, conditions: [{type: Ready, status: '%s'}]}\n",
+				name, e.pick("", "topology.kubernetes.io/zone: a", "topology.kubernetes.io/zone: a", "topology.kubernetes.io/zone: b"), 1+e.rng.Intn(2), e.pick("True", "True", "True", "False"))
 		case 2, 3:
-			fmt.Fprintf(&b, "kind: Service\nmetadata: {name: %s, namespace: %s}\nspec:\n  ipFamilyPolicy: %s\n  selector: {app: %s}\n  ports: [{port: %d, targetPort: %s}]\n%s",
-				name, namespace, e.pick("SingleStack", "PreferDualStack"), e.pick("blue", "green"), 1+e.rng.Intn(9), e.pick("80", "web"),
-				e.pick("", "", "  clusterIP: None\n", "  clusterIP: 10.43.0.7\n", "  clusterIP: fd43::7\n"))
+			fmt.Fprintf(&b, "kind: Service\nmetadata: {name: %s, namespace: %s, annotations: {%s}}\nspec:\n  ipFamilyPolicy: %s\n  selector: {app: %s}\n  ports: [{port: %d, targetPort: %s}]\n%s%s",
+				name, namespace, e.pick("", "service.kubernetes.io/topology-mode: Auto"), e.pick("SingleStack", "PreferDualStack"), e.pick("blue", "green"), 1+e.rng.Intn(9), e.pick("80", "web"),
+				e.pick("", "", "  clusterIP: None\n", "  clusterIP: 10.43.0.7\n", "  clusterIP: fd43::7\n"), e.pick("", "  trafficDistribution: PreferSameZone\n"))
 		case 4:
 			fmt.Fprintf(&b, "kind: Pod\nmetadata: {name: %s, namespace: %s, labels: {app: %s}}\nspec: {nodeName: o%d, containers: [{name: c, ports: [{name: web, containerPort: %d}]}]}\n"+
 				"status: {podIPs: [{ip: 10.42.0.%d}, {ip: 'fd42::%d'}], conditions: [{type: Ready, status: '%s'}]}\n",
