@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"maps"
+	"net"
 	"reflect"
 	"runtime"
 	"slices"
@@ -39,29 +39,66 @@ const maxFastThreads = 16
 // fastServers are the fast paths of this process, by the server that they belong to: while
 // it reloads there are two. A server is in it from its setup to its end.
 type fastServers struct {
-	mu     sync.Mutex
-	groups map[*feed.Server]map[string]*fastpath.Group // by address
+	mu    sync.Mutex
+	paths map[*feed.Server]map[string]*fastPath // by address
 }
 
-var fast = fastServers{groups: make(map[*feed.Server]map[string]*fastpath.Group)}
+// fastPath is that of a server at an address.
+type fastPath struct {
+	group  *fastpath.Group // nil: there is none, or not yet
+	served chan struct{}   // closed when the server serves packets
+}
+
+var fast = fastServers{paths: make(map[*feed.Server]map[string]*fastPath)}
 
 // openWith has CoreDNS open the fast path of a server, which starts to serve packets then.
 // CoreDNS calls the function of one server block for each server, and passes on the
 // decorator that another plugin has asked for.
 func (f *fastServers) openWith(config *dnsserver.Config, own *feed.Server, threads int) {
 	f.mu.Lock()
-	if f.groups[own] == nil {
-		f.groups[own] = make(map[string]*fastpath.Group)
+	if f.paths[own] == nil {
+		f.paths[own] = make(map[string]*fastPath)
 	}
 	f.mu.Unlock()
 	before := config.UDPDecorateWriterFunc
 	config.UDPDecorateWriterFunc = func(s *dnsserver.Server) dns.DecorateWriter {
 		f.open(s, own, threads)
+		f.serves(own, s.Addr)
 		if before != nil {
 			return before(s)
 		}
 		return nil
 	}
+}
+
+// expect notes at which addresses CoreDNS will come to open, once it has made its servers.
+func (f *fastServers) expect(config *dnsserver.Config, own *feed.Server) {
+	if config.Transport != transport.DNS {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, host := range config.ListenHosts {
+		if at, err := net.ResolveUDPAddr("udp", net.JoinHostPort(host, config.Port)); err == nil {
+			f.path(own, transport.DNS+"://"+at.String())
+		}
+	}
+}
+
+// path is nil where a server has ended: CoreDNS comes to open in a goroutine of its own.
+func (f *fastServers) path(own *feed.Server, address string) *fastPath {
+	paths, lives := f.paths[own]
+	if lives && paths[address] == nil {
+		paths[address] = &fastPath{served: make(chan struct{})}
+	}
+	return paths[address]
+}
+
+// lacks is false where a server has a fast path at an address, which is so for several servers
+// with multisocket, and where it has ended.
+func (f *fastServers) lacks(own *feed.Server, address string) bool {
+	p := f.path(own, address)
+	return p != nil && p.group == nil
 }
 
 func (f *fastServers) open(s *dnsserver.Server, own *feed.Server, threads int) {
@@ -91,11 +128,19 @@ func (f *fastServers) open(s *dnsserver.Server, own *feed.Server, threads int) {
 	}, true)
 }
 
-// lacks is false where a server has a fast path at an address, which is so for several servers
-// with multisocket, and where it has ended: CoreDNS comes to open in a goroutine of its own.
-func (f *fastServers) lacks(own *feed.Server, address string) bool {
-	groups, lives := f.groups[own]
-	return lives && groups[address] == nil
+// serves notes that a server serves packets at an address, with a fast path or without.
+func (f *fastServers) serves(own *feed.Server, address string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := f.path(own, address)
+	if p == nil {
+		return
+	}
+	select {
+	case <-p.served: // with multisocket, by another server
+	default:
+		close(p.served)
+	}
 }
 
 // retryShared is how often it is looked whether another process has left an address.
@@ -123,30 +168,73 @@ func (f *fastServers) start(s *dnsserver.Server, own *feed.Server, o fastpath.Op
 		return
 	}
 	log.Infof("fastpath: on for %s", s.Addr)
-	f.groups[own][s.Addr] = g
+	f.path(own, s.Addr).group = g
 	fastOn.WithLabelValues(s.Addr).Set(1)
 }
 
 // close ends the fast paths of some servers. CoreDNS goes on with what comes.
 func (f *fastServers) close(of func(*feed.Server) bool) {
+	f.awaitOthers(of)
 	var ended []*fastpath.Group
 	f.mu.Lock()
-	for server, groups := range f.groups {
+	for server, paths := range f.paths {
 		if of(server) {
-			ended = slices.AppendSeq(ended, maps.Values(groups))
-			delete(f.groups, server)
+			for _, p := range paths {
+				if p.group != nil {
+					ended = append(ended, p.group)
+				}
+			}
+			delete(f.paths, server)
 		}
 	}
 	fastOn.Reset()
-	for _, groups := range f.groups {
-		for address := range groups {
-			fastOn.WithLabelValues(address).Set(1)
+	for _, paths := range f.paths {
+		for address, p := range paths {
+			if p.group != nil {
+				fastOn.WithLabelValues(address).Set(1)
+			}
 		}
 	}
 	f.mu.Unlock()
 	for _, g := range ended {
 		g.Close()
 	}
+}
+
+// handover is the longest time that a server's fast path outlives the server, for the next to serve packets.
+const handover = time.Second
+
+// awaitOthers waits until the servers that stay serve packets where some servers end: a reload replaces
+// these, and the others begin in goroutines of their own. Before they have begun nobody reads CoreDNS's
+// socket, which has room for some 250 queries.
+func (f *fastServers) awaitOthers(end func(*feed.Server) bool) {
+	expired := time.After(handover)
+	for _, served := range f.successors(end) {
+		select {
+		case <-served:
+		case <-expired:
+			return
+		}
+	}
+}
+
+// successors are those of the fast paths of some servers that end.
+func (f *fastServers) successors(end func(*feed.Server) bool) (served []<-chan struct{}) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for ending, paths := range f.paths {
+		for address, p := range paths {
+			if p.group == nil || !end(ending) {
+				continue
+			}
+			for other := range f.paths {
+				if next := f.paths[other][address]; next != nil && !end(other) {
+					served = append(served, next.served)
+				}
+			}
+		}
+	}
+	return served
 }
 
 // chainOf serves messages as the server does that come over its own socket.

@@ -8,9 +8,11 @@ import (
 	"time"
 
 	"github.com/clusterip/clusterip/cluster/feed"
+	"github.com/clusterip/clusterip/plugin/clusterip/fastpath"
 	"github.com/clusterip/clusterip/test/kubetest"
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
+	"github.com/coredns/coredns/plugin/pkg/transport"
 	_ "github.com/coredns/coredns/plugin/proxyproto"
 	_ "github.com/coredns/coredns/plugin/tsig"
 	_ "github.com/coredns/coredns/plugin/whoami"
@@ -93,7 +95,41 @@ func TestOpenAfterTheEnd(t *testing.T) {
 	config.UDPDecorateWriterFunc(server)
 	fast.mu.Lock()
 	defer fast.mu.Unlock()
-	if _, there := fast.groups[own]; there {
+	if _, there := fast.paths[own]; there {
 		t.Error("a server that has ended is there again")
+	}
+}
+
+// TestEndAwaitsTheNext has a reload replace a server: its fast path goes on until the next
+// server serves packets at the address, since nobody reads CoreDNS's socket before.
+func TestEndAwaitsTheNext(t *testing.T) {
+	f := fastServers{paths: make(map[*feed.Server]map[string]*fastPath)}
+	server := func(hosts ...string) *feed.Server {
+		own, config := &feed.Server{}, &dnsserver.Config{Transport: transport.DNS, ListenHosts: hosts, Port: "53"}
+		f.openWith(config, own, 1)
+		f.expect(config, own)
+		return own
+	}
+	old := server("127.0.0.1", "127.0.0.2")
+	f.path(old, "dns://127.0.0.1:53").group = new(fastpath.Group)
+	next := server("127.0.0.1", "127.0.0.3")
+
+	awaited := f.successors(func(s *feed.Server) bool { return s == old })
+	if len(awaited) != 1 {
+		t.Fatalf("%d servers are awaited, want the next one at 127.0.0.1", len(awaited))
+	}
+	select {
+	case <-awaited[0]:
+		t.Error("the next server serves before CoreDNS says so")
+	default:
+	}
+	f.serves(next, "dns://127.0.0.1:53")
+	select {
+	case <-awaited[0]:
+	default:
+		t.Error("the next server serves, and is awaited still")
+	}
+	if all := f.successors(func(*feed.Server) bool { return true }); len(all) != 0 {
+		t.Errorf("%d servers are awaited when the process ends", len(all))
 	}
 }

@@ -63,6 +63,9 @@ func setup(c *caddy.Controller) error {
 			log.Warning(what)
 		}
 		h.findOthers(config)
+		if o.Fast != FastOff {
+			fast.expect(config, own)
+		}
 		if o.Fast == FastOn {
 			if _, why := newLane(h, config); why != "" {
 				return plugin.Error(pluginName, errors.New(Off{config.Zone, why, true}.String()))
