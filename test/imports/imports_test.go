@@ -28,7 +28,7 @@ var allowed = map[string][]string{
 	"plugin/clusterip/zone":       {"cluster", "plugin/clusterip/wire"},
 	"plugin/clusterip/zone/addrs": {},
 	"plugin/clusterip/fastpath":   {},
-	"plugin/clusterip":            {"cluster", "cluster/feed", "cluster/manifest", "cluster/kubernetes", "hostaddrs", "plugin/directive"},
+	"plugin/clusterip":            {"cluster", "cluster/allocator", "cluster/feed", "cluster/manifest", "cluster/kubernetes", "hostaddrs", "plugin/directive"},
 	"kernelnat/plan":              {"cluster"},
 	"kernelnat/conntrack":         {"cluster", "hostaddrs", "kernelnat/plan"},
 	"kernelnat/netfilter":         {"cluster", "hostaddrs", "kernelnat/plan"},
