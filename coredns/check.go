@@ -11,6 +11,7 @@ import (
 	"github.com/clusterip/clusterip/kernelnat"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 	"github.com/clusterip/clusterip/plugin/clusterip"
+	"github.com/coredns/caddy"
 	"github.com/coredns/caddy/caddyfile"
 	"github.com/coredns/coredns/core/dnsserver"
 )
@@ -19,6 +20,7 @@ import (
 // manifests it names. It starts nothing and writes nothing.
 func runCheck(flags *flag.FlagSet, args []string) int {
 	conf := confFlag(flags)
+	node := flags.Bool("node", false, "look at this machine too: ports, routes, sysctls, other writers of rules; best as root")
 	if code, ok := parseFlags(flags, args); !ok {
 		return code
 	}
@@ -33,10 +35,10 @@ func runCheck(flags *flag.FlagSet, args []string) int {
 		fmt.Println(err)
 		return 1
 	}
-	c := check{report: newReport(), loaded: make(map[string]folder)}
+	c := check{report: newReport(), loaded: make(map[string]folder), here: *node}
 	found, err := blocks(input.Path(), parsed)
 	c.errors(err)
-	c.servers(input.Path(), parsed, err == nil)
+	servers := c.servers(input.Path(), parsed, err == nil)
 	for _, b := range found {
 		for _, what := range b.names.Warnings {
 			c.notice("%s", what)
@@ -50,16 +52,25 @@ func runCheck(flags *flag.FlagSet, args []string) int {
 			c.notice("%s", what)
 		}
 	}
-	switch {
-	case c.faults > 0:
-		return 1
-	case len(found) == 0:
-		c.notice("%s is sound. It has no clusterip, so there were no manifests to look at.", input.Path())
-	case len(c.loaded) == 0:
-		c.notice("%s is sound. It reads an API server, which was not asked.", input.Path())
-	default:
-		c.notice("%s is sound, and so are the manifests that it names.", input.Path())
+	if *node {
+		c.node(input.Path(), parsed, servers, found)
 	}
+	if c.faults > 0 {
+		return 1
+	}
+	sound := "is sound, and so are the manifests that it names."
+	switch {
+	case len(found) == 0:
+		sound = "is sound. It has no clusterip, so there were no manifests to look at."
+	case len(c.loaded) == 0 && !c.asksAPI:
+		sound = "is sound. It reads an API server, which was not asked."
+	case len(c.loaded) == 0:
+		sound = "is sound."
+	}
+	if *node {
+		sound += " Nothing on this machine is in its way."
+	}
+	c.notice("%s %s", input.Path(), sound)
 	return 0
 }
 
@@ -70,6 +81,9 @@ type check struct {
 	// setUp says that our plugins were set up, so that they have told which folders
 	// cannot be read.
 	setUp bool
+	// here says that this machine is looked at, and asksAPI that an API server was asked for
+	// that.
+	here, asksAPI bool
 }
 
 // folder is what a folder of manifests has.
@@ -80,8 +94,8 @@ type folder struct {
 }
 
 // servers has all plugins read the Corefile, ours if they have no faults of their own, and
-// tells where servers will have no fast path.
-func (c *check) servers(path string, parsed []caddyfile.ServerBlock, ours bool) {
+// tells where servers will have no fast path. It returns the servers, if there are no faults.
+func (c *check) servers(path string, parsed []caddyfile.ServerBlock, ours bool) []caddy.Server {
 	but := []string{"clusterip", "kernelnat"}
 	if c.setUp = ours; ours {
 		but = nil
@@ -106,18 +120,25 @@ func (c *check) servers(path string, parsed []caddyfile.ServerBlock, ours bool) 
 			c.notice("%s: clusterip: %s", place, off)
 		}
 	}
+	return servers
 }
 
-// manifests tells what is wrong in the folder that a server block names. Which frontends
-// Services do not get, and whether this node is one of the folder's, is NAT's to say, where
-// there is any.
-func (c *check) manifests(b block) {
+// load returns the folder that a server block names. It is read once.
+func (c *check) load(b block) folder {
 	key := fmt.Sprintf("%+v", b.names.Manifest)
 	f, known := c.loaded[key]
 	if !known {
 		f.update, f.problems, f.err = manifest.Load(b.names.Manifest)
 		c.loaded[key] = f
 	}
+	return f
+}
+
+// manifests tells what is wrong in the folder that a server block names. Which frontends
+// Services do not get, and whether this node is one of the folder's, is NAT's to say, where
+// there is any.
+func (c *check) manifests(b block) {
+	f := c.load(b)
 	if f.err != nil && !c.setUp {
 		c.fault("%s: clusterip: %v", b.names.Place("manifests"), f.err)
 	}
@@ -139,8 +160,8 @@ func (c *check) manifests(b block) {
 
 // translation tells what NAT would tell of some objects.
 func (c *check) translation(b block, update cluster.Update) {
-	self := b.nat.Node(false)
-	if !b.nat.NodePorts.Primary {
+	self := b.nat.Node(b.names.Manifest.Dir == "")
+	if !c.here && !b.nat.NodePorts.Primary {
 		self.Nowhere = nil // the addresses of this machine are not looked at
 	}
 	for _, what := range kernelnat.NodeFaults(update, self) {
@@ -159,7 +180,7 @@ func (c *check) translation(b block, update cluster.Update) {
 		options.Family = family
 		options.Overlaps = func(o plan.Overlap) { c.notice("%s: kernelnat: %s", b.names.Place("service_cidr"), o) }
 		options.Refused = func(service cluster.ServiceName, why string) { c.fault("Service %s: %s", service, why) }
-		kernelnat.Preview(update, options, false, silent{})
+		kernelnat.Preview(update, options, c.here, silent{})
 	}
 }
 

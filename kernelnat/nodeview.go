@@ -51,6 +51,13 @@ func NodeFaults(u cluster.Update, options NodeOptions) (all []NodeFault) {
 	return all
 }
 
+// PlanNode returns what plans know of the Node of that name, in a state of the Store.
+func PlanNode(u cluster.Update, name string) plan.Node {
+	v := newNodeView(NodeOptions{Name: name})
+	v.apply(cluster.Update{Nodes: u.Nodes})
+	return plan.NodeOf(name, v.node)
+}
+
 // AwaitsNode says what has to come, in a state of the Store, before anything is written.
 func AwaitsNode(u cluster.Update, options NodeOptions) error {
 	v := newNodeView(options)

@@ -72,8 +72,8 @@ func (o Options) Origin() feed.Origin {
 	return feed.APIServer(o.API)
 }
 
-// source is the option that names the Origin.
-func (o Options) source() string {
+// Source is the option that names the Origin.
+func (o Options) Source() string {
 	for _, option := range []string{"manifests", "kubeconfig"} {
 		if o.Has(option) {
 			return option

@@ -42,7 +42,7 @@ func setup(c *caddy.Controller) error {
 	own := serverOf(c)
 	subscription, err := feeds.Join(own, o.Origin(), o.needs())
 	if err != nil {
-		return o.Errorf(o.source(), "%w", err)
+		return o.Errorf(o.Source(), "%w", err)
 	}
 	c.Set(feed.Block(c.ServerBlockIndex), subscription) // kernelnat has it too
 	h := New(o, subscription.Store(), ownAddresses(config.ListenHosts))

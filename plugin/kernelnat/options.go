@@ -51,6 +51,14 @@ func (o *Options) Node(registered bool) kernelnat.NodeOptions {
 	return kernelnat.NodeOptions{Name: o.NodeName, Registered: registered, NodeCIDR: o.Plan.NodeCIDR, Nowhere: o.NodePorts.Nowhere}
 }
 
+// Bridge is that of the pods, if detect_local names one.
+func (o *Options) Bridge() string {
+	if strings.HasSuffix(o.Plan.PodInterface, "+") {
+		return "" // a prefix of the names of links
+	}
+	return o.Plan.PodInterface
+}
+
 var options = directive.Table[Options]{Noun: "kernelnat option", Parsers: map[string]directive.Parser[Options]{
 	"backend":            parseBackend,
 	"node_name":          parseNodeName,

@@ -1,0 +1,133 @@
+package machine
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/clusterip/clusterip/kernelnat"
+	"github.com/clusterip/clusterip/preflight"
+	"github.com/prometheus/procfs"
+)
+
+// ownThread is where the kernel shows the network namespace of the calling thread; /proc/net
+// is that of the first one.
+const ownThread = "/proc/thread-self"
+
+// The states of a socket that listens, or is bound (tcp_states.h; UDP uses them too).
+const (
+	tcpListen = 10
+	udpBound  = 7
+)
+
+// sockets looks for those that listen at some ports, for the lock of kernelnat, and for who
+// has them.
+func sockets(m *preflight.Machine, ports []uint16) error {
+	proc, err := procfs.NewFS(ownThread)
+	if err != nil {
+		return fmt.Errorf("look at sockets: %w", err)
+	}
+	var inodes []uint64 // of m.Sockets
+	add := func(udp bool, addr []byte, port, inode uint64) {
+		if ip, ok := netip.AddrFromSlice(addr); ok && slices.Contains(ports, uint16(port)) {
+			m.Sockets = append(m.Sockets, preflight.Socket{UDP: udp, At: netip.AddrPortFrom(ip.Unmap(), uint16(port))})
+			inodes = append(inodes, inode)
+		}
+	}
+	for _, read := range []func() (procfs.NetTCP, error){proc.NetTCP, proc.NetTCP6} {
+		list, err := read()
+		if err != nil && !os.IsNotExist(err) { // IPv6 may be off
+			return fmt.Errorf("look at TCP sockets: %w", err)
+		}
+		for _, s := range list {
+			if s.St == tcpListen {
+				add(false, s.LocalAddr, s.LocalPort, s.Inode)
+			}
+		}
+	}
+	for _, read := range []func() (procfs.NetUDP, error){proc.NetUDP, proc.NetUDP6} {
+		list, err := read()
+		if err != nil && !os.IsNotExist(err) {
+			return fmt.Errorf("look at UDP sockets: %w", err)
+		}
+		for _, s := range list {
+			if s.St == udpBound {
+				add(true, s.LocalAddr, s.LocalPort, s.Inode)
+			}
+		}
+	}
+	lock := uint64(0)
+	local, err := proc.NetUNIX()
+	if err != nil {
+		return fmt.Errorf("look at Unix sockets: %w", err)
+	}
+	for _, s := range local.Rows {
+		if s.Path == kernelnat.LockName && lock == 0 {
+			lock = s.Inode
+		}
+	}
+	if len(inodes) == 0 && lock == 0 {
+		return nil
+	}
+	owners := ownersOf(append(slices.Clone(inodes), lock))
+	for i := range m.Sockets {
+		m.Sockets[i].By = owners[inodes[i]]
+	}
+	if lock != 0 {
+		if m.Running = owners[lock]; m.Running == nil {
+			m.Running = &preflight.Process{Name: "a process that cannot be seen from here"}
+		}
+	}
+	return nil
+}
+
+// ownersOf returns which processes have some sockets. Those of others are for root to see,
+// and those in other PID namespaces for nobody.
+func ownersOf(inodes []uint64) map[uint64]*preflight.Process {
+	owners := make(map[uint64]*preflight.Process)
+	all, _ := procfs.AllProcs()
+	for _, p := range all {
+		targets, _ := p.FileDescriptorTargets()
+		for _, t := range targets {
+			number, isSocket := strings.CutPrefix(t, "socket:[")
+			inode, err := strconv.ParseUint(strings.TrimSuffix(number, "]"), 10, 64)
+			if isSocket && err == nil && slices.Contains(inodes, inode) && owners[inode] == nil {
+				owners[inode] = process(p)
+			}
+		}
+	}
+	return owners
+}
+
+func process(p procfs.Proc) *preflight.Process {
+	name, _ := p.Comm()
+	executable, _ := p.Executable()
+	return &preflight.Process{ID: p.PID, Name: name, Executable: executable}
+}
+
+// proxies looks for kube-proxies in this network namespace.
+func proxies(m *preflight.Machine) error {
+	own, err := os.Readlink(filepath.Join(ownThread, "ns/net"))
+	if err != nil {
+		return fmt.Errorf("look at the own network namespace: %w", err)
+	}
+	all, err := procfs.AllProcs()
+	if err != nil {
+		return fmt.Errorf("look at processes: %w", err)
+	}
+	for _, p := range all {
+		name, err := p.Comm()
+		if err != nil || name != "kube-proxy" {
+			continue // it has ended, or is another
+		}
+		// Who may not see the namespace takes it for this one.
+		if theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", p.PID)); err != nil || theirs == own {
+			m.Proxies = append(m.Proxies, *process(p))
+		}
+	}
+	return nil
+}
