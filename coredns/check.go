@@ -68,7 +68,7 @@ func runCheck(flags *flag.FlagSet, args []string) int {
 		sound = "is sound."
 	}
 	if *node {
-		sound += " Nothing on this machine is in its way."
+		sound += " No fault was found on this machine."
 	}
 	c.notice("%s %s", input.Path(), sound)
 	return 0

@@ -103,7 +103,7 @@ func (n *node) checks(as *syscall.Credential, args ...string) (stdout, stderr st
 func TestCheckNode(t *testing.T) {
 	n := newCheckedNode(t)
 	stdout, stderr, code := n.checks(nil, "-node")
-	if code != 0 || stdout != "" || !strings.Contains(stderr, "is sound, and so are the manifests that it names. Nothing on this machine is in its way.") {
+	if code != 0 || stdout != "" || !strings.Contains(stderr, "is sound, and so are the manifests that it names. No fault was found on this machine.") {
 		t.Fatalf("a node with nothing in the way: exit code %d\n%s\n%s", code, stdout, stderr)
 	}
 

@@ -37,7 +37,7 @@ func TestPreflight(t *testing.T) {
 				t.Fatal(err)
 			}
 			switch {
-			case c.want == "" && (err != nil || out.String() != "" || !strings.Contains(talk.String(), "Corefile is sound. Nothing on this machine is in its way.")):
+			case c.want == "" && (err != nil || out.String() != "" || !strings.Contains(talk.String(), "Corefile is sound. No fault was found on this machine.")):
 				t.Errorf("%v\n%s\n%s", err, out.String(), talk.String())
 			case c.want != "" && (cmd.ProcessState.ExitCode() != 1 || !strings.HasPrefix(out.String(), c.want) || strings.Count(out.String(), "\n") != 1):
 				t.Errorf("%v\n%s\nwant %s\n%s", err, out.String(), c.want, talk.String())
