@@ -52,26 +52,31 @@ func runCheck(flags *flag.FlagSet, args []string) int {
 			c.notice("%s", what)
 		}
 	}
-	if *node {
+	if c.here {
 		c.node(input.Path(), parsed, servers, found)
 	}
 	if c.faults > 0 {
 		return 1
 	}
+	c.notice("%s %s", input.Path(), c.verdict(len(found)))
+	return 0
+}
+
+// verdict says what was found sound, where so many server blocks have clusterip.
+func (c *check) verdict(found int) string {
 	sound := "is sound, and so are the manifests that it names."
 	switch {
-	case len(found) == 0:
+	case found == 0:
 		sound = "is sound. It has no clusterip, so there were no manifests to look at."
 	case len(c.loaded) == 0 && !c.asksAPI:
 		sound = "is sound. It reads an API server, which was not asked."
 	case len(c.loaded) == 0:
 		sound = "is sound."
 	}
-	if *node {
+	if c.here {
 		sound += " No fault was found on this machine."
 	}
-	c.notice("%s %s", input.Path(), sound)
-	return 0
+	return sound
 }
 
 // check is one run of the subcommand.

@@ -46,7 +46,7 @@ type Socket struct {
 	By  *Process // nil if it cannot be seen
 }
 
-// Process is one that runs.
+// Process is one that runs. The zero value cannot be seen from here.
 type Process struct {
 	ID         int
 	Name       string
@@ -55,7 +55,7 @@ type Process struct {
 
 // String names it, for a sentence.
 func (p *Process) String() string {
-	if p == nil {
+	if p == nil || p.ID == 0 {
 		return "a process that cannot be seen from here"
 	}
 	return fmt.Sprintf("%s (process %d)", p.Name, p.ID)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -100,7 +101,7 @@ func rules(ctx context.Context, m *preflight.Machine, name string) error {
 	return errors.Join(errs...)
 }
 
-// network looks at addresses, bridges, and the way to some ranges.
+// network looks at addresses and bridges, and at the way to some ranges.
 func network(m *preflight.Machine, ranges []netip.Prefix) error {
 	links, err := netlink.LinkList()
 	if err != nil {
@@ -112,11 +113,12 @@ func network(m *preflight.Machine, ranges []netip.Prefix) error {
 	}
 	uplinks := make(map[int]bool)
 	for _, r := range routes {
-		if ones := -1; r.Dst == nil || func() bool { ones, _ = r.Dst.Mask.Size(); return ones == 0 }() {
-			uplinks[r.LinkIndex] = true
-			for _, hop := range r.MultiPath {
-				uplinks[hop.LinkIndex] = true
-			}
+		if r.Dst != nil && !isDefault(r.Dst) {
+			continue
+		}
+		uplinks[r.LinkIndex] = true
+		for _, hop := range r.MultiPath {
+			uplinks[hop.LinkIndex] = true
 		}
 	}
 	for _, l := range links {
@@ -134,6 +136,11 @@ func network(m *preflight.Machine, ranges []netip.Prefix) error {
 		}
 	}
 	slices.Sort(m.Bridges)
+	return ways(m, ranges)
+}
+
+// ways asks the kernel for the way to some ranges.
+func ways(m *preflight.Machine, ranges []netip.Prefix) error {
 	for _, cidr := range ranges {
 		var errno syscall.Errno
 		if _, err := netlink.RouteGet(cidr.Addr().Next().AsSlice()); errors.As(err, &errno) {
@@ -143,6 +150,11 @@ func network(m *preflight.Machine, ranges []netip.Prefix) error {
 		}
 	}
 	return nil
+}
+
+func isDefault(to *net.IPNet) bool {
+	ones, _ := to.Mask.Size()
+	return ones == 0
 }
 
 func sysctl(m *preflight.Machine, name string) {

@@ -31,59 +31,89 @@ func sockets(m *preflight.Machine, ports []uint16) error {
 	if err != nil {
 		return fmt.Errorf("look at sockets: %w", err)
 	}
-	var inodes []uint64 // of m.Sockets
-	add := func(udp bool, addr []byte, port, inode uint64) {
-		if ip, ok := netip.AddrFromSlice(addr); ok && slices.Contains(ports, uint16(port)) {
-			m.Sockets = append(m.Sockets, preflight.Socket{UDP: udp, At: netip.AddrPortFrom(ip.Unmap(), uint16(port))})
-			inodes = append(inodes, inode)
+	l := &listening{Machine: m, ports: ports}
+	if err := l.tcp(proc); err != nil {
+		return fmt.Errorf("look at TCP sockets: %w", err)
+	}
+	if err := l.udp(proc); err != nil {
+		return fmt.Errorf("look at UDP sockets: %w", err)
+	}
+	lock, err := lockOf(proc)
+	if err != nil {
+		return fmt.Errorf("look at Unix sockets: %w", err)
+	}
+	if len(l.inodes) == 0 && lock == 0 {
+		return nil // nobody need be looked for
+	}
+	owners := ownersOf(append(slices.Clone(l.inodes), lock))
+	for i := range m.Sockets {
+		m.Sockets[i].By = owners[l.inodes[i]]
+	}
+	if lock != 0 {
+		if m.Running = owners[lock]; m.Running == nil {
+			m.Running = new(preflight.Process) // in another PID namespace
 		}
 	}
+	return nil
+}
+
+// listening gathers the sockets of a machine.
+type listening struct {
+	*preflight.Machine
+	ports  []uint16 // the only ones that matter
+	inodes []uint64 // of Sockets
+}
+
+func (l *listening) add(udp bool, addr []byte, port, inode uint64) {
+	if ip, ok := netip.AddrFromSlice(addr); ok && slices.Contains(l.ports, uint16(port)) {
+		l.Sockets = append(l.Sockets, preflight.Socket{UDP: udp, At: netip.AddrPortFrom(ip.Unmap(), uint16(port))})
+		l.inodes = append(l.inodes, inode)
+	}
+}
+
+func (l *listening) tcp(proc procfs.FS) error {
 	//lint:ignore SA1019 what is to take its place needs a module of the kernel, tcp_diag, and asking for it loads that
 	for _, read := range []func() (procfs.NetTCP, error){proc.NetTCP, proc.NetTCP6} {
 		list, err := read()
 		if err != nil && !os.IsNotExist(err) { // IPv6 may be off
-			return fmt.Errorf("look at TCP sockets: %w", err)
+			return err
 		}
 		for _, s := range list {
 			if s.St == tcpListen {
-				add(false, s.LocalAddr, s.LocalPort, s.Inode)
+				l.add(false, s.LocalAddr, s.LocalPort, s.Inode)
 			}
-		}
-	}
-	for _, read := range []func() (procfs.NetUDP, error){proc.NetUDP, proc.NetUDP6} {
-		list, err := read()
-		if err != nil && !os.IsNotExist(err) {
-			return fmt.Errorf("look at UDP sockets: %w", err)
-		}
-		for _, s := range list {
-			if s.St == udpBound {
-				add(true, s.LocalAddr, s.LocalPort, s.Inode)
-			}
-		}
-	}
-	lock := uint64(0)
-	local, err := proc.NetUNIX()
-	if err != nil {
-		return fmt.Errorf("look at Unix sockets: %w", err)
-	}
-	for _, s := range local.Rows {
-		if s.Path == kernelnat.LockName && lock == 0 {
-			lock = s.Inode
-		}
-	}
-	if len(inodes) == 0 && lock == 0 {
-		return nil
-	}
-	owners := ownersOf(append(slices.Clone(inodes), lock))
-	for i := range m.Sockets {
-		m.Sockets[i].By = owners[inodes[i]]
-	}
-	if lock != 0 {
-		if m.Running = owners[lock]; m.Running == nil {
-			m.Running = &preflight.Process{Name: "a process that cannot be seen from here"}
 		}
 	}
 	return nil
+}
+
+func (l *listening) udp(proc procfs.FS) error {
+	for _, read := range []func() (procfs.NetUDP, error){proc.NetUDP, proc.NetUDP6} {
+		list, err := read()
+		if err != nil && !os.IsNotExist(err) {
+			return err
+		}
+		for _, s := range list {
+			if s.St == udpBound {
+				l.add(true, s.LocalAddr, s.LocalPort, s.Inode)
+			}
+		}
+	}
+	return nil
+}
+
+// lockOf returns the inode of the lock of kernelnat, or 0 if nobody has it.
+func lockOf(proc procfs.FS) (inode uint64, err error) {
+	local, err := proc.NetUNIX()
+	if err != nil {
+		return 0, err
+	}
+	for _, s := range local.Rows {
+		if s.Path == kernelnat.LockName && s.Flags != 0 { // it listens; the others wait for its end
+			return s.Inode, nil
+		}
+	}
+	return 0, nil
 }
 
 // ownersOf returns which processes have some sockets. Those of others are for root to see,
