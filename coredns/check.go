@@ -3,7 +3,6 @@ package main
 import (
 	"flag"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
@@ -13,6 +12,7 @@ import (
 	"github.com/clusterip/clusterip/kernelnat/plan"
 	"github.com/clusterip/clusterip/plugin/clusterip"
 	"github.com/coredns/caddy"
+	"github.com/coredns/caddy/caddyfile"
 	"github.com/coredns/coredns/core/dnsserver"
 )
 
@@ -20,6 +20,7 @@ import (
 // manifests it names. It starts nothing and writes nothing.
 func runCheck(flags *flag.FlagSet, args []string) int {
 	conf := confFlag(flags)
+	node := flags.Bool("node", false, "look at this machine too: ports, routes, sysctls, other writers of rules; best as root")
 	if code, ok := parseFlags(flags, args); !ok {
 		return code
 	}
@@ -29,42 +30,83 @@ func runCheck(flags *flag.FlagSet, args []string) int {
 		fmt.Println(err)
 		return 1
 	}
-	servers, err := makeServers(input)
+	parsed, err := parse(input)
 	if err != nil {
 		fmt.Println(err)
 		return 1
 	}
-	found, err := blocks(input)
-	if err != nil {
-		fmt.Println(err)
-		return 1
-	}
-	faults, folders := checkFastPaths(input.Path(), servers), 0
+	c := check{report: newReport(), loaded: make(map[string]folder), here: *node}
+	found, err := blocks(input.Path(), parsed)
+	c.errors(err)
+	servers := c.servers(input.Path(), parsed, err == nil)
 	for _, b := range found {
 		for _, what := range b.names.Warnings {
-			fmt.Fprintln(os.Stderr, what)
+			c.notice("%s", what)
 		}
 		if b.names.Manifest.Dir != "" {
-			faults += checkManifests(input.Path(), b)
-			folders++
+			c.manifests(b)
 		}
 	}
-	switch {
-	case faults > 0:
-		return 1
-	case len(found) == 0:
-		fmt.Fprintf(os.Stderr, "%s is sound. It has no clusterip, so there were no manifests to look at.\n", input.Path())
-	case folders == 0:
-		fmt.Fprintf(os.Stderr, "%s is sound. It reads an API server, which was not asked.\n", input.Path())
-	default:
-		fmt.Fprintf(os.Stderr, "%s is sound, and so are the manifests that it names.\n", input.Path())
+	for _, server := range parsed {
+		for _, what := range autopathFaults(input.Path(), server) {
+			c.notice("%s", what)
+		}
 	}
+	if c.here {
+		c.node(input.Path(), parsed, servers, found)
+	}
+	if c.faults > 0 {
+		return 1
+	}
+	c.notice("%s %s", input.Path(), c.verdict(len(found)))
 	return 0
 }
 
-// checkFastPaths tells where servers will have no fast path, and returns how often the
-// Corefile says that they must have one.
-func checkFastPaths(corefile string, servers []caddy.Server) (faults int) {
+// verdict says what was found sound, where so many server blocks have clusterip.
+func (c *check) verdict(found int) string {
+	sound := "is sound, and so are the manifests that it names."
+	switch {
+	case found == 0:
+		sound = "is sound. It has no clusterip, so there were no manifests to look at."
+	case len(c.loaded) == 0 && !c.asksAPI:
+		sound = "is sound. It reads an API server, which was not asked."
+	case len(c.loaded) == 0:
+		sound = "is sound."
+	}
+	if c.here {
+		sound += " No fault was found on this machine."
+	}
+	return sound
+}
+
+// check is one run of the subcommand.
+type check struct {
+	*report
+	loaded map[string]folder // by what has it read so
+	// setUp says that our plugins were set up, so that they have told which folders
+	// cannot be read.
+	setUp bool
+	// here says that this machine is looked at, and asksAPI that an API server was asked for
+	// that.
+	here, asksAPI bool
+}
+
+// folder is what a folder of manifests has.
+type folder struct {
+	update   cluster.Update
+	problems []manifest.Problem
+	err      error
+}
+
+// servers has all plugins read the Corefile, ours if they have no faults of their own, and
+// tells where servers will have no fast path. It returns the servers, if there are no faults.
+func (c *check) servers(path string, parsed []caddyfile.ServerBlock, ours bool) []caddy.Server {
+	but := []string{"clusterip", "kernelnat"}
+	if c.setUp = ours; ours {
+		but = nil
+	}
+	servers, err := makeServers(path, parsed, but...)
+	c.errors(err)
 	var all []clusterip.Off
 	for _, s := range servers {
 		if s, plain := s.(*dnsserver.Server); plain {
@@ -72,63 +114,79 @@ func checkFastPaths(corefile string, servers []caddy.Server) (faults int) {
 		}
 	}
 	slices.SortFunc(all, func(a, b clusterip.Off) int { return strings.Compare(a.String(), b.String()) })
-	for _, off := range slices.Compact(all) { // with multisocket there are several servers at an address
+	for _, off := range all {
+		place := off.Place
+		if place == "" {
+			place = path
+		}
 		if off.On {
-			faults++
-			fmt.Printf("%s: clusterip: %s\n", corefile, off)
+			c.fault("%s: clusterip: %s", place, off)
 		} else {
-			fmt.Fprintf(os.Stderr, "%s: clusterip: %s\n", corefile, off)
+			c.notice("%s: clusterip: %s", place, off)
 		}
 	}
-	return faults
+	return servers
 }
 
-// checkManifests prints what is wrong in a folder, which a Corefile names, and returns
-// how much is. Which frontends Services do not get, and whether this node is one of
-// the folder's, is NAT's to say, where there is any.
-func checkManifests(corefile string, b block) (faults int) {
-	update, problems, err := manifest.Load(b.names.Manifest)
-	if err != nil {
-		fmt.Println(err)
-		return 1
+// load returns the folder that a server block names. It is read once.
+func (c *check) load(b block) folder {
+	key := fmt.Sprintf("%+v", b.names.Manifest)
+	f, known := c.loaded[key]
+	if !known {
+		f.update, f.problems, f.err = manifest.Load(b.names.Manifest)
+		c.loaded[key] = f
 	}
-	for _, p := range problems {
+	return f
+}
+
+// manifests tells what is wrong in the folder that a server block names. Which frontends
+// Services do not get, and whether this node is one of the folder's, is NAT's to say, where
+// there is any.
+func (c *check) manifests(b block) {
+	f := c.load(b)
+	if f.err != nil && !c.setUp {
+		c.fault("%s: clusterip: %v", b.names.Place("manifests"), f.err)
+	}
+	for _, p := range f.problems {
+		place := ""
+		if p.Option != "" {
+			place = b.names.Place(p.Option) + ": clusterip: "
+		}
 		if p.Severity == manifest.Error {
-			faults++
-			fmt.Println(p)
+			c.fault("%s%v", place, p)
 		} else {
-			fmt.Fprintln(os.Stderr, p)
+			c.notice("%s%v", place, p)
 		}
 	}
-	if !b.hasNAT {
-		return faults
+	if f.err == nil && b.hasNAT {
+		c.translation(b, f.update)
 	}
-	self := b.nat.Node(false)
-	if !b.nat.NodePorts.Primary {
+}
+
+// translation tells what NAT would tell of some objects.
+func (c *check) translation(b block, update cluster.Update) {
+	self := b.nat.Node(b.names.Manifest.Dir == "")
+	if !c.here && !b.nat.NodePorts.Primary {
 		self.Nowhere = nil // the addresses of this machine are not looked at
 	}
-	wrong, odd := kernelnat.NodeFaults(update, self)
-	for _, what := range wrong {
-		faults++
-		fmt.Printf("%s: kernelnat: %s\n", corefile, what)
-	}
-	for _, what := range odd {
-		fmt.Fprintf(os.Stderr, "%s: kernelnat: %s\n", corefile, what)
+	for _, what := range kernelnat.NodeFaults(update, self) {
+		place := b.nat.Place(what.Option)
+		if what.Doubt {
+			c.notice("%s: kernelnat: %v", place, what)
+		} else {
+			c.fault("%s: kernelnat: %v", place, what)
+		}
 	}
 	if n := leftToOthers(update, b); n > 0 {
-		fmt.Fprintf(os.Stderr, "%s: kernelnat: %d Services with ClusterIPs are left to another proxy (label service.kubernetes.io/service-proxy-name, option service_proxy_name)\n", corefile, n)
+		c.notice("%s: kernelnat: %d Services with ClusterIPs are left to another proxy (label service.kubernetes.io/service-proxy-name, option service_proxy_name)", b.nat.Place("service_proxy_name"), n)
 	}
 	for _, family := range cluster.Families {
 		options := b.nat.Options
 		options.Family = family
-		options.Overlaps = func(o plan.Overlap) { fmt.Fprintf(os.Stderr, "%s: kernelnat: %s\n", corefile, o) }
-		options.Refused = func(service cluster.ServiceName, why string) {
-			faults++
-			fmt.Printf("Service %s: %s\n", service, why)
-		}
-		kernelnat.Preview(update, options, false, silent{})
+		options.Overlaps = func(o plan.Overlap) { c.notice("%s: kernelnat: %s", b.names.Place("service_cidr"), o) }
+		options.Refused = func(service cluster.ServiceName, why string) { c.fault("Service %s: %s", service, why) }
+		kernelnat.Preview(update, options, c.here, silent{})
 	}
-	return faults
 }
 
 // silent is for what is told otherwise.

@@ -16,7 +16,6 @@ import (
 	"github.com/coredns/caddy"
 	"github.com/coredns/caddy/caddyfile"
 	"github.com/coredns/coredns/core/dnsserver"
-	"github.com/coredns/coredns/plugin"
 )
 
 const serverType = "dns"
@@ -89,6 +88,11 @@ func subcommandCorefile(conf string) (input caddy.Input, done func(), err error)
 	return input, func() { os.RemoveAll(example) }, err
 }
 
+// parse reads the server blocks of a Corefile.
+func parse(input caddy.Input) ([]caddyfile.ServerBlock, error) {
+	return caddyfile.Parse(input.Path(), bytes.NewReader(input.Body()), dnsserver.Directives)
+}
+
 // block is what one server block of a Corefile says about Services.
 type block struct {
 	names clusterip.Options
@@ -97,46 +101,55 @@ type block struct {
 	hasNAT bool
 }
 
-// blocks returns the server blocks that have clusterip. It is an error if another
-// has kernelnat.
-func blocks(input caddy.Input) ([]block, error) {
-	parsed, err := caddyfile.Parse(input.Path(), bytes.NewReader(input.Body()), dnsserver.Directives)
-	if err != nil {
-		return nil, err
-	}
-	var out []block
+// blocks returns the server blocks that have clusterip, those with faults left out. The
+// error joins all faults of both our directives.
+func blocks(path string, parsed []caddyfile.ServerBlock) (out []block, err error) {
+	var errs []error
+	var first *block // that has a kernelnat
 	for _, server := range parsed {
-		stanza := func(directive string) *caddy.Controller {
-			return &caddy.Controller{
-				Dispenser:       caddyfile.NewDispenserTokens(input.Path(), server.Tokens[directive]),
-				ServerBlockKeys: server.Keys,
-			}
+		b, ok, err := blockOf(path, server)
+		switch {
+		case !b.hasNAT:
+		case first == nil:
+			first = &b
+		default:
+			err = errors.Join(err, b.nat.Errorf("", kernelnat.Twice, first.nat.Place()))
 		}
-		if _, ok := server.Tokens["clusterip"]; !ok {
-			// What the plugin itself would refuse in its setup, which coredns rules
-			// does not run.
-			if nat := stanza("kernelnat"); nat.Next() {
-				return nil, plugin.Error("kernelnat", nat.Err("there is no clusterip in this server block: add it, kernelnat takes its Services from there"))
-			}
-			continue
+		if err != nil {
+			errs = append(errs, err)
+		} else if ok {
+			out = append(out, b)
 		}
-		var b block
-		if b.names, err = clusterip.ParseOptions(stanza("clusterip"), root(server)); err != nil {
-			return nil, err
-		}
-		nat := stanza("kernelnat")
-		if b.nat, err = kernelnat.ParseOptions(nat); err != nil {
-			return nil, err
-		}
-		if _, b.hasNAT = server.Tokens["kernelnat"]; b.hasNAT {
-			// This too.
-			if _, err := b.names.Origin().Accept(feed.Needs{Node: b.nat.NodeName}); err != nil {
-				return nil, plugin.Error("kernelnat", nat.Err(err.Error()))
-			}
-		}
-		out = append(out, b)
 	}
-	return out, nil
+	return out, errors.Join(errs...)
+}
+
+// blockOf returns what a server block says about Services; ok is false if it says nothing.
+func blockOf(path string, server caddyfile.ServerBlock) (b block, ok bool, err error) {
+	stanza := func(directive string) *caddy.Controller {
+		return &caddy.Controller{
+			Dispenser:       caddyfile.NewDispenserTokens(path, server.Tokens[directive]),
+			ServerBlockKeys: server.Keys,
+		}
+	}
+	var errNames, errNAT error
+	_, ok = server.Tokens["clusterip"]
+	_, b.hasNAT = server.Tokens["kernelnat"]
+	if ok {
+		b.names, errNames = clusterip.ParseOptions(stanza("clusterip"), root(server))
+	}
+	b.nat, errNAT = kernelnat.ParseOptions(stanza("kernelnat"))
+	err = errors.Join(errNames, errNAT)
+	// What kernelnat would refuse in its setup, which coredns rules does not run.
+	switch {
+	case b.hasNAT && !ok:
+		err = errors.Join(err, b.nat.Errorf("", kernelnat.NoSource))
+	case b.hasNAT && errNames == nil:
+		if _, refused := b.names.Origin().Accept(feed.Needs{Node: b.nat.NodeName}); refused != nil {
+			err = errors.Join(err, fmt.Errorf("%s: clusterip: %w", b.names.Place("labels", "namespace_labels", "noendpoints"), refused))
+		}
+	}
+	return b, ok, err
 }
 
 // root is the folder that the root directive of a server block names, or "".

@@ -12,7 +12,7 @@ import (
 )
 
 var subcommands = []subcommand{
-	{"check", "[-conf FILE]", "find faults in a Corefile and its manifests", runCheck},
+	{"check", "[-conf FILE] [-node]", "find faults in a Corefile, its manifests and, with -node, on this machine", runCheck},
 	{"rules", "[-conf FILE] [-backend NAME] [-family 4|6]", "print what kernelnat would program", runRules},
 	{"cleanup", "[-backend NAME]", "remove every rule that kernelnat ever wrote", runCleanup},
 	{"demo", "[-no-shell]", "play a walk-through of ClusterIP Services on this machine", runDemo},

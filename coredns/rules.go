@@ -47,7 +47,12 @@ func runRules(flags *flag.FlagSet, args []string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	found, err := blocks(input)
+	parsed, err := parse(input)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	found, err := blocks(input.Path(), parsed)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -56,6 +61,7 @@ func runRules(flags *flag.FlagSet, args []string) int {
 		fmt.Fprintf(os.Stderr, "%s has no clusterip in any server block: there are no Services to make rules for\n", input.Path())
 		return 1
 	}
+	told := newReport()
 	for _, b := range found {
 		if backend != "" {
 			if err := b.nat.Use(backend); err != nil {
@@ -63,7 +69,7 @@ func runRules(flags *flag.FlagSet, args []string) int {
 				return 1
 			}
 		}
-		if err := printRules(b, family); err != nil {
+		if err := printRules(b, family, told); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
@@ -71,8 +77,8 @@ func runRules(flags *flag.FlagSet, args []string) int {
 	return 0
 }
 
-func printRules(b block, family cluster.Family) error {
-	update, err := objects(b)
+func printRules(b block, family cluster.Family, told *report) error {
+	update, err := objects(b, told)
 	if err != nil {
 		return err
 	}
@@ -80,31 +86,30 @@ func printRules(b block, family cluster.Family) error {
 	if err := kernelnat.AwaitsNode(update, self); err != nil {
 		return err
 	}
-	faults, doubts := kernelnat.NodeFaults(update, self)
-	for _, what := range append(faults, doubts...) {
-		fmt.Fprintln(os.Stderr, "kernelnat:", what)
+	for _, what := range kernelnat.NodeFaults(update, self) {
+		told.notice("kernelnat: %v", what)
 	}
 	backend, why, err := backends.Choose(b.nat.Backend)
 	if err != nil {
 		return err
 	}
 	if b.nat.Backend == backends.Auto {
-		fmt.Fprintf(os.Stderr, "kernelnat: backend %s is %s: %s\n", b.nat.Backend, backend.Name, why)
+		told.notice("kernelnat: backend %s is %s: %s", b.nat.Backend, backend.Name, why)
 	}
 	options := b.nat.Options
 	options.Family = family
 	backend.Limit(&options.Plan)
-	options.Overlaps = func(o plan.Overlap) { fmt.Fprintln(os.Stderr, "kernelnat:", o) }
+	options.Overlaps = func(o plan.Overlap) { told.notice("kernelnat: %v", o) }
 	options.Refused = func(service cluster.ServiceName, why string) {
-		fmt.Fprintf(os.Stderr, "kernelnat: Service %s: %s\n", service, why)
+		told.notice("kernelnat: Service %s: %s", service, why)
 	}
 	state := kernelnat.Preview(update, options, true, silent{})
 	return backend.Rules(os.Stdout, family, state, b.nat.Settings)
 }
 
-// objects returns what the server would start with. What is wrong with the
-// manifests goes to stderr.
-func objects(b block) (cluster.Update, error) {
+// objects returns what the server would start with, and tells what is wrong with the
+// manifests.
+func objects(b block, told *report) (cluster.Update, error) {
 	if b.names.Manifest.Dir == "" {
 		ctx, cancel := context.WithTimeout(context.Background(), b.names.StartupTimeout)
 		defer cancel()
@@ -114,7 +119,7 @@ func objects(b block) (cluster.Update, error) {
 	}
 	update, problems, err := manifest.Load(b.names.Manifest)
 	for _, p := range problems {
-		fmt.Fprintln(os.Stderr, p)
+		told.notice("%v", p)
 	}
 	return update, err
 }

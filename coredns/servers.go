@@ -1,7 +1,7 @@
 package main
 
 import (
-	"bytes"
+	"errors"
 	"fmt"
 
 	"github.com/coredns/caddy"
@@ -9,22 +9,26 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 )
 
-// makeServers has every plugin read its part of a Corefile, and returns the servers, which
-// do not start. Caddy itself only validates a Corefile, and makes no servers of it, or starts
-// them. So this sets plugins up as caddy does.
-func makeServers(input caddy.Input) ([]caddy.Server, error) {
-	parsed, err := caddyfile.Parse(input.Path(), bytes.NewReader(input.Body()), dnsserver.Directives)
-	if err != nil {
-		return nil, err
-	}
+// makeServers has every plugin but some read its part of a Corefile, and returns the servers,
+// which do not start. Caddy itself only validates a Corefile, and makes no servers of it, or
+// starts them. So this sets plugins up as caddy does, but goes on after an error: there are
+// no servers then, and the error joins all that there are.
+func makeServers(path string, parsed []caddyfile.ServerBlock, but ...string) ([]caddy.Server, error) {
 	instance := caddy.NewTestController(serverType, "") // caddy has no other way to an instance
-	if parsed, err = instance.Context().InspectServerBlocks(input.Path(), parsed); err != nil {
+	parsed, err := instance.Context().InspectServerBlocks(path, parsed)
+	if err != nil {
 		return nil, fmt.Errorf("error inspecting server blocks: %w", err)
 	}
+	left := make(map[string]bool)
+	for _, directive := range but {
+		left[directive] = true
+	}
+	var errs []error
+	without := make(map[int]bool) // blocks whose clusterip has failed, which kernelnat would miss
 	for _, directive := range dnsserver.Directives {
 		for i, block := range parsed {
 			tokens, ok := block.Tokens[directive]
-			if !ok {
+			if !ok || left[directive] || directive == "kernelnat" && without[i] {
 				continue
 			}
 			setup, err := caddy.DirectiveAction(serverType, directive)
@@ -32,12 +36,16 @@ func makeServers(input caddy.Input) ([]caddy.Server, error) {
 				return nil, err
 			}
 			c := *instance
-			c.Dispenser = caddyfile.NewDispenserTokens(input.Path(), tokens)
+			c.Dispenser = caddyfile.NewDispenserTokens(path, tokens)
 			c.Key, c.ServerBlockKeys, c.ServerBlockIndex = block.Keys[0], block.Keys, i
 			if err := setup(&c); err != nil {
-				return nil, err
+				errs = append(errs, err)
+				without[i] = without[i] || directive == "clusterip"
 			}
 		}
+	}
+	if len(errs) > 0 || len(but) > 0 {
+		return nil, errors.Join(errs...)
 	}
 	return instance.Context().MakeServers()
 }

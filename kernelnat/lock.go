@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-const lockName = "@clusterip/kernelnat"
+// LockName is the Unix socket of Lock, as the kernel lists it in /proc/net/unix.
+const LockName = "@clusterip/kernelnat"
 
 // ErrLocked is what Lock returns while another has the lock.
 var ErrLocked = errors.New("kernelnat runs in another process already: stop that one first")
@@ -20,7 +21,7 @@ var ErrLocked = errors.New("kernelnat runs in another process already: stop that
 // leftovers. The lock is an abstract Unix socket: it belongs to the namespace, as
 // the rules do, and goes with the process, however that ends (unix(7)).
 func Lock() (io.Closer, error) {
-	l, err := net.Listen("unix", lockName)
+	l, err := net.Listen("unix", LockName)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, ErrLocked
 	}
@@ -54,7 +55,7 @@ func AwaitLock(ctx context.Context) (io.Closer, error) {
 // awaitUnlock returns when the one that has the lock gives it up or ends, however it
 // ends: nobody accepts the connection, and the kernel resets it when the listener goes.
 func awaitUnlock(ctx context.Context) error {
-	conn, err := new(net.Dialer).DialContext(ctx, "unix", lockName)
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", LockName)
 	if err != nil {
 		return err
 	}

@@ -24,23 +24,38 @@ type NodeOptions struct {
 	Nowhere func(plan.Node) error
 }
 
-// NodeFaults says what is wrong with the Node in a state of the Store, and what may be,
-// in words.
-func NodeFaults(u cluster.Update, options NodeOptions) (faults, doubts []string) {
+// NodeFault is something wrong with the Node, or with what is said of this node.
+type NodeFault struct {
+	error
+	// Option is the one of kernelnat that mends it.
+	Option string
+	// Doubt says that all may be as it should.
+	Doubt bool
+}
+
+// NodeFaults says what is wrong with the Node in a state of the Store.
+func NodeFaults(u cluster.Update, options NodeOptions) (all []NodeFault) {
 	v := newNodeView(options)
 	v.apply(u)
-	for _, err := range []error{v.missing(), v.lacksPodCIDRs()} {
-		if err != nil {
-			faults = append(faults, err.Error())
-			break // the second follows from the first
-		}
+	if err := v.missing(); err != nil {
+		all = append(all, NodeFault{err, "node_name", false})
+	} else if err := v.lacksPodCIDRs(); err != nil { // which follows from the other
+		all = append(all, NodeFault{err, "detect_local", false})
 	}
-	for _, err := range []error{v.unused(), v.nowhere()} {
-		if err != nil {
-			doubts = append(doubts, err.Error())
-		}
+	if err := v.unused(); err != nil {
+		all = append(all, NodeFault{err, "node_name", true})
 	}
-	return faults, doubts
+	if err := v.nowhere(); err != nil {
+		all = append(all, NodeFault{err, "nodeport_addresses", true})
+	}
+	return all
+}
+
+// PlanNode returns what plans know of the Node of that name, in a state of the Store.
+func PlanNode(u cluster.Update, name string) plan.Node {
+	v := newNodeView(NodeOptions{Name: name})
+	v.apply(cluster.Update{Nodes: u.Nodes})
+	return plan.NodeOf(name, v.node)
 }
 
 // AwaitsNode says what has to come, in a state of the Store, before anything is written.
@@ -118,12 +133,12 @@ func (v *nodeView) missing() error {
 	if n := len(names) - maxShown; n > 0 {
 		names, more = names[:maxShown], fmt.Sprintf(" and %d more", n)
 	}
-	return fmt.Errorf("no Node is called %q, and the Nodes that there are, %s%s, are others: %s. %s", v.Name, strings.Join(names, ", "), more, effectOfMissing, mendName)
+	return fmt.Errorf("no Node is called %q, only %s%s: %s. %s", v.Name, strings.Join(names, ", "), more, effectOfMissing, mendName)
 }
 
-const effectOfMissing = "endpoints of another nodeName are not here, so Services whose policy is Local may drop connections, and /healthz says that this node is not eligible"
+const effectOfMissing = "no endpoint of another nodeName counts as local, so Services whose traffic policy is Local may drop connections here, and /healthz tells load balancers to send nothing"
 
-const mendName = "Correct the option node_name of kernelnat, which is else $NODE_NAME or the host's name, or add the Node"
+const mendName = "Set the option node_name of kernelnat to the name of this machine's Node (without the option it is $NODE_NAME, or else the host's name), or add the Node"
 
 const mendPodCIDRs = "give the Node spec.podCIDRs, as Kubernetes' controller does with --allocate-node-cidrs, or say who is a pod by cluster_cidr or by another detect_local"
 
@@ -138,7 +153,7 @@ func (v *nodeView) unused() error {
 	if n := len(v.local) - 1; n > 0 {
 		more = fmt.Sprintf(" and %d more", n)
 	}
-	return fmt.Errorf("no endpoint's nodeName is %q, so Services whose policy is Local drop connections here: %s%s. If that is not this node's name, correct the option node_name of kernelnat, which is else $NODE_NAME or the host's name",
+	return fmt.Errorf("no endpoint's nodeName is %q, so Services whose policy is Local drop connections here: %s%s. If this machine has another name as a Node, set the option node_name of kernelnat to it (without the option it is $NODE_NAME, or else the host's name)",
 		v.Name, first, more)
 }
 

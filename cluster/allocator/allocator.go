@@ -1,5 +1,5 @@
 // Package allocator gives Services their ClusterIPs where no API server does:
-// by the rules of kube-apiserver, from one CIDR of each family.
+// by the rules of kube-apiserver, from one or several CIDRs of each family.
 //
 // Two things differ from kube-apiserver. What is held is remembered in a file instead of
 // etcd. And a dynamic address is not random: the search starts where a hash of the
@@ -19,6 +19,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/clusterip/clusterip/cluster"
@@ -49,21 +50,27 @@ type Allocator struct {
 	holders map[netip.Addr]cluster.ServiceName
 }
 
-// New returns an Allocator for one CIDR, or for one of each family; the family
-// of the first is the default. It fails on a CIDR that kube-apiserver would
-// refuse (IPv6 shorter than /64) and on one without a usable address.
+// maxRanges is how many CIDRs there may be: each takes rules of the kernel, and a search.
+const maxRanges = 64
+
+// New returns an Allocator for some CIDRs; the family of the first is the default. Of
+// several of one family the first has its addresses given first (KEP-1880 leaves that
+// open). It fails on a CIDR that kube-apiserver would refuse (IPv6 shorter than /64), on
+// one without a usable address, and where one is a part of another.
 func New(cidrs []netip.Prefix) (*Allocator, error) {
 	a := &Allocator{held: Allocations{}, holders: map[netip.Addr]cluster.ServiceName{}}
-	if len(cidrs) == 0 || len(cidrs) > 2 {
-		return nil, fmt.Errorf("%d service CIDRs given: give one, or one IPv4 and one IPv6 CIDR", len(cidrs))
+	if len(cidrs) == 0 || len(cidrs) > maxRanges {
+		return nil, fmt.Errorf("%d service CIDRs given: give from 1 to %d", len(cidrs), maxRanges)
 	}
 	for _, cidr := range cidrs {
 		r, err := newRange(cidr)
 		if err != nil {
 			return nil, err
 		}
-		if a.rangeOf(r.family) != nil {
-			return nil, fmt.Errorf("service CIDRs %v are both %s: give one IPv4 and one IPv6 CIDR", cidrs, r.family)
+		for _, other := range a.ranges {
+			if other.prefix.Overlaps(r.prefix) {
+				return nil, fmt.Errorf("service CIDRs %s and %s have addresses in common: keep the larger one", other.prefix, r.prefix)
+			}
 		}
 		a.ranges = append(a.ranges, r)
 	}
@@ -74,7 +81,9 @@ func New(cidrs []netip.Prefix) (*Allocator, error) {
 func (a *Allocator) Families() []cluster.Family {
 	var families []cluster.Family
 	for _, r := range a.ranges {
-		families = append(families, r.family)
+		if !slices.Contains(families, r.family) {
+			families = append(families, r.family)
+		}
 	}
 	return families
 }
@@ -238,13 +247,16 @@ func (s *syncing) takeDynamic(c *Claim) {
 		if ofFamily(c.Static, family).IsValid() {
 			continue // the demand was refused
 		}
-		r := s.rangeOf(family)
-		if r == nil {
+		if !slices.ContainsFunc(s.ranges, func(r *addressRange) bool { return r.family == family }) {
 			s.fail(c.Service, fmt.Errorf("there is no %s service CIDR: add one to service_cidr, or change spec.ipFamilies", family))
 			continue
 		}
-		if r.isFull() && !s.releaseOneAbsent(family) {
-			s.fail(c.Service, fmt.Errorf("no ClusterIP is left in %s (all %d are held): delete Services, or give a larger service_cidr", r.prefix, r.size))
+		r := s.roomy(family)
+		if r == nil && s.releaseOneAbsent(family) {
+			r = s.roomy(family)
+		}
+		if r == nil {
+			s.fail(c.Service, fmt.Errorf("no %s ClusterIP is left in %s: delete Services, or add a CIDR to service_cidr", family, s.written()))
 			continue
 		}
 		s.take(c.Service, r.free(c.Service, s.isHeld))
@@ -286,12 +298,9 @@ func (a *Allocator) order(c *Claim) {
 
 // check says why a Service cannot take an address.
 func (a *Allocator) check(service cluster.ServiceName, addr netip.Addr) error {
-	r := a.rangeOf(cluster.FamilyOf(addr))
+	r := a.rangeAt(addr)
 	if r == nil {
-		return fmt.Errorf("%s is an %s address, and there is no %[2]s service CIDR", addr, cluster.FamilyOf(addr))
-	}
-	if !r.prefix.Contains(addr) {
-		return fmt.Errorf("%s is outside the service CIDR %s", addr, r.prefix)
+		return &Misfit{Family: cluster.FamilyOf(addr), Addrs: []netip.Addr{addr}, text: fmt.Sprintf("%s is outside the service CIDR %s", addr, a.written())}
 	}
 	if _, usable := r.index(addr); !usable {
 		return fmt.Errorf("%s is the network or broadcast address of %s", addr, r.prefix)
@@ -307,7 +316,7 @@ func (a *Allocator) check(service cluster.ServiceName, addr netip.Addr) error {
 func (a *Allocator) take(service cluster.ServiceName, addr netip.Addr) {
 	a.holders[addr] = service
 	a.held[service] = append(slices.Clip(a.held[service]), addr)
-	a.rangeOf(cluster.FamilyOf(addr)).count(addr, 1)
+	a.rangeAt(addr).count(addr, 1)
 }
 
 func (a *Allocator) release(service cluster.ServiceName, addrs ...netip.Addr) {
@@ -316,7 +325,7 @@ func (a *Allocator) release(service cluster.ServiceName, addrs ...netip.Addr) {
 	}
 	for _, addr := range addrs {
 		delete(a.holders, addr)
-		a.rangeOf(cluster.FamilyOf(addr)).count(addr, -1)
+		a.rangeAt(addr).count(addr, -1)
 	}
 	rest := slices.DeleteFunc(slices.Clone(a.held[service]), func(addr netip.Addr) bool { return !a.isHeld(addr) })
 	if len(rest) == 0 {
@@ -331,13 +340,33 @@ func (a *Allocator) isHeld(addr netip.Addr) bool {
 	return held
 }
 
-func (a *Allocator) rangeOf(family cluster.Family) *addressRange {
+// rangeAt returns the range that has an address, or nil.
+func (a *Allocator) rangeAt(addr netip.Addr) *addressRange {
 	for _, r := range a.ranges {
-		if r.family == family {
+		if r.prefix.Contains(addr) {
 			return r
 		}
 	}
 	return nil
+}
+
+// roomy returns the first range of a family that has an address left, or nil.
+func (a *Allocator) roomy(family cluster.Family) *addressRange {
+	for _, r := range a.ranges {
+		if r.family == family && !r.isFull() {
+			return r
+		}
+	}
+	return nil
+}
+
+// written are the ranges, in words.
+func (a *Allocator) written() string {
+	var all []string
+	for _, r := range a.ranges {
+		all = append(all, r.prefix.String())
+	}
+	return strings.Join(all, " ")
 }
 
 // ofFamily returns the first address of a family; the zero Addr if there is none.

@@ -63,8 +63,8 @@ func TestNewRefuses(t *testing.T) {
 		want  string
 	}{
 		{nil, "0 service CIDRs"},
-		{prefixes("10.0.0.0/24", "fd00::/108", "10.1.0.0/24"), "3 service CIDRs"},
-		{prefixes("10.0.0.0/24", "10.1.0.0/24"), "both IPv4"},
+		{make([]netip.Prefix, 65), "65 service CIDRs given: give from 1 to 64"},
+		{prefixes("10.0.0.0/24", "fd00::/108", "10.0.0.0/16"), "service CIDRs 10.0.0.0/24 and 10.0.0.0/16 have addresses in common: keep the larger one"},
 		{prefixes("fd00::/63"), "shortest IPv6 prefix is /64"},
 		{prefixes("10.0.0.0/31"), "no usable address"},
 		{prefixes("10.0.0.0/32"), "no usable address"},
@@ -280,7 +280,7 @@ func TestDynamicBands(t *testing.T) {
 		}
 	}
 	err := a.Sync(claims, nil)[service("s62")]
-	if err == nil || !strings.Contains(err.Error(), "no ClusterIP is left in 10.0.0.0/26 (all 62 are held)") {
+	if err == nil || !strings.Contains(err.Error(), "no IPv4 ClusterIP is left in 10.0.0.0/26: delete Services, or add a CIDR") {
 		t.Errorf("error when full: %v", err)
 	}
 	if errs := a.Sync(claims[1:], nil); len(errs) > 0 {
@@ -368,5 +368,80 @@ func BenchmarkSync10000(b *testing.B) {
 	}
 	for b.Loop() {
 		a.Sync(claims, nil)
+	}
+}
+
+// Of several CIDRs of a family the first is used up first, and addresses of all can be
+// demanded, held and given back.
+func TestSeveralOfAFamily(t *testing.T) {
+	a := newAllocator(t, "10.0.0.0/30", "fd00::/64", "10.9.0.0/30")
+	if got := a.Families(); !slices.Equal(got, dual) {
+		t.Errorf("families %v, want %v", got, dual)
+	}
+	claims := []Claim{claim("demands", "10.9.0.2")}
+	for i := range 4 {
+		claims = append(claims, claim(fmt.Sprint("s", i)))
+		errs := a.Sync(claims, nil)
+		checkInvariants(t, a)
+		if len(errs) != max(0, i-2) {
+			t.Fatalf("with %d more Services the errors are %v", i+1, errs)
+		}
+		if last := a.Held(service(fmt.Sprint("s", i))); i < 3 && (last[0] == netip.MustParseAddr("10.9.0.1")) != (i == 2) {
+			t.Errorf("s%d holds %v", i, last)
+		}
+	}
+	if err := a.Sync(claims, nil)[service("s3")]; err == nil || !strings.Contains(err.Error(), "no IPv4 ClusterIP is left in 10.0.0.0/30 fd00::/64 10.9.0.0/30") {
+		t.Errorf("error when full: %v", err)
+	}
+	if errs := a.Sync(claims[2:], nil); len(errs) > 0 {
+		t.Errorf("after two were deleted: %v", errs)
+	}
+	if errs := a.Restore(Allocations{service("outside"): addrs("10.8.0.1")}); len(errs) != 1 || !strings.Contains(errs[0].Error(), "10.8.0.1 is outside the service CIDR 10.0.0.0/30 fd00::/64 10.9.0.0/30") {
+		t.Errorf("outside of all: %v", errs)
+	}
+}
+
+func TestFitting(t *testing.T) {
+	for _, c := range []struct {
+		name            string
+		ranges, outside []string
+		held            string // by a Service, in one of the ranges
+		lacking         []cluster.Family
+		want            string
+	}{
+		{"kubeadm's", []string{"10.43.0.0/16"}, []string{"10.96.0.1", "10.96.0.10", "10.107.3.4", "10.111.9.9"}, "", nil, "[10.96.0.0/12]"},
+		{"few addresses", []string{"10.43.0.0/16"}, []string{"172.20.0.10"}, "", nil, "[172.20.0.0/16]"},
+		{"two clusters", []string{"10.43.0.0/16"}, []string{"172.20.0.10", "10.96.0.10"}, "", nil, "[10.96.0.0/16 172.20.0.0/16]"},
+		{"besides what is in use", []string{"10.43.0.0/16"}, []string{"172.20.0.10"}, "10.43.0.9", nil, "[10.43.0.0/16 172.20.0.0/16]"},
+		{"around what is in use", []string{"10.43.0.0/16"}, []string{"10.40.0.1", "10.47.0.1"}, "10.43.0.9", nil, "[10.40.0.0/13]"},
+		{"both families", []string{"10.43.0.0/16"}, []string{"10.96.0.1", "fd00:96::1", "fd00:96::7:1"}, "", nil, "[10.96.0.0/16 fd00:96::/109]"},
+		{"a family that is not there", []string{"10.43.0.0/16"}, nil, "", v6, "[10.43.0.0/16 fd00:43::/112]"},
+		{"the default family stays", []string{"fd00::/64", "10.43.0.0/16"}, []string{"fd99::1"}, "10.43.0.9", nil, "[fd99::/112 10.43.0.0/16]"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a := newAllocator(t, c.ranges...)
+			if c.held != "" {
+				a.Sync([]Claim{claim("held", c.held)}, nil)
+			}
+			var misfits []*Misfit
+			for _, addr := range addrs(c.outside...) {
+				misfits = append(misfits, &Misfit{Family: cluster.FamilyOf(addr), Addrs: []netip.Addr{addr}})
+			}
+			for _, family := range c.lacking {
+				misfits = append(misfits, &Misfit{Family: family})
+			}
+			got := a.Fitting(misfits)
+			if fmt.Sprint(got) != c.want {
+				t.Errorf("%v, want %s", got, c.want)
+			}
+			if _, err := New(got); err != nil {
+				t.Error(err)
+			}
+			for _, addr := range addrs(c.outside...) {
+				if !slices.ContainsFunc(got, func(p netip.Prefix) bool { return p.Contains(addr) }) {
+					t.Errorf("%s is in none of %v", addr, got)
+				}
+			}
+		})
 	}
 }

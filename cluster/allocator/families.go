@@ -36,7 +36,7 @@ func Families(spec *corev1.ServiceSpec, static []netip.Addr, configured []cluste
 		return nil, err
 	}
 	if !anyFamily {
-		if err := checkConfigured(policy, families, configured); err != nil {
+		if err := checkConfigured(policy, families, static, configured); err != nil {
 			return nil, err
 		}
 	}
@@ -99,14 +99,22 @@ func addStaticFamilies(families []cluster.Family, static []netip.Addr) ([]cluste
 	return families, nil
 }
 
-func checkConfigured(policy corev1.IPFamilyPolicy, families, configured []cluster.Family) error {
-	if policy == corev1.IPFamilyPolicyRequireDualStack && len(configured) < 2 {
-		return fmt.Errorf("spec.ipFamilyPolicy is RequireDualStack, but service_cidr has %s only: add a CIDR of the other family, or write PreferDualStack", configured[0])
-	}
+func checkConfigured(policy corev1.IPFamilyPolicy, families []cluster.Family, static []netip.Addr, configured []cluster.Family) error {
 	for _, family := range families {
 		if !slices.Contains(configured, family) {
-			return fmt.Errorf("the Service asks for %s, but service_cidr has %s only: add an %[1]s CIDR, or change spec.ipFamilies and spec.clusterIPs", family, configured[0])
+			demanded := slices.DeleteFunc(slices.Clone(static), func(a netip.Addr) bool { return cluster.FamilyOf(a) != family })
+			return &Misfit{family, demanded, fmt.Sprintf("the Service asks for %s, but service_cidr has %s only: add an %[1]s CIDR, or change spec.ipFamilies and spec.clusterIPs", family, configured[0])}
 		}
 	}
+	if policy == corev1.IPFamilyPolicyRequireDualStack && len(configured) < 2 {
+		return &Misfit{otherThan(configured[0]), nil, fmt.Sprintf("spec.ipFamilyPolicy is RequireDualStack, but service_cidr has %s only: add a CIDR of the other family, or write PreferDualStack", configured[0])}
+	}
 	return nil
+}
+
+func otherThan(family cluster.Family) cluster.Family {
+	if family == cluster.IPv4 {
+		return cluster.IPv6
+	}
+	return cluster.IPv4
 }

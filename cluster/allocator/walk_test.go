@@ -76,7 +76,7 @@ func checkInvariants(t *testing.T, a *Allocator) {
 				t.Fatalf("%s has two holders: %s and %s", addr, name, other)
 			}
 			holders[addr] = name
-			if _, usable := a.rangeOf(cluster.FamilyOf(addr)).index(addr); !usable {
+			if _, usable := a.rangeAt(addr).index(addr); !usable {
 				t.Fatalf("%s holds %s, which is not usable", name, addr)
 			}
 		}
@@ -87,7 +87,7 @@ func checkInvariants(t *testing.T, a *Allocator) {
 	for _, r := range a.ranges {
 		count := uint64(0)
 		for addr := range holders {
-			if cluster.FamilyOf(addr) == r.family {
+			if r.prefix.Contains(addr) {
 				count++
 			}
 		}

@@ -36,6 +36,7 @@ type Problem struct {
 	Object   string // "Service testing/echo", or "" where it has no name
 	Err      error  // what is wrong and how to mend it
 	Severity Severity
+	Option   string // of clusterip, if that is what is to be mended
 }
 
 // Error returns "file:line: object: what is wrong", without the parts that are

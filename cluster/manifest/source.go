@@ -30,7 +30,7 @@ import (
 // Options say where manifests are and how ClusterIPs are allocated.
 type Options struct {
 	Dir          string
-	ServiceCIDRs []netip.Prefix // one, or one of each family; none means 10.43.0.0/16
+	ServiceCIDRs []netip.Prefix // as allocator.New takes them; none means 10.43.0.0/16
 	State        string         // where allocations are remembered; "" means Dir/.clusterip-state.json
 }
 
@@ -174,7 +174,7 @@ func (s *Source) link() cluster.Update {
 	before := s.allocator.Allocations()
 	claimed := s.allocate(next)
 	next.remember(s.remembered, may, s.allocator.Held, s.state.path)
-	s.problems = append(next.problems, claimed...)
+	s.problems = joinMisfits(append(next.problems, claimed...), s.allocator, s.folder.root)
 	changed := next.changedSince(s.catalogue)
 	for _, service := range differing(before, s.allocator.Allocations(), slices.Equal) {
 		changed[service.Namespace] = true

@@ -31,6 +31,8 @@ type Backend struct {
 	StickyAtRandom bool
 	// families returns those of both IP families. It writes nothing.
 	families func(netfilter.Settings) (map[cluster.Family]kernelnat.Backend, error)
+	// probe says why this machine cannot have it. It changes nothing.
+	probe func(context.Context) error
 	// Rules prints what Sync of one family would write to a kernel without any rules,
 	// on this node.
 	Rules func(io.Writer, cluster.Family, kernelnat.State, netfilter.Settings) error
@@ -39,8 +41,8 @@ type Backend struct {
 }
 
 var all = []Backend{
-	{Name: Default, Places: "iptables, nft and legacy variant", Lacks: iptables.Lacks, families: iptables.New, Rules: iptables.Rules, Bounds: plan.DefaultBounds},
-	{Name: preferred, Places: "nftables", StickyAtRandom: true, families: nftables.New, Rules: nftables.Rules, Bounds: nftables.Bounds},
+	{Name: Default, Places: "iptables, nft and legacy variant", Lacks: iptables.Lacks, families: iptables.New, probe: iptables.Probe, Rules: iptables.Rules, Bounds: plan.DefaultBounds},
+	{Name: preferred, Places: "nftables", StickyAtRandom: true, families: nftables.New, probe: func(context.Context) error { return nftables.Probe() }, Rules: nftables.Rules, Bounds: nftables.Bounds},
 }
 
 const (
@@ -85,6 +87,9 @@ func standsFor(probed error) (name, why string) {
 	}
 	return Default, fmt.Sprintf("%s cannot be used here: %v", preferred, probed)
 }
+
+// Probe says why this machine cannot have the backend, or nil. It changes nothing.
+func (b Backend) Probe(ctx context.Context) error { return b.probe(ctx) }
 
 // Limit tells plans what they may ask of the backend.
 func (b Backend) Limit(o *plan.Options) {

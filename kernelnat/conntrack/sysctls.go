@@ -38,7 +38,7 @@ func (s Sysctls) Set() (changed []string, err error) {
 
 func (s Sysctls) set(netfilter, module string) (changed []string, err error) {
 	w := &writer{}
-	if limit := s.limit(runtime.NumCPU()); limit > 0 && w.raise(filepath.Join(netfilter, "nf_conntrack_max"), limit) {
+	if limit := s.Limit(runtime.NumCPU()); limit > 0 && w.raise(filepath.Join(netfilter, "nf_conntrack_max"), limit) {
 		// The table is the machine's, whatever the network namespace; whoever
 		// may set the limit is in the first one.
 		w.raise(filepath.Join(module, "hashsize"), limit/4)
@@ -59,7 +59,9 @@ func (s Sysctls) set(netfilter, module string) (changed []string, err error) {
 	return w.changed, errors.Join(w.errs...)
 }
 
-func (s Sysctls) limit(processors int) int {
+// Limit is how many connections are to be tracked on a machine with so many processors, or
+// 0 for as many as the kernel says.
+func (s Sysctls) Limit(processors int) int {
 	if s.MaxPerCore == 0 {
 		return 0
 	}

@@ -53,7 +53,7 @@ func TestSysctlsLimit(t *testing.T) {
 	}{
 		{DefaultSysctls, 2, 131072}, {DefaultSysctls, 8, 262144}, {DefaultSysctls, 128, maxTracked}, {Sysctls{Min: 5}, 2, 0},
 	} {
-		if got := c.s.limit(c.processors); got != c.want {
+		if got := c.s.Limit(c.processors); got != c.want {
 			t.Errorf("%+v on %d processors: %d, want %d", c.s, c.processors, got, c.want)
 		}
 	}

@@ -135,8 +135,9 @@ type parser struct {
 	table *tableState
 	err   error
 
-	rules  int  // in all tables
-	hinted bool // the kubelet has left its mark
+	rules   int  // in all tables
+	foreign int  // those that are neither ours nor kube-proxy's or the kubelet's
+	hinted  bool // the kubelet has left its mark
 }
 
 // Write implements io.Writer.
@@ -182,6 +183,9 @@ func (p *parser) line(line string) {
 	case strings.HasPrefix(line, "-A "):
 		name, rule, _ := strings.Cut(line[3:], " ")
 		p.rules++
+		if !owned(p.name, name) && !strings.Contains(rule, "KUBE-") {
+			p.foreign++
+		}
 		p.rule(name, rule)
 	}
 }

@@ -7,14 +7,18 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat/plan"
+	"golang.org/x/sys/unix"
 )
 
-// probeTable is there within one transaction alone, so that nobody ever sees it.
+// probeTable is never there.
 const probeTable = tableName + "-probe"
 
-// Probe returns an error that says what this kernel lacks. It makes and removes, in one
-// transaction for each IP family, a table with all sets and rules of each kind, where no
-// packet comes in.
+// endMarker is the length of the message that ends a transaction.
+const endMarker = unix.SizeofNlMsghdr + 4 // struct nfgenmsg
+
+// Probe returns an error that says what this kernel lacks. It has the kernel look at a table
+// with all sets and rules of each kind, one transaction for each IP family, and take none
+// of it: without its end a transaction is undone, as those of nft --check are.
 func Probe() error {
 	s, err := dial()
 	if err != nil {
@@ -24,13 +28,20 @@ func Probe() error {
 	for _, family := range cluster.Families {
 		batch, err := probe(family)
 		if err == nil {
-			err = s.commit(context.Background(), batch.transaction())
+			err = try(s, batch)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", family, err)
 		}
 	}
 	return nil
+}
+
+// try has the kernel look at a transaction, and undo it. The last message, which removes the
+// table, is not waited for.
+func try(s *socket, b *batch) error {
+	whole := b.transaction()
+	return s.commit(context.Background(), whole[:len(whole)-endMarker])
 }
 
 func probe(family cluster.Family) (*batch, error) {

@@ -36,7 +36,7 @@ type lane struct {
 }
 
 // front says of a plugin in front of ours what it means for a lane. It is not empty, and
-// says why, where only the plugin chain can do what the plugin does.
+// says why and what mends that, where only the plugin chain can do what the plugin does.
 type front func(l *lane, config *dnsserver.Config, h plugin.Handler) (why string)
 
 // fronts are those that are known, by their name in the chain. Any other keeps the fast
@@ -86,15 +86,15 @@ func (h *Handler) noteFronts(config *dnsserver.Config) {
 	}
 }
 
-// newLane returns the lane of a server block or, if it can have none, why.
+// newLane returns the lane of a server block or, if it can have none, why, with the mend.
 func newLane(h *Handler, config *dnsserver.Config) (l *lane, why string) {
 	switch {
 	case config.ViewName != "" || len(config.FilterFuncs) > 0:
-		return nil, "view chooses among server blocks"
+		return nil, "view chooses among server blocks: take it out of this one"
 	case config.ProxyProtoConnPolicy != nil: // also in ownSocket, but "fastpath on" must not start
-		return nil, "proxyproto changes what a packet is"
+		return nil, "proxyproto changes what a packet is: take it out, or give it a server block with an address of its own"
 	case slices.ContainsFunc(wire.Ignored[:], edns.SupportedOption):
-		return nil, "a plugin answers an option of EDNS"
+		return nil, "a plugin answers an option of EDNS: take out nsid or what else does"
 	}
 	l = &lane{handler: h}
 	for _, other := range h.inFront {
@@ -104,7 +104,7 @@ func newLane(h *Handler, config *dnsserver.Config) (l *lane, why string) {
 		name := other.Name()
 		known := fronts[name]
 		if known == nil {
-			return nil, fmt.Sprintf("the plugin %s is in front of it", name)
+			return nil, fmt.Sprintf("the plugin %s is in front of it: take it out, or move it to a server block without clusterip", name)
 		}
 		if why := known(l, config, other); why != "" {
 			return nil, fmt.Sprintf("the plugin %s is in front of it and %s", name, why)
@@ -144,7 +144,7 @@ func (l *lane) behindPrometheus(_ *dnsserver.Config, h plugin.Handler) string {
 }
 
 // unknown is said of a plugin that is not as it was when this was written.
-const unknown = "is not the one that is known"
+const unknown = "is not the one that is known: build with the version of CoreDNS that go.mod names"
 
 func (l *lane) behindBufsize(_ *dnsserver.Config, h plugin.Handler) string {
 	b, ok := h.(bufsize.Bufsize)
@@ -166,7 +166,7 @@ func (l *lane) behindLoadbalance(_ *dnsserver.Config, h plugin.Handler) string {
 		return unknown
 	}
 	if f := runtime.FuncForPC(field.Pointer()); f == nil || !strings.HasSuffix(f.Name(), ".randomShuffle") {
-		return "has another policy than round_robin"
+		return "has another policy than round_robin: give it that, or take it out"
 	}
 	l.shuffle = true
 	return ""
@@ -181,7 +181,7 @@ func (l *lane) behindLog(_ *dnsserver.Config, h plugin.Handler) string {
 	for _, rule := range logs.Rules {
 		for class := range rule.Class {
 			if class != response.Error {
-				return "logs more than class error"
+				return "logs more than class error: write class error into its block, or take it out"
 			}
 		}
 	}
@@ -207,7 +207,7 @@ func (l *lane) behindHosts(_ *dnsserver.Config, h plugin.Handler) string {
 	}
 	for _, z := range l.handler.options.Zones {
 		if !slices.ContainsFunc(file.Fall.Zones, func(through string) bool { return zone.Contains(through, z) }) {
-			return "does not fall through for " + z
+			return fmt.Sprintf("does not fall through for %s: write fallthrough into its block", z)
 		}
 	}
 	l.hosts = &file
@@ -223,7 +223,7 @@ func (l *lane) behindExternal(_ *dnsserver.Config, h plugin.Handler) string {
 	for _, outside := range e.Zones {
 		for _, z := range l.handler.options.Zones {
 			if zone.Contains(outside, z) || zone.Contains(z, outside) {
-				return fmt.Sprintf("its zone %s meets %s", outside, z)
+				return fmt.Sprintf("its zone %s meets %s: give it one that is apart", outside, z)
 			}
 		}
 	}

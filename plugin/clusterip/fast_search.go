@@ -2,6 +2,7 @@ package clusterip
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -45,7 +46,7 @@ func (l *lane) behindAutopath(config *dnsserver.Config, h plugin.Handler) string
 		switch other.(type) {
 		case *Handler, *companion:
 		case autopath.AutoPather:
-			return "may have the search path of " + other.Name()
+			return fmt.Sprintf("may have the search path of %s: move that plugin to a server block of its own", other.Name())
 		}
 	}
 	if function.IsNil() {

@@ -247,14 +247,15 @@ func chainOf(s *dnsserver.Server) func(w dns.ResponseWriter, r *dns.Msg) {
 // Off is where a server has no fast path that it might have.
 type Off struct {
 	Where string // the zone of a server block and the address, or the address for all of them
-	Why   string
-	On    bool // the Corefile says fastpath on
+	Why   string // and what mends it
+	On    bool   // the Corefile says fastpath on
+	Place string // of the option fastpath, or else of clusterip, as file:line; "" where no plugin is known
 }
 
 // String is how the log has it.
 func (o Off) String() string {
 	if o.On {
-		return fmt.Sprintf("fastpath on is not possible for %s: %s; write fastpath auto, or remove what is in its way", o.Where, o.Why)
+		return fmt.Sprintf("fastpath on is not possible for %s: %s. Or write fastpath auto", o.Where, o.Why)
 	}
 	return fmt.Sprintf("fastpath: off for %s, where the plugin chain answers: %s", o.Where, o.Why)
 }
@@ -287,13 +288,13 @@ func fastBlocks(s *dnsserver.Server) (blocks []block, off []Off) {
 			case forAll != "":
 				where, why = s.Addr, forAll
 			case why == "" && len(configs) > 1:
-				why = "several server blocks have this zone"
+				why = "several server blocks have this zone: make them one"
 			case why == "":
 				lane.countAt(s.Addr)
 				b.lane = lane
 				continue
 			}
-			off = append(off, Off{where, why, h.options.Fast == FastOn})
+			off = append(off, Off{where, why, h.options.Fast == FastOn, h.options.Place("fastpath")})
 		}
 		blocks = append(blocks, b)
 	}
@@ -309,11 +310,11 @@ func ownSocket(zones map[string][]*dnsserver.Config) (why string) {
 		for _, config := range configs {
 			switch {
 			case config.ProxyProtoConnPolicy != nil:
-				return fmt.Sprintf("the plugin proxyproto of the server block of %s changes what a packet is", origin)
+				return fmt.Sprintf("the plugin proxyproto of the server block of %s changes what a packet is: give that block an address of its own", origin)
 			case config.Handler("tsig") != nil:
-				return fmt.Sprintf("the plugin tsig of the server block of %s needs signatures checked", origin)
+				return fmt.Sprintf("the plugin tsig of the server block of %s needs signatures checked: give that block an address of its own", origin)
 			case config.Handler("dynupdate") != nil:
-				return fmt.Sprintf("the plugin dynupdate of the server block of %s takes more than queries", origin)
+				return fmt.Sprintf("the plugin dynupdate of the server block of %s takes more than queries: give that block an address of its own", origin)
 			}
 		}
 	}

@@ -208,7 +208,7 @@ func TestServerBlocksElsewhere(t *testing.T) {
 // TestFastOn has servers that do not start, since they can have no fast path.
 func TestFastOn(t *testing.T) {
 	_, err := caddy.Start(corefile(t.TempDir(), "fastpath on", "log"))
-	want := "plugin/clusterip: fastpath on is not possible for cluster.local.: the plugin log is in front of it and logs more than class error; write fastpath auto, or remove what is in its way"
+	want := "plugin/clusterip: Corefile:6 - Error during parsing: fastpath on is not possible for cluster.local.: the plugin log is in front of it and logs more than class error: write class error into its block, or take it out. Or write fastpath auto"
 	if err == nil || err.Error() != want {
 		t.Errorf("%v, want %s", err, want)
 	}

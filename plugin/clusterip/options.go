@@ -1,6 +1,7 @@
 package clusterip
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"path/filepath"
@@ -10,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/cluster/allocator"
 	"github.com/clusterip/clusterip/cluster/kubernetes"
 	"github.com/clusterip/clusterip/cluster/manifest"
 	"github.com/clusterip/clusterip/plugin/clusterip/zone"
@@ -49,6 +50,8 @@ type Options struct {
 	Fast             FastMode
 	FastThreads      int      // of the fast path; 0 for as many as suit the machine
 	Warnings         []string // each with its place in the Corefile
+
+	*directive.Stanza
 
 	idle []idle // what there is to warn of, until the places are known
 }
@@ -96,38 +99,39 @@ var options = directive.Table[Options]{Noun: "option", Parsers: map[string]direc
 
 // ParseOptions reads the clusterip directive of a server block, starts nothing and
 // logs nothing. Relative paths start at root, the block's root directive, or else at
-// the working directory. The README has the syntax.
+// the working directory. The README has the syntax. The error joins one for each fault.
 func ParseOptions(c *caddy.Controller, root string) (Options, error) {
 	o := Options{TTL: defaultTTL, StartupTimeout: defaultStartupTimeout}
-	for directives := 0; c.Next(); directives++ {
-		if directives > 0 {
-			return o, c.Errf("clusterip is there twice in one server block: keep one")
+	for c.Next() {
+		if o.Stanza != nil {
+			return o, errors.Join(o.Err(), directive.NewStanza(c).Errorf("", "clusterip is there twice in one server block: keep one"))
 		}
+		o.Stanza = directive.NewStanza(c)
 		zones := c.RemainingArgs()
 		if len(zones) == 0 {
 			zones = c.ServerBlockKeys
 		}
-		if err := checkZones(zones); err != nil {
-			return o, c.Err(err.Error())
-		}
-		o.Zones = plugin.OriginsFromArgsOrServerBlock(zones, nil)
-		if !slices.ContainsFunc(o.Zones, func(z string) bool { return !zone.IsReverse(z) }) {
-			return o, c.Errf("clusterip needs a zone that is not a reverse one, such as cluster.local; it has %q", o.Zones)
-		}
-		seen, err := options.Parse(c, &o)
-		if err != nil {
-			return o, err
-		}
-		if err := o.complete(root, seen); err != nil {
-			return o, c.Err(err.Error())
-		}
-		o.findIdle(seen)
+		o.readZones(zones)
+		options.Parse(c, o.Stanza, &o)
+		o.complete(root)
+		o.findIdle()
 		for _, w := range o.idle {
-			o.Warnings = append(o.Warnings, fmt.Sprintf("%s: %s %s", seen[w.option], w.option, w.why))
+			o.Warnings = append(o.Warnings, fmt.Sprintf("%s: %s %s", o.Place(w.option), w.option, w.why))
 		}
 		o.idle = nil
 	}
-	return o, nil
+	return o, o.Err()
+}
+
+func (o *Options) readZones(zones []string) {
+	if err := checkZones(zones); err != nil {
+		o.Faultf("", "%w", err)
+		return
+	}
+	o.Zones = plugin.OriginsFromArgsOrServerBlock(zones, nil)
+	if !slices.ContainsFunc(o.Zones, func(z string) bool { return !zone.IsReverse(z) }) {
+		o.Faultf("", "clusterip needs a zone that is not a reverse one, such as cluster.local; it has %q", o.Zones)
+	}
 }
 
 // zoneName matches a fully qualified name whose labels anyone would give a zone.
@@ -145,18 +149,21 @@ func checkZones(args []string) error {
 }
 
 // complete checks the options together and fills in defaults.
-func (o *Options) complete(root string, seen directive.Places) error {
+func (o *Options) complete(root string) {
 	for _, z := range o.Multicluster {
-		if !slices.Contains(o.Zones, z) {
-			return fmt.Errorf("multicluster zone %s is none of the zones of clusterip, %q: add it to them", z, o.Zones)
+		if len(o.Zones) > 0 && !slices.Contains(o.Zones, z) {
+			o.Faultf("multicluster", "multicluster zone %s is none of the zones of clusterip, %q: add it to them", z, o.Zones)
 		}
 	}
 	if o.Manifest.Dir == "" {
-		return o.completeAPI(seen)
+		if !o.Has("manifests") { // if it is there, it has its fault already
+			o.completeAPI()
+		}
+		return
 	}
 	for _, name := range apiOptions {
-		if seen.Has(name) {
-			return fmt.Errorf("option %s is for an API server, and manifests for a folder in its place: remove one", name)
+		if o.Has(name) {
+			o.Faultf(name, "option %s is for an API server, and manifests for a folder in its place: remove one", name)
 		}
 	}
 	o.Manifest.Dir = below(root, o.Manifest.Dir)
@@ -166,7 +173,6 @@ func (o *Options) complete(root string, seen directive.Places) error {
 	if len(o.Manifest.ServiceCIDRs) == 0 {
 		o.Manifest.ServiceCIDRs = []netip.Prefix{defaultServiceCIDR}
 	}
-	return nil
 }
 
 // onlyFirst warns of arguments that CoreDNS's kubernetes plugin takes in silence and
@@ -201,9 +207,10 @@ func path(what string, field func(*Options) *string) directive.Parser[Options] {
 var reserved = netip.MustParsePrefix("240.0.0.0/4")
 
 func parseServiceCIDR(o *Options, args []string) error {
-	if len(args) < 1 || len(args) > 2 {
-		return fmt.Errorf("takes one CIDR, or two of different IP versions")
+	if len(args) == 0 {
+		return fmt.Errorf("takes CIDRs such as %s, those of one IP version or of both", defaultServiceCIDR)
 	}
+	var cidrs []netip.Prefix
 	for _, text := range args {
 		prefix, err := netip.ParsePrefix(text)
 		if err != nil {
@@ -215,13 +222,11 @@ func parseServiceCIDR(o *Options, args []string) error {
 		if a := prefix.Addr(); prefix.Bits() > 0 && (a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsMulticast() || reserved.Contains(a)) {
 			return fmt.Errorf("%s has addresses that no Service can have (loopback, link-local, multicast or reserved): give a private range such as %s", prefix, defaultServiceCIDR)
 		}
-		o.Manifest.ServiceCIDRs = append(o.Manifest.ServiceCIDRs, prefix)
+		cidrs = append(cidrs, prefix)
 	}
-	if cidrs := o.Manifest.ServiceCIDRs; len(cidrs) == 2 && cluster.FamilyOf(cidrs[0].Addr()) == cluster.FamilyOf(cidrs[1].Addr()) {
-		return fmt.Errorf("%s and %s are both %s: give one IPv4 and one IPv6 CIDR",
-			cidrs[0], cidrs[1], cluster.FamilyOf(cidrs[0].Addr()))
-	}
-	return nil
+	o.Manifest.ServiceCIDRs = cidrs
+	_, err := allocator.New(cidrs)
+	return err
 }
 
 func parseTTL(o *Options, args []string) error {
@@ -266,8 +271,11 @@ func parseIgnore(o *Options, args []string) error {
 }
 
 func parseMulticluster(o *Options, args []string) error {
+	if err := checkZones(args); err != nil {
+		return err
+	}
 	o.Multicluster = plugin.OriginsFromArgsOrServerBlock(args, nil)
-	return checkZones(args)
+	return nil
 }
 
 func parseFallthrough(o *Options, args []string) error {

@@ -24,43 +24,42 @@ var (
 	folderOptions = []string{"service_cidr", "state"}
 )
 
-func (o *Options) completeAPI(seen directive.Places) error {
+func (o *Options) completeAPI() {
 	for _, name := range folderOptions {
-		if seen.Has(name) {
-			return fmt.Errorf("option %s is for a folder of YAML: name one with manifests DIR, or remove %s, since an API server keeps that itself", name, name)
+		if o.Has(name) {
+			o.Faultf(name, "option %s is for a folder of YAML: name one with manifests DIR, or remove %s, since an API server keeps that itself", name, name)
 		}
 	}
 	if len(o.Namespaces) > 0 && o.API.NamespaceLabels != "" {
-		return errors.New("namespaces and namespace_labels both say which namespaces are served: keep one")
+		o.Faultf("namespace_labels", "namespaces and namespace_labels both say which namespaces are served: keep one")
 	}
 	if o.API.NoEndpoints && o.IgnoreEmpty {
-		return errors.New("ignore empty_service looks at endpoints, and noendpoints has none: remove one")
+		o.Faultf("noendpoints", "ignore empty_service looks at endpoints, and noendpoints has none: remove one")
 	}
 	if o.API.NoEndpoints && o.Zonal {
-		return errors.New("zonal answers from endpoints, and noendpoints has none: remove one")
+		o.Faultf("noendpoints", "zonal answers from endpoints, and noendpoints has none: remove one")
 	}
-	return nil
 }
 
 // findIdle warns of options that others make have no effect.
-func (o *Options) findIdle(seen directive.Places) {
+func (o *Options) findIdle() {
 	switch {
 	case o.API.Kubeconfig == "":
-	case seen.Has("endpoint"):
+	case o.Has("endpoint"):
 		o.warn("endpoint", "has no effect beside kubeconfig, which says where the API server is: keep one")
-	case seen.Has("tls"):
+	case o.Has("tls"):
 		o.warn("tls", "has no effect beside kubeconfig, which names the certificates: remove it")
 	}
-	if seen.Has("kubeconfig") && o.API.Kubeconfig == "" {
+	if o.Has("kubeconfig") && o.API.Kubeconfig == "" {
 		o.warn("kubeconfig", "is empty and has no effect: name a file, or remove it")
 	}
-	if seen.Has("endpoint") && o.API.Endpoint == "" {
+	if o.Has("endpoint") && o.API.Endpoint == "" {
 		o.warn("endpoint", "is empty and has no effect: give the URL of an API server, or remove it")
 	}
-	if seen.Has("tls") && o.API.Kubeconfig == "" && o.API.Endpoint == "" {
+	if o.Has("tls") && o.API.Kubeconfig == "" && o.API.Endpoint == "" {
 		o.warn("tls", "has no effect without endpoint: give that the URL of the API server, or remove tls")
 	}
-	if seen.Has("pods_on_node") && o.Pods != zone.PodsVerified {
+	if o.Has("pods_on_node") && o.Pods != zone.PodsVerified {
 		o.warn("pods_on_node", "has no effect without pods verified: add that, or remove it")
 	}
 }
@@ -71,6 +70,16 @@ func (o Options) Origin() feed.Origin {
 		return feed.Folder(o.Manifest)
 	}
 	return feed.APIServer(o.API)
+}
+
+// Source is the option that names the Origin.
+func (o Options) Source() string {
+	for _, option := range []string{"manifests", "kubeconfig"} {
+		if o.Has(option) {
+			return option
+		}
+	}
+	return "endpoint"
 }
 
 // needs returns what the names need of a source beyond Services.

@@ -124,7 +124,7 @@ func TestParseOptions(t *testing.T) {
 			"everything",
 			`clusterip Cluster.Local 10.43.0.0/16 {
 				manifests /srv/m
-				service_cidr 10.96.0.0/12 fd00:43::/112
+				service_cidr 10.96.0.0/12 fd00:43::/112 172.20.0.0/16
 				state /var/lib/clusterip/state.json
 				ttl 0
 				pods verified
@@ -139,7 +139,7 @@ func TestParseOptions(t *testing.T) {
 				Zones: []string{"cluster.local.", "43.10.in-addr.arpa."},
 				Manifest: manifest.Options{
 					Dir:          "/srv/m",
-					ServiceCIDRs: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/12"), netip.MustParsePrefix("fd00:43::/112")},
+					ServiceCIDRs: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/12"), netip.MustParsePrefix("fd00:43::/112"), netip.MustParsePrefix("172.20.0.0/16")},
 					State:        "/var/lib/clusterip/state.json",
 				},
 				StartupTimeout: 5 * time.Second,
@@ -153,6 +153,7 @@ func TestParseOptions(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			got.Stanza = nil
 			if !reflect.DeepEqual(got, c.want) {
 				t.Errorf("got\n%+v\nwant\n%+v", got, c.want)
 			}
@@ -231,14 +232,14 @@ func TestParseErrors(t *testing.T) {
 		{"stale_after 10ms", "of at least 1s"},
 		{"pods_on_node \"\"", "pods_on_node takes the name of the Node"},
 		{"startup_timeout soon", `startup_timeout "soon": give one duration`},
-		{"service_cidr", "service_cidr takes one CIDR"},
+		{"service_cidr", "service_cidr takes CIDRs such as 10.43.0.0/16"},
 		{"service_cidr 127.0.0.0/16", "addresses that no Service can have"},
 		{"service_cidr 10.43.0.0/16 ff02::/64", "service_cidr ff02::/64 has addresses that no Service can have"},
 		{"service_cidr 240.0.0.0/16", "give a private range such as 10.43.0.0/16"},
-		{"service_cidr 10.0.0.0/8 fd00::/64 fd01::/64", "service_cidr takes one CIDR"},
+		{"service_cidr 10.0.0.0/8 fd00::/64 10.1.0.0/16", "service CIDRs 10.0.0.0/8 and 10.1.0.0/16 have addresses in common"},
+		{"service_cidr fd00::/48", "the shortest IPv6 prefix is /64"},
 		{"service_cidr 10.0.0.0", `"10.0.0.0" is not a CIDR`},
 		{"service_cidr 10.0.0.1/8", "write 10.0.0.0/8"},
-		{"service_cidr 10.0.0.0/8 11.0.0.0/8", "are both IPv4"},
 		{"state", "state takes one file"},
 		{"ttl", "ttl takes one number"},
 		{"ttl 3601", `"3601" is no number of seconds from 0 to 3600`},
@@ -355,3 +356,35 @@ func TestSetupNamesWhatIsMissing(t *testing.T) {
 		}
 	}
 }
+
+// A fault has the line of its option, for every option, wherever in the block it is and
+// whichever way it was found.
+func TestFaultsOnTheirLine(t *testing.T) {
+	for name := range options.Parsers {
+		for _, fault := range []string{name + " a b c d \"\"", name + " {\n x\n}"} {
+			block := "clusterip cluster.local {\n \n " + fault + "\n nonsense\n}"
+			_, err := ParseOptions(caddy.NewTestController("dns", block), "")
+			if err == nil || !strings.Contains(err.Error(), "unknown option \"nonsense\"") {
+				t.Fatalf("%s: %v", block, err)
+			}
+			if !strings.Contains(err.Error(), "Testfile:3 - Error during parsing: ") && !takesAnything[name] {
+				t.Errorf("%s: %v: no fault on line 3", block, err)
+			}
+		}
+	}
+	for _, name := range apiOptions {
+		_, err := ParseOptions(caddy.NewTestController("dns", "clusterip cluster.local {\n manifests m\n ttl 5\n "+name+" \n ttl 6\n}"), "")
+		if want := "Testfile:4 - Error during parsing: option " + name + " is for an API server"; err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+	for _, name := range folderOptions {
+		_, err := ParseOptions(caddy.NewTestController("dns", "clusterip cluster.local {\n ttl 5\n "+name+" 10.43.0.0/16\n ttl 6\n}"), "")
+		if want := "Testfile:3 - Error during parsing: option " + name + " is for a folder of YAML"; err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}
+
+// takesAnything are options that take any number of words, as CoreDNS's plugin does.
+var takesAnything = map[string]bool{"endpoint": true}

@@ -7,7 +7,6 @@
 package clusterip
 
 import (
-	"errors"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -38,12 +37,12 @@ func setup(c *caddy.Controller) error {
 	config := dnsserver.GetConfig(c)
 	o, err := ParseOptions(c, config.Root)
 	if err != nil {
-		return plugin.Error(pluginName, err)
+		return err
 	}
 	own := serverOf(c)
 	subscription, err := feeds.Join(own, o.Origin(), o.needs())
 	if err != nil {
-		return plugin.Error(pluginName, c.Err(err.Error()))
+		return o.Errorf(o.Source(), "%w", err)
 	}
 	c.Set(feed.Block(c.ServerBlockIndex), subscription) // kernelnat has it too
 	h := New(o, subscription.Store(), ownAddresses(config.ListenHosts))
@@ -68,7 +67,7 @@ func setup(c *caddy.Controller) error {
 		}
 		if o.Fast == FastOn {
 			if _, why := newLane(h, config); why != "" {
-				return plugin.Error(pluginName, errors.New(Off{config.Zone, why, true}.String()))
+				return o.Errorf("fastpath", "%s", Off{Where: config.Zone, Why: why, On: true})
 			}
 		}
 		// This is after all that was asked for in a setup: health sleeps for its

@@ -29,35 +29,46 @@ type Table[T any] struct {
 	Repeats []string
 }
 
-// Places has the options that are there, and where in the Corefile, as file:line; of
-// several of one name the last.
-type Places map[string]string
-
-// Has reports whether an option is there.
-func (p Places) Has(option string) bool { return p[option] != "" }
-
-// Parse reads the block that the controller is before, if there is one.
-func (t *Table[T]) Parse(c *caddy.Controller, to *T) (Places, error) {
-	seen := make(Places)
+// Parse reads the block that the controller is before, if there is one. What is wrong with
+// an option is a fault of the stanza, and the others are read all the same.
+func (t *Table[T]) Parse(c *caddy.Controller, s *Stanza, to *T) {
 	for c.NextBlock() {
 		name := c.Val()
 		parse, known := t.Parsers[name]
+		again := s.Has(name) && !slices.Contains(t.Repeats, name)
+		s.options[name] = placeOf(c)
+		args := c.RemainingArgs()
 		switch {
 		case !known:
-			return nil, c.Errf("unknown %s %q: the options are %s", t.Noun, name, strings.Join(slices.Sorted(maps.Keys(t.Parsers)), ", "))
-		case seen.Has(name) && !slices.Contains(t.Repeats, name):
-			return nil, c.Errf("%s %s is given twice: keep one", t.Noun, name)
-		}
-		seen[name] = fmt.Sprintf("%s:%d", c.File(), c.Line())
-		args := c.RemainingArgs()
-		if c.NextArg() { // which only a brace can be
-			return nil, c.Errf("%s %s takes no block: remove the {", t.Noun, name)
-		}
-		if err := parse(to, args); err != nil {
-			return nil, c.Errf("%s %v", name, err)
+			s.Faultf(name, "unknown %s %q: the options are %s", t.Noun, name, strings.Join(slices.Sorted(maps.Keys(t.Parsers)), ", "))
+			skipBlock(c)
+		case again:
+			s.Faultf(name, "%s %s is given twice: keep one", t.Noun, name)
+		case skipBlock(c):
+			s.Faultf(name, "%s %s takes no block: remove the {", t.Noun, name)
+		default:
+			if err := parse(to, args); err != nil {
+				s.Faultf(name, "%s %v", name, err)
+			}
 		}
 	}
-	return seen, nil
+}
+
+// skipBlock passes over the block that the controller is before, and reports whether there
+// was one.
+func skipBlock(c *caddy.Controller) bool {
+	if !c.NextArg() { // which only a brace can be, after the arguments
+		return false
+	}
+	for depth := 1; depth > 0 && c.Next(); {
+		switch c.Val() {
+		case "{":
+			depth++
+		case "}":
+			depth--
+		}
+	}
+	return true
 }
 
 // Flag is the Parser of an option without arguments, which sets a field.

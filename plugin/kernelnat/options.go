@@ -18,7 +18,6 @@ import (
 	"github.com/clusterip/clusterip/kernelnat/netfilter"
 	"github.com/clusterip/clusterip/plugin/directive"
 	"github.com/coredns/caddy"
-	"github.com/coredns/coredns/plugin"
 )
 
 // Options is a kernelnat stanza.
@@ -34,6 +33,8 @@ type Options struct {
 	Healthz string
 	// Exported says of which Services connections are counted for metrics.
 	Exported kernelnat.Exported
+	// Stanza is nil where there is no kernelnat.
+	*directive.Stanza
 }
 
 // Use takes the backend of that name.
@@ -48,6 +49,14 @@ func (o *Options) Use(name string) error {
 // where the Services come from.
 func (o *Options) Node(registered bool) kernelnat.NodeOptions {
 	return kernelnat.NodeOptions{Name: o.NodeName, Registered: registered, NodeCIDR: o.Plan.NodeCIDR, Nowhere: o.NodePorts.Nowhere}
+}
+
+// Bridge is that of the pods, if detect_local names one.
+func (o *Options) Bridge() string {
+	if strings.HasSuffix(o.Plan.PodInterface, "+") {
+		return "" // a prefix of the names of links
+	}
+	return o.Plan.PodInterface
 }
 
 var options = directive.Table[Options]{Noun: "kernelnat option", Parsers: map[string]directive.Parser[Options]{
@@ -84,7 +93,7 @@ func connections(field func(*Options) *int) directive.Parser[Options] {
 }
 
 // ParseOptions reads the stanza that the controller stands on; the README has the syntax.
-// Errors name the line of the Corefile.
+// The error joins one for each fault, with the line of the Corefile.
 func ParseOptions(c *caddy.Controller) (Options, error) {
 	o := Options{Healthz: ":10256", Sysctls: conntrack.DefaultSysctls}
 	if err := o.Use(backends.Default); err != nil {
@@ -92,29 +101,39 @@ func ParseOptions(c *caddy.Controller) (Options, error) {
 	}
 	o.NodeName, o.SyncPeriod, o.MasqueradeBit = nodeName(), 30*time.Second, netfilter.DefaultMasqueradeBit
 	o.Exported.Top = defaultTop
-	for stanzas := 0; c.Next(); stanzas++ {
-		if stanzas > 0 {
-			return o, plugin.ErrOnce
+	for c.Next() {
+		if o.Stanza != nil {
+			return o, errors.Join(o.Err(), directive.NewStanza(c).Errorf("", "kernelnat is there twice in one server block: keep one"))
 		}
+		o.Stanza = directive.NewStanza(c)
 		if len(c.RemainingArgs()) > 0 {
-			return o, c.Errf("kernelnat takes no arguments, only a block of options")
+			o.Faultf("", "kernelnat takes no arguments, only a block of options")
 		}
-		seen, err := options.Parse(c, &o)
-		if err != nil {
-			return o, err
-		}
-		if seen.Has("detect_local") && seen.Has("cluster_cidr") {
-			return o, c.Errf("kernelnat has detect_local and cluster_cidr, which both say who is a pod: keep one")
-		}
-		o.Exported.Endpoints = o.CountEndpoints
-		if asked := seen.Has("connection_metrics") && (o.Exported.Top > 0 || len(o.Exported.Named) > 0) || o.CountEndpoints; asked && o.Backend == "iptables" {
-			return o, c.Errf("backend iptables counts no connections: take connection_metrics and endpoint_metrics out, or choose backend nftables or auto")
-		}
-		if slices.Contains(o.Plan.Lacks, o.Plan.Policy) {
-			return o, c.Errf("load_balancing is %s, which backend %s does not have: choose another policy, or another backend", o.Plan.Policy, o.Backend)
-		}
+		options.Parse(c, o.Stanza, &o)
+		o.complete()
 	}
-	return o, nil
+	if o.Stanza == nil {
+		return o, nil
+	}
+	return o, o.Err()
+}
+
+// complete checks the options together.
+func (o *Options) complete() {
+	if o.Has("detect_local") && o.Has("cluster_cidr") {
+		o.Faultf("detect_local", "kernelnat has detect_local and cluster_cidr, which both say who is a pod: keep one")
+	}
+	o.Exported.Endpoints = o.CountEndpoints
+	const mend = "backend iptables counts no connections: take %s out, or choose backend nftables or auto"
+	if o.Backend == "iptables" && o.Has("connection_metrics") && (o.Exported.Top > 0 || len(o.Exported.Named) > 0) {
+		o.Faultf("connection_metrics", mend, "connection_metrics")
+	}
+	if o.Backend == "iptables" && o.CountEndpoints {
+		o.Faultf("endpoint_metrics", mend, "endpoint_metrics")
+	}
+	if slices.Contains(o.Plan.Lacks, o.Plan.Policy) {
+		o.Faultf("load_balancing", "load_balancing is %s, which backend %s does not have: choose another policy, or another backend", o.Plan.Policy, o.Backend)
+	}
 }
 
 // nodeName is the default of node_name: $NODE_NAME, which a DaemonSet sets from

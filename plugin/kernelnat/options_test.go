@@ -78,6 +78,7 @@ func TestParseOptions(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			got.Stanza = nil
 			if diff := cmp.Diff(tt.want, got, cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
 				t.Error(diff)
 			}
@@ -140,7 +141,7 @@ func TestParseOptionsErrors(t *testing.T) {
 		{"kernelnat {\n healthz :x\n}", "is not an address"},
 		{"kernelnat {\n min_sync_period -1s\n}", "give one duration"},
 		{"kernelnat {\n min_sync_period 5\n}", "give one duration"},
-		{"kernelnat\nkernelnat", "once per Server Block"},
+		{"kernelnat\nkernelnat", "Testfile:2 - Error during parsing: kernelnat is there twice"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.stanza, func(t *testing.T) {
@@ -149,5 +150,27 @@ func TestParseOptionsErrors(t *testing.T) {
 				t.Errorf("error %v, want one with %q", err, tt.want)
 			}
 		})
+	}
+}
+
+// All faults are told, each on the line of its option.
+func TestFaultsOnTheirLine(t *testing.T) {
+	for name := range options.Parsers {
+		_, err := ParseOptions(caddy.NewTestController("dns", "kernelnat {\n \n "+name+" \"a b\" c d\n nonsense\n}"))
+		for _, want := range []string{"Testfile:3 - Error during parsing: " + name, `Testfile:4 - Error during parsing: unknown kernelnat option "nonsense"`} {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v, want %s", name, err, want)
+			}
+		}
+	}
+	_, err := ParseOptions(caddy.NewTestController("dns", "kernelnat {\n detect_local node_cidr\n endpoint_metrics\n load_balancing source_hash\n cluster_cidr 10.42.0.0/16\n connection_metrics top 3\n}"))
+	want := strings.Join([]string{
+		"plugin/kernelnat: Testfile:2 - Error during parsing: kernelnat has detect_local and cluster_cidr, which both say who is a pod: keep one",
+		"plugin/kernelnat: Testfile:3 - Error during parsing: backend iptables counts no connections: take endpoint_metrics out, or choose backend nftables or auto",
+		"plugin/kernelnat: Testfile:4 - Error during parsing: load_balancing is source_hash, which backend iptables does not have: choose another policy, or another backend",
+		"plugin/kernelnat: Testfile:6 - Error during parsing: backend iptables counts no connections: take connection_metrics out, or choose backend nftables or auto",
+	}, "\n")
+	if err == nil || err.Error() != want {
+		t.Errorf("got\n%v\nwant\n%s", err, want)
 	}
 }

@@ -33,28 +33,38 @@ func init() { plugin.Register(name, setup) }
 // kernelnat.
 type onePerServer struct{}
 
+// What is wrong with a kernelnat without Services, and with a second one: each would take
+// the other's rules for leftovers and remove them. Twice is a format, which takes the place
+// of the first.
+const (
+	NoSource = "there is no clusterip in this server block: add it, kernelnat takes its Services from there"
+	Twice    = "kernelnat is in two server blocks, here and at %s: keep one, the kernel's rules have one writer"
+)
+
 func setup(c *caddy.Controller) error {
 	o, err := ParseOptions(c)
 	if err != nil {
-		return plugin.Error(name, err)
+		return err
 	}
-	// Each would take the other's rules for leftovers and remove them.
-	if c.Get(onePerServer{}) != nil {
-		return plugin.Error(name, c.Errf("kernelnat is in two server blocks: keep one, the kernel's rules have one writer"))
+	if other, ok := c.Get(onePerServer{}).(string); ok {
+		return o.Errorf("", Twice, other)
 	}
-	c.Set(onePerServer{}, true)
+	c.Set(onePerServer{}, o.Place())
 	subscription, ok := c.Get(feed.Block(c.ServerBlockIndex)).(*feed.Subscription)
 	if !ok {
-		return plugin.Error(name, c.Err("there is no clusterip in this server block: add it, kernelnat takes its Services from there"))
+		return o.Errorf("", "%s", NoSource)
 	}
 	if err := subscription.Need(feed.Needs{Node: o.NodeName}); err != nil {
-		return plugin.Error(name, c.Err(err.Error()))
+		return o.Errorf("", "%w", err)
 	}
 	n := &nat{options: o, feed: subscription}
 	// On a reload the new instance starts before the old one is shut down. Two
 	// writers would undo each other's work, so the old one pauses first.
 	c.OnRestart(n.stop)
-	c.OnRestartFailed(n.start)
+	c.OnRestartFailed(func() error {
+		log.Warning("the new Corefile is not in force: NAT goes on with the one before it, and what follows is said of that one")
+		return n.start()
+	})
 	// At the end of the process connections still come while health is a lameduck,
 	// which sleeps in a callback of this kind, and while clusterip waits for the last
 	// query in another. CoreDNS calls them in the order in which they are asked for.

@@ -306,6 +306,11 @@ func TestFailedReloadChangesNothing(t *testing.T) {
 	if got := strings.Count(p.Log(), "IPv4: changed Services"); got != 1 {
 		t.Errorf("one change was written %d times", got)
 	}
+	// What the log says of rules afterwards is not said of the new Corefile.
+	_, after, _ := strings.Cut(p.Log(), "Restart failed")
+	if got := strings.Count(p.Log(), "the new Corefile is not in force: NAT goes on with the one before it"); got != reloads || !strings.Contains(after, "IPv4: all rules are in place") {
+		t.Errorf("of %d failures %d are told; after the first the log has\n%s", reloads, got, after)
+	}
 }
 
 func TestPortTakenNamesTheAddress(t *testing.T) {

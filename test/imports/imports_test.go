@@ -28,7 +28,7 @@ var allowed = map[string][]string{
 	"plugin/clusterip/zone":       {"cluster", "plugin/clusterip/wire"},
 	"plugin/clusterip/zone/addrs": {},
 	"plugin/clusterip/fastpath":   {},
-	"plugin/clusterip":            {"cluster", "cluster/feed", "cluster/manifest", "cluster/kubernetes", "hostaddrs", "plugin/directive"},
+	"plugin/clusterip":            {"cluster", "cluster/allocator", "cluster/feed", "cluster/manifest", "cluster/kubernetes", "hostaddrs", "plugin/directive"},
 	"kernelnat/plan":              {"cluster"},
 	"kernelnat/conntrack":         {"cluster", "hostaddrs", "kernelnat/plan"},
 	"kernelnat/netfilter":         {"cluster", "hostaddrs", "kernelnat/plan"},
@@ -41,9 +41,11 @@ var allowed = map[string][]string{
 	"kernelnat":                   {"cluster", "hostaddrs", "status"},
 	"plugin/kernelnat":            {"cluster", "cluster/feed", "hostaddrs", "plugin/directive", "kernelnat", "kernelnat/conntrack", "kernelnat/healthcheck", "kernelnat/backends", "kernelnat/netfilter", "kernelnat/plan"},
 	"status":                      {"cluster", "kernelnat/plan"},
+	"preflight":                   {},
+	"preflight/machine":           {"cluster", "hostaddrs", "kernelnat", "kernelnat/backends", "kernelnat/iptables", "kernelnat/netfilter", "preflight"},
 	"corefile":                    {},
 	"coredns/demo":                {"cluster", "kernelnat/netlab"},
-	"coredns":                     {"cluster", "cluster/feed", "cluster/kubernetes", "cluster/manifest", "corefile", "kernelnat", "kernelnat/backends", "kernelnat/plan", "plugin/clusterip", "plugin/kernelnat"},
+	"coredns":                     {"cluster", "cluster/feed", "cluster/kubernetes", "cluster/manifest", "corefile", "kernelnat", "kernelnat/backends", "kernelnat/plan", "plugin/clusterip", "plugin/kernelnat", "preflight", "preflight/machine"},
 }
 
 // forbidden lists what a package (and those below it) must not use, even
@@ -65,7 +67,7 @@ var forbidden = map[string][]string{
 // does not see what is done with it: fmt has Print, and a pure package could call the
 // Store of package cluster.
 var (
-	pure = []string{"kernelnat/plan", "plugin/clusterip/zone", "plugin/clusterip/zone/addrs", "plugin/clusterip/wire", "status"}
+	pure = []string{"preflight", "kernelnat/plan", "plugin/clusterip/zone", "plugin/clusterip/zone/addrs", "plugin/clusterip/wire", "status"}
 
 	// math/rand/v2 is here since it has no state that anybody waits for: zone leaves to
 	// chance which part of a long list is answered.

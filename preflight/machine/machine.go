@@ -1,0 +1,174 @@
+// Package machine looks at the machine that it runs on, for package preflight: at /proc,
+// and by netlink at routes, links and nf_tables. It changes nothing and needs root to see
+// all of it. All is looked at in the network namespace of the calling thread.
+package machine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat/backends"
+	"github.com/clusterip/clusterip/kernelnat/iptables"
+	"github.com/clusterip/clusterip/kernelnat/netfilter"
+	"github.com/clusterip/clusterip/preflight"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Look returns what the machine is like, as far as that matters to a Corefile.
+func Look(ctx context.Context, c preflight.Config) preflight.Machine {
+	m := preflight.Machine{Sysctls: make(map[string]string), Unrouted: make(map[netip.Prefix]string)}
+	unseen := func(err error) {
+		if err != nil {
+			m.Unseen = append(m.Unseen, err)
+		}
+	}
+	m.Self, _ = os.Executable()
+	var ports []uint16
+	for _, p := range c.Ports {
+		ports = append(ports, p.At.Port())
+	}
+	unseen(sockets(&m, ports))
+	if c.NAT == nil {
+		return m
+	}
+	if m.Lacks = lacks(); !slices.Contains(m.Lacks, "CAP_NET_ADMIN") {
+		unseen(rules(ctx, &m, c.NAT.Backend))
+	}
+	unseen(network(&m, c.NAT.ServiceCIDRs))
+	unseen(proxies(&m))
+	for _, name := range preflight.Sysctls {
+		sysctl(&m, name)
+	}
+	for _, a := range m.Addresses {
+		sysctl(&m, preflight.FilterOf(a.Interface))
+	}
+	m.ReadOnly = unix.Access(sysctlFile("net.ipv4.ip_forward"), unix.W_OK) != nil
+	return m
+}
+
+// capabilities are those that NAT needs, by their number (capability.h).
+var capabilities = []struct {
+	name   string
+	number uint
+}{{"CAP_NET_ADMIN", unix.CAP_NET_ADMIN}, {"CAP_NET_RAW", unix.CAP_NET_RAW}}
+
+// lacks returns the capabilities that this thread does not have. Both numbers are below 32.
+func lacks() (all []string) {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	err := unix.Capget(&header, &data[0])
+	for _, c := range capabilities {
+		if err != nil || data[0].Effective&(1<<c.number) == 0 {
+			all = append(all, c.name)
+		}
+	}
+	return all
+}
+
+// rules looks at what others have written, and at whether the backend can be used.
+func rules(ctx context.Context, m *preflight.Machine, name string) error {
+	b, err := backends.Find(name)
+	if err != nil {
+		return err
+	}
+	m.Backend = b.Probe(ctx)
+	found, _ := iptables.Look(ctx) // the error matters to the backend alone
+	m.IPTables = preflight.IPTables{Uses: found.Uses, Foreign: found.Foreign}
+	for variant, own := range found.Own {
+		if own {
+			m.IPTables.Own = append(m.IPTables.Own, variant)
+		}
+	}
+	slices.Sort(m.IPTables.Own)
+	var errs []error
+	for family, of := range map[cluster.Family]string{cluster.IPv4: "ip ", cluster.IPv6: "ip6 "} {
+		there, err := netfilter.HasProxyTable(family)
+		if errs = append(errs, err); there {
+			m.ProxyTables = append(m.ProxyTables, of+netfilter.ProxyTable)
+		}
+	}
+	slices.Sort(m.ProxyTables)
+	return errors.Join(errs...)
+}
+
+// network looks at addresses and bridges, and at the way to some ranges.
+func network(m *preflight.Machine, ranges []netip.Prefix) error {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return fmt.Errorf("list links: %w", err)
+	}
+	routes, err := netlink.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+	if err != nil {
+		return fmt.Errorf("list routes: %w", err)
+	}
+	uplinks := make(map[int]bool)
+	for _, r := range routes {
+		if r.Dst != nil && !isDefault(r.Dst) {
+			continue
+		}
+		uplinks[r.LinkIndex] = true
+		for _, hop := range r.MultiPath {
+			uplinks[hop.LinkIndex] = true
+		}
+	}
+	for _, l := range links {
+		if l.Type() == "bridge" {
+			m.Bridges = append(m.Bridges, l.Attrs().Name)
+		}
+		addrs, err := netlink.AddrList(l, netlink.FAMILY_ALL)
+		if err != nil {
+			return fmt.Errorf("list the addresses of %s: %w", l.Attrs().Name, err)
+		}
+		for _, a := range addrs {
+			ip, _ := netip.AddrFromSlice(a.IP)
+			ones, _ := a.Mask.Size()
+			m.Addresses = append(m.Addresses, preflight.Address{Prefix: netip.PrefixFrom(ip.Unmap(), ones), Interface: l.Attrs().Name, Uplink: uplinks[l.Attrs().Index]})
+		}
+	}
+	slices.Sort(m.Bridges)
+	return ways(m, ranges)
+}
+
+// ways asks the kernel for the way to some ranges.
+func ways(m *preflight.Machine, ranges []netip.Prefix) error {
+	for _, cidr := range ranges {
+		var errno syscall.Errno
+		if _, err := netlink.RouteGet(cidr.Addr().Next().AsSlice()); errors.As(err, &errno) {
+			m.Unrouted[cidr] = strings.ToLower(errno.Error())
+		} else if err != nil {
+			return fmt.Errorf("ask for the route to %s: %w", cidr, err)
+		}
+	}
+	return nil
+}
+
+func isDefault(to *net.IPNet) bool {
+	ones, _ := to.Mask.Size()
+	return ones == 0
+}
+
+func sysctl(m *preflight.Machine, name string) {
+	if text, err := os.ReadFile(sysctlFile(name)); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		m.Sysctls[name] = strings.TrimSpace(string(text))
+	}
+}
+
+// sysctlFile is where a sysctl is. Names of interfaces may have dots, which are "/" in names
+// of sysctls (sysctl.d(5)); here they come between dots that are not.
+func sysctlFile(name string) string {
+	if rest, ok := strings.CutPrefix(name, "net.ipv4.conf."); ok {
+		at := strings.LastIndexByte(rest, '.')
+		return "/proc/sys/net/ipv4/conf/" + rest[:at] + "/" + rest[at+1:]
+	}
+	return "/proc/sys/" + strings.ReplaceAll(name, ".", "/")
+}
