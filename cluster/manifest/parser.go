@@ -208,7 +208,7 @@ func (d *documentParser) known(kind string, body []byte) {
 			return convertPod(p)
 		})
 	case "Node":
-		take(d, kind, body, func(n *corev1.Node) (any, error) { return convert.Node(n) })
+		take(d, kind, body, func(n *corev1.Node) (any, error) { return convertNode(n) })
 	}
 }
 
