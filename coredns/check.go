@@ -10,7 +10,6 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/cluster/manifest"
 	"github.com/clusterip/clusterip/kernelnat"
-	"github.com/clusterip/clusterip/kernelnat/plan"
 	"github.com/clusterip/clusterip/plugin/clusterip"
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
@@ -87,11 +86,12 @@ func checkFastPaths(corefile string, servers []caddy.Server) (faults int) {
 // how much is. Which frontends Services do not get, and whether this node is one of
 // the folder's, is NAT's to say, where there is any.
 func checkManifests(corefile string, b block) (faults int) {
-	update, problems, err := manifest.Load(b.names.Manifest)
+	source, err := manifest.New(b.names.Manifest, nil)
 	if err != nil {
 		fmt.Println(err)
 		return 1
 	}
+	update, problems := source.Load()
 	for _, p := range problems {
 		if p.Severity == manifest.Error {
 			faults++
@@ -100,6 +100,7 @@ func checkManifests(corefile string, b block) (faults int) {
 			fmt.Fprintln(os.Stderr, p)
 		}
 	}
+	tellOverlaps(corefile, b, update)
 	if !b.hasNAT {
 		return faults
 	}
@@ -118,15 +119,9 @@ func checkManifests(corefile string, b block) (faults int) {
 	if n := leftToOthers(update, b); n > 0 {
 		fmt.Fprintf(os.Stderr, "%s: kernelnat: %d Services with ClusterIPs are left to another proxy (label service.kubernetes.io/service-proxy-name, option service_proxy_name)\n", corefile, n)
 	}
-	for _, family := range cluster.Families {
-		options := b.nat.Options
-		options.Family = family
-		options.Overlaps = func(o plan.Overlap) { fmt.Fprintf(os.Stderr, "%s: kernelnat: %s\n", corefile, o) }
-		options.Refused = func(service cluster.ServiceName, why string) {
-			faults++
-			fmt.Printf("Service %s: %s\n", service, why)
-		}
-		kernelnat.Preview(update, options, false, silent{})
+	for _, p := range conflicts(b, update, source) {
+		faults++
+		fmt.Println(p)
 	}
 	return faults
 }
