@@ -26,7 +26,9 @@ func conflicts(b block, update cluster.Update, source *manifest.Source) []manife
 			out = append(out, p)
 		}
 	}, nil)
-	slices.SortStableFunc(out, func(a, b manifest.Problem) int { return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line)) })
+	slices.SortStableFunc(out, func(a, b manifest.Problem) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line))
+	})
 	return out
 }
 
