@@ -9,7 +9,6 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/cluster/manifest"
 	"github.com/clusterip/clusterip/kernelnat"
-	"github.com/clusterip/clusterip/kernelnat/plan"
 	"github.com/clusterip/clusterip/plugin/clusterip"
 	"github.com/coredns/caddy"
 	"github.com/coredns/caddy/caddyfile"
@@ -91,8 +90,9 @@ type check struct {
 	here, asksAPI bool
 }
 
-// folder is what a folder of manifests has.
+// folder is what a folder of manifests has, or an API server, which is no source here.
 type folder struct {
+	source   *manifest.Source
 	update   cluster.Update
 	problems []manifest.Problem
 	err      error
@@ -133,7 +133,9 @@ func (c *check) load(b block) folder {
 	key := fmt.Sprintf("%+v", b.names.Manifest)
 	f, known := c.loaded[key]
 	if !known {
-		f.update, f.problems, f.err = manifest.Load(b.names.Manifest)
+		if f.source, f.err = manifest.New(b.names.Manifest, nil); f.err == nil {
+			f.update, f.problems = f.source.Load()
+		}
 		c.loaded[key] = f
 	}
 	return f
@@ -144,8 +146,11 @@ func (c *check) load(b block) folder {
 // there is any.
 func (c *check) manifests(b block) {
 	f := c.load(b)
-	if f.err != nil && !c.setUp {
-		c.fault("%s: clusterip: %v", b.names.Place("manifests"), f.err)
+	if f.err != nil {
+		if !c.setUp {
+			c.fault("%s: clusterip: %v", b.names.Place("manifests"), f.err)
+		}
+		return
 	}
 	for _, p := range f.problems {
 		place := ""
@@ -158,18 +163,19 @@ func (c *check) manifests(b block) {
 			c.notice("%s%v", place, p)
 		}
 	}
-	if f.err == nil && b.hasNAT {
-		c.translation(b, f.update)
+	c.overlaps(b, f.update)
+	if b.hasNAT {
+		c.translation(b, f)
 	}
 }
 
 // translation tells what NAT would tell of some objects.
-func (c *check) translation(b block, update cluster.Update) {
+func (c *check) translation(b block, f folder) {
 	self := b.nat.Node(b.names.Manifest.Dir == "")
 	if !c.here && !b.nat.NodePorts.Primary {
 		self.Nowhere = nil // the addresses of this machine are not looked at
 	}
-	for _, what := range kernelnat.NodeFaults(update, self) {
+	for _, what := range kernelnat.NodeFaults(f.update, self) {
 		place := b.nat.Place(what.Option)
 		if what.Doubt {
 			c.notice("%s: kernelnat: %v", place, what)
@@ -177,16 +183,10 @@ func (c *check) translation(b block, update cluster.Update) {
 			c.fault("%s: kernelnat: %v", place, what)
 		}
 	}
-	if n := leftToOthers(update, b); n > 0 {
+	if n := leftToOthers(f.update, b); n > 0 {
 		c.notice("%s: kernelnat: %d Services with ClusterIPs are left to another proxy (label service.kubernetes.io/service-proxy-name, option service_proxy_name)", b.nat.Place("service_proxy_name"), n)
 	}
-	for _, family := range cluster.Families {
-		options := b.nat.Options
-		options.Family = family
-		options.Overlaps = func(o plan.Overlap) { c.notice("%s: kernelnat: %s", b.names.Place("service_cidr"), o) }
-		options.Refused = func(service cluster.ServiceName, why string) { c.fault("Service %s: %s", service, why) }
-		kernelnat.Preview(update, options, c.here, silent{})
-	}
+	c.conflicts(b, f)
 }
 
 // silent is for what is told otherwise.

@@ -74,7 +74,8 @@ func (c *check) known(b block) (u cluster.Update, ok bool) {
 		return u, false
 	}
 	c.asksAPI = true
-	c.translation(b, u)
+	c.overlaps(b, u)
+	c.translation(b, folder{update: u})
 	return u, true
 }
 

@@ -46,6 +46,9 @@ type Options struct {
 	// Refused, if not nil, gets what is logged about what a Service asks for and does
 	// not get. It must not block.
 	Refused func(service cluster.ServiceName, why string)
+	// HealthChecks, if not nil, gets which healthCheckNodePort a Service has in this family,
+	// 0 for none, whenever that changes. It must not block.
+	HealthChecks func(family cluster.Family, service cluster.ServiceName, port uint16)
 	// Overlaps, if not nil, gets each overlap that is logged. It must not block.
 	Overlaps func(plan.Overlap)
 }
@@ -333,6 +336,7 @@ func (c *Controller) takeChanges() (changes []Change, state State, resync bool) 
 		Services: t.services, Node: t.state.Node, Network: c.network.follow(t.around, c.dirty || c.audit),
 	})
 	c.reportShortfalls(shortfalls)
+	c.grantHealthChecks(changes)
 	ranges, overlaps := c.table.Ranges()
 	c.reportOverlaps(overlaps)
 	if unsure := c.network.around.unsure; unsure != wasUnsure && !c.dirty {
@@ -342,6 +346,22 @@ func (c *Controller) takeChanges() (changes []Change, state State, resync bool) 
 		t.state.Ranges = ranges
 	}
 	return changes, t.state, t.resync
+}
+
+// grantHealthChecks tells which healthCheckNodePorts are a Service's. That does not wait for the
+// kernel: load balancers ask of new Services at once.
+func (c *Controller) grantHealthChecks(changes []Change) {
+	if c.options.HealthChecks == nil {
+		return
+	}
+	// First those that are given up: another may get the port.
+	for _, granted := range []bool{false, true} {
+		for _, change := range changes {
+			if now := change.New.HealthCheckNodePort; now != change.Old.HealthCheckNodePort && (now != 0) == granted {
+				c.options.HealthChecks(c.options.Family, change.New.Name, now)
+			}
+		}
+	}
 }
 
 func (c *Controller) write(ctx context.Context, full bool, changes []Change, state State) (written []string, err error) {

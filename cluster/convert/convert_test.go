@@ -408,7 +408,7 @@ func TestNode(t *testing.T) {
 	}
 	for i, bad := range []func(*corev1.Node){
 		func(n *corev1.Node) { n.Status.Addresses[1].Address = "nowhere" },
-		func(n *corev1.Node) { n.Spec.PodCIDRs = []string{"10.42.0.0"} },
+		func(n *corev1.Node) { n.Spec.PodCIDR, n.Spec.PodCIDRs = "", []string{"10.42.0.0"} },
 	} {
 		n := in.DeepCopy()
 		bad(n)

@@ -39,10 +39,7 @@ func Pod(p *corev1.Pod) (*cluster.Pod, error) {
 	if p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
 		return out, nil
 	}
-	given := p.Status.PodIPs
-	if len(given) == 0 && p.Status.PodIP != "" {
-		given = []corev1.PodIP{{IP: p.Status.PodIP}}
-	}
+	given := PodIPs(&p.Status)
 	var errs []error
 	seen := make(map[netip.Addr]bool, len(given))
 	for i, text := range given {
@@ -57,6 +54,24 @@ func Pod(p *corev1.Pod) (*cluster.Pod, error) {
 		}
 	}
 	return out, join(errs)
+}
+
+// PodIPs returns the addresses of a Pod as they are written. Where the older podIP differs
+// from podIPs it wins, as in the API server.
+func PodIPs(s *corev1.PodStatus) []corev1.PodIP {
+	if s.PodIP != "" && (len(s.PodIPs) == 0 || s.PodIPs[0].IP != s.PodIP) {
+		return []corev1.PodIP{{IP: s.PodIP}}
+	}
+	return s.PodIPs
+}
+
+// PodCIDRs returns the ranges of a Node as they are written. Where the older podCIDR differs
+// from podCIDRs it wins, as in the API server.
+func PodCIDRs(s *corev1.NodeSpec) []string {
+	if s.PodCIDR != "" && (len(s.PodCIDRs) == 0 || s.PodCIDRs[0] != s.PodCIDR) {
+		return []string{s.PodCIDR}
+	}
+	return s.PodCIDRs
 }
 
 // TriggerTime is when the change was made that had a controller write the object;
@@ -84,11 +99,7 @@ func Node(n *corev1.Node) (*cluster.Node, error) {
 		}
 		out.Addresses = append(out.Addresses, ip)
 	}
-	given := n.Spec.PodCIDRs
-	if len(given) == 0 && n.Spec.PodCIDR != "" {
-		given = []string{n.Spec.PodCIDR}
-	}
-	for i, text := range given {
+	for i, text := range PodCIDRs(&n.Spec) {
 		prefix, err := netip.ParsePrefix(text)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("spec.podCIDRs[%d] %q is not a CIDR such as 10.42.0.0/24", i, text))

@@ -1,12 +1,14 @@
 package manifest
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/cluster/convert"
+	"github.com/clusterip/clusterip/cluster/validation"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 )
@@ -32,7 +34,7 @@ func convertNode(n *corev1.Node) (*node, error) {
 	_, isControlPlane := n.Labels["node-role.kubernetes.io/control-plane"]
 	_, isMaster := n.Labels["node-role.kubernetes.io/master"]
 	out.controlPlane = isControlPlane || isMaster
-	return out, err
+	return out, errors.Join(append(validation.Node(n), err)...)
 }
 
 // nodes is what the Nodes of the folder say, together. It is immutable.

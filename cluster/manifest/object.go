@@ -11,11 +11,12 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/cluster/allocator"
 	"github.com/clusterip/clusterip/cluster/convert"
+	"github.com/clusterip/clusterip/cluster/validation"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/apimachinery/pkg/util/validation"
+	utilvalidation "k8s.io/apimachinery/pkg/util/validation"
 )
 
 // objectKey identifies an object of the folder.
@@ -84,6 +85,7 @@ type pod struct {
 // whoever allocates addresses.
 func (p *parser) convertService(s *corev1.Service) (*service, error) {
 	model, err := convert.Service(s)
+	errs := append(validation.Service(s), err)
 	out := &service{
 		model:           model,
 		created:         s.CreationTimestamp.Time,
@@ -93,9 +95,8 @@ func (p *parser) convertService(s *corev1.Service) (*service, error) {
 		distribution:    distributionOf(s),
 	}
 	if s.Spec.Type == corev1.ServiceTypeExternalName {
-		return out, err
+		return out, errors.Join(errs...)
 	}
-	errs := []error{err}
 	for i, port := range s.Spec.Ports {
 		errs = append(errs, checkTargetPort(fmt.Sprintf("spec.ports[%d].targetPort", i), port.TargetPort))
 		_, numeric := numericTarget(&port)
@@ -117,11 +118,9 @@ func oddities(s *corev1.Service) []error {
 	onNodes := s.Spec.Type == corev1.ServiceTypeNodePort || s.Spec.Type == corev1.ServiceTypeLoadBalancer
 	for i, p := range s.Spec.Ports {
 		switch {
-		case s.Spec.Type == corev1.ServiceTypeNodePort && p.NodePort == 0:
+		case s.Spec.Type == corev1.ServiceTypeNodePort && p.NodePort == 0 && s.Spec.ClusterIP != corev1.ClusterIPNone:
 			odd = append(odd, fmt.Errorf("spec.ports[%d].nodePort is missing: none is allocated here, so choose one from 30000-32767", i))
-		case p.NodePort != 0 && !onNodes:
-			odd = append(odd, fmt.Errorf("spec.ports[%d].nodePort %d is ignored: spec.type is neither NodePort nor LoadBalancer", i, p.NodePort))
-		case p.NodePort != 0 && (p.NodePort < 30000 || p.NodePort > 32767):
+		case onNodes && p.NodePort != 0 && (p.NodePort < 30000 || p.NodePort > 32767):
 			odd = append(odd, fmt.Errorf("spec.ports[%d].nodePort %d is outside 30000-32767: what listens on that port of a node gets no new connections from outside any more", i, p.NodePort))
 		}
 	}
@@ -131,11 +130,11 @@ func oddities(s *corev1.Service) []error {
 func checkTargetPort(field string, port intstr.IntOrString) error {
 	switch {
 	case port.Type == intstr.Int && port.IntVal != 0:
-		if msgs := validation.IsValidPortNum(port.IntValue()); len(msgs) > 0 {
+		if msgs := utilvalidation.IsValidPortNum(port.IntValue()); len(msgs) > 0 {
 			return fmt.Errorf("%s %d is outside 1-65535", field, port.IntVal)
 		}
 	case port.Type == intstr.String && port.StrVal != "":
-		if msgs := validation.IsValidPortName(port.StrVal); len(msgs) > 0 {
+		if msgs := utilvalidation.IsValidPortName(port.StrVal); len(msgs) > 0 {
 			return fmt.Errorf("%s %q is neither a port number nor the name of a container port: %s", field, port.StrVal, msgs[0])
 		}
 	}
@@ -144,13 +143,13 @@ func checkTargetPort(field string, port intstr.IntOrString) error {
 
 func convertSlice(s *discoveryv1.EndpointSlice) (*endpoints, error) {
 	owner, list, err := convert.EndpointSlice(s)
-	return &endpoints{owner, list, originOfSlice(s)}, err
+	return &endpoints{owner, list, originOfSlice(s)}, errors.Join(append(validation.EndpointSlice(s), err)...)
 }
 
 //lint:ignore SA1019 deprecated, and still found in manifests
 func convertEndpoints(e *corev1.Endpoints) (*endpoints, error) {
 	owner, list, err := convert.Endpoints(e)
-	return &endpoints{owner, list, originOfEndpoints(e)}, err
+	return &endpoints{owner, list, originOfEndpoints(e)}, errors.Join(append(validation.Endpoints(e), err)...)
 }
 
 func convertPod(p *corev1.Pod) (*pod, error) {
@@ -169,7 +168,7 @@ func convertPod(p *corev1.Pod) (*pod, error) {
 		finished:    p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed,
 		statefulSet: ofStatefulSet(p),
 	}
-	var errs []error
+	errs := validation.Pod(p)
 	for i, ip := range model.IPs {
 		if _, err := convert.EndpointAddr(ip.String()); err != nil {
 			errs = append(errs, fmt.Errorf("status.podIPs[%d]: %w", i, err))

@@ -97,18 +97,34 @@ func absolute(path string) string {
 	return path
 }
 
-// Load returns what Run would publish first, and the problems. It writes
-// nothing: a corrupt state file stays in place.
+// Load makes a Source and has it Load.
 func Load(options Options) (cluster.Update, []Problem, error) {
 	s, err := New(options, nil)
 	if err != nil {
 		return cluster.Update{}, nil, err
 	}
+	update, problems := s.Load()
+	return update, problems, nil
+}
+
+// Load returns what Run would publish first, and the problems, in place of Run. It writes
+// nothing: a corrupt state file stays in place.
+func (s *Source) Load() (cluster.Update, []Problem) {
 	s.remembered = s.state.load(s.allocator)
 	s.folder.scan(context.Background())
 	update := s.link()
 	update.Synced, update.ServiceCIDRs = true, s.cidrs
-	return update, s.allProblems(), nil
+	return update, s.allProblems()
+}
+
+// Fault returns what somebody else finds wrong with a Service that was loaded, with its place
+// in the folder.
+func (s *Source) Fault(service cluster.ServiceName, err error) Problem {
+	key := objectKey{"Service", service.Namespace, service.Name}
+	if o := s.catalogue.objects[key]; o != nil {
+		return o.problem(Error, err)
+	}
+	return Problem{Object: key.String(), Err: err} // it is remembered, and in no file
 }
 
 // Run publishes the folder to the Store and then every change, until the context

@@ -74,7 +74,7 @@ func (o Outside) Add(port plan.Service) plan.Service {
 		add(at(ip), plan.LoadBalancer, &restricted)
 	}
 	if o.NodePort != 0 {
-		add(plan.NodePortKey(first.At.Addr(), o.NodePort, first.Protocol), plan.NodePort, &everybody)
+		add(plan.NodePortKey(cluster.FamilyOf(first.At.Addr()), o.NodePort, first.Protocol), plan.NodePort, &everybody)
 	}
 	return port
 }

@@ -289,7 +289,7 @@ func (f *filter) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
 func at(all map[plan.Key][]netip.AddrPort, own map[netip.Addr]bool, protocol cluster.Protocol, to netip.AddrPort) ([]netip.AddrPort, bool) {
 	endpoints, ok := all[plan.Key{At: to, Protocol: protocol}]
 	if !ok && own[to.Addr()] {
-		endpoints, ok = all[plan.NodePortKey(to.Addr(), to.Port(), protocol)]
+		endpoints, ok = all[plan.NodePortKey(cluster.FamilyOf(to.Addr()), to.Port(), protocol)]
 	}
 	return endpoints, ok
 }

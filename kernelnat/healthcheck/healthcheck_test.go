@@ -101,7 +101,10 @@ func TestServices(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- s.Run(ctx, store) }()
-	apply := func(s *cluster.Service) { store.Apply(cluster.Update{Services: clustertest.Changed(s)}) }
+	apply := func(service *cluster.Service) {
+		store.Apply(cluster.Update{Services: clustertest.Changed(service)})
+		grant(s, service)
+	}
 
 	want := func(port uint16, code, local int) {
 		t.Helper()
@@ -137,6 +140,46 @@ func TestServices(t *testing.T) {
 	want(ports[1], 0, 0)
 }
 
+// grant gives a Service the port that it asks for, in both families.
+func grant(s *Services, service *cluster.Service) {
+	for _, family := range cluster.Families {
+		s.Grant(family, service.Name, service.External.HealthCheckNodePort)
+	}
+}
+
+// Of two Services that ask for one port the one answers that has been granted it, and the other
+// as soon as that gives it up. Nothing is told of a port that is in use.
+func TestServicesOfOnePort(t *testing.T) {
+	port := freePorts(t, 1)[0]
+	store := cluster.NewStore()
+	s := NewServices(Options{Node: "here", Addresses: everywhere, Healthy: func() bool { return true }, Log: t.Errorf})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- s.Run(ctx, store) }()
+	a, b := withHealthPort(port, "here"), *withHealthPort(port, "here", "here")
+	b.Name.Name = "other"
+	store.Apply(cluster.Update{Services: clustertest.Changed(a, cluster.New(b, b.Endpoints))})
+	want := func(start string) {
+		t.Helper()
+		clustertest.Eventually(t, 10*time.Second, start, func() error {
+			if got := get("127.0.0.1", port); !strings.Contains(got, start) {
+				return errors.New(got)
+			}
+			return nil
+		})
+	}
+	want("refused")
+	s.Grant(cluster.IPv4, b.Name, port)
+	want(`"name":"other"`)
+	s.Grant(cluster.IPv4, b.Name, 0)
+	s.Grant(cluster.IPv4, a.Name, port)
+	want(`"name":"echo"`)
+	s.Grant(cluster.IPv4, a.Name, 0)
+	want("refused")
+	cancel()
+	<-done
+}
+
 func everywhere(family cluster.Family, _ *cluster.Node) ([]netip.Addr, error) {
 	if family == cluster.IPv6 {
 		return []netip.Addr{netip.IPv6Unspecified()}, nil
@@ -162,9 +205,10 @@ func TestServicesByFamily(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { done <- s.Run(ctx, store) }()
 	apply := func(edit func(*cluster.Service)) {
-		s := withHealthPort(port, "here")
-		edit(s)
-		store.Apply(cluster.Update{Services: clustertest.Changed(s)})
+		service := withHealthPort(port, "here")
+		edit(service)
+		store.Apply(cluster.Update{Services: clustertest.Changed(service)})
+		grant(s, service)
 	}
 	want := func(host, code string) {
 		t.Helper()

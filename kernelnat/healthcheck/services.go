@@ -37,14 +37,16 @@ type Options struct {
 // how many of its endpoints are on this node: load balancers send the traffic of
 // such Services only to nodes that have any. Each IP family is answered for by
 // itself, at the addresses of that family: traffic of one never goes to endpoints of
-// the other.
+// the other. Several Services may ask for one port. It is listened on for the one that
+// Grant says; how many endpoints there are comes straight from the Store.
 type Services struct {
 	options Options
 
-	mu     sync.Mutex
-	node   *cluster.Node // this one; nil if there is none
-	counts map[key]*service
-	wake   chan struct{} // has room for one: listeners are to be opened or closed
+	mu      sync.Mutex
+	node    *cluster.Node // this one; nil if there is none
+	counts  map[key]*service
+	granted map[key]uint16 // the port that a Service has
+	wake    chan struct{}  // has room for one: listeners are to be opened or closed
 }
 
 // key is a Service in one of its IP families.
@@ -72,7 +74,7 @@ func (s *service) close() {
 
 // NewServices prepares answers. Run gives them.
 func NewServices(o Options) *Services {
-	return &Services{options: o, counts: make(map[key]*service), wake: make(chan struct{}, 1)}
+	return &Services{options: o, counts: make(map[key]*service), granted: make(map[key]uint16), wake: make(chan struct{}, 1)}
 }
 
 // look is how often it is looked whether this node has other addresses, and tried
@@ -121,6 +123,19 @@ func (s *Services) update(u cluster.Update) {
 	}
 }
 
+// Grant says which port a Service has in an IP family, 0 for none. It may be called from
+// several goroutines, before Run too.
+func (s *Services) Grant(family cluster.Family, name cluster.ServiceName, port uint16) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if k := (key{name, family}); port == 0 {
+		delete(s.granted, k)
+	} else {
+		s.granted[k] = port
+	}
+	s.changed()
+}
+
 // changed has Run look at what is to be listened on.
 func (s *Services) changed() {
 	select {
@@ -163,11 +178,14 @@ func (s *Services) open(ctx context.Context, listeners *sync.WaitGroup) error {
 			return fmt.Errorf("health checks of Services: %w", err)
 		}
 	}
+	// First whatever is to be closed: another may get the port.
 	for _, c := range s.counts {
-		if c.stop != nil && !slices.Equal(c.at, at[c.family]) {
+		if s.granted[c.key] != c.port || !slices.Equal(c.at, at[c.family]) {
 			c.close()
 		}
-		if c.stop != nil {
+	}
+	for _, c := range s.counts {
+		if c.stop != nil || s.granted[c.key] != c.port {
 			continue
 		}
 		if err := s.listen(ctx, c, at[c.family], listeners); err != nil {

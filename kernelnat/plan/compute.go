@@ -23,6 +23,9 @@ type Options struct {
 	// NoExternalIPs leaves spec.externalIPs out: whoever may create a Service can
 	// take over any address with them (CVE-2020-8554).
 	NoExternalIPs bool
+	// Healthz is the TCP port at which this program tells how it is; 0: none. No Service
+	// gets it on this node.
+	Healthz uint16
 	// Proxy selects the Services that are for this one.
 	Proxy cluster.Proxy
 	// Bounds are those of the backend.
@@ -80,6 +83,7 @@ func compute(service *cluster.Service, chosen *choice, options Options) Service 
 	ports := bounds.boundPorts(service.Ports, &c.outside, &c.over)
 	c.treatments = c.treatmentsOf()
 	c.expand(ports, c.policy())
+	c.checkHealth()
 	c.pool = -1
 	if service.HasWeights() {
 		chosen.weight = service.WeightOf
@@ -221,10 +225,19 @@ func (c *computation) expand(ports []cluster.Port, policy cluster.Policy) {
 			add(at(ip), LoadBalancer)
 		}
 		if port.NodePort != 0 {
-			add(NodePortKey(c.clusterIP, port.NodePort, port.Protocol), NodePort)
+			add(NodePortKey(c.family, port.NodePort, port.Protocol), NodePort)
 		}
 	}
 	c.out.Frontends = slices.Clip(frontends)
+}
+
+// checkHealth leaves a healthCheckNodePort out that is a NodePort of the Service itself.
+func (c *computation) checkHealth() {
+	key := c.out.healthCheck(c.family)
+	if slices.ContainsFunc(c.out.Frontends, func(f Frontend) bool { return f.Key == key }) {
+		c.over.add("healthCheckNodePort %d is a NodePort of the Service itself: give one of them another", key.At.Port())
+		c.out.HealthCheckNodePort = 0
+	}
 }
 
 // fill gives each pool its endpoints, and the frontends their verdicts.

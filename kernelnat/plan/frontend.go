@@ -25,8 +25,9 @@ type Service struct {
 	Frontends []Frontend
 	// Pools are one for each port of the Service, in its order.
 	Pools []Pool
-	// HealthCheckNodePort is a TCP port of this node that must not be filtered;
-	// 0 for none.
+	// HealthCheckNodePort is a TCP port of this node at which load balancers are answered,
+	// and which must not be filtered; 0 for none. In a Table no two Services have the same,
+	// and none that is a NodePort of TCP.
 	HealthCheckNodePort uint16
 	// Excess says, in words, what the Service asks for beyond the bounds, or twice, and
 	// does not get; "" for nothing.
@@ -42,10 +43,10 @@ type Key struct {
 	Protocol cluster.Protocol
 }
 
-// NodePortKey is that of a NodePort in the family of an address.
-func NodePortKey(like netip.Addr, port uint16, protocol cluster.Protocol) Key {
+// NodePortKey is that of a NodePort.
+func NodePortKey(family cluster.Family, port uint16, protocol cluster.Protocol) Key {
 	unspecified := netip.IPv6Unspecified()
-	if like.Is4() {
+	if family == cluster.IPv4 {
 		unspecified = netip.IPv4Unspecified()
 	}
 	return Key{netip.AddrPortFrom(unspecified, port), protocol}

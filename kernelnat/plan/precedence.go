@@ -3,6 +3,7 @@ package plan
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"maps"
 	"net/netip"
 	"slices"
@@ -15,9 +16,11 @@ import (
 // exists comes before every other address, at whatever port. External and load balancer
 // addresses and NodePorts are chosen by people: the oldest Service has one, so that all
 // nodes agree. Where ages are not known, as in manifests written by hand, the one that
-// had it first keeps it, and at a start the one whose name sorts first.
+// had it first keeps it, and at a start the one whose name sorts first. A
+// healthCheckNodePort is decided with the NodePorts of TCP: this node answers there itself.
 type precedence struct {
 	family     cluster.Family
+	healthz    uint16                  // the TCP port that is this program's own; 0: none
 	asked      map[Key][]*entry        // in the order of precedence
 	at         map[netip.Addr][]*entry // who asks for an address as an external one, whatever the port
 	clusterIPs map[netip.Addr]int      // how many Services have it, those without frontends too
@@ -25,8 +28,8 @@ type precedence struct {
 	broadcasts []netip.Addr            // of this node's networks
 }
 
-func newPrecedence(family cluster.Family) precedence {
-	return precedence{family: family, asked: make(map[Key][]*entry), at: make(map[netip.Addr][]*entry), clusterIPs: make(map[netip.Addr]int)}
+func newPrecedence(family cluster.Family, healthz uint16) precedence {
+	return precedence{family: family, healthz: healthz, asked: make(map[Key][]*entry), at: make(map[netip.Addr][]*entry), clusterIPs: make(map[netip.Addr]int)}
 }
 
 // set replaces what an entry asks for, nil for nothing, and its age. touch is called for each
@@ -34,31 +37,45 @@ func newPrecedence(family cluster.Family) precedence {
 func (p *precedence) set(e *entry, service *cluster.Service, asked *Service, touch func(*entry)) {
 	p.own(e.service.ClusterIP(p.family), service.ClusterIP(p.family), touch)
 	same := e.service != nil && service != nil && e.service.Created.Equal(service.Created)
-	before, now := e.asked.frontends(), asked.frontends()
+	before := e.asked
 	e.service, e.asked = service, asked
-	if same && slices.EqualFunc(before, now, sameClaim) {
+	if same && slices.EqualFunc(before.frontends(), asked.frontends(), sameClaim) && before.healthCheck(p.family) == asked.healthCheck(p.family) {
 		return
 	}
-	claimOf := func(f Frontend) claim { return claim{f.Key, f.Kind == ClusterIP} }
 	stays := make(map[claim]bool)
 	if same {
-		for _, f := range now {
-			stays[claimOf(f)] = false // not known yet
+		for c := range p.claims(asked) {
+			stays[c] = false // not known yet
 		}
 	}
-	for _, f := range before {
-		if _, asks := stays[claimOf(f)]; asks {
-			stays[claimOf(f)] = true
+	for c := range p.claims(before) {
+		if _, asks := stays[c]; asks {
+			stays[c] = true
 		} else {
-			p.leave(e, f.Key, touch)
+			p.leave(e, c.Key, touch)
 		}
 	}
-	for _, f := range now {
-		if !stays[claimOf(f)] {
-			p.join(e, f.Key, touch)
+	for c := range p.claims(asked) {
+		if !stays[c] {
+			p.join(e, c.Key, touch)
 		}
 	}
-	p.setAddresses(e, before, now)
+	p.setAddresses(e, before.frontends(), asked.frontends())
+}
+
+// claims are what a plan, which may be nil, asks for: frontends, and a healthCheckNodePort as
+// if it were a NodePort.
+func (p *precedence) claims(s *Service) iter.Seq[claim] {
+	return func(yield func(claim) bool) {
+		for _, f := range s.frontends() {
+			if !yield(claim{f.Key, f.Kind == ClusterIP}) {
+				return
+			}
+		}
+		if key := s.healthCheck(p.family); key != (Key{}) {
+			yield(claim{Key: key})
+		}
+	}
 }
 
 // frontends are those of a plan that may be nil.
@@ -67,6 +84,15 @@ func (s *Service) frontends() []Frontend {
 		return nil
 	}
 	return s.Frontends
+}
+
+// healthCheck is where this node tells load balancers of a Service, in a plan that may be
+// nil; the zero Key for nowhere.
+func (s *Service) healthCheck(family cluster.Family) Key {
+	if s == nil || s.HealthCheckNodePort == 0 {
+		return Key{}
+	}
+	return NodePortKey(family, s.HealthCheckNodePort, cluster.TCP)
 }
 
 // claim is what decides over precedence, besides the Service.
@@ -164,7 +190,8 @@ func externalAddresses(frontends []Frontend) map[netip.Addr]bool {
 	return out
 }
 
-// grant returns the plan of an entry without the frontends that it does not get.
+// grant returns the plan of an entry without the frontends, and without the
+// healthCheckNodePort, that it does not get.
 func (p *precedence) grant(e *entry) (*Service, []Refusal) {
 	var refused []Refusal
 	for _, f := range e.asked.frontends() {
@@ -172,10 +199,19 @@ func (p *precedence) grant(e *entry) (*Service, []Refusal) {
 			refused = append(refused, r)
 		}
 	}
+	left := refused
+	checked := e.asked.healthCheck(p.family)
+	r, unchecked := p.refusesCheck(e, checked)
+	if unchecked {
+		refused = append(refused, r)
+	}
 	if len(refused) == 0 {
 		return e.asked, nil
 	}
-	out, left := *e.asked, refused
+	out := *e.asked
+	if unchecked {
+		out.HealthCheckNodePort = 0
+	}
 	out.Frontends = slices.DeleteFunc(slices.Clone(out.Frontends), func(f Frontend) bool {
 		lost := len(left) > 0 && left[0].Key == f.Key
 		if lost {
@@ -196,11 +232,32 @@ func (p *precedence) refuses(e *entry, f Frontend) (Refusal, bool) {
 		r.Why = IsBroadcast
 	case external && (p.clusterIPs[addr] > 0 || slices.ContainsFunc(p.closed, func(c netip.Prefix) bool { return c.Contains(addr) })):
 		r.Why = IsClusterIP
-	case p.asked[f.Key][0] != e:
-		r.Why, r.Holder = IsHeld, p.asked[f.Key][0].service.Name
 	default:
+		return p.withholds(e, r)
+	}
+	return r, true
+}
+
+// refusesCheck says why an entry does not get its healthCheckNodePort, of which the zero Key
+// is none.
+func (p *precedence) refusesCheck(e *entry, key Key) (Refusal, bool) {
+	if key == (Key{}) {
+		return Refusal{}, false
+	}
+	return p.withholds(e, Refusal{Key: key, HealthCheck: true})
+}
+
+// withholds completes a Refusal, if the node itself or another Service has what it is about.
+func (p *precedence) withholds(e *entry, r Refusal) (Refusal, bool) {
+	if p.healthz != 0 && r.Key == NodePortKey(p.family, p.healthz, cluster.TCP) {
+		r.Why = IsHealthz
+		return r, true
+	}
+	holder := p.asked[r.Key][0]
+	if holder == e {
 		return r, false
 	}
+	r.Why, r.Holder, r.HolderChecks = IsHeld, holder.service.Name, holder.asked.healthCheck(p.family) == r.Key
 	return r, true
 }
 
@@ -216,11 +273,14 @@ func (p *precedence) close(ranges []netip.Prefix, broadcasts []netip.Addr, touch
 	}
 }
 
-// Refusal is a frontend that a Service asks for and does not get.
+// Refusal is a frontend, or a healthCheckNodePort, that a Service asks for and does not get.
 type Refusal struct {
 	Key
-	Why    RefusalReason
-	Holder cluster.ServiceName // if it IsHeld: who had it when this Service was last looked at
+	HealthCheck bool // it is the healthCheckNodePort, not a frontend
+	Why         RefusalReason
+	Holder      cluster.ServiceName // if it IsHeld: who had it when this Service was last looked at
+	// HolderChecks says that it is the Holder's healthCheckNodePort.
+	HolderChecks bool
 }
 
 // RefusalReason says why a Service does not get a frontend. The zero value is invalid.
@@ -233,6 +293,8 @@ const (
 	IsClusterIP
 	// IsBroadcast: the address is that of all hosts of a network of this node.
 	IsBroadcast
+	// IsHealthz: at that port the program tells how it is itself.
+	IsHealthz
 )
 
 // String says why, for a log.
@@ -243,5 +305,19 @@ func (r Refusal) String() string {
 	case IsClusterIP:
 		return fmt.Sprintf("%s is a ClusterIP, or in the range of them: choose an address outside it", r.Key)
 	}
-	return fmt.Sprintf("%s belongs to Service %s, which is older or had it first: choose another", r.Key, r.Holder)
+	what := r.Key.String()
+	if r.HealthCheck {
+		what = fmt.Sprintf("healthCheckNodePort %d", r.At.Port())
+	}
+	switch {
+	case r.Why == IsHealthz:
+		return fmt.Sprintf("%s is where kernelnat answers /healthz: choose another, or change the option healthz", what)
+	case r.HolderChecks && !r.HealthCheck:
+		what += " is the healthCheckNodePort of"
+	case r.HealthCheck && !r.HolderChecks:
+		what += " is a NodePort of"
+	default:
+		what += " belongs to"
+	}
+	return fmt.Sprintf("%s Service %s, which is older or had it first: choose another", what, r.Holder)
 }

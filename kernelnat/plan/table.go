@@ -56,7 +56,7 @@ func (e *entry) shortfall() Shortfall {
 func NewTable(family cluster.Family, options Options) *Table {
 	return &Table{
 		family: family, options: options, entries: make(map[cluster.ServiceName]*entry),
-		precedence: newPrecedence(family), nobodys: newNobodys(family, options.Proxy),
+		precedence: newPrecedence(family, options.Healthz), nobodys: newNobodys(family, options.Proxy),
 	}
 }
 
@@ -71,7 +71,7 @@ type Update struct {
 // Shortfall is what a Service asks for and does not get.
 type Shortfall struct {
 	Service cluster.ServiceName
-	// Refused are the frontends that are not its own to have.
+	// Refused are the frontends, and the healthCheckNodePort, that are not its own to have.
 	Refused []Refusal
 	// Excess is Service.Excess.
 	Excess string

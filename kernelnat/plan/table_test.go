@@ -60,18 +60,30 @@ type world struct {
 }
 
 // keys are what a Service asks for.
-func keys(s *cluster.Service) (out []plan.Key) {
-	if s != nil {
-		for _, f := range plan.Compute(s, cluster.IPv4, self, plan.Options{}).Frontends {
-			out = append(out, f.Key)
-		}
+func keys(s *cluster.Service) []plan.Key {
+	if s == nil {
+		return nil
+	}
+	return keysOf(plan.Compute(s, cluster.IPv4, self, plan.Options{}))
+}
+
+// keysOf are the frontends of a plan, and its healthCheckNodePort.
+func keysOf(p plan.Service) (out []plan.Key) {
+	for _, f := range p.Frontends {
+		out = append(out, f.Key)
+	}
+	if p.HealthCheckNodePort != 0 {
+		out = append(out, plan.NodePortKey(cluster.IPv4, p.HealthCheckNodePort, cluster.TCP))
 	}
 	return out
 }
 
+// healthz is where the node of the random walk answers for itself.
+const healthz = 30082
+
 func newWorld() *world {
 	return &world{
-		table: plan.NewTable(cluster.IPv4, plan.Options{}), services: make(map[cluster.ServiceName]*cluster.Service),
+		table: plan.NewTable(cluster.IPv4, plan.Options{Healthz: healthz}), services: make(map[cluster.ServiceName]*cluster.Service),
 		arrived: make(map[plan.Key][]cluster.ServiceName),
 		plans:   make(map[cluster.ServiceName]plan.Service), short: make(map[cluster.ServiceName]plan.Shortfall),
 	}
@@ -135,10 +147,13 @@ func (w *world) winner(k plan.Key) cluster.ServiceName {
 	})
 }
 
-func (w *world) granted(s *cluster.Service) (keysOf []plan.Key) {
+func (w *world) granted(s *cluster.Service) (granted []plan.Key) {
 	for _, k := range keys(s) {
 		own, node := k.At.Addr() == s.ClusterIPs[0], k.At.Addr().IsUnspecified()
 		taken := slices.Contains(w.network.Broadcasts, k.At.Addr())
+		if node && k.At.Port() == healthz {
+			continue
+		}
 		for _, r := range w.network.ServiceCIDRs {
 			taken = taken || r.Contains(k.At.Addr())
 		}
@@ -146,10 +161,10 @@ func (w *world) granted(s *cluster.Service) (keysOf []plan.Key) {
 			taken = taken || o.ClusterIPs[0] == k.At.Addr()
 		}
 		if !(taken && !own && !node) && w.winner(k) == s.Name {
-			keysOf = append(keysOf, k)
+			granted = append(granted, k)
 		}
 	}
-	return keysOf
+	return granted
 }
 
 func (w *world) check(t *testing.T) {
@@ -157,13 +172,12 @@ func (w *world) check(t *testing.T) {
 	holder := make(map[plan.Key]cluster.ServiceName)
 	for name, s := range w.services {
 		want := w.granted(s)
-		var got []plan.Key
-		for _, f := range w.plans[name].Frontends {
-			if other, taken := holder[f.Key]; taken {
-				t.Fatalf("%s has two holders: %s and %s", f.Key, other, name)
+		got := keysOf(w.plans[name])
+		for _, k := range got {
+			if other, taken := holder[k]; taken {
+				t.Fatalf("%s has two holders: %s and %s", k, other, name)
 			}
-			holder[f.Key] = name
-			got = append(got, f.Key)
+			holder[k] = name
 		}
 		if !slices.Equal(got, want) || !w.table.Plan(name).Equal(w.plans[name]) {
 			t.Fatalf("%s was told to have %v and has %v, want %v", name, got, frontends(w.table.Plan(name)), want)
@@ -191,7 +205,11 @@ func randomAsking(r *rand.Rand, name string) *cluster.Service {
 	vips := []string{"10.43.0.7", "10.43.0.8", "10.43.0.9"}
 	ips := []string{"203.0.113.7", "203.0.113.8", "10.43.0.8", "192.0.2.255", "10.44.0.1"}
 	r.Shuffle(len(ips), func(i, j int) { ips[i], ips[j] = ips[j], ips[i] })
-	s := asking(name, vips[r.IntN(3)], uint16(80+r.IntN(2)), []uint16{0, 30080, 30081}[r.IntN(3)], ips[:r.IntN(4)]...)
+	nodePort := []uint16{0, 30080, 30081, healthz}[r.IntN(4)]
+	s := asking(name, vips[r.IntN(3)], uint16(80+r.IntN(2)), nodePort, ips[:r.IntN(4)]...)
+	if check := []uint16{0, 30080, 30081, healthz}[r.IntN(4)]; check != nodePort {
+		s.External.Local, s.External.HealthCheckNodePort = true, check
+	}
 	if r.IntN(2) == 0 {
 		s.External.LoadBalancerIPs = addrs([]string{"203.0.113.7", "203.0.113.8", "10.43.0.8"}[r.IntN(3)])
 	}
@@ -324,6 +342,54 @@ func TestHolderKeepsItsFrontend(t *testing.T) {
 	}
 	if short := table.Shortfalls(); len(short) != 1 || short[0].Service != named("a") {
 		t.Errorf("told %v", short)
+	}
+}
+
+// A healthCheckNodePort is decided as a NodePort is, and with the NodePorts of TCP; and none gets
+// the port at which the node answers for itself.
+func TestHealthCheckNodePorts(t *testing.T) {
+	made := func(name string, created int64, vip string, nodePort, check uint16) *cluster.Service {
+		s := asking(name, vip, 80, nodePort)
+		s.Created = time.Unix(created, 0)
+		s.External.Local, s.External.HealthCheckNodePort = true, check
+		return s
+	}
+	services := map[cluster.ServiceName]*cluster.Service{
+		named("younger"):  made("younger", 200, "10.43.0.1", 0, 30971),
+		named("older"):    made("older", 100, "10.43.0.2", 0, 30971),
+		named("nodeport"): made("nodeport", 300, "10.43.0.3", 30971, 30972),
+		named("late"):     made("late", 400, "10.43.0.4", 30972, 0),
+		named("checked"):  made("checked", 500, "10.43.0.5", 30973, 0),
+		named("checks"):   made("checks", 600, "10.43.0.6", 0, 30973),
+		named("healthz"):  made("healthz", 50, "10.43.0.7", 0, 10256),
+		named("itself"):   made("itself", 50, "10.43.0.8", 30974, 30974),
+	}
+	table := plan.NewTable(cluster.IPv4, plan.Options{Healthz: 10256})
+	_, told := table.Apply(plan.Update{Services: services})
+	want := map[string]string{
+		"younger":  "healthCheckNodePort 30971 belongs to Service testing/older, which is older or had it first: choose another",
+		"nodeport": "NodePort 30971/TCP is the healthCheckNodePort of Service testing/older, which is older or had it first: choose another",
+		"late":     "NodePort 30972/TCP is the healthCheckNodePort of Service testing/nodeport, which is older or had it first: choose another",
+		"checks":   "healthCheckNodePort 30973 is a NodePort of Service testing/checked, which is older or had it first: choose another",
+		"healthz":  "healthCheckNodePort 10256 is where kernelnat answers /healthz: choose another, or change the option healthz",
+		"itself":   "healthCheckNodePort 30974 is a NodePort of the Service itself: give one of them another",
+	}
+	got := make(map[string]string)
+	for _, s := range told {
+		got[s.New.Service.Name] = strings.Join(s.New.Texts(), "; ")
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("told (-want): %s", diff)
+	}
+	for name, port := range map[string]uint16{"older": 30971, "younger": 0, "nodeport": 30972, "checks": 0, "healthz": 0, "itself": 0} {
+		if got := table.Plan(named(name)).HealthCheckNodePort; got != port {
+			t.Errorf("%s has healthCheckNodePort %d, want %d", name, got, port)
+		}
+	}
+	// Whoever asks next gets what is given up.
+	changes, _ := apply(table, "older", nil)
+	if len(changes) != 2 || changes[1].New.Name != named("younger") || changes[1].New.HealthCheckNodePort != 30971 {
+		t.Errorf("changes %v", changes)
 	}
 }
 

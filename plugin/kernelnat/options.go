@@ -96,6 +96,7 @@ func connections(field func(*Options) *int) directive.Parser[Options] {
 // The error joins one for each fault, with the line of the Corefile.
 func ParseOptions(c *caddy.Controller) (Options, error) {
 	o := Options{Healthz: ":10256", Sysctls: conntrack.DefaultSysctls}
+	o.Plan.Healthz = 10256
 	if err := o.Use(backends.Default); err != nil {
 		return o, err
 	}
@@ -331,16 +332,17 @@ func parseHealthz(o *Options, args []string) error {
 	if err != nil {
 		return err
 	}
-	if o.Healthz = ""; address == "off" {
+	if o.Healthz, o.Plan.Healthz = "", 0; address == "off" {
 		return nil
 	}
 	_, port, err := net.SplitHostPort(address)
+	var number uint64
 	if err == nil {
-		_, err = strconv.ParseUint(port, 10, 16)
+		number, err = strconv.ParseUint(port, 10, 16)
 	}
 	if err != nil {
 		return fmt.Errorf("%q is not an address such as :10256 or 127.0.0.1:10256, nor off", address)
 	}
-	o.Healthz = address
+	o.Healthz, o.Plan.Healthz = address, uint16(number)
 	return nil
 }

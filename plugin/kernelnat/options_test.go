@@ -24,13 +24,13 @@ func TestParseOptions(t *testing.T) {
 		want         Options
 	}{
 		{"defaults", `kernelnat`, Options{
-			Options: kernelnat.Options{NodeName: "node-1", SyncPeriod: 30 * time.Second, Plan: plan.Options{Lacks: iptables.Lacks, Bounds: plan.DefaultBounds}}, Backend: "iptables", Exported: kernelnat.Exported{Top: 20}, Settings: netfilter.Settings{MasqueradeBit: 14}, Healthz: ":10256", Sysctls: conntrack.DefaultSysctls,
+			Options: kernelnat.Options{NodeName: "node-1", SyncPeriod: 30 * time.Second, Plan: plan.Options{Healthz: 10256, Lacks: iptables.Lacks, Bounds: plan.DefaultBounds}}, Backend: "iptables", Exported: kernelnat.Exported{Top: 20}, Settings: netfilter.Settings{MasqueradeBit: 14}, Healthz: ":10256", Sysctls: conntrack.DefaultSysctls,
 		}},
 		{"pods by interface, NodePorts everywhere", `kernelnat {
 			detect_local interface_prefix abcdefghijklmn
 			nodeport_addresses 192.0.2.0/24 0.0.0.0/0
 		}`, Options{
-			Options: kernelnat.Options{NodeName: "node-1", SyncPeriod: 30 * time.Second, Plan: plan.Options{PodInterface: "abcdefghijklmn+", Lacks: iptables.Lacks, Bounds: plan.DefaultBounds}},
+			Options: kernelnat.Options{NodeName: "node-1", SyncPeriod: 30 * time.Second, Plan: plan.Options{PodInterface: "abcdefghijklmn+", Healthz: 10256, Lacks: iptables.Lacks, Bounds: plan.DefaultBounds}},
 			Backend: "iptables", Exported: kernelnat.Exported{Top: 20}, Settings: netfilter.Settings{MasqueradeBit: 14}, Healthz: ":10256", Sysctls: conntrack.DefaultSysctls,
 		}},
 		{"everything", `kernelnat {

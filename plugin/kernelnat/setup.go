@@ -91,6 +91,7 @@ type nat struct {
 	done    sync.WaitGroup
 	writing atomic.Pointer[map[cluster.Family]*kernelnat.Controller] // nil: none runs
 	metrics *kernelnat.ConnectionMetrics                             // registered while writing
+	checks  *healthcheck.Services                                    // made with the controllers, which grant it ports
 }
 
 // running is the one nat of this process that runs. CoreDNS discards the server
@@ -201,24 +202,23 @@ func (n *nat) serveHealth(ctx context.Context, node *kernelnat.Node, controllers
 	if n.options.DryRun {
 		return
 	}
-	proxy := &healthcheck.Proxy{
-		Status: func() map[cluster.Family]healthcheck.Status {
-			all := make(map[cluster.Family]healthcheck.Status)
-			for family, c := range controllers {
-				h := c.Health()
-				all[family] = healthcheck.Status{LastUpdated: h.LastUpdated, Healthy: !h.Late}
-			}
-			return all
-		},
-		Eligible: node.Eligible,
-	}
+	proxy := &healthcheck.Proxy{Status: statusOf(controllers), Eligible: node.Eligible}
 	if n.options.Healthz != "" {
 		n.run(ctx, "NAT goes on without health checks", func() error { return serveHealthz(ctx, proxy, n.options.Healthz) })
 	}
-	services := healthcheck.NewServices(healthcheck.Options{
-		Node: n.options.NodeName, Plan: n.options.Plan, Addresses: n.nodePortAddresses, Healthy: proxy.Healthy, Log: log.Errorf,
-	})
-	n.run(ctx, "Services have no health checks any more", func() error { return services.Run(ctx, n.feed.Store()) })
+	n.run(ctx, "Services have no health checks any more", func() error { return n.checks.Run(ctx, n.feed.Store()) })
+}
+
+// statusOf says how NAT of each family is.
+func statusOf(controllers map[cluster.Family]*kernelnat.Controller) func() map[cluster.Family]healthcheck.Status {
+	return func() map[cluster.Family]healthcheck.Status {
+		all := make(map[cluster.Family]healthcheck.Status)
+		for family, c := range controllers {
+			h := c.Health()
+			all[family] = healthcheck.Status{LastUpdated: h.LastUpdated, Healthy: !h.Late}
+		}
+		return all
+	}
 }
 
 func (n *nat) nodePortAddresses(family cluster.Family, node *cluster.Node) ([]netip.Addr, error) {
@@ -262,11 +262,16 @@ func (n *nat) controllers() (map[cluster.Family]*kernelnat.Controller, error) {
 	}
 	n.metrics = kernelnat.NewConnectionMetrics(n.options.Exported, families, log)
 	out := make(map[cluster.Family]*kernelnat.Controller)
+	n.checks = healthcheck.NewServices(healthcheck.Options{
+		Node: n.options.NodeName, Plan: n.options.Plan, Addresses: n.nodePortAddresses,
+		Healthy: (&healthcheck.Proxy{Status: statusOf(out)}).Healthy, Log: log.Errorf,
+	})
 	for family, backend := range families {
 		options := n.options.Options
 		options.Family = family
 		chosen.Limit(&options.Plan)
 		if !n.options.DryRun {
+			options.HealthChecks = n.checks.Grant
 			options.Refused = func(service cluster.ServiceName, why string) { n.feed.Warn(service, "FrontendRefused", why) }
 			options.Overlaps = func(o plan.Overlap) {
 				o.Example = netip.Prefix{} // another on each node, and they are to make one Event
