@@ -53,10 +53,13 @@ func (c *check) overlaps(b block, update cluster.Update) {
 	if b.hasNAT {
 		directive = "kernelnat"
 	}
-	tell := func(what any) { c.notice("%s: %s: %s", b.names.Place("service_cidr"), directive, what) }
-	c.preview(b, update, nil, func(o plan.Overlap) { tell(o) })
-	for _, what := range slices.Concat(podsInRanges(update), podRangesTwice(update.Nodes)) {
-		tell(what)
+	tell := func(option string, what any) { c.notice("%s: %s: %s", b.names.Place(option), directive, what) }
+	c.preview(b, update, nil, func(o plan.Overlap) { tell("service_cidr", o) })
+	for _, what := range podsInRanges(update) {
+		tell("service_cidr", what)
+	}
+	for _, what := range podRangesTwice(update.Nodes) {
+		tell(b.names.Source(), what)
 	}
 }
 

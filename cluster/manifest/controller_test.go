@@ -102,9 +102,10 @@ func newWorld(seed int64) *world {
 	if value := pick(rng, "", "PreferClose", "PreferSameZone", "PreferSameNode"); value != "" {
 		w.service.Spec.TrafficDistribution = &value
 	}
-	for _, key := range []string{corev1.AnnotationTopologyMode, corev1.DeprecatedAnnotationTopologyAwareHints} {
-		if value := pick(rng, "", "", "", "Auto", "auto", "Disabled", "AUTO"); value != "" {
-			w.service.Annotations[key] = value
+	if mode := pick(rng, "", "", "", "Auto", "auto", "Disabled", "AUTO"); mode != "" {
+		keys := []string{corev1.AnnotationTopologyMode, corev1.DeprecatedAnnotationTopologyAwareHints} // which may not differ
+		for _, key := range [][]string{keys, keys[:1], keys[1:]}[rng.Intn(3)] {
+			w.service.Annotations[key] = mode
 		}
 	}
 	// Mostly all is known of all Nodes: one of which something is missing has all hints removed.
