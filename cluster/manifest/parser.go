@@ -2,10 +2,12 @@ package manifest
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -22,10 +24,12 @@ import (
 // maxListDepth bounds Lists of Lists, each level of which is decoded again.
 const maxListDepth = 4
 
-// supported maps the kinds that are read to their one apiVersion. Each has a list
-// kind too; "" is kind List itself, whose items say what they are.
+// maxDocuments bounds the documents of a file, and the items of a List. Objects that
+// have a name reach maxFileSize before.
+const maxDocuments = 1 << 19
+
+// supported maps the kinds that are read to their one apiVersion.
 var supported = map[string]string{
-	"":              "v1",
 	"Namespace":     "v1",
 	"Service":       "v1",
 	"Endpoints":     "v1",
@@ -41,51 +45,88 @@ type parser struct {
 }
 
 func (p *parser) parse(file string, data []byte) *content {
-	c := &content{invalid: map[objectKey]bool{}, unread: map[[sha256.Size]byte]unread{}, ignored: map[string]int{}, empty: len(data) == 0}
-	if isUTF16(data) {
+	c := &content{invalid: map[objectKey]bool{}, unread: map[[sha256.Size]byte]unread{}, ignored: map[string]int{}, told: map[string]bool{}, empty: len(data) == 0}
+	text, err := decodeText(data)
+	if err != nil {
 		d := &documentParser{content: c, file: file, line: 1}
-		d.cannotRead(data, errors.New("the text is in UTF-16: save the file in UTF-8"))
+		d.cannotRead(data, "", err)
 		return c
 	}
-	for _, doc := range splitDocuments(data) {
-		d := &documentParser{parser: p, content: c, file: file, line: doc.line}
-		body, err := doc.toJSON()
-		if err != nil {
-			d.cannotRead(doc.data, err)
-			continue
+	for i, doc := range splitDocuments(text) {
+		d := &documentParser{parser: p, content: c, file: file, doc: doc, line: doc.line}
+		if i == maxDocuments {
+			d.cannotRead(text, "", fmt.Errorf("there are more than %d documents in the file: what begins here is not read", maxDocuments))
+			break
 		}
-		d.object(body, metav1.TypeMeta{}, 0)
+		body, err := doc.toJSON()
+		switch {
+		case err == nil:
+			d.object(body, metav1.TypeMeta{}, 0)
+		case doc.isTemplate():
+			d.template()
+		default:
+			d.cannotRead(doc.data, "", err)
+		}
 	}
 	return c
 }
 
-// documentParser parses one document into the content of its file.
+// documentParser parses one document, or an item of a List in it, into the content of
+// its file.
 type documentParser struct {
 	*parser
 	*content
 	file string
+	doc  *document
+	at   field // where the object is in the document
 	line int
 }
 
 func (d *documentParser) report(severity Severity, object string, err error) {
-	line := d.line
-	if placed := (*lineError)(nil); errors.As(err, &placed) {
-		line = placed.line
-	}
 	for _, err := range split(err) {
+		line := d.line
+		if placed := (*lineError)(nil); errors.As(err, &placed) {
+			line = placed.line
+		}
 		d.problems = append(d.problems, Problem{File: d.file, Line: line, Object: object, Err: err, Severity: severity})
+	}
+}
+
+// notice tells something of the file as a whole, once.
+func (d *documentParser) notice(err error) {
+	if !d.told[err.Error()] {
+		d.told[err.Error()] = true
+		d.report(Notice, "", err)
 	}
 }
 
 // cannotRead notes a text, a document or an item of a List, of which it is not known
 // what object it is.
-func (d *documentParser) cannotRead(text []byte, err error) {
-	d.report(Error, "", err)
+func (d *documentParser) cannotRead(text []byte, object string, err error) {
+	d.report(Error, object, err)
+	d.keepUnread(text, false)
+}
+
+func (d *documentParser) keepUnread(text []byte, template bool) {
 	// What begins and ends a document is not its own: others may come and go beside it.
 	key := sha256.Sum256(bytes.TrimSpace(bytes.TrimPrefix(text, []byte("---"))))
 	if _, twice := d.unread[key]; !twice {
-		d.unread[key] = unread{line: d.line}
+		d.unread[key] = unread{line: d.line, template: template}
 	}
+}
+
+// template notes a document that is to become one or more objects elsewhere.
+func (d *documentParser) template() {
+	d.notice(errors.New("this is a template and no manifest, so it is ignored: put here what comes of it, for a Helm chart what helm template prints"))
+	d.keepUnread(d.doc.data, true)
+}
+
+// outline is what the parser looks at first in an object.
+type outline struct {
+	APIVersion string          `json:"apiVersion"`
+	Kind       string          `json:"kind"`
+	Items      json.RawMessage `json:"items"`
+	Metadata   json.RawMessage `json:"metadata"`
 }
 
 // object takes one object, or each of a List. The items of a typed list may
@@ -94,54 +135,135 @@ func (d *documentParser) object(body []byte, inherited metav1.TypeMeta, depth in
 	if string(body) == "null" {
 		return
 	}
-	var meta metav1.TypeMeta
-	if err := kjson.UnmarshalCaseSensitivePreserveInts(body, &meta); err != nil {
-		d.cannotRead(body, fmt.Errorf("this is no Kubernetes object: %w", decodeError(err, body)))
+	if bytes.HasPrefix(body, []byte("[")) {
+		d.bareList(body)
 		return
 	}
-	if meta.Kind == "" && meta.APIVersion == "" {
+	var o outline
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(body, &o); err != nil {
+		d.cannotRead(body, "", fmt.Errorf("this is no Kubernetes object: %w", d.decodeError(err, body)))
+		return
+	}
+	meta := metav1.TypeMeta{APIVersion: o.APIVersion, Kind: o.Kind}
+	if meta == (metav1.TypeMeta{}) {
 		meta = inherited
 	}
 	if meta.Kind == "" || meta.APIVersion == "" {
-		d.cannotRead(body, errors.New("kind or apiVersion is missing: a Service, for one, has apiVersion: v1 and kind: Service"))
+		d.untyped(body, o)
 		return
 	}
-	element, isList := strings.CutSuffix(meta.Kind, "List")
-	want, known := supported[element]
+	isForeign := isForeign(meta.GroupVersionKind().Group)
+	if right := spelling(meta.Kind); right != meta.Kind && !isForeign {
+		object := ""
+		if _, isObject := supported[right]; isObject {
+			object = nameOf(right, body).String()
+		}
+		d.cannotRead(body, object, fmt.Errorf("kind %q is spelt %s", meta.Kind, right))
+		return
+	}
+	if meta.Kind == "List" && meta.APIVersion != "v1" {
+		d.cannotRead(body, "", unsupported(meta, "v1"))
+		return
+	}
+	// As for kubectl, items make a List whatever its kind, and the kind counts for
+	// items that have none.
+	if o.Items != nil {
+		d.list(body, metav1.TypeMeta{APIVersion: meta.APIVersion, Kind: strings.TrimSuffix(meta.Kind, "List")}, depth)
+		return
+	}
+	want, known := supported[meta.Kind]
 	switch {
-	case !known:
+	case !known || isForeign:
 		d.other(body, meta)
-	case want != meta.APIVersion && isList:
-		d.cannotRead(body, unsupported(meta, want))
 	case want != meta.APIVersion:
 		key := nameOf(meta.Kind, body)
+		err := unsupported(meta, want)
 		if key.name == "" {
-			d.cannotRead(body, unsupported(meta, want))
+			d.cannotRead(body, key.String(), errors.Join(err, errNameless(body)))
 			return
 		}
 		d.invalid[key] = true
-		d.report(Error, key.String(), unsupported(meta, want))
-	case isList:
-		d.list(body, metav1.TypeMeta{APIVersion: want, Kind: element}, depth)
+		d.report(Error, key.String(), err)
 	default:
 		d.known(meta.Kind, body)
 	}
 }
 
-// other ignores a kind that is not read, unless it is a misspelt one: what it was
-// to be is not known then.
-func (d *documentParser) other(body []byte, meta metav1.TypeMeta) {
-	for element := range supported {
-		for _, kind := range []string{element, element + "List"} {
-			if strings.EqualFold(kind, meta.Kind) {
-				d.cannotRead(body, fmt.Errorf("kind %q is spelt %s", meta.Kind, kind))
-				return
+// objectFields are what objects of the supported kinds and Lists have at the top.
+var objectFields = map[string]bool{
+	"apiVersion": true, "kind": true, "metadata": true, "spec": true, "status": true, "items": true,
+	"subsets": true, "addressType": true, "endpoints": true, "ports": true,
+}
+
+// untyped tells an object that lacks its kind or apiVersion from what is no object, as a
+// file of values for Helm. The latter has no metadata, and has fields that no object
+// has: those of an object that was cut off in writing are an object's.
+func (d *documentParser) untyped(body []byte, o outline) {
+	var fields map[string]json.RawMessage
+	if kjson.UnmarshalCaseSensitivePreserveInts(body, &fields) == nil && !bytes.HasPrefix(o.Metadata, []byte("{")) {
+		isOther := len(fields) == 0
+		for name := range fields {
+			isOther = isOther || !objectFields[name]
+		}
+		if isOther {
+			d.notice(errors.New("this is no Kubernetes object, so it is ignored: an object has apiVersion, kind and metadata"))
+			return
+		}
+	}
+	missing := "apiVersion and kind are missing"
+	switch {
+	case o.Kind != "":
+		missing = "apiVersion is missing"
+	case o.APIVersion != "":
+		missing = "kind is missing"
+	}
+	object, key := "", nameOf(cmp.Or(o.Kind, "object"), body)
+	if o.Kind != "" || key.name != "" {
+		object = key.String()
+	}
+	d.cannotRead(body, object, fmt.Errorf("%s: a Service, for one, has apiVersion: v1 and kind: Service", missing))
+}
+
+// bareList tells a list of objects, which is no List, from others, as one of patches.
+func (d *documentParser) bareList(body []byte) {
+	var elements []outline
+	if kjson.UnmarshalCaseSensitivePreserveInts(body, &elements) == nil &&
+		slices.ContainsFunc(elements, func(e outline) bool { return e.Kind != "" && e.APIVersion != "" }) {
+		d.cannotRead(body, "", errors.New("this is a list and no Kubernetes object: write apiVersion: v1, kind: List, and the list below items"))
+		return
+	}
+	d.notice(errors.New("this is a list and no Kubernetes object, so it is ignored"))
+}
+
+// isForeign reports whether an API group is not one of Kubernetes: what has a kind of
+// the same name there, as a Service of Knative, is something else.
+func isForeign(group string) bool {
+	return strings.Contains(group, ".") && !strings.HasSuffix(group, ".k8s.io")
+}
+
+// spelling returns a kind as it is spelt, if it is a supported one or a list, and else as
+// it stands.
+func spelling(kind string) string {
+	for right := range supported {
+		for _, right := range []string{right, right + "List", "List"} {
+			if strings.EqualFold(kind, right) {
+				return right
 			}
 		}
 	}
+	return kind
+}
+
+// other ignores a kind that is not read, unless nobody has it: what it was to be is not
+// known then.
+func (d *documentParser) other(body []byte, meta metav1.TypeMeta) {
 	gvk := meta.GroupVersionKind()
-	if kinds().IsVersionRegistered(gvk.GroupVersion()) && !kinds().Recognizes(gvk) {
-		d.cannotRead(body, fmt.Errorf("apiVersion %s has no kind %q: correct the one or the other", meta.APIVersion, meta.Kind))
+	switch {
+	case meta.Kind == "List", kinds().Recognizes(gvk) && strings.HasSuffix(meta.Kind, "List"):
+		d.cannotRead(body, "", fmt.Errorf("the %s has no items", meta.Kind))
+		return
+	case kinds().IsVersionRegistered(gvk.GroupVersion()) && !kinds().Recognizes(gvk):
+		d.cannotRead(body, nameOf(meta.Kind, body).String(), fmt.Errorf("apiVersion %s has no kind %q: correct the one or the other", meta.APIVersion, meta.Kind))
 		return
 	}
 	kind := fmt.Sprintf("%s (%s)", meta.Kind, meta.APIVersion)
@@ -164,19 +286,33 @@ func unsupported(meta metav1.TypeMeta, want string) error {
 }
 
 func (d *documentParser) list(body []byte, element metav1.TypeMeta, depth int) {
-	if depth == maxListDepth {
-		d.cannotRead(body, fmt.Errorf("there are more than %d Lists inside each other: write one flat List", maxListDepth))
-		return
-	}
 	var list struct {
 		Items []json.RawMessage `json:"items"`
 	}
-	if err := kjson.UnmarshalCaseSensitivePreserveInts(body, &list); err != nil {
-		d.cannotRead(body, fmt.Errorf("the List cannot be read: %w", decodeError(err, body)))
+	err := kjson.UnmarshalCaseSensitivePreserveInts(body, &list)
+	switch {
+	case depth == maxListDepth:
+		err = fmt.Errorf("there are more than %d Lists inside each other: write one flat List", maxListDepth)
+	case err != nil:
+		err = fmt.Errorf("the List cannot be read: %w", d.decodeError(err, body))
+	case len(list.Items) > maxDocuments:
+		err = fmt.Errorf("the List has more than %d items: divide it", maxDocuments)
+	}
+	if err != nil {
+		d.cannotRead(body, "", err)
 		return
 	}
-	for _, item := range list.Items {
-		d.object(item, element, depth+1)
+	for _, twice := range d.doc.repeatedKeys(d.at) {
+		d.report(Notice, "", twice)
+	}
+	items := d.at.of("items")
+	for i, item := range list.Items {
+		of := *d
+		of.at = items.of(i)
+		if node, line := d.doc.node(of.at); node != nil {
+			of.line = line
+		}
+		of.object(item, element, depth+1)
 	}
 }
 
@@ -195,7 +331,14 @@ func (d *documentParser) known(kind string, body []byte) {
 			return d.convertService(s)
 		})
 	case "EndpointSlice":
-		take(d, kind, body, func(s *discoveryv1.EndpointSlice) (any, error) { return convertSlice(s) })
+		take(d, kind, body, func(s *discoveryv1.EndpointSlice) (any, error) {
+			if s.Labels[discoveryv1.LabelServiceName] == "" {
+				d.report(Notice, keyOf(kind, s.Namespace, s.Name).String(),
+					fmt.Errorf("it has no label %s, so it belongs to no Service and is ignored: set the label to the name of the Service", discoveryv1.LabelServiceName))
+				return nil, nil
+			}
+			return convertSlice(s)
+		})
 	case "Endpoints":
 		//lint:ignore SA1019 deprecated, and still found in manifests
 		take(d, kind, body, func(e *corev1.Endpoints) (any, error) { return convertEndpoints(e) })
@@ -226,15 +369,19 @@ func take[T any, P interface {
 		key = nameOf(kind, body)
 	}
 	decoded.SetNamespace(key.namespace)
-	if key.name == "" {
-		if err == nil {
-			err = fmt.Errorf("metadata.name is missing: give the %s a name", kind)
-		}
-		d.cannotRead(body, decodeError(err, body))
+	switch {
+	case strings.Contains(key.namespace+key.name, "{{"):
+		d.template()
+		return
+	case key.name == "":
+		d.cannotRead(body, key.String(), errors.Join(d.decodeError(err, body), errNameless(body)))
 		return
 	}
 	for _, unknown := range strict {
 		d.report(Notice, key.String(), fmt.Errorf("%w: it is ignored", unknown))
+	}
+	for _, twice := range d.doc.repeatedKeys(d.at) {
+		d.report(Notice, key.String(), twice)
 	}
 	if kind == "Pod" || kind == "Node" || kind == "Namespace" {
 		for _, wrong := range convert.Misplaced(kind, decoded.GetAnnotations()) {
@@ -245,7 +392,7 @@ func take[T any, P interface {
 	if err == nil {
 		o.value, err = convertObject(decoded)
 	}
-	err = errors.Join(decodeError(err, body), checkKey(key))
+	err = errors.Join(d.decodeError(err, body), checkKey(key))
 	if err == nil {
 		d.objects = append(d.objects, o)
 		return
@@ -259,18 +406,36 @@ func take[T any, P interface {
 	d.invalid[key] = true
 }
 
-// nameOf finds the name of an object that does not decode as a whole.
-func nameOf(kind string, body []byte) objectKey {
+// identity is what names an object.
+type identity struct {
+	Namespace    string `json:"namespace"`
+	Name         string `json:"name"`
+	GenerateName string `json:"generateName"`
+}
+
+func identityOf(body []byte) identity {
 	var partial struct {
-		Metadata struct {
-			Namespace string `json:"namespace"`
-			Name      string `json:"name"`
-		} `json:"metadata"`
+		Metadata identity `json:"metadata"`
 	}
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(body, &partial); err != nil {
-		return objectKey{kind: kind}
+		return identity{}
 	}
-	return keyOf(kind, partial.Metadata.Namespace, partial.Metadata.Name)
+	return partial.Metadata
+}
+
+// nameOf finds the name of an object that does not decode as a whole.
+func nameOf(kind string, body []byte) objectKey {
+	of := identityOf(body)
+	return keyOf(kind, of.Namespace, of.Name)
+}
+
+// errNameless says what to do about an object without a name. One that kubectl create
+// would name has none either: like kubectl apply, a folder has to know its objects again.
+func errNameless(body []byte) error {
+	if generate := identityOf(body).GenerateName; generate != "" {
+		return fmt.Errorf("metadata.name is missing, and metadata.generateName %q makes another name each time: write metadata.name", generate)
+	}
+	return errors.New("metadata.name is missing: write it")
 }
 
 // keyOf leaves out the namespace where a kind has none, and fills it in where it
