@@ -48,8 +48,8 @@ func (d *documentParser) decodeError(err error, body []byte) error {
 	for _, f := range fieldsOf(name, wrong, body) {
 		at, given := f.at, cmp.Or(f.given, given)
 		err := fmt.Errorf("%s is of type %s: %s is needed%s", at, given, needed, quoting(at.String(), given, needed))
-		if node, line := d.doc.node(append(d.at[:len(d.at):len(d.at)], at...)); node != nil {
-			err = &lineError{line, err}
+		if node, line := find(d.node(), at); node != nil {
+			err = &lineError{d.doc.offset + line - 1, err}
 		}
 		errs = append(errs, err)
 	}

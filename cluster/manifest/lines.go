@@ -40,9 +40,8 @@ type lines struct {
 	read bool
 }
 
-// node finds a value of the document, and where its key stands; nil if it is not there,
-// for one because it comes from a mapping that is merged in.
-func (d *document) node(at field) (value *yamlv3.Node, line int) {
+// root is the node of the whole document, nil if it cannot be read so.
+func (d *document) root() *yamlv3.Node {
 	if !d.lines.read {
 		d.lines.read = true
 		var root yamlv3.Node
@@ -50,14 +49,19 @@ func (d *document) node(at field) (value *yamlv3.Node, line int) {
 			d.lines.root = root.Content[0]
 		}
 	}
-	node := d.lines.root
-	if node == nil {
-		return nil, 0
-	}
-	line = node.Line
+	return d.lines.root
+}
+
+// find returns a value below a node, and the line of the document where its key or
+// itself begins. It is nil if it is not there, for one because it comes from a mapping
+// that is merged in.
+func find(node *yamlv3.Node, at field) (value *yamlv3.Node, line int) {
 	for _, step := range at {
-		if node.Kind == yamlv3.AliasNode {
+		if node != nil && node.Kind == yamlv3.AliasNode {
 			node = node.Alias
+		}
+		if node == nil {
+			break
 		}
 		var next *yamlv3.Node
 		switch step := step.(type) {
@@ -67,54 +71,50 @@ func (d *document) node(at field) (value *yamlv3.Node, line int) {
 				line = next.Line
 			}
 		case string:
-			if node.Kind == yamlv3.MappingNode {
-				for i := 0; i+1 < len(node.Content); i += 2 {
-					if node.Content[i].Value == step { // of several the last counts
-						next, line = node.Content[i+1], node.Content[i].Line
-					}
+			for i := 0; node.Kind == yamlv3.MappingNode && i+1 < len(node.Content); i += 2 {
+				if node.Content[i].Value == step { // of several the last counts
+					next, line = node.Content[i+1], node.Content[i].Line
 				}
 			}
 		}
-		if next == nil {
-			return nil, 0
-		}
 		node = next
 	}
-	return node, d.offset + line - 1
+	return node, line
 }
 
-// repeatedKeys returns an error for each key that a mapping of an object has more than
-// once, at the line of the value that counts. The items of a List are objects of their own.
-func (d *document) repeatedKeys(object field) []error {
-	node, _ := d.node(object)
-	if !d.repeats || node == nil {
+// repeatedKeys returns an error for each key that a mapping of the object has more than
+// once, at the line of the value that counts. The items of a List are objects of their
+// own.
+func (d *documentParser) repeatedKeys() []error {
+	if !d.doc.repeats {
 		return nil
 	}
 	var found []error
 	var look func(node *yamlv3.Node, at field)
 	look = func(node *yamlv3.Node, at field) {
-		if node.Kind == yamlv3.SequenceNode {
+		switch {
+		case len(found) == maxProblems:
+		case node.Kind == yamlv3.SequenceNode:
 			for i, child := range node.Content {
 				look(child, at.of(i))
 			}
-		}
-		if node.Kind != yamlv3.MappingNode {
-			return
-		}
-		before := map[string]int{}
-		for i := 0; i+1 < len(node.Content) && len(found) < maxProblems; i += 2 {
-			key := node.Content[i]
-			if line, twice := before[key.Value]; twice && key.Kind == yamlv3.ScalarNode && key.Tag != "!!merge" {
-				found = append(found, &lineError{d.offset + key.Line - 1, fmt.Errorf(
-					"%s is there twice, first in line %d: the last value counts; remove the other", at.of(key.Value), d.offset+line-1)})
+		case node.Kind == yamlv3.MappingNode:
+			before := map[string]int{}
+			for i := 0; i+1 < len(node.Content) && len(found) < maxProblems; i += 2 {
+				key, value := node.Content[i], node.Content[i+1]
+				if line, twice := before[key.Value]; twice && key.Kind == yamlv3.ScalarNode && key.Tag != "!!merge" {
+					found = append(found, &lineError{d.doc.offset + key.Line - 1, fmt.Errorf(
+						"%s is there twice, first in line %d: the last value counts; remove the other", at.of(key.Value), d.doc.offset+line-1)})
+				}
+				before[key.Value] = key.Line
+				if len(at) > 0 || key.Value != "items" {
+					look(value, at.of(key.Value))
+				}
 			}
-			before[key.Value] = key.Line
-			if len(at) == 0 && key.Value == "items" {
-				continue
-			}
-			look(node.Content[i+1], at.of(key.Value))
 		}
 	}
-	look(node, nil)
+	if node := d.node(); node != nil {
+		look(node, nil)
+	}
 	return found
 }

@@ -2,41 +2,24 @@ package manifest
 
 import (
 	"bytes"
-	"cmp"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
-	"sync"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/cluster/convert"
+	yamlv3 "go.yaml.in/yaml/v3"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation"
 	kjson "sigs.k8s.io/json"
 )
 
-// maxListDepth bounds Lists of Lists, each level of which is decoded again.
-const maxListDepth = 4
-
 // maxDocuments bounds the documents of a file, and the items of a List. Objects that
 // have a name reach maxFileSize before.
 const maxDocuments = 1 << 19
-
-// supported maps the kinds that are read to their one apiVersion.
-var supported = map[string]string{
-	"Namespace":     "v1",
-	"Service":       "v1",
-	"Endpoints":     "v1",
-	"Pod":           "v1",
-	"Node":          "v1",
-	"EndpointSlice": "discovery.k8s.io/v1",
-}
 
 // parser turns the text of a file into objects. It depends on nothing but its
 // arguments.
@@ -63,7 +46,7 @@ func (p *parser) parse(file string, data []byte) *content {
 		case err == nil:
 			d.object(body, metav1.TypeMeta{}, 0)
 		case doc.isTemplate():
-			d.template()
+			d.template(doc.data)
 		default:
 			d.cannotRead(doc.data, "", err)
 		}
@@ -78,8 +61,18 @@ type documentParser struct {
 	*content
 	file string
 	doc  *document
-	at   field // where the object is in the document
 	line int
+	// item is where an item of a List stands; nil also where that is not known.
+	item   *yamlv3.Node
+	isItem bool
+}
+
+// node is where the object stands, nil if that is not known.
+func (d *documentParser) node() *yamlv3.Node {
+	if d.isItem {
+		return d.item
+	}
+	return d.doc.root()
 }
 
 func (d *documentParser) report(severity Severity, object string, err error) {
@@ -116,204 +109,9 @@ func (d *documentParser) keepUnread(text []byte, template bool) {
 }
 
 // template notes a document that is to become one or more objects elsewhere.
-func (d *documentParser) template() {
+func (d *documentParser) template(text []byte) {
 	d.notice(errors.New("this is a template and no manifest, so it is ignored: put here what comes of it, for a Helm chart what helm template prints"))
-	d.keepUnread(d.doc.data, true)
-}
-
-// outline is what the parser looks at first in an object.
-type outline struct {
-	APIVersion string          `json:"apiVersion"`
-	Kind       string          `json:"kind"`
-	Items      json.RawMessage `json:"items"`
-	Metadata   json.RawMessage `json:"metadata"`
-}
-
-// object takes one object, or each of a List. The items of a typed list may
-// leave their type to the list.
-func (d *documentParser) object(body []byte, inherited metav1.TypeMeta, depth int) {
-	if string(body) == "null" {
-		return
-	}
-	if bytes.HasPrefix(body, []byte("[")) {
-		d.bareList(body)
-		return
-	}
-	var o outline
-	if err := kjson.UnmarshalCaseSensitivePreserveInts(body, &o); err != nil {
-		d.cannotRead(body, "", fmt.Errorf("this is no Kubernetes object: %w", d.decodeError(err, body)))
-		return
-	}
-	meta := metav1.TypeMeta{APIVersion: o.APIVersion, Kind: o.Kind}
-	if meta == (metav1.TypeMeta{}) {
-		meta = inherited
-	}
-	if meta.Kind == "" || meta.APIVersion == "" {
-		d.untyped(body, o)
-		return
-	}
-	isForeign := isForeign(meta.GroupVersionKind().Group)
-	if right := spelling(meta.Kind); right != meta.Kind && !isForeign {
-		object := ""
-		if _, isObject := supported[right]; isObject {
-			object = nameOf(right, body).String()
-		}
-		d.cannotRead(body, object, fmt.Errorf("kind %q is spelt %s", meta.Kind, right))
-		return
-	}
-	if meta.Kind == "List" && meta.APIVersion != "v1" {
-		d.cannotRead(body, "", unsupported(meta, "v1"))
-		return
-	}
-	// As for kubectl, items make a List whatever its kind, and the kind counts for
-	// items that have none.
-	if o.Items != nil {
-		d.list(body, metav1.TypeMeta{APIVersion: meta.APIVersion, Kind: strings.TrimSuffix(meta.Kind, "List")}, depth)
-		return
-	}
-	want, known := supported[meta.Kind]
-	switch {
-	case !known || isForeign:
-		d.other(body, meta)
-	case want != meta.APIVersion:
-		key := nameOf(meta.Kind, body)
-		err := unsupported(meta, want)
-		if key.name == "" {
-			d.cannotRead(body, key.String(), errors.Join(err, errNameless(body)))
-			return
-		}
-		d.invalid[key] = true
-		d.report(Error, key.String(), err)
-	default:
-		d.known(meta.Kind, body)
-	}
-}
-
-// objectFields are what objects of the supported kinds and Lists have at the top.
-var objectFields = map[string]bool{
-	"apiVersion": true, "kind": true, "metadata": true, "spec": true, "status": true, "items": true,
-	"subsets": true, "addressType": true, "endpoints": true, "ports": true,
-}
-
-// untyped tells an object that lacks its kind or apiVersion from what is no object, as a
-// file of values for Helm. The latter has no metadata, and has fields that no object
-// has: those of an object that was cut off in writing are an object's.
-func (d *documentParser) untyped(body []byte, o outline) {
-	var fields map[string]json.RawMessage
-	if kjson.UnmarshalCaseSensitivePreserveInts(body, &fields) == nil && !bytes.HasPrefix(o.Metadata, []byte("{")) {
-		isOther := len(fields) == 0
-		for name := range fields {
-			isOther = isOther || !objectFields[name]
-		}
-		if isOther {
-			d.notice(errors.New("this is no Kubernetes object, so it is ignored: an object has apiVersion, kind and metadata"))
-			return
-		}
-	}
-	missing := "apiVersion and kind are missing"
-	switch {
-	case o.Kind != "":
-		missing = "apiVersion is missing"
-	case o.APIVersion != "":
-		missing = "kind is missing"
-	}
-	object, key := "", nameOf(cmp.Or(o.Kind, "object"), body)
-	if o.Kind != "" || key.name != "" {
-		object = key.String()
-	}
-	d.cannotRead(body, object, fmt.Errorf("%s: a Service, for one, has apiVersion: v1 and kind: Service", missing))
-}
-
-// bareList tells a list of objects, which is no List, from others, as one of patches.
-func (d *documentParser) bareList(body []byte) {
-	var elements []outline
-	if kjson.UnmarshalCaseSensitivePreserveInts(body, &elements) == nil &&
-		slices.ContainsFunc(elements, func(e outline) bool { return e.Kind != "" && e.APIVersion != "" }) {
-		d.cannotRead(body, "", errors.New("this is a list and no Kubernetes object: write apiVersion: v1, kind: List, and the list below items"))
-		return
-	}
-	d.notice(errors.New("this is a list and no Kubernetes object, so it is ignored"))
-}
-
-// isForeign reports whether an API group is not one of Kubernetes: what has a kind of
-// the same name there, as a Service of Knative, is something else.
-func isForeign(group string) bool {
-	return strings.Contains(group, ".") && !strings.HasSuffix(group, ".k8s.io")
-}
-
-// spelling returns a kind as it is spelt, if it is a supported one or a list, and else as
-// it stands.
-func spelling(kind string) string {
-	for right := range supported {
-		for _, right := range []string{right, right + "List", "List"} {
-			if strings.EqualFold(kind, right) {
-				return right
-			}
-		}
-	}
-	return kind
-}
-
-// other ignores a kind that is not read, unless nobody has it: what it was to be is not
-// known then.
-func (d *documentParser) other(body []byte, meta metav1.TypeMeta) {
-	gvk := meta.GroupVersionKind()
-	switch {
-	case meta.Kind == "List", kinds().Recognizes(gvk) && strings.HasSuffix(meta.Kind, "List"):
-		d.cannotRead(body, "", fmt.Errorf("the %s has no items", meta.Kind))
-		return
-	case kinds().IsVersionRegistered(gvk.GroupVersion()) && !kinds().Recognizes(gvk):
-		d.cannotRead(body, nameOf(meta.Kind, body).String(), fmt.Errorf("apiVersion %s has no kind %q: correct the one or the other", meta.APIVersion, meta.Kind))
-		return
-	}
-	kind := fmt.Sprintf("%s (%s)", meta.Kind, meta.APIVersion)
-	if _, seen := d.ignored[kind]; !seen {
-		d.ignored[kind] = d.line
-	}
-}
-
-// kinds knows all kinds of the supported apiVersions.
-var kinds = sync.OnceValue(func() *runtime.Scheme {
-	scheme := runtime.NewScheme()
-	if err := errors.Join(corev1.AddToScheme(scheme), discoveryv1.AddToScheme(scheme)); err != nil {
-		panic(err)
-	}
-	return scheme
-})
-
-func unsupported(meta metav1.TypeMeta, want string) error {
-	return fmt.Errorf("apiVersion %q of kind %s is not supported: write %s", meta.APIVersion, meta.Kind, want)
-}
-
-func (d *documentParser) list(body []byte, element metav1.TypeMeta, depth int) {
-	var list struct {
-		Items []json.RawMessage `json:"items"`
-	}
-	err := kjson.UnmarshalCaseSensitivePreserveInts(body, &list)
-	switch {
-	case depth == maxListDepth:
-		err = fmt.Errorf("there are more than %d Lists inside each other: write one flat List", maxListDepth)
-	case err != nil:
-		err = fmt.Errorf("the List cannot be read: %w", d.decodeError(err, body))
-	case len(list.Items) > maxDocuments:
-		err = fmt.Errorf("the List has more than %d items: divide it", maxDocuments)
-	}
-	if err != nil {
-		d.cannotRead(body, "", err)
-		return
-	}
-	for _, twice := range d.doc.repeatedKeys(d.at) {
-		d.report(Notice, "", twice)
-	}
-	items := d.at.of("items")
-	for i, item := range list.Items {
-		of := *d
-		of.at = items.of(i)
-		if node, line := d.doc.node(of.at); node != nil {
-			of.line = line
-		}
-		of.object(item, element, depth+1)
-	}
+	d.keepUnread(text, true)
 }
 
 func (d *documentParser) known(kind string, body []byte) {
@@ -371,7 +169,7 @@ func take[T any, P interface {
 	decoded.SetNamespace(key.namespace)
 	switch {
 	case strings.Contains(key.namespace+key.name, "{{"):
-		d.template()
+		d.template(body)
 		return
 	case key.name == "":
 		d.cannotRead(body, key.String(), errors.Join(d.decodeError(err, body), errNameless(body)))
@@ -380,7 +178,7 @@ func take[T any, P interface {
 	for _, unknown := range strict {
 		d.report(Notice, key.String(), fmt.Errorf("%w: it is ignored", unknown))
 	}
-	for _, twice := range d.doc.repeatedKeys(d.at) {
+	for _, twice := range d.repeatedKeys() {
 		d.report(Notice, key.String(), twice)
 	}
 	if kind == "Pod" || kind == "Node" || kind == "Namespace" {
