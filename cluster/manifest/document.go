@@ -48,6 +48,10 @@ var byteOrderMark = regexp.MustCompile(`(?m)^(---[ \t]*)?\x{FEFF}`)
 // follows "---" on the same line: YAML has it so, and kubectl does not read it.
 // Documents that hold nothing but comments and directives are left out.
 func splitDocuments(data []byte) []*document {
+	data = bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n"))
+	if len(data) > 0 && !bytes.HasSuffix(data, []byte("\n")) {
+		data = append(data, '\n') // the end of a block scalar
+	}
 	if bytes.Contains(data, []byte("\ufeff")) {
 		data = byteOrderMark.ReplaceAll(data, []byte("$1"))
 	}
@@ -67,8 +71,11 @@ func splitDocuments(data []byte) []*document {
 			length = len(data) - at
 		}
 		line, next := data[at:at+length], at+length
-		switch {
-		case isMarker(line, "..."), bytes.HasPrefix(line, []byte("---#")): // which YAML does not have, but kubectl
+		switch rest := bytes.TrimSpace(bytes.TrimPrefix(line, []byte("---"))); {
+		case isMarker(line, "..."):
+			finish(at, next, number+1)
+		// YAML has a space before a comment, and kubectl needs none.
+		case bytes.HasPrefix(line, []byte("---")) && (len(rest) == 0 || rest[0] == '#'):
 			finish(at, next, number+1)
 		case isMarker(line, "---"):
 			finish(at, at, number)
@@ -102,7 +109,8 @@ func (d *document) findContent() (at int, found bool) {
 		}
 		at += len(text)
 	}
-	return 0, false
+	d.line = d.offset
+	return 0, hasOtherBreaks(d.data) // where a comment may end
 }
 
 // splitJSON cuts a document whose content, at the position given, begins with JSON into

@@ -34,18 +34,19 @@ func TestSplitDocuments(t *testing.T) {
 		{"empty", "", nil},
 		{"comments only", "# a\n\n---\n# b\n...\n", nil},
 		{"one", "a: 1\n", []doc{{"a: 1\n", 1, 1}}},
-		{"no newline at the end", "a: 1\n---\nb: 2", []doc{{"a: 1\n", 1, 1}, {"---\nb: 2", 2, 3}}},
-		{"leading marker and comment", "---\n# a\n\na: 1\n", []doc{{"---\n# a\n\na: 1\n", 1, 4}}},
-		{"content on the marker", "--- {a: 1}\n--- # b\nb: 2\n", []doc{{"--- {a: 1}\n", 1, 1}, {"--- # b\nb: 2\n", 2, 3}}},
+		{"no newline at the end", "a: 1\n---\nb: 2", []doc{{"a: 1\n", 1, 1}, {"b: 2\n", 3, 3}}},
+		{"leading marker and comment", "---\n# a\n\na: 1\n", []doc{{"# a\n\na: 1\n", 2, 4}}},
+		{"content on the marker", "--- {a: 1}\n--- # b\nb: 2\n", []doc{{"--- {a: 1}\n", 1, 1}, {"b: 2\n", 3, 3}}},
 		{"end marker", "a: 1\n...\n# c\nb: 2\n", []doc{{"a: 1\n", 1, 1}, {"# c\nb: 2\n", 3, 4}}},
 		{"no marker", "a: |\n  ---\n----\n...b\n", []doc{{"a: |\n  ---\n----\n...b\n", 1, 1}}},
-		{"carriage returns", "a: 1\r\n---\r\nb: 2\r\n", []doc{{"a: 1\r\n", 1, 1}, {"---\r\nb: 2\r\n", 2, 3}}},
+		{"carriage returns", "a: 1\r\n---\r\nb: 2\r\n", []doc{{"a: 1\n", 1, 1}, {"b: 2\n", 3, 3}}},
 		{"byte order mark", "\ufeff# c\na: 1\n", []doc{{"# c\na: 1\n", 1, 2}}},
 		{"byte order marks of files put together", "\ufeff---\na: 1\n\ufeff---\nb: 2\n---\n\ufeffc: 3\n--- \ufeff# d\nd: \ufeff4\n", []doc{
-			{"---\na: 1\n", 1, 2}, {"---\nb: 2\n", 3, 4}, {"---\nc: 3\n", 5, 6}, {"--- # d\nd: \ufeff4\n", 7, 8},
+			{"a: 1\n", 2, 2}, {"b: 2\n", 4, 4}, {"c: 3\n", 6, 6}, {"d: \ufeff4\n", 8, 8},
 		}},
 		{"kubectl's marker with a comment", "a: 1\n---# c\nb: 2\n", []doc{{"a: 1\n", 1, 1}, {"b: 2\n", 3, 3}}},
-		{"directives", "%YAML 1.2\n# c\n---\na: 1\n", []doc{{"---\na: 1\n", 3, 4}}},
+		{"directives", "%YAML 1.2\n# c\n---\na: 1\n", []doc{{"a: 1\n", 4, 4}}},
+		{"a comment that ends early", "# c\ra: 1\n", []doc{{"# c\ra: 1\n", 1, 1}}},
 		{"JSON stream", "# c\n{\"a\": 1}\n\n{\"b\":\n2}{}\n", []doc{{`{"a": 1}`, 2, 2}, {"{\"b\":\n2}", 4, 4}, {"{}", 5, 5}}},
 		{"JSON on a marker", "--- {\"a\": 1} {\"b\": 2}\n---\n\n{}", []doc{{`{"a": 1}`, 1, 1}, {`{"b": 2}`, 1, 1}, {"{}", 4, 4}}},
 		{"JSON and YAML", "{\"a\":\n1}\n\n  b: 2\n  c: 3\n", []doc{{"{\"a\":\n1}", 1, 1}, {"\n  b: 2\n  c: 3\n", 3, 4}}},
@@ -173,6 +174,7 @@ func FuzzBesideKubectl(f *testing.F) {
 	for _, text := range []string{
 		"a: 1\n--- # c\n{\"b\": 2}\n{\"c\": 3}\n", "{\"a\": 1}\n{\"b\": 2}\nc: 3\n", "{\"a\": 1} {b: 2}\n---\n{}", "\ufeff{}\n---#\na: *x",
 		"a: &x {b: 1}\nc: {<<: *x, b: 2, b: 3}\n...\nd: 1", "\xff\xfea\x00:\x00 \x001\x00", "%YAML 1.1\n---\n\t# c\na:\t1\r\nb: |\r\n c\r\n", "{\"a\": 1,}\n---\n{\"a\": 1, \"a\": 2}",
+		"# c\r\r i", "a: >1\n >1", "a-\r\n-\n\r\r\n-\n", "a: 1\n--- #\x00\nb: 2",
 	} {
 		f.Add([]byte(text))
 	}
@@ -181,6 +183,9 @@ func FuzzBesideKubectl(f *testing.F) {
 		text, err := decodeText(data)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if bytes.Contains(text, []byte("---#")) {
+			return // kubectl takes it for a marker, or for text, by what is before it
 		}
 		var ours []any
 		refused := false
