@@ -28,7 +28,7 @@ demo: setup build
 test: setup
 	go test -race -count=1 -timeout 20m ./...
 
-# Beside kube-apiserver and kube-proxy. Building those, and etcd, takes 12 minutes, once.
+# Beside kube-apiserver, kube-proxy and kubectl. Building those, and etcd, takes 13 minutes, once.
 integration: setup peers
 	E2E_REQUIRED=1 PEERS_REQUIRED=1 go test -race -count=1 -timeout 20m ./test/differential/... ./test/kubernetes/...
 
@@ -51,20 +51,25 @@ endurance: setup
 	E2E_REQUIRED=1 go test -v -count=1 -run UnderLoad ./test/conformance -rate 20000
 	E2E_REQUIRED=1 go test -v -count=1 -timeout 1h -run TestFaultsEndAsAStart ./kernelnat/nftables -faults 5m
 
-peers: $(PEERS)/kube-proxy $(PEERS)/etcd $(PEERS)/etcd-streaming
+peers: $(PEERS)/kube-proxy $(PEERS)/kubectl $(PEERS)/etcd $(PEERS)/etcd-streaming
 
 # The version is what a release's own build sets. kube-proxy comes last: what is
 # there is whole.
 version = k8s.io/component-base/version
 part = $(word $(1),$(subst ., ,$(KUBERNETES:v%=%)))
+release = -s -w -X $(version).gitVersion=$(KUBERNETES) -X $(version).gitMajor=$(call part,1) -X $(version).gitMinor=$(call part,2)
 $(PEERS)/kube-proxy:
 	mkdir -p $(PEERS)/new
-	cd test/peers && CGO_ENABLED=0 go build -trimpath -o $(PEERS)/new/ \
-	  -ldflags '-s -w -X $(version).gitVersion=$(KUBERNETES) -X $(version).gitMajor=$(call part,1) -X $(version).gitMinor=$(call part,2)' \
+	cd test/peers && CGO_ENABLED=0 go build -trimpath -o $(PEERS)/new/ -ldflags '$(release)' \
 	  k8s.io/kubernetes/cmd/kube-apiserver k8s.io/kubernetes/cmd/kube-proxy
 	mv $(PEERS)/new/kube-apiserver $(PEERS)/
 	mv $(PEERS)/new/kube-proxy $(PEERS)/
 	rmdir $(PEERS)/new
+
+$(PEERS)/kubectl:
+	mkdir -p $(PEERS)
+	cd test/peers && CGO_ENABLED=0 go build -trimpath -ldflags '$(release)' -o $@.new k8s.io/kubernetes/cmd/kubectl
+	mv $@.new $@
 
 # The version that Kubernetes itself is made with, with which the API server streams
 # lists. With Debian's, below, it cannot.

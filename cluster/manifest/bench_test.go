@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/clusterip/clusterip/cluster"
 )
 
 // manyServices is a folder with 10,000 Services of 10 Pods each, a hundred to a
@@ -119,5 +121,27 @@ func BenchmarkLoad10000(b *testing.B) {
 		if _, _, err := Load(options); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkList is an export of 20,000 Services in one List, which is read a second time
+// for the lines of its items; of as many documents, which are not.
+func BenchmarkList(b *testing.B) {
+	var list, documents strings.Builder
+	list.WriteString("apiVersion: v1\nkind: List\nitems:\n")
+	for i := range 20_000 {
+		text := fmt.Sprintf("apiVersion: v1\nkind: Service\nmetadata:\n  labels:\n    app: s%[1]d\n  name: s%[1]d\n  namespace: shop\nspec:\n  ports:\n  - port: 80\n    protocol: TCP\n  selector:\n    app: s%[1]d\n", i)
+		fmt.Fprintf(&documents, "---\n%s", text)
+		fmt.Fprintf(&list, "- %s\n", strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n  "))
+	}
+	p := &parser{families: []cluster.Family{cluster.IPv4}}
+	for name, text := range map[string]string{"list": list.String(), "documents": documents.String()} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if c := p.parse("a.yaml", []byte(text)); len(c.objects) != 20_000 {
+					b.Fatal(c.problems)
+				}
+			}
+		})
 	}
 }

@@ -20,8 +20,10 @@ func TestBrokenFileKeepsLastGood(t *testing.T) {
 	}{
 		"broken YAML":     {serviceText("one", 2) + "---\n{", "a.yaml:6: the YAML cannot be read", []string{"tcp/2"}, two},
 		"no object":       {serviceText("one", 2) + "---\nhello", "a.yaml:6: this is no Kubernetes object", []string{"tcp/2"}, two},
-		"no kind":         {serviceText("one", 2) + "---\nmetadata: {name: two}", "a.yaml:6: kind or apiVersion is missing", []string{"tcp/2"}, two},
-		"broken in List":  {serviceText("one", 2) + "---\n{apiVersion: v1, kind: List, items: [{metadata: {name: two}}]}", "a.yaml:6: kind or apiVersion is missing", []string{"tcp/2"}, two},
+		"no kind":         {serviceText("one", 2) + "---\nmetadata: {name: two}", "a.yaml:6: object default/two: apiVersion and kind are missing", []string{"tcp/2"}, two},
+		"a template":      {serviceText("one", 2) + "---\n{{- if .Values.two }}\n", "a.yaml:6: Service default/two: this object was in the file", []string{"tcp/2"}, two},
+		"cut off":         {serviceText("one", 2) + "---\napiVersion: v1\n", "a.yaml:6: kind is missing", []string{"tcp/2"}, two},
+		"broken in List":  {serviceText("one", 2) + "---\n{apiVersion: v1, kind: List, items: [{metadata: {name: two}}]}", "a.yaml:6: object default/two: apiVersion and kind are missing", []string{"tcp/2"}, two},
 		"too large":       {serviceText("one", 2) + strings.Repeat("# Much.\n", maxFileSize/8), "a.yaml: the file cannot be read: it is larger than 8 MiB", []string{"!tcp/2"}, ""},
 		"too many levels": {strings.Repeat("[", 20_000), "a.yaml:1: the YAML cannot be read: exceeded max depth", []string{"!tcp/2"}, "a.yaml:1: Service default/two"},
 		"empty":           {"", "a.yaml: the file is empty now; what it held stays in force: to delete that, remove the file", []string{"!tcp/2"}, "a.yaml: Service default/two"},
@@ -46,7 +48,7 @@ func TestBrokenFileKeepsLastGood(t *testing.T) {
 
 // One document that never could be read freezes nothing beside it.
 func TestBrokenDocumentFreezesNothing(t *testing.T) {
-	const broken = "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, labels: {app: web, app: web}}\n"
+	const broken = "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web, labels: {app: web}\n"
 	l := start(t, folderWith(t, map[string]string{"app.yaml": serviceText("web", 1) + "---\n" + serviceText("more", 1) + broken}))
 	l.await("default/web", "default/more", "!tcp/2")
 	write(t, l.path("app.yaml"), serviceText("web", 2)+"---\n"+serviceText("more", 1)+broken)
@@ -60,7 +62,7 @@ func TestBrokenDocumentFreezesNothing(t *testing.T) {
 // A file that is gone takes its objects with it, whatever other files are, and over a
 // restart.
 func TestFileGoneBesideBrokenFile(t *testing.T) {
-	options := folderWith(t, map[string]string{"values.yaml": "service:\n  port: 80\n", "web.yaml": serviceText("web", 1), "sub/db.yaml": serviceText("db", 1)})
+	options := folderWith(t, map[string]string{"broken.yaml": "service: {\n", "web.yaml": serviceText("web", 1), "sub/db.yaml": serviceText("db", 1)})
 	l := start(t, options)
 	l.await("incomplete", "default/web", "default/db")
 	must(t, os.Remove(l.path("web.yaml")))
@@ -70,6 +72,42 @@ func TestFileGoneBesideBrokenFile(t *testing.T) {
 	l = start(t, options)
 	l.await("!default/web", "!default/db")
 	l.awaitProblem("!only its addresses")
+}
+
+// What is no manifest, and never held an object, has nothing of a folder: neither
+// what is gone from other files, nor what another run has left in the kernel.
+func TestOtherFilesHoldNothing(t *testing.T) {
+	options := folderWith(t, map[string]string{
+		"values.yaml":            "service:\n  port: 80\n",
+		"Chart.yaml":             "apiVersion: v2\nname: shop\nversion: 0.1.0\n",
+		"kustomization.yaml":     "resources: [web.yaml]\n",
+		"patch.yaml":             "- {op: add, path: /spec/type, value: NodePort}\n",
+		"templates/service.yaml": "apiVersion: v1\nkind: Service\nmetadata:\n  name: {{ .Values.name }}\n",
+		"templates/quoted.yaml":  "apiVersion: v1\nkind: Service\nmetadata:\n  name: \"{{ .Values.name }}\"\n",
+		"crd.yaml":               "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: parts.example.com}\n",
+		"web.yaml":               serviceText("web", 1),
+	})
+	l := start(t, options)
+	l.await("!incomplete", "default/web")
+	l.awaitProblem("!error",
+		"notice: DIR/values.yaml:1: this is no Kubernetes object, so it is ignored",
+		"notice: DIR/Chart.yaml:1: this is no Kubernetes object, so it is ignored",
+		"notice: DIR/kustomization.yaml:1: this is no Kubernetes object, so it is ignored",
+		"notice: DIR/patch.yaml:1: this is a list and no Kubernetes object, so it is ignored",
+		"notice: DIR/templates/service.yaml:1: this is a template and no manifest, so it is ignored",
+		"notice: DIR/templates/quoted.yaml:1: this is a template and no manifest, so it is ignored",
+		"notice: DIR/crd.yaml:1: objects of kind CustomResourceDefinition (apiextensions.k8s.io/v1) are ignored")
+	must(t, os.Remove(l.path("web.yaml")))
+	l.await("!default/web")
+	l.stop()
+	write(t, l.path("web.yaml"), serviceText("web", 1))
+	l = start(t, options)
+	l.await("default/web")
+	l.stop()
+	must(t, os.Remove(l.path("web.yaml")))
+	l = start(t, options)
+	l.await("!incomplete", "!default/web")
+	l.awaitProblem("!error")
 }
 
 // What is known from the state file alone is told by name, with the file that it is

@@ -41,7 +41,9 @@ type testDocument struct {
 	key     objectKey
 	version int
 	fault   fault
-	text    string // of one that is unreadable, which no other has
+	// Of one that is unreadable: a text that no other has, and the object that it is
+	// taken for.
+	text, told string
 }
 
 func (d testDocument) String() string {

@@ -92,8 +92,11 @@ var runners = map[string]bool{
 // read.
 func notRead(kind string) error {
 	name, _, _ := strings.Cut(kind, " ")
-	if runners[strings.TrimSuffix(name, "List")] {
+	switch {
+	case runners[name]:
 		return fmt.Errorf("objects of kind %s are not run: nothing here runs pods; write their Pods, or an EndpointSlice", kind)
+	case name == "Kustomization":
+		return fmt.Errorf("objects of kind %s are ignored: nothing here applies them; put here what kubectl kustomize prints", kind)
 	}
 	return fmt.Errorf("objects of kind %s are ignored: nothing here depends on them", kind)
 }

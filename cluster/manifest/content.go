@@ -25,12 +25,17 @@ type content struct {
 	empty bool
 	// ignored maps the kinds that are not read to the line of the first object.
 	ignored map[string]int
+	// told are the notices of the file as a whole.
+	told map[string]bool
 }
 
 // unread is a text that could not be understood, a whole document or an item of a
 // List, so that it is not known which object it is.
 type unread struct {
 	line int
+	// template means that it is none, as far as one can see: what the file had may be
+	// in it, but nothing else.
+	template bool
 	// since is the first of the readings in a row that found the text.
 	since int
 }
@@ -53,7 +58,7 @@ func (c *content) missingProblems() []Problem {
 			Err: errors.New("the file is empty now; what it held stays in force: to delete that, remove the file")})
 	}
 	for _, m := range c.missing {
-		where := "it may be in this document, which cannot be read, and stays in force as it was until the document is mended or removed"
+		where := "it may be in this document, which is not understood, and stays in force as it was until the document is mended or removed"
 		if m.line == 0 {
 			where = "the file is empty, and it stays in force as it was until the file has a text again or is removed"
 		}
@@ -67,9 +72,19 @@ func (c *content) mayHold(key objectKey) bool {
 	return c.empty || len(c.unread) > 0 || c.invalid[key]
 }
 
+// mayHoldAny reports whether there is a text that may hold objects that nobody knows.
+func (c *content) mayHoldAny() bool {
+	for _, u := range c.unread {
+		if !u.template {
+			return true
+		}
+	}
+	return false
+}
+
 // incomplete reports whether the file may have Services that nobody knows.
 func (c *content) incomplete() bool {
-	if len(c.unread) > 0 {
+	if c.mayHoldAny() {
 		return true
 	}
 	for key := range c.invalid {

@@ -1,10 +1,14 @@
 package manifest
 
 import (
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -14,7 +18,7 @@ import (
 var wrongType = regexp.MustCompile(`^json: cannot unmarshal (\S+)(?: (.*))? into Go (?:struct field \w*\.(\S+)|value) of type (\S+)$`)
 
 // decodeError says it in YAML's words, with the place in what was to be decoded.
-func decodeError(err error, body []byte) error {
+func (d *documentParser) decodeError(err error, body []byte) error {
 	if err == nil {
 		return nil
 	}
@@ -22,50 +26,85 @@ func decodeError(err error, body []byte) error {
 	if found == nil {
 		return err
 	}
-	given, number, field, needed := found[1], found[2], found[3], plainType(found[4])
-	if field == "" {
-		field = "it"
-	}
+	given, number, name, needed := found[1], found[2], found[3], plainType(found[4])
 	switch {
 	case given == "number" && needed == aNumber:
-		if value, err := strconv.ParseFloat(number, 64); err == nil && value != math.Trunc(value) {
-			return fmt.Errorf("%s %s is no whole number", field, number)
+		if name == "" {
+			name = "it"
 		}
-		return fmt.Errorf("%s %s is out of range", field, number)
-	case found[3] == "":
+		if value, err := strconv.ParseFloat(number, 64); err == nil && value != math.Trunc(value) {
+			return fmt.Errorf("%s %s is no whole number", name, number)
+		}
+		return fmt.Errorf("%s %s is out of range", name, number)
+	case name == "":
 		return fmt.Errorf("it is of type %s", given)
 	}
-	field = placeOf(field, given, body)
-	return fmt.Errorf("%s is of type %s: %s is needed%s", field, given, needed, quoting(field, given, needed))
-}
-
-// placeOf adds the indexes of lists to the name of the field that has a value of
-// the wrong type, which is the first of that type there.
-func placeOf(field, given string, body []byte) string {
-	var object any
-	if json.Unmarshal(body, &object) == nil {
-		if place, found := findType(object, strings.Split(field, "."), given); found {
-			return strings.TrimPrefix(place, ".")
-		}
+	var errs []error
+	// A mapping of strings may have several that YAML takes for something else.
+	wrong := []string{given}
+	if quoting("", given, needed) != "" {
+		wrong = []string{"bool", "number"}
 	}
-	return field
+	for _, f := range fieldsOf(name, wrong, body) {
+		at, given := f.at, cmp.Or(f.given, given)
+		err := fmt.Errorf("%s is of type %s: %s is needed%s", at, given, needed, quoting(at.String(), given, needed))
+		if node, line := find(d.node(), at); node != nil {
+			err = &lineError{d.doc.offset + line - 1, err}
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
-func findType(value any, fields []string, given string) (place string, found bool) {
+// wrongField is a field that has a value of the wrong type.
+type wrongField struct {
+	at    field
+	given string
+}
+
+// fieldsOf returns the fields that have a value of a wrong type: the decoder leaves
+// out the indexes of lists and the keys of mappings that have any.
+func fieldsOf(name string, wrong []string, body []byte) []wrongField {
+	names := strings.Split(name, ".")
+	var object any
+	var found []wrongField
+	if json.Unmarshal(body, &object) == nil {
+		findTypes(object, nil, names, wrong, &found)
+	}
+	if len(found) == 0 {
+		var at field
+		for _, name := range names {
+			at = at.of(name)
+		}
+		return []wrongField{{at: at}}
+	}
+	return found
+}
+
+func findTypes(value any, at field, names, wrong []string, found *[]wrongField) {
+	given := jsonType(value)
+	if len(names) == 0 && slices.Contains(wrong, given) {
+		if len(*found) < maxProblems {
+			*found = append(*found, wrongField{at, given})
+		}
+		return
+	}
 	switch value := value.(type) {
 	case []any:
 		for i, element := range value {
-			if rest, found := findType(element, fields, given); found {
-				return fmt.Sprintf("[%d]%s", i, rest), true
-			}
+			findTypes(element, at.of(i), names, wrong, found)
 		}
 	case map[string]any:
-		if len(fields) > 0 {
-			rest, found := findType(value[fields[0]], fields[1:], given)
-			return "." + fields[0] + rest, found
+		if len(names) > 0 {
+			if element, is := value[names[0]]; is {
+				findTypes(element, at.of(names[0]), names[1:], wrong, found)
+			}
+			return
+		}
+		for _, key := range slices.Sorted(maps.Keys(value)) {
+			findTypes(value[key], at.of(key), nil, wrong, found)
 		}
 	}
-	return "", len(fields) == 0 && jsonType(value) == given
 }
 
 // jsonType names the type of a decoded value as the decoder's errors do.

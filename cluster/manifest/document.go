@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	yamlv3 "go.yaml.in/yaml/v3"
+	"golang.org/x/text/encoding/unicode"
+	"golang.org/x/text/transform"
 	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 )
@@ -19,32 +21,48 @@ import (
 // out. A large one may double.
 const maxExpanded = 1 << 20
 
-// document is one YAML document of a file.
+// document is one YAML document of a file, or one value of a stream of JSON.
 type document struct {
 	data   []byte
 	offset int // line number of the first line of data
 	line   int // line number of the first line that says something
+	isJSON bool
+	// repeats means that a mapping has a key twice; see lines.repeatedKeys.
+	repeats bool
+	lines   lines
 }
 
-// byteOrderMark matches a mark at the start of a file or, where files have been put
-// together, of a document; with the "---" before it.
+// decodeText returns the text of a file as kubectl reads it: UTF-16 with a byte order
+// mark becomes UTF-8, and what is no UTF-8 becomes the replacement character.
+func decodeText(data []byte) ([]byte, error) {
+	text, _, err := transform.Bytes(unicode.BOMOverride(unicode.UTF8.NewDecoder()), data)
+	return text, err
+}
+
+// byteOrderMark matches a mark at the start of a document that was a file before files
+// were put together; with the "---" before it. Nothing takes that of a file's own start.
 var byteOrderMark = regexp.MustCompile(`(?m)^(---[ \t]*)?\x{FEFF}`)
 
-// splitDocuments cuts a file at its "---" and "..." lines. The "---" stays with
-// the document it begins, since content may follow on the same line. Documents
-// that hold nothing but comments are left out.
-func splitDocuments(data []byte) []document {
+// splitDocuments cuts a file as kubectl does: at "---" lines and, in a document that
+// begins with JSON, after each value. It also cuts at "...", and takes content that
+// follows "---" on the same line: YAML has it so, and kubectl does not read it.
+// Documents that hold nothing but comments and directives are left out.
+func splitDocuments(data []byte) []*document {
+	data = bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n"))
+	if len(data) > 0 && !bytes.HasSuffix(data, []byte("\n")) {
+		data = append(data, '\n') // the end of a block scalar
+	}
 	if bytes.Contains(data, []byte("\ufeff")) {
 		data = byteOrderMark.ReplaceAll(data, []byte("$1"))
 	}
-	var documents []document
-	current := document{offset: 1}
-	start, number := 0, 0
-	finish := func(end, next int) {
-		if current.data = data[start:end]; current.line > 0 {
-			documents = append(documents, current)
+	var documents []*document
+	start, offset, number := 0, 1, 0
+	finish := func(end, next, nextOffset int) {
+		d := &document{data: data[start:end], offset: offset}
+		if at, found := d.findContent(); found {
+			documents = append(documents, d.splitJSON(at)...)
 		}
-		start, current = next, document{}
+		start, offset = next, nextOffset
 	}
 	for at := 0; at < len(data); {
 		number++
@@ -53,21 +71,18 @@ func splitDocuments(data []byte) []document {
 			length = len(data) - at
 		}
 		line, next := data[at:at+length], at+length
-		switch {
+		switch rest := bytes.TrimSpace(bytes.TrimPrefix(line, []byte("---"))); {
 		case isMarker(line, "..."):
-			finish(at, next)
-			current.offset = number + 1
+			finish(at, next, number+1)
+		// YAML has a space before a comment, and kubectl needs none.
+		case bytes.HasPrefix(line, []byte("---")) && (len(rest) == 0 || rest[0] == '#'):
+			finish(at, next, number+1)
 		case isMarker(line, "---"):
-			finish(at, at)
-			current.offset = number
-			line = line[3:]
-		}
-		if current.line == 0 && saysSomething(line) {
-			current.line = number
+			finish(at, at, number)
 		}
 		at = next
 	}
-	finish(len(data), len(data))
+	finish(len(data), len(data), number)
 	return documents
 }
 
@@ -76,45 +91,114 @@ func isMarker(line []byte, marker string) bool {
 	return ok && (len(rest) == 0 || strings.IndexByte(" \t\r\n", rest[0]) >= 0)
 }
 
-func saysSomething(line []byte) bool {
-	line = bytes.TrimSpace(line)
-	return len(line) > 0 && line[0] != '#' && !isMarker(line, "...")
-}
-
-// toJSON converts a document. The error carries the line where it is known.
-func (d document) toJSON() ([]byte, error) {
-	if json.Valid(d.data) {
-		return d.data, d.checkKeys()
-	}
-	err := checkStructure(d.data)
-	if err == nil {
-		var out []byte
-		if out, err = yaml.YAMLToJSONStrict(d.data); err == nil {
-			return out, nil
+// findContent finds where a document begins to say something, behind the "---" that it
+// may begin with, comments and directives, as "%YAML 1.2".
+func (d *document) findContent() (at int, found bool) {
+	for line := d.offset; at < len(d.data); line++ {
+		text := d.data[at:]
+		if end := bytes.IndexByte(text, '\n'); end >= 0 {
+			text = text[:end+1]
 		}
+		rest := text
+		if at == 0 && isMarker(text, "---") {
+			rest = text[3:]
+		}
+		if rest = bytes.TrimLeft(rest, " \t\r\n"); len(rest) > 0 && rest[0] != '#' && rest[0] != '%' {
+			d.line = line
+			return at + len(text) - len(rest), true
+		}
+		at += len(text)
 	}
-	return nil, d.placed(err)
+	d.line = d.offset
+	return 0, hasOtherBreaks(d.data) // where a comment may end
 }
 
-// checkKeys refuses in JSON what the YAML decoder refuses in YAML: a key that is
-// there twice, of which the decoder would take the last.
-func (d document) checkKeys() error {
-	var any any
-	twice, err := kjson.UnmarshalStrict(d.data, &any, kjson.DisallowDuplicateFields)
-	if err == nil && len(twice) > 0 {
-		err = fmt.Errorf("%w: keep one of the two", twice[0])
+// splitJSON cuts a document whose content, at the position given, begins with JSON into
+// its values. What follows the last of them is YAML, as is what begins with "{" and is
+// no JSON.
+func (d *document) splitJSON(at int) []*document {
+	if d.data[at] != '{' {
+		return []*document{d}
 	}
+	var documents []*document
+	decoder := json.NewDecoder(bytes.NewReader(d.data[at:]))
+	end, line := at, d.line
+	for {
+		var value json.RawMessage
+		err := decoder.Decode(&value)
+		switch {
+		case err == nil:
+		case err == io.EOF:
+			return documents
+		case len(documents) == 0:
+			return []*document{d}
+		default:
+			rest := &document{data: d.data[end:], offset: line}
+			// Space in the next line may be the indentation of what is there.
+			if blank := bytes.TrimLeft(rest.data, " \t\r"); len(blank) > 0 && blank[0] == '\n' {
+				rest = &document{data: blank[1:], offset: line + 1}
+			}
+			if _, found := rest.findContent(); found {
+				documents = append(documents, rest)
+			}
+			return documents
+		}
+		next := at + int(decoder.InputOffset())
+		line += bytes.Count(d.data[end:next-len(value)], []byte("\n"))
+		documents = append(documents, &document{data: value, offset: line, line: line, isJSON: true})
+		line += bytes.Count(value, []byte("\n"))
+		end = next
+	}
+}
+
+// toJSON converts a document. Of a key that is there twice the last value counts, as
+// kubectl takes it; repeats says so. The error carries the line where it is known.
+func (d *document) toJSON() ([]byte, error) {
+	if d.isJSON {
+		return d.withoutRepeats()
+	}
+	if err := checkStructure(d.data); err != nil {
+		return nil, d.placed(err)
+	}
+	// Most documents are sound, and are read once.
+	out, err := yaml.YAMLToJSONStrict(d.data)
+	if err == nil {
+		return out, nil
+	}
+	d.repeats = true
+	if out, err = yaml.YAMLToJSON(d.data); err != nil {
+		return nil, d.placed(err)
+	}
+	return out, nil
+}
+
+// withoutRepeats leaves one value of each key in JSON: decoding into Go's types would
+// mix several.
+func (d *document) withoutRepeats() ([]byte, error) {
+	var value any
+	twice, err := kjson.UnmarshalStrict(d.data, &value, kjson.DisallowDuplicateFields)
 	if err != nil {
-		return &lineError{d.line, fmt.Errorf("the JSON cannot be read: %w", err)}
+		return nil, &lineError{d.line, fmt.Errorf("the JSON cannot be read: %w", err)}
 	}
-	return nil
+	if len(twice) == 0 {
+		return d.data, nil
+	}
+	d.repeats = true
+	return json.Marshal(value)
+}
+
+// isTemplate reports whether a text that is no YAML has what makes it one: Helm's and
+// other templates are rendered first.
+func (d *document) isTemplate() bool {
+	_, rest, opens := bytes.Cut(d.data, []byte("{{"))
+	return opens && bytes.Contains(rest, []byte("}}"))
 }
 
 // yamlLine finds the line in what the YAML parser says: it has no other way of
 // telling, and counts from the start of the document.
 var yamlLine = regexp.MustCompile(`\bline (\d+): `)
 
-func (d document) placed(err error) error {
+func (d *document) placed(err error) error {
 	text := err.Error()
 	placed := &lineError{line: d.line}
 	if found := yamlLine.FindStringSubmatch(text); found != nil {
@@ -143,11 +227,11 @@ func (e *lineError) Unwrap() error { return e.err }
 
 // checkStructure refuses what the decoder lets pass. It bounds the number of
 // values that aliases make, but not their size; and it ignores what follows the
-// end of a document: a second JSON object after a flow mapping, or what is behind a
+// end of a document: a second object after a flow mapping, or what is behind a
 // "---" between line breaks that splitDocuments does not know.
 func checkStructure(data []byte) error {
 	aliases := bytes.IndexByte(data, '&') >= 0 && bytes.IndexByte(data, '*') >= 0
-	flow := bytes.HasPrefix(bytes.TrimSpace(bytes.TrimPrefix(data, []byte("---"))), []byte("{"))
+	flow := bytes.HasPrefix(data, []byte("{")) || bytes.HasPrefix(data, []byte("--- {")) || bytes.Contains(data, []byte("\n{"))
 	if !aliases && !flow && !hasOtherBreaks(data) {
 		return nil
 	}
@@ -176,12 +260,6 @@ func hasOtherBreaks(data []byte) bool {
 	return bytes.Count(data, []byte("\r")) > bytes.Count(data, []byte("\r\n"))
 }
 
-// isUTF16 reports whether a file begins with UTF-16's byte order mark, or with that
-// of little-endian UTF-32.
-func isUTF16(data []byte) bool {
-	return bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff"))
-}
-
 // expandedSize estimates the length of a node with all aliases written out.
 // sizes remembers what is known; 0 marks a node that is being looked at.
 func expandedSize(node *yamlv3.Node, sizes map[*yamlv3.Node]int) (int, error) {
@@ -202,7 +280,7 @@ func expandedSize(node *yamlv3.Node, sizes map[*yamlv3.Node]int) (int, error) {
 			return 0, err
 		}
 		// Past the bound the sum only has to stay there without overflow.
-		total = min(total+size, 2*maxFileSize)
+		total = min(total+size, 4*maxFileSize)
 	}
 	sizes[node] = total
 	return total, nil

@@ -24,9 +24,15 @@ type objectKey struct {
 	kind, namespace, name string
 }
 
-// String returns "Service testing/echo", or "Node worker-1".
+// String returns "Service testing/echo", or "Node worker-1", or for an object without a
+// name "Service without a name in namespace testing".
 func (k objectKey) String() string {
-	if k.namespace == "" {
+	switch {
+	case k.name == "" && k.namespace == "":
+		return k.kind + " without a name"
+	case k.name == "":
+		return k.kind + " without a name in namespace " + k.namespace
+	case k.namespace == "":
 		return k.kind + " " + k.name
 	}
 	return k.kind + " " + k.namespace + "/" + k.name

@@ -3,36 +3,23 @@ package manifest
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/cluster/convert"
+	yamlv3 "go.yaml.in/yaml/v3"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation"
 	kjson "sigs.k8s.io/json"
 )
 
-// maxListDepth bounds Lists of Lists, each level of which is decoded again.
-const maxListDepth = 4
-
-// supported maps the kinds that are read to their one apiVersion. Each has a list
-// kind too; "" is kind List itself, whose items say what they are.
-var supported = map[string]string{
-	"":              "v1",
-	"Namespace":     "v1",
-	"Service":       "v1",
-	"Endpoints":     "v1",
-	"Pod":           "v1",
-	"Node":          "v1",
-	"EndpointSlice": "discovery.k8s.io/v1",
-}
+// maxDocuments bounds the documents of a file, and the items of a List. Objects that
+// have a name reach maxFileSize before.
+const maxDocuments = 1 << 19
 
 // parser turns the text of a file into objects. It depends on nothing but its
 // arguments.
@@ -41,143 +28,90 @@ type parser struct {
 }
 
 func (p *parser) parse(file string, data []byte) *content {
-	c := &content{invalid: map[objectKey]bool{}, unread: map[[sha256.Size]byte]unread{}, ignored: map[string]int{}, empty: len(data) == 0}
-	if isUTF16(data) {
+	c := &content{invalid: map[objectKey]bool{}, unread: map[[sha256.Size]byte]unread{}, ignored: map[string]int{}, told: map[string]bool{}, empty: len(data) == 0}
+	text, err := decodeText(data)
+	if err != nil {
 		d := &documentParser{content: c, file: file, line: 1}
-		d.cannotRead(data, errors.New("the text is in UTF-16: save the file in UTF-8"))
+		d.cannotRead(data, "", err)
 		return c
 	}
-	for _, doc := range splitDocuments(data) {
-		d := &documentParser{parser: p, content: c, file: file, line: doc.line}
-		body, err := doc.toJSON()
-		if err != nil {
-			d.cannotRead(doc.data, err)
-			continue
+	for i, doc := range splitDocuments(text) {
+		d := &documentParser{parser: p, content: c, file: file, doc: doc, line: doc.line}
+		if i == maxDocuments {
+			d.cannotRead(text, "", fmt.Errorf("there are more than %d documents in the file: what begins here is not read", maxDocuments))
+			break
 		}
-		d.object(body, metav1.TypeMeta{}, 0)
+		body, err := doc.toJSON()
+		switch {
+		case err == nil:
+			d.object(body, metav1.TypeMeta{}, 0)
+		case doc.isTemplate():
+			d.template(doc.data)
+		default:
+			d.cannotRead(doc.data, "", err)
+		}
 	}
 	return c
 }
 
-// documentParser parses one document into the content of its file.
+// documentParser parses one document, or an item of a List in it, into the content of
+// its file.
 type documentParser struct {
 	*parser
 	*content
 	file string
+	doc  *document
 	line int
+	// item is where an item of a List stands; nil also where that is not known.
+	item   *yamlv3.Node
+	isItem bool
+}
+
+// node is where the object stands, nil if that is not known.
+func (d *documentParser) node() *yamlv3.Node {
+	if d.isItem {
+		return d.item
+	}
+	return d.doc.root()
 }
 
 func (d *documentParser) report(severity Severity, object string, err error) {
-	line := d.line
-	if placed := (*lineError)(nil); errors.As(err, &placed) {
-		line = placed.line
-	}
 	for _, err := range split(err) {
+		line := d.line
+		if placed := (*lineError)(nil); errors.As(err, &placed) {
+			line = placed.line
+		}
 		d.problems = append(d.problems, Problem{File: d.file, Line: line, Object: object, Err: err, Severity: severity})
+	}
+}
+
+// notice tells something of the file as a whole, once.
+func (d *documentParser) notice(err error) {
+	if !d.told[err.Error()] {
+		d.told[err.Error()] = true
+		d.report(Notice, "", err)
 	}
 }
 
 // cannotRead notes a text, a document or an item of a List, of which it is not known
 // what object it is.
-func (d *documentParser) cannotRead(text []byte, err error) {
-	d.report(Error, "", err)
+func (d *documentParser) cannotRead(text []byte, object string, err error) {
+	d.report(Error, object, err)
+	d.keepUnread(text, false)
+}
+
+func (d *documentParser) keepUnread(text []byte, template bool) {
 	// What begins and ends a document is not its own: others may come and go beside it.
 	key := sha256.Sum256(bytes.TrimSpace(bytes.TrimPrefix(text, []byte("---"))))
 	if _, twice := d.unread[key]; !twice {
-		d.unread[key] = unread{line: d.line}
+		d.unread[key] = unread{line: d.line, template: template}
 	}
 }
 
-// object takes one object, or each of a List. The items of a typed list may
-// leave their type to the list.
-func (d *documentParser) object(body []byte, inherited metav1.TypeMeta, depth int) {
-	if string(body) == "null" {
-		return
-	}
-	var meta metav1.TypeMeta
-	if err := kjson.UnmarshalCaseSensitivePreserveInts(body, &meta); err != nil {
-		d.cannotRead(body, fmt.Errorf("this is no Kubernetes object: %w", decodeError(err, body)))
-		return
-	}
-	if meta.Kind == "" && meta.APIVersion == "" {
-		meta = inherited
-	}
-	if meta.Kind == "" || meta.APIVersion == "" {
-		d.cannotRead(body, errors.New("kind or apiVersion is missing: a Service, for one, has apiVersion: v1 and kind: Service"))
-		return
-	}
-	element, isList := strings.CutSuffix(meta.Kind, "List")
-	want, known := supported[element]
-	switch {
-	case !known:
-		d.other(body, meta)
-	case want != meta.APIVersion && isList:
-		d.cannotRead(body, unsupported(meta, want))
-	case want != meta.APIVersion:
-		key := nameOf(meta.Kind, body)
-		if key.name == "" {
-			d.cannotRead(body, unsupported(meta, want))
-			return
-		}
-		d.invalid[key] = true
-		d.report(Error, key.String(), unsupported(meta, want))
-	case isList:
-		d.list(body, metav1.TypeMeta{APIVersion: want, Kind: element}, depth)
-	default:
-		d.known(meta.Kind, body)
-	}
-}
-
-// other ignores a kind that is not read, unless it is a misspelt one: what it was
-// to be is not known then.
-func (d *documentParser) other(body []byte, meta metav1.TypeMeta) {
-	for element := range supported {
-		for _, kind := range []string{element, element + "List"} {
-			if strings.EqualFold(kind, meta.Kind) {
-				d.cannotRead(body, fmt.Errorf("kind %q is spelt %s", meta.Kind, kind))
-				return
-			}
-		}
-	}
-	gvk := meta.GroupVersionKind()
-	if kinds().IsVersionRegistered(gvk.GroupVersion()) && !kinds().Recognizes(gvk) {
-		d.cannotRead(body, fmt.Errorf("apiVersion %s has no kind %q: correct the one or the other", meta.APIVersion, meta.Kind))
-		return
-	}
-	kind := fmt.Sprintf("%s (%s)", meta.Kind, meta.APIVersion)
-	if _, seen := d.ignored[kind]; !seen {
-		d.ignored[kind] = d.line
-	}
-}
-
-// kinds knows all kinds of the supported apiVersions.
-var kinds = sync.OnceValue(func() *runtime.Scheme {
-	scheme := runtime.NewScheme()
-	if err := errors.Join(corev1.AddToScheme(scheme), discoveryv1.AddToScheme(scheme)); err != nil {
-		panic(err)
-	}
-	return scheme
-})
-
-func unsupported(meta metav1.TypeMeta, want string) error {
-	return fmt.Errorf("apiVersion %q of kind %s is not supported: write %s", meta.APIVersion, meta.Kind, want)
-}
-
-func (d *documentParser) list(body []byte, element metav1.TypeMeta, depth int) {
-	if depth == maxListDepth {
-		d.cannotRead(body, fmt.Errorf("there are more than %d Lists inside each other: write one flat List", maxListDepth))
-		return
-	}
-	var list struct {
-		Items []json.RawMessage `json:"items"`
-	}
-	if err := kjson.UnmarshalCaseSensitivePreserveInts(body, &list); err != nil {
-		d.cannotRead(body, fmt.Errorf("the List cannot be read: %w", decodeError(err, body)))
-		return
-	}
-	for _, item := range list.Items {
-		d.object(item, element, depth+1)
-	}
+// template notes a document that is to become one or more objects elsewhere.
+func (d *documentParser) template(text []byte) {
+	d.notice(errors.New("this is a template and no manifest, so it is ignored: put here what comes of it, for a Helm chart what helm template prints"))
+	d.keepUnread(text, true)
 }
 
 func (d *documentParser) known(kind string, body []byte) {
@@ -195,7 +129,14 @@ func (d *documentParser) known(kind string, body []byte) {
 			return d.convertService(s)
 		})
 	case "EndpointSlice":
-		take(d, kind, body, func(s *discoveryv1.EndpointSlice) (any, error) { return convertSlice(s) })
+		take(d, kind, body, func(s *discoveryv1.EndpointSlice) (any, error) {
+			if s.Labels[discoveryv1.LabelServiceName] == "" {
+				d.report(Notice, keyOf(kind, s.Namespace, s.Name).String(),
+					fmt.Errorf("it has no label %s, so it belongs to no Service and is ignored: set the label to the name of the Service", discoveryv1.LabelServiceName))
+				return nil, nil
+			}
+			return convertSlice(s)
+		})
 	case "Endpoints":
 		//lint:ignore SA1019 deprecated, and still found in manifests
 		take(d, kind, body, func(e *corev1.Endpoints) (any, error) { return convertEndpoints(e) })
@@ -226,15 +167,19 @@ func take[T any, P interface {
 		key = nameOf(kind, body)
 	}
 	decoded.SetNamespace(key.namespace)
-	if key.name == "" {
-		if err == nil {
-			err = fmt.Errorf("metadata.name is missing: give the %s a name", kind)
-		}
-		d.cannotRead(body, decodeError(err, body))
+	switch {
+	case strings.Contains(key.namespace+key.name, "{{"):
+		d.template(body)
+		return
+	case key.name == "":
+		d.cannotRead(body, key.String(), errors.Join(d.decodeError(err, body), errNameless(body)))
 		return
 	}
 	for _, unknown := range strict {
 		d.report(Notice, key.String(), fmt.Errorf("%w: it is ignored", unknown))
+	}
+	for _, twice := range d.repeatedKeys() {
+		d.report(Notice, key.String(), twice)
 	}
 	if kind == "Pod" || kind == "Node" || kind == "Namespace" {
 		for _, wrong := range convert.Misplaced(kind, decoded.GetAnnotations()) {
@@ -245,7 +190,7 @@ func take[T any, P interface {
 	if err == nil {
 		o.value, err = convertObject(decoded)
 	}
-	err = errors.Join(decodeError(err, body), checkKey(key))
+	err = errors.Join(d.decodeError(err, body), checkKey(key))
 	if err == nil {
 		d.objects = append(d.objects, o)
 		return
@@ -259,18 +204,36 @@ func take[T any, P interface {
 	d.invalid[key] = true
 }
 
-// nameOf finds the name of an object that does not decode as a whole.
-func nameOf(kind string, body []byte) objectKey {
+// identity is what names an object.
+type identity struct {
+	Namespace    string `json:"namespace"`
+	Name         string `json:"name"`
+	GenerateName string `json:"generateName"`
+}
+
+func identityOf(body []byte) identity {
 	var partial struct {
-		Metadata struct {
-			Namespace string `json:"namespace"`
-			Name      string `json:"name"`
-		} `json:"metadata"`
+		Metadata identity `json:"metadata"`
 	}
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(body, &partial); err != nil {
-		return objectKey{kind: kind}
+		return identity{}
 	}
-	return keyOf(kind, partial.Metadata.Namespace, partial.Metadata.Name)
+	return partial.Metadata
+}
+
+// nameOf finds the name of an object that does not decode as a whole.
+func nameOf(kind string, body []byte) objectKey {
+	of := identityOf(body)
+	return keyOf(kind, of.Namespace, of.Name)
+}
+
+// errNameless says what to do about an object without a name. One that kubectl create
+// would name has none either: like kubectl apply, a folder has to know its objects again.
+func errNameless(body []byte) error {
+	if generate := identityOf(body).GenerateName; generate != "" {
+		return fmt.Errorf("metadata.name is missing, and metadata.generateName %q makes another name each time: write metadata.name", generate)
+	}
+	return errors.New("metadata.name is missing: write it")
 }
 
 // keyOf leaves out the namespace where a kind has none, and fills it in where it

@@ -63,7 +63,7 @@ type hidingPlaces struct {
 func newHidingPlaces(f *folder) *hidingPlaces {
 	h := &hidingPlaces{folder: f, any: slices.Sorted(maps.Keys(f.lost)), faulty: map[objectKey][]string{}}
 	for _, file := range f.inOrder() {
-		if file.isUnread() || file.content.empty || len(file.content.unread) > 0 {
+		if file.isUnread() || file.content.empty || file.content.mayHoldAny() {
 			h.any = append(h.any, file.path)
 		} else {
 			for key := range file.content.invalid {

@@ -325,11 +325,34 @@ func TestBounds(t *testing.T) {
 		}
 	})
 	t.Run("problems of a file", func(t *testing.T) {
-		options := folderWith(t, map[string]string{"a.yaml": strings.Repeat("---\nx: 1\n", 5000)})
+		options := folderWith(t, map[string]string{"a.yaml": strings.Repeat("---\nkind: Pod\n", 5000)})
 		_, problems, err := Load(options)
 		must(t, err)
 		if len(problems) != maxProblems+1 || !strings.Contains(formatProblems(problems, options.Dir), "there are 4900 more problems here") {
 			t.Errorf("%d problems", len(problems))
+		}
+	})
+	// Neither finding the lines of items nor noting what is unread may look at all of
+	// the file for each item: this would take hours.
+	t.Run("items beside many keys", func(t *testing.T) {
+		var text strings.Builder
+		text.WriteString("apiVersion: v1\nkind: ServiceList\n")
+		for i := range 150_000 {
+			fmt.Fprintf(&text, "k%d: 1\n", i)
+		}
+		text.WriteString("items:\n")
+		for i := range 150_000 {
+			fmt.Fprintf(&text, "- metadata: {name: '{{%d}}'}\n", i)
+		}
+		c := (&parser{}).parse("a.yaml", []byte(text.String()))
+		if len(c.unread) != 150_000 || len(c.problems) != 1 {
+			t.Errorf("%d texts are unread, %d problems", len(c.unread), len(c.problems))
+		}
+	})
+	t.Run("documents of a file", func(t *testing.T) {
+		c := (&parser{}).parse("a.json", []byte(strings.Repeat("{}", maxDocuments+2)))
+		if told := fmt.Sprint(c.problems); len(c.problems) != 2 || !strings.Contains(told, "there are more than 524288 documents in the file") {
+			t.Error(told)
 		}
 	})
 	t.Run("backends of a Service", func(t *testing.T) {

@@ -38,7 +38,7 @@ func Require(t testing.TB) {
 		t.Skip("needs Kubernetes: make integration runs it")
 	}
 	var errs []error
-	for _, name := range []string{string(Listing), string(Streaming), "kube-apiserver", "kube-proxy"} {
+	for _, name := range []string{string(Listing), string(Streaming), "kube-apiserver", "kube-proxy", "kubectl"} {
 		_, err := program(name)
 		errs = append(errs, err)
 	}
