@@ -15,6 +15,7 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/cluster/feed"
+	"github.com/clusterip/clusterip/explain"
 	"github.com/clusterip/clusterip/kernelnat"
 	"github.com/clusterip/clusterip/kernelnat/backends"
 	"github.com/clusterip/clusterip/kernelnat/healthcheck"
@@ -51,6 +52,7 @@ func setup(c *caddy.Controller) error {
 		return plugin.Error(name, c.Err(err.Error()))
 	}
 	n := &nat{options: o, feed: subscription}
+	explain.ServerOf(c).Block(c.ServerBlockIndex).NAT = n.explained()
 	// On a reload the new instance starts before the old one is shut down. Two
 	// writers would undo each other's work, so the old one pauses first.
 	c.OnRestart(n.stop)
@@ -81,6 +83,7 @@ type nat struct {
 	done    sync.WaitGroup
 	writing atomic.Pointer[map[cluster.Family]*kernelnat.Controller] // nil: none runs
 	metrics *kernelnat.ConnectionMetrics                             // registered while writing
+	chosen  atomic.Pointer[string]                                   // the name of the backend; nil: not yet
 }
 
 // running is the one nat of this process that runs. CoreDNS discards the server
@@ -241,6 +244,7 @@ func (n *nat) controllers() (map[cluster.Family]*kernelnat.Controller, error) {
 	if err != nil {
 		return nil, err
 	}
+	n.chosen.Store(&chosen.Name)
 	if n.options.Backend == chosen.Name {
 		log.Infof("the backend is %s, %s", chosen.Name, why)
 	} else {
