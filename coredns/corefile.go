@@ -100,18 +100,13 @@ type block struct {
 // blocks returns the server blocks that have clusterip. It is an error if another
 // has kernelnat.
 func blocks(input caddy.Input) ([]block, error) {
-	parsed, err := caddyfile.Parse(input.Path(), bytes.NewReader(input.Body()), dnsserver.Directives)
+	parsed, err := serverBlocks(input)
 	if err != nil {
 		return nil, err
 	}
 	var out []block
 	for _, server := range parsed {
-		stanza := func(directive string) *caddy.Controller {
-			return &caddy.Controller{
-				Dispenser:       caddyfile.NewDispenserTokens(input.Path(), server.Tokens[directive]),
-				ServerBlockKeys: server.Keys,
-			}
-		}
+		stanza := func(directive string) *caddy.Controller { return stanzaOf(input, server, directive) }
 		if _, ok := server.Tokens["clusterip"]; !ok {
 			// What the plugin itself would refuse in its setup, which coredns rules
 			// does not run.
@@ -137,6 +132,19 @@ func blocks(input caddy.Input) ([]block, error) {
 		out = append(out, b)
 	}
 	return out, nil
+}
+
+// serverBlocks returns those of a Corefile, whose directives are not read yet.
+func serverBlocks(input caddy.Input) ([]caddyfile.ServerBlock, error) {
+	return caddyfile.Parse(input.Path(), bytes.NewReader(input.Body()), dnsserver.Directives)
+}
+
+// stanzaOf returns a controller that stands on a directive of a server block.
+func stanzaOf(input caddy.Input, server caddyfile.ServerBlock, directive string) *caddy.Controller {
+	return &caddy.Controller{
+		Dispenser:       caddyfile.NewDispenserTokens(input.Path(), server.Tokens[directive]),
+		ServerBlockKeys: server.Keys,
+	}
 }
 
 // root is the folder that the root directive of a server block names, or "".
