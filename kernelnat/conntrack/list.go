@@ -27,7 +27,7 @@ type Flow struct {
 // List returns the flows to some frontends in one IP family, at most so many, and how many
 // there are. It changes nothing. Where the kernel tracks more than MostListed it fails.
 func List(family cluster.Family, frontends []plan.Key, most int) (some []Flow, total int, err error) {
-	// Not that of /proc/sys alone: it is of the network namespace of the reader.
+	// It is of the network namespace of this thread.
 	text, err := os.ReadFile("/proc/sys/net/netfilter/nf_conntrack_count")
 	if err == nil {
 		if n, _ := strconv.Atoi(strings.TrimSpace(string(text))); n > MostListed {

@@ -85,6 +85,9 @@ func (e Explained) Facts(ctx context.Context, s *cluster.Service, family cluster
 		return out
 	}
 	e.look(ctx, &out)
+	// What was written meanwhile may be for a later state of the Service.
+	after, pending := e.published(family)
+	out.Pending = out.Pending || pending || !after.Updated.Equal(out.NAT.Updated)
 	return out
 }
 

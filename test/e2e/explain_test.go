@@ -92,6 +92,12 @@ func explainOnNode(t *testing.T, backend string) {
 	n.explained(false, "testing/echo", "kube-proxy's table kube-proxy of nftables is there too", "stop kube-proxy here")
 	kubetest.Output(t, n.Host, "nft", "delete", "table", "ip", "kube-proxy")
 
+	if backend == "nftables" {
+		kubetest.Output(t, n.Host, "iptables-nft", "-t", "nat", "-N", "KUBE-SERVICES")
+		n.explained(false, "testing/echo", "chain KUBE-SERVICES of iptables is there too, of kube-proxy or of the backend iptables")
+		kubetest.Output(t, n.Host, "iptables-nft", "-t", "nat", "-X", "KUBE-SERVICES")
+	}
+
 	n.pod("echo-1", "10.42.0.11")
 	n.explained(true, "testing/echo", "leads to 2 endpoints", "50.0 %", "the kernel holds what is planned")
 	n.remove("echo-0.yaml")
