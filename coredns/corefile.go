@@ -126,19 +126,13 @@ func blocks(path string, parsed []caddyfile.ServerBlock) (out []block, err error
 
 // blockOf returns what a server block says about Services; ok is false if it says nothing.
 func blockOf(path string, server caddyfile.ServerBlock) (b block, ok bool, err error) {
-	stanza := func(directive string) *caddy.Controller {
-		return &caddy.Controller{
-			Dispenser:       caddyfile.NewDispenserTokens(path, server.Tokens[directive]),
-			ServerBlockKeys: server.Keys,
-		}
-	}
 	var errNames, errNAT error
 	_, ok = server.Tokens["clusterip"]
 	_, b.hasNAT = server.Tokens["kernelnat"]
 	if ok {
-		b.names, errNames = clusterip.ParseOptions(stanza("clusterip"), root(server))
+		b.names, errNames = clusterip.ParseOptions(stanzaOf(path, server, "clusterip"), root(server))
 	}
-	b.nat, errNAT = kernelnat.ParseOptions(stanza("kernelnat"))
+	b.nat, errNAT = kernelnat.ParseOptions(stanzaOf(path, server, "kernelnat"))
 	err = errors.Join(errNames, errNAT)
 	// What kernelnat would refuse in its setup, which coredns rules does not run.
 	switch {
@@ -150,6 +144,14 @@ func blockOf(path string, server caddyfile.ServerBlock) (b block, ok bool, err e
 		}
 	}
 	return b, ok, err
+}
+
+// stanzaOf returns a controller that stands on a directive of a server block.
+func stanzaOf(path string, server caddyfile.ServerBlock, directive string) *caddy.Controller {
+	return &caddy.Controller{
+		Dispenser:       caddyfile.NewDispenserTokens(path, server.Tokens[directive]),
+		ServerBlockKeys: server.Keys,
+	}
 }
 
 // root is the folder that the root directive of a server block names, or "".

@@ -5,6 +5,7 @@ import (
 
 	"github.com/coredns/coredns/core/dnsserver"
 
+	_ "github.com/clusterip/clusterip/plugin/admin"
 	_ "github.com/clusterip/clusterip/plugin/clusterip"
 	_ "github.com/clusterip/clusterip/plugin/kernelnat"
 
@@ -69,5 +70,5 @@ import (
 // they replace stands, so that changing one word of a Corefile changes no order.
 func init() {
 	at := slices.Index(dnsserver.Directives, "kubernetes")
-	dnsserver.Directives = slices.Insert(dnsserver.Directives, at, "clusterip", "kernelnat")
+	dnsserver.Directives = slices.Insert(dnsserver.Directives, at, "clusterip", "kernelnat", "admin")
 }

@@ -1,15 +1,40 @@
 package kernelnat
 
-import "github.com/clusterip/clusterip/cluster"
+import (
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/status"
+)
 
 // Preview returns what a Controller would have the Backend write at a start, after a source
 // has said this, and tells what it would tell. What this machine itself knows counts if the
 // Controller would run here. It writes nothing.
 func Preview(u cluster.Update, options Options, here bool, log Logger) State {
+	c, state := preview(u, options, here, log)
+	state.Services, state.Known = c.table.Plans(), c.table.Known()
+	return state
+}
+
+// PreviewStatus returns what a Controller would publish then, which has written nothing yet.
+// It tells nothing.
+func PreviewStatus(u cluster.Update, options Options, here bool) status.NAT {
+	c, state := preview(u, options, here, silent{})
+	services, ports := c.table.Counts()
+	return status.NAT{
+		Family: options.Family, Services: services, Ports: ports, Short: c.table.Shortfalls(), Node: c.table.Node(), Ranges: state.Ranges,
+	}
+}
+
+func preview(u cluster.Update, options Options, here bool, log Logger) (*Controller, State) {
 	c := New(options, nil, log)
 	c.network.elsewhere = !here
 	c.enqueue(u)
 	_, state, _ := c.takeChanges()
-	state.Services, state.Known = c.table.Plans(), c.table.Known()
-	return state
+	return c, state
 }
+
+// silent is a Logger of what is told otherwise.
+type silent struct{}
+
+func (silent) Infof(string, ...any) {}
+
+func (silent) Errorf(string, ...any) {}

@@ -15,6 +15,7 @@ func (c *Controller) reportRepair(written []string) {
 	}
 	c.status.Repairs += len(written)
 	c.status.Repaired, c.status.RepairedAt = written[:min(len(written), maxShown)], time.Now()
+	c.status.RepairedBy = c.by
 	repairs.WithLabelValues(c.options.Family.String()).Add(float64(len(written)))
 	shown := written[:min(len(written), maxShown)]
 	more := ""

@@ -21,6 +21,7 @@ func (c *Controller) publish(err error) {
 	s := &c.status
 	s.Family = c.options.Family
 	s.Services, s.Ports = c.table.Counts()
+	s.Node, s.Ranges = c.table.Node(), c.refused
 	s.Short = c.table.Shortfalls()
 	s.Waiting = c.works.waiting()
 	if s.Error = ""; err != nil {

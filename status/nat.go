@@ -1,6 +1,3 @@
-// Package status says what the process believes and what the kernel holds, in immutable
-// values: each part publishes its own when it has done something, and whoever reads them
-// asks no running loop.
 package status
 
 import (
@@ -27,9 +24,15 @@ type NAT struct {
 	Failed time.Time
 	// Repairs are how many chains and rules of ours others had changed since the start.
 	// Repaired are some of the last, in words, and RepairedAt is when they were found.
+	// RepairedBy is who had changed them, "" if that is not known.
 	Repairs    int
 	Repaired   []string
 	RepairedAt time.Time
+	RepairedBy string
+	// Node is what plans took this node for, and Ranges are those of ClusterIPs in which what
+	// is nobody's is refused. Neither may be written to.
+	Node   plan.Node
+	Ranges []plan.Range
 }
 
 // Waiting is a Service whose rules are on their way.

@@ -16,6 +16,7 @@ import (
 	"github.com/clusterip/clusterip/kernelnat/netfilter"
 	"github.com/clusterip/clusterip/kernelnat/nftables"
 	"github.com/clusterip/clusterip/kernelnat/plan"
+	"github.com/clusterip/clusterip/status"
 	"golang.org/x/sys/unix"
 )
 
@@ -36,13 +37,16 @@ type Backend struct {
 	// Rules prints what Sync of one family would write to a kernel without any rules,
 	// on this node.
 	Rules func(io.Writer, cluster.Family, kernelnat.State, netfilter.Settings) error
+	// Look reads what the kernel holds of one Service, without writing anything, and returns
+	// nil if there is nothing of this backend. The state has its Node and Ranges alone.
+	Look func(context.Context, cluster.Family, plan.Service, kernelnat.State, netfilter.Settings) (*status.Kernel, error)
 	// Bounds are what one Service may ask of it.
 	Bounds plan.Bounds
 }
 
 var all = []Backend{
-	{Name: Default, Places: "iptables, nft and legacy variant", Lacks: iptables.Lacks, families: iptables.New, probe: iptables.Probe, Rules: iptables.Rules, Bounds: plan.DefaultBounds},
-	{Name: preferred, Places: "nftables", StickyAtRandom: true, families: nftables.New, probe: func(context.Context) error { return nftables.Probe() }, Rules: nftables.Rules, Bounds: nftables.Bounds},
+	{Name: Default, Places: "iptables, nft and legacy variant", Lacks: iptables.Lacks, families: iptables.New, probe: iptables.Probe, Rules: iptables.Rules, Look: iptables.Look, Bounds: plan.DefaultBounds},
+	{Name: preferred, Places: "nftables", StickyAtRandom: true, families: nftables.New, probe: func(context.Context) error { return nftables.Probe() }, Rules: nftables.Rules, Look: nftables.Look, Bounds: nftables.Bounds},
 }
 
 const (

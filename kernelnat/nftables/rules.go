@@ -71,11 +71,7 @@ func print(w io.Writer, schema *schema, d dialect, l *listing, classes []chain) 
 	var out strings.Builder
 	fmt.Fprintf(&out, "table %s %s {\n", d.ip(), tableName)
 	for _, s := range schema.sets() {
-		word := "set"
-		if s.isMap() {
-			word = "map"
-		}
-		fmt.Fprintf(&out, "\t%s %s {\n\t\t%s\n", word, s.name, s.declaration())
+		fmt.Fprintf(&out, "\t%s %s {\n\t\t%s\n", s.word(), s.name, s.declaration())
 		if s.size > 0 {
 			fmt.Fprintf(&out, "\t\tsize %d\n\t\tflags dynamic,timeout\n", s.size)
 		}

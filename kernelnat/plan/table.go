@@ -289,6 +289,9 @@ func merge(all []Shortfall, changes []ShortfallChange) []Shortfall {
 	return append(out, all...)
 }
 
+// Node returns the Node that plans are for.
+func (t *Table) Node() Node { return t.node }
+
 // Counts returns how many Services have frontends, and at how many ports.
 func (t *Table) Counts() (services, ports int) { return t.planned, t.ports }
 

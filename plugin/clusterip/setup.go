@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"github.com/clusterip/clusterip/cluster/feed"
+	"github.com/clusterip/clusterip/explain"
 	"github.com/clusterip/clusterip/hostaddrs"
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
@@ -51,6 +52,7 @@ func setup(c *caddy.Controller) error {
 	if o.StaleAfter > 0 {
 		h.stale = func() bool { return subscription.Stale(o.StaleAfter) }
 	}
+	*explain.ServerOf(c).Block(c.ServerBlockIndex) = h.parts(subscription)
 	h.noteFronts(config)
 	config.Plugin = slices.Insert(config.Plugin, 0, h.ending.see)
 	if o.Fast != FastOff {

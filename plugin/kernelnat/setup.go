@@ -15,6 +15,7 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/cluster/feed"
+	"github.com/clusterip/clusterip/explain"
 	"github.com/clusterip/clusterip/kernelnat"
 	"github.com/clusterip/clusterip/kernelnat/backends"
 	"github.com/clusterip/clusterip/kernelnat/healthcheck"
@@ -58,6 +59,7 @@ func setup(c *caddy.Controller) error {
 		return o.Errorf("", "%w", err)
 	}
 	n := &nat{options: o, feed: subscription}
+	explain.ServerOf(c).Block(c.ServerBlockIndex).NAT = n.explained()
 	// On a reload the new instance starts before the old one is shut down. Two
 	// writers would undo each other's work, so the old one pauses first.
 	c.OnRestart(n.stop)
@@ -92,6 +94,7 @@ type nat struct {
 	writing atomic.Pointer[map[cluster.Family]*kernelnat.Controller] // nil: none runs
 	metrics *kernelnat.ConnectionMetrics                             // registered while writing
 	checks  *healthcheck.Services                                    // made with the controllers, which grant it ports
+	chosen  atomic.Pointer[string]                                   // the name of the backend; nil: not yet
 }
 
 // running is the one nat of this process that runs. CoreDNS discards the server
@@ -251,6 +254,7 @@ func (n *nat) controllers() (map[cluster.Family]*kernelnat.Controller, error) {
 	if err != nil {
 		return nil, err
 	}
+	n.chosen.Store(&chosen.Name)
 	if n.options.Backend == chosen.Name {
 		log.Infof("the backend is %s, %s", chosen.Name, why)
 	} else {

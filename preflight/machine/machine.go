@@ -82,7 +82,7 @@ func rules(ctx context.Context, m *preflight.Machine, name string) error {
 		return err
 	}
 	m.Backend = b.Probe(ctx)
-	found, _ := iptables.Look(ctx) // the error matters to the backend alone
+	found, _ := iptables.Presence(ctx) // the error matters to the backend alone
 	m.IPTables = preflight.IPTables{Uses: found.Uses, Foreign: found.Foreign}
 	for variant, own := range found.Own {
 		if own {

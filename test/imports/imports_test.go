@@ -29,24 +29,27 @@ var allowed = map[string][]string{
 	"plugin/clusterip/zone":       {"cluster", "plugin/clusterip/wire"},
 	"plugin/clusterip/zone/addrs": {},
 	"plugin/clusterip/fastpath":   {},
-	"plugin/clusterip":            {"cluster", "cluster/allocator", "cluster/feed", "cluster/manifest", "cluster/kubernetes", "hostaddrs", "plugin/directive"},
+	"plugin/clusterip":            {"cluster", "cluster/allocator", "cluster/feed", "cluster/manifest", "cluster/kubernetes", "explain", "hostaddrs", "plugin/directive", "status"},
 	"kernelnat/plan":              {"cluster"},
 	"kernelnat/conntrack":         {"cluster", "hostaddrs", "kernelnat/plan"},
 	"kernelnat/netfilter":         {"cluster", "hostaddrs", "kernelnat/plan"},
-	"kernelnat/iptables":          {"cluster", "kernelnat", "kernelnat/conntrack", "kernelnat/netfilter", "kernelnat/plan"},
-	"kernelnat/nftables":          {"cluster", "kernelnat", "kernelnat/conntrack", "kernelnat/netfilter", "kernelnat/plan"},
-	"kernelnat/backends":          {"cluster", "kernelnat", "kernelnat/iptables", "kernelnat/nftables", "kernelnat/netfilter", "kernelnat/plan"},
+	"kernelnat/iptables":          {"cluster", "kernelnat", "kernelnat/conntrack", "kernelnat/netfilter", "kernelnat/plan", "status"},
+	"kernelnat/nftables":          {"cluster", "kernelnat", "kernelnat/conntrack", "kernelnat/netfilter", "kernelnat/plan", "status"},
+	"kernelnat/backends":          {"cluster", "kernelnat", "kernelnat/iptables", "kernelnat/nftables", "kernelnat/netfilter", "kernelnat/plan", "status"},
 	"kernelnat/healthcheck":       {"cluster", "kernelnat/plan"},
 	"kernelnat/netlab":            {"cluster"},
 	"kernelnat/backendtest":       {"cluster", "kernelnat", "kernelnat/plan", "kernelnat/netlab"},
 	"kernelnat":                   {"cluster", "hostaddrs", "status"},
-	"plugin/kernelnat":            {"cluster", "cluster/feed", "hostaddrs", "plugin/directive", "kernelnat", "kernelnat/conntrack", "kernelnat/healthcheck", "kernelnat/backends", "kernelnat/netfilter", "kernelnat/plan"},
+	"plugin/kernelnat":            {"cluster", "cluster/feed", "explain", "status", "hostaddrs", "plugin/directive", "kernelnat", "kernelnat/conntrack", "kernelnat/healthcheck", "kernelnat/backends", "kernelnat/netfilter", "kernelnat/plan"},
+	"plugin/admin":                {"explain"},
 	"status":                      {"cluster", "kernelnat/plan"},
+	"status/text":                 {"status"},
+	"explain":                     {"cluster", "hostaddrs", "status"},
 	"preflight":                   {},
 	"preflight/machine":           {"cluster", "hostaddrs", "kernelnat", "kernelnat/backends", "kernelnat/iptables", "kernelnat/netfilter", "preflight"},
 	"corefile":                    {},
 	"coredns/demo":                {"cluster", "kernelnat/netlab"},
-	"coredns":                     {"cluster", "cluster/feed", "cluster/kubernetes", "cluster/manifest", "corefile", "kernelnat", "kernelnat/backends", "kernelnat/plan", "plugin/clusterip", "plugin/kernelnat", "preflight", "preflight/machine"},
+	"coredns":                     {"cluster", "cluster/feed", "cluster/kubernetes", "cluster/manifest", "corefile", "explain", "kernelnat", "kernelnat/backends", "kernelnat/plan", "plugin/admin", "plugin/clusterip", "plugin/kernelnat", "preflight", "preflight/machine", "status", "status/text"},
 }
 
 // forbidden lists what a package (and those below it) must not use, even
@@ -68,7 +71,7 @@ var forbidden = map[string][]string{
 // does not see what is done with it: fmt has Print, and a pure package could call the
 // Store of package cluster.
 var (
-	pure = []string{"preflight", "kernelnat/plan", "plugin/clusterip/zone", "plugin/clusterip/zone/addrs", "plugin/clusterip/wire", "status"}
+	pure = []string{"preflight", "kernelnat/plan", "plugin/clusterip/zone", "plugin/clusterip/zone/addrs", "plugin/clusterip/wire", "status", "status/text"}
 
 	// math/rand/v2 is here since it has no state that anybody waits for: zone leaves to
 	// chance which part of a long list is answered.
@@ -83,7 +86,8 @@ var (
 		// packages are given the values of cluster, not a Store.
 		"cluster": {"sync", "time"},
 		// A status says when something was done.
-		"status": {"time"},
+		"status":      {"time"},
+		"status/text": {"time", "unicode/utf8"},
 		// A name is in memory that the next question overwrites.
 		"plugin/clusterip/wire": {"unsafe"},
 		// The records are its types. It has a client and a server beside them.

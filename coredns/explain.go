@@ -1,0 +1,220 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/cluster/manifest"
+	"github.com/clusterip/clusterip/explain"
+	"github.com/clusterip/clusterip/plugin/admin"
+	"github.com/clusterip/clusterip/plugin/clusterip"
+	"github.com/clusterip/clusterip/plugin/kernelnat"
+	"github.com/clusterip/clusterip/status"
+	"github.com/clusterip/clusterip/status/text"
+	"github.com/coredns/caddy"
+	"golang.org/x/term"
+)
+
+// explainTimeout bounds how long an answer may take. A subcommand that reads an API server
+// waits for startup_timeout of that.
+const explainTimeout = time.Minute
+
+// runExplain says whether a name, an address or a Service works, and why not. It asks the
+// process that runs or, where none answers, reads what the Corefile names.
+func runExplain(flags *flag.FlagSet, args []string) int {
+	conf := confFlag(flags)
+	var q explain.Question
+	flags.StringVar(&q.Namespace, "namespace", "", "`namespace` that short names are looked up from (default: that of -from, or default)")
+	flags.StringVar(&q.From, "from", "", "`client`: an IP address, or a Pod as NAMESPACE/NAME")
+	write := writeText
+	flags.Func("o", "`format`, text or json (default text)", func(format string) error {
+		known := map[string]func(*status.Explanation) error{"text": writeText, "json": writeJSON}[format]
+		if known == nil {
+			return errors.New("the formats are text and json")
+		}
+		write = known
+		return nil
+	})
+	targets, code, ok := parseArguments(flags, args)
+	if !ok {
+		return code
+	}
+	if len(targets) != 1 {
+		fmt.Fprintf(flags.Output(), "give one target: %s\n", status.Forms)
+		flags.Usage()
+		return 2
+	}
+	q.Target = targets[0]
+	ctx, cancel := context.WithTimeout(context.Background(), explainTimeout)
+	defer cancel()
+	e, err := explainFrom(ctx, *conf, q)
+	if errors.As(err, new(explain.QuestionError)) {
+		fmt.Fprintf(os.Stderr, "explain: %v\n", err)
+		return 2
+	}
+	if err == nil {
+		err = write(&e)
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "explain: %v\n", err)
+		return 1
+	}
+	if !e.Works {
+		return 1
+	}
+	return 0
+}
+
+// explainFrom asks the process whose socket the Corefile names. Without a Corefile given it is
+// the one at the usual place.
+func explainFrom(ctx context.Context, conf string, q explain.Question) (e status.Explanation, err error) {
+	if conf == "" {
+		if e, err = explain.Ask(ctx, explain.DefaultSocket, q); !errors.Is(err, explain.ErrNoProcess) {
+			return e, err
+		}
+		if !errors.Is(err, fs.ErrNotExist) { // as mostly: nothing of ours runs here
+			fmt.Fprintf(os.Stderr, "%v: reading what the Corefile names\n", err)
+		}
+	}
+	input, done, err := subcommandCorefile(conf)
+	defer done()
+	if err != nil {
+		return e, err
+	}
+	socket, err := adminSocket(input)
+	if err != nil {
+		return e, err
+	}
+	switch {
+	case socket == "":
+	case conf != "" || socket != explain.DefaultSocket:
+		if e, err = explain.Ask(ctx, socket, q); !errors.Is(err, explain.ErrNoProcess) {
+			return e, err
+		}
+		fmt.Fprintf(os.Stderr, "%v: reading what %s names\n", err, input.Path())
+	}
+	return explainOffline(ctx, input, q)
+}
+
+// explainOffline reads what a Corefile names, as the server would start with it.
+func explainOffline(ctx context.Context, input caddy.Input, q explain.Question) (status.Explanation, error) {
+	servers, err := parse(input)
+	if err != nil {
+		return status.Explanation{}, err
+	}
+	found, err := blocks(input.Path(), servers)
+	if err != nil {
+		return status.Explanation{}, err
+	}
+	var parts []*explain.Parts
+	for i := range found {
+		p, err := partsOf(&found[i])
+		if err != nil {
+			return status.Explanation{}, err
+		}
+		parts = append(parts, p)
+	}
+	return explain.Explain(ctx, parts, q)
+}
+
+// partsOf makes what can be asked of a server block.
+func partsOf(b *block) (*explain.Parts, error) {
+	update, problems, err := objectsWithProblems(*b)
+	if err != nil {
+		return nil, err
+	}
+	store := cluster.NewStore()
+	store.Apply(update)
+	place := b.names.Origin().String()
+	p := &explain.Parts{
+		Store: store, Names: clusterip.New(b.names, store, nil).Explained(),
+		Source: func() status.Source {
+			return status.Source{Kind: b.names.SourceKind(), Place: place, Synced: store.HasSynced()}
+		},
+		Hints: func(n cluster.ServiceName) (hints []string) {
+			for _, problem := range problems {
+				if problem.Object == "Service "+n.String() {
+					hints = append(hints, problem.Err.Error())
+				}
+			}
+			return hints
+		},
+	}
+	if b.hasNAT {
+		p.NAT = kernelnat.Preview(b.nat, update)
+	}
+	return p, nil
+}
+
+// objectsWithProblems is objects that also returns what is wrong with the manifests, of which
+// errors go to stderr.
+func objectsWithProblems(b block) (cluster.Update, []manifest.Problem, error) {
+	if b.names.Manifest.Dir == "" {
+		update, err := objects(b, newReport())
+		return update, nil, err
+	}
+	update, problems, err := manifest.Load(b.names.Manifest)
+	for _, p := range problems {
+		if p.Severity == manifest.Error {
+			fmt.Fprintln(os.Stderr, p)
+		}
+	}
+	return update, problems, err
+}
+
+func writeJSON(e *status.Explanation) error {
+	to := json.NewEncoder(os.Stdout)
+	to.SetIndent("", "  ")
+	return to.Encode(e)
+}
+
+// shownRows is how many endpoints and frontends people are shown.
+const shownRows = 50
+
+func writeText(e *status.Explanation) error {
+	style := text.Style{Now: time.Now(), MaxRows: shownRows}
+	if out := int(os.Stdout.Fd()); term.IsTerminal(out) {
+		style.Color = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+		style.Width, _, _ = term.GetSize(out) // 0 if it does not say
+	}
+	_, err := os.Stdout.WriteString(text.Render(e, style))
+	return err
+}
+
+// adminSocket returns where the process of a Corefile answers, "" if it does not.
+func adminSocket(input caddy.Input) (string, error) {
+	servers, err := parse(input)
+	if err != nil {
+		return "", err
+	}
+	for _, server := range servers {
+		if _, has := server.Tokens["admin"]; has {
+			return admin.Parse(stanzaOf(input.Path(), server, "admin"))
+		}
+	}
+	return "", nil
+}
+
+// parseArguments reads flags and arguments in any order. If it is not ok the reason and the
+// usage are printed, and code is the exit code.
+func parseArguments(flags *flag.FlagSet, args []string) (arguments []string, code int, ok bool) {
+	for {
+		switch err := flags.Parse(args); {
+		case errors.Is(err, flag.ErrHelp):
+			return nil, 0, false
+		case err != nil:
+			return nil, 2, false
+		case flags.NArg() == 0:
+			return arguments, 0, true
+		}
+		arguments, args = append(arguments, strings.TrimSpace(flags.Arg(0))), flags.Args()[1:]
+	}
+}

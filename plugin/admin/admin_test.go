@@ -1,0 +1,203 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/explain"
+	"github.com/clusterip/clusterip/plugin/clusterip"
+	"github.com/clusterip/clusterip/status"
+	"github.com/clusterip/clusterip/test/clustertest"
+	"github.com/coredns/caddy"
+	"golang.org/x/sys/unix"
+)
+
+func TestParse(t *testing.T) {
+	for text, want := range map[string]string{
+		"admin":                              explain.DefaultSocket,
+		"admin /tmp/a.sock":                  "/tmp/a.sock",
+		"admin a.sock":                       "error: absolute path",
+		"admin /a /b":                        "error: one argument at most",
+		"admin /" + strings.Repeat("a", 107): "error: longer",
+		"admin {\n nothing\n}":               "error: no options",
+		"admin\nadmin":                       "error: once",
+	} {
+		got, err := Parse(caddy.NewTestController("dns", text))
+		why, fails := strings.CutPrefix(want, "error: ")
+		if fails && (err == nil || !strings.Contains(err.Error(), why)) || !fails && (err != nil || got != want) {
+			t.Errorf("%q: %q, %v; want %q", text, got, err, want)
+		}
+	}
+}
+
+// parts are those of a server with so many Services, of which web is shop's, and no NAT.
+func parts(t testing.TB, services int) *explain.Server {
+	t.Helper()
+	store := cluster.NewStore()
+	o, err := clusterip.ParseOptions(caddy.NewTestController("dns", "clusterip cluster.local"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := clusterip.New(o, store, nil)
+	web := cluster.New(clustertest.Service("shop/web", "10.43.0.10"), clustertest.Ready("10.42.0.7"))
+	u := cluster.Update{Services: clustertest.Changed(web), Synced: true}
+	for i := range services - 1 {
+		s := clustertest.Service(fmt.Sprintf("ns-%d/service-%d", i%100, i), fmt.Sprintf("10.%d.%d.%d", 44+i>>16, i>>8&255, i&255))
+		u.Services = append(u.Services, clustertest.Changed(cluster.New(s, clustertest.Ready("10.42.0.8", "10.42.0.9")))...)
+	}
+	store.Apply(u)
+	server := new(explain.Server)
+	*server.Block(0) = explain.Parts{Store: store, Names: names.Explained(), Source: func() status.Source {
+		return status.Source{Kind: "apiserver", Place: "the API server", Live: true, Synced: store.HasSynced(), OutOfTouch: services == 1}
+	}}
+	return server
+}
+
+func serve(t *testing.T, s *socket) {
+	t.Helper()
+	if err := s.open(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.remove() })
+}
+
+// A client asks over the socket, whose mode lets nobody else in, and an API server that is away
+// is told.
+func TestAsk(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "run", "admin.sock")
+	if _, err := explain.Ask(t.Context(), path, explain.Question{Target: "shop/web"}); !errors.Is(err, explain.ErrNoProcess) {
+		t.Errorf("without a process: %v", err)
+	}
+	s := &socket{path: path, handler: handler(parts(t, 1))}
+	serve(t, s)
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info, err)
+	}
+	e, err := explain.Ask(t.Context(), path, explain.Question{Target: "web", Namespace: "shop"})
+	if err != nil || !e.Works || e.Service == nil || e.Service.Name != "shop/web" {
+		t.Errorf("web: %+v, %v", e, err)
+	}
+	if text, _ := json.Marshal(e.Steps); !strings.Contains(string(text), "the API server is out of reach, so this is what was last known") {
+		t.Errorf("the API server is away: %s", text)
+	}
+	if _, err := explain.Ask(t.Context(), path, explain.Question{Target: "a/b/c"}); !errors.As(err, new(explain.QuestionError)) {
+		t.Errorf("no target: %v", err)
+	}
+	if err := s.remove(); err != nil {
+		t.Error(err)
+	}
+	if left, _ := filepath.Glob(filepath.Dir(path) + "/*"); len(left) > 0 {
+		t.Errorf("left is %q", left)
+	}
+}
+
+// The next server takes the path over before the one before it ends, or gives it back.
+func TestTakeOver(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "admin.sock")
+	old, next := &socket{path: path, handler: handler(parts(t, 1))}, &socket{path: path, handler: handler(parts(t, 2))}
+	asked := func(what string, awayTold bool) {
+		t.Helper()
+		e, err := explain.Ask(t.Context(), path, explain.Question{Target: "shop/web"})
+		if err != nil || e.Source.OutOfTouch != awayTold {
+			t.Errorf("%s: %+v, %v", what, e.Source, err)
+		}
+	}
+	serve(t, old)
+	asked("at the start", true)
+	serve(t, next)
+	asked("the next", false)
+	serve(t, old) // the reload failed
+	asked("the first again", true)
+	serve(t, next)
+	if err := old.remove(); err != nil {
+		t.Error(err)
+	}
+	asked("when the first has ended", false)
+}
+
+// Another user who could reach the socket is refused all the same.
+func TestOtherUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can be somebody else")
+	}
+	dir, err := os.MkdirTemp("/tmp", "admin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "admin.sock")
+	serve(t, &socket{path: path, handler: handler(parts(t, 1))})
+	ask := func() error {
+		done := make(chan error)
+		go func() {
+			runtime.LockOSThread() // and never unlock: the thread ends with its user
+			if _, _, e := unix.RawSyscall(unix.SYS_SETRESUID, 65534, 65534, 65534); e != 0 {
+				done <- e
+				return
+			}
+			done <- asThread(path)
+		}()
+		return <-done
+	}
+	if err := ask(); !errors.Is(err, unix.EACCES) {
+		t.Errorf("another user connects: %v", err)
+	}
+	if err := os.Chmod(path, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if err := ask(); err == nil || errors.Is(err, unix.EACCES) {
+		t.Errorf("another user at a socket of any mode: %v", err)
+	}
+}
+
+// asThread asks by system calls of this thread alone.
+func asThread(path string) error {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		return err
+	}
+	if _, err := unix.Write(fd, []byte("GET /explain?target=shop/web HTTP/1.1\r\nHost: admin\r\n\r\n")); err != nil {
+		return err
+	}
+	n, err := unix.Read(fd, make([]byte, 100))
+	if err == nil && n == 0 {
+		err = net.ErrClosed
+	}
+	return err
+}
+
+// An answer takes less than 100 ms at 10,000 Services, also where all names are compared.
+func TestQuick(t *testing.T) {
+	all := parts(t, 10_000)
+	for _, target := range []string{"shop/web", "web.shop", "10.43.0.10:80", "wbe.shop", "10.1.1.1:80", "service-77.ns-78"} {
+		least := time.Hour
+		for range 5 {
+			began := time.Now()
+			if _, err := explain.Explain(context.Background(), all.Parts(), explain.Question{Target: target}); err != nil {
+				t.Fatal(err)
+			}
+			least = min(least, time.Since(began))
+		}
+		t.Logf("%s: %v", target, least)
+		if least > 100*time.Millisecond {
+			t.Errorf("%s: %v", target, least)
+		}
+	}
+}

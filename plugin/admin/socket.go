@@ -1,0 +1,153 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// socket is a Unix socket that root and the user of this process may connect to, and nobody
+// else: its mode says so, and each connection is looked at.
+type socket struct {
+	path    string
+	handler http.Handler
+
+	mu     sync.Mutex
+	server *http.Server // nil: closed
+	inode  uint64       // of the socket at path when it was opened
+}
+
+// open serves at the path, in place of a server before a reload or of a process that has ended.
+// Where it cannot, the names and NAT go on without.
+func (s *socket) open() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.shut()
+	if err := s.listen(); err != nil {
+		log.Errorf("coredns explain cannot ask this process: %v", err)
+	}
+	return nil
+}
+
+// listen makes the socket under another name, since there must be no moment in which it has
+// another mode, nor one without a socket during a reload.
+func (s *socket) listen() error {
+	if err := os.MkdirAll(filepath.Dir(s.path), 0o755); err != nil {
+		return fmt.Errorf("make the folder of the socket: %w; give admin another path, or create the folder (systemd: RuntimeDirectory=clusterip)", err)
+	}
+	fresh := fmt.Sprintf("%s.%d", s.path, os.Getpid())
+	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("make the socket: %w", err)
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: fresh, Net: "unix"})
+	if err != nil {
+		return fmt.Errorf("make the socket: %w", err)
+	}
+	l.SetUnlinkOnClose(false) // the path may be another's by then
+	var of unix.Stat_t
+	err = errors.Join(os.Chmod(fresh, 0o600), unix.Stat(fresh, &of), os.Rename(fresh, s.path))
+	if err != nil {
+		l.Close()
+		os.Remove(fresh)
+		return fmt.Errorf("make the socket: %w", err)
+	}
+	s.inode = of.Ino
+	s.server = &http.Server{
+		Handler: s.handler, ReadTimeout: patience, WriteTimeout: patience, IdleTimeout: patience, MaxHeaderBytes: 8 << 10,
+	}
+	go s.server.Serve(trusted{l})
+	return nil
+}
+
+// patience is how long a client may take.
+const patience = 30 * time.Second
+
+// shut ends the server, if there is one, and those whom it answers.
+func (s *socket) shut() {
+	if s.server != nil {
+		s.server.Close()
+		s.server = nil
+	}
+}
+
+// close ends the server. The path stays: by now it may lead to the one after a reload.
+func (s *socket) close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.shut()
+	return nil
+}
+
+// remove ends the server with the process, and removes the socket if it is still this one's.
+func (s *socket) remove() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.shut()
+	var now unix.Stat_t
+	if err := unix.Stat(s.path, &now); err == nil && now.Ino == s.inode {
+		os.Remove(s.path)
+	}
+	return nil
+}
+
+// trusted accepts connections of root and of this process's user alone.
+type trusted struct{ *net.UnixListener }
+
+func (t trusted) Accept() (net.Conn, error) {
+	for {
+		conn, err := t.AcceptUnix()
+		if err != nil {
+			return nil, err
+		}
+		uid, err := peer(conn)
+		if err == nil && (uid == 0 || uid == uint32(os.Geteuid())) {
+			return conn, nil
+		}
+		log.Warningf("a connection of user %d to the admin socket is refused: %v", uid, err)
+		conn.Close()
+	}
+}
+
+// peer returns the user of the process that has connected.
+func peer(conn *net.UnixConn) (uid uint32, err error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var credentials *unix.Ucred
+	var failed error
+	if err := raw.Control(func(fd uintptr) {
+		credentials, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil || failed != nil {
+		return 0, errors.Join(err, failed)
+	}
+	return credentials.Uid, nil
+}
+
+// atOnce is how many questions are answered at the same time: a question goes through all
+// Services, and names are to be answered meanwhile.
+const atOnce = 1
+
+// turns lets so many in.
+type turns chan struct{}
+
+// take waits for a turn, and returns false if the client has gone.
+func (t turns) take(ctx context.Context) bool {
+	select {
+	case t <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (t turns) give() { <-t }

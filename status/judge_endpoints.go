@@ -1,0 +1,204 @@
+package status
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat/plan"
+)
+
+// judgeEndpoints is about whether there is anybody to answer.
+func (j *joiner) judgeEndpoints() {
+	s := j.Service
+	switch {
+	case s.Kind == cluster.KindExternalName, s.Remembered:
+		return
+	case s.Kind == cluster.KindHeadless, len(j.Families) == 0:
+		j.judgeUsable()
+		return
+	}
+	for i := range j.Families {
+		f := &j.Families[i]
+		var good []string
+		for k := range f.Plan.Asked.Pools {
+			pool := &f.Plan.Asked.Pools[k]
+			port := portName(portOf(s, pool))
+			done := make(map[plan.Verdict]bool)
+			for _, front := range j.focused(f, k) {
+				switch {
+				case done[front.Verdict]:
+					continue
+				case front.Verdict == plan.Forward:
+					good = append(good, fmt.Sprintf("%s of port %s", plural(len(pool.For(front.Local)), "endpoint", "endpoints"), port))
+				default:
+					j.nobody(f, k, port, &front)
+				}
+				done[front.Verdict] = true
+			}
+		}
+		if len(good) > 0 {
+			j.step("endpoints", OK, "", "%s: %s", f.Family, listed(good, maxNear))
+		}
+	}
+}
+
+// focused are the frontends of a pool that are meant, as they were asked for.
+func (j *joiner) focused(f *FamilyFacts, pool int) (out []plan.Frontend) {
+	for _, front := range f.Plan.Asked.Of(pool) {
+		if j.isFocus(&front) {
+			out = append(out, front)
+		}
+	}
+	return out
+}
+
+// judgeUsable is judgeEndpoints where there are no frontends.
+func (j *joiner) judgeUsable() {
+	s := j.Service
+	usable := cluster.Usable(s.Endpoints)
+	if len(usable) > 0 {
+		left := ""
+		if n := len(s.Endpoints) - len(usable); n > 0 {
+			left = fmt.Sprintf(", and %d that do not", n)
+		}
+		j.step("endpoints", OK, "", "%s%s", plural(len(usable), "endpoint counts", "endpoints count"), left)
+		return
+	}
+	reasons := make(map[plan.Reason][]cluster.Endpoint)
+	for _, e := range s.Endpoints {
+		reasons[conditionOf(&e)] = append(reasons[conditionOf(&e)], e)
+	}
+	text, mend := j.lack(reasons)
+	effect := "so its name does not exist"
+	if s.Kind == cluster.KindClusterIP {
+		effect = "so connections are refused"
+	}
+	j.step("endpoints", Wrong, mend, "%s, %s", text, effect)
+}
+
+// nobody says why a port has no endpoint.
+func (j *joiner) nobody(f *FamilyFacts, pool int, port string, front *plan.Frontend) {
+	const step = "endpoints"
+	reasons := make(map[plan.Reason][]cluster.Endpoint)
+	seen := make(map[cluster.Endpoint]bool)
+	for _, d := range f.Plan.Dropped {
+		if (d.Pool == -1 || d.Pool == pool) && !seen[d.Endpoint] && (d.Why != plan.OtherFamily || j.onlyOthers(f.Family)) && (!d.Local || front.Verdict == plan.Drop) {
+			seen[d.Endpoint] = true
+			reasons[d.Why] = append(reasons[d.Why], d.Endpoint)
+		}
+	}
+	if front.Verdict == plan.Drop {
+		j.elsewhere(f, port, front, reasons)
+		return
+	}
+	text, mend := j.lack(reasons)
+	j.step(step, Wrong, mend, "%s: port %s of %s has no endpoint, so connections are refused: %s", f.Family, port, j.name(), text)
+}
+
+// onlyOthers reports whether all endpoints are of the other family.
+func (j *joiner) onlyOthers(family cluster.Family) bool {
+	return !slices.ContainsFunc(j.Service.Endpoints, func(e cluster.Endpoint) bool { return cluster.FamilyOf(e.Addr) == family })
+}
+
+// elsewhere is for the policy Local where no endpoint is on this node. From outside the
+// cluster that is meant to be so: load balancers send to other nodes.
+func (j *joiner) elsewhere(f *FamilyFacts, port string, front *plan.Frontend, reasons map[plan.Reason][]cluster.Endpoint) {
+	node := f.NAT.Node.Name
+	var nodes []string
+	for _, e := range reasons[plan.OtherNode] {
+		if n := e.NodeName(); n != "" && !slices.Contains(nodes, n) {
+			nodes = append(nodes, n)
+		}
+	}
+	slices.Sort(nodes)
+	policy, condition := "externalTrafficPolicy", Notice
+	if front.Kind == plan.ClusterIP {
+		policy = "internalTrafficPolicy"
+	}
+	if front.Kind == plan.ClusterIP || j.Target.isAddress() {
+		condition = Wrong
+	}
+	text, mend := j.lack(reasons)
+	if len(nodes) > 0 {
+		text = "the others are on " + listed(nodes, maxNear)
+		mend = fmt.Sprintf("set %s: Cluster, or run a pod on %s; if %s is not this node's name, correct node_name", policy, node, node)
+	}
+	j.step("endpoints", condition, mend, "%s: %s of %s is Local, and port %s has no endpoint on this node, %s, so connections to %s are dropped here: %s",
+		f.Family, policy, j.name(), port, node, front.Key, text)
+}
+
+// reasonOrder is the order in which reasons are told and mended.
+var reasonOrder = []plan.Reason{plan.NotReady, plan.Leaving, plan.NoSuchPort, plan.NamesOnly, plan.OtherNode, plan.OtherZone, plan.OtherFamily, plan.Weightless, plan.BeyondBounds}
+
+// lack says why no endpoint counts, and what mends that.
+func (j *joiner) lack(reasons map[plan.Reason][]cluster.Endpoint) (text, mend string) {
+	var parts []string
+	first := plan.Reason(0)
+	for _, r := range reasonOrder {
+		if all := reasons[r]; len(all) > 0 {
+			if first == 0 {
+				first = r
+			}
+			parts = append(parts, fmt.Sprintf("%s (%s)", r, listed(callEndpoints(all), 3)))
+		}
+	}
+	if first == 0 {
+		text = "it has no endpoints"
+		return text, j.mendNone()
+	}
+	text = "none of its endpoints counts: " + strings.Join(parts, "; ")
+	return text, j.mendReason(first, reasons[first][0])
+}
+
+func callEndpoints(all []cluster.Endpoint) (out []string) {
+	for i := range all {
+		out = append(out, callEndpoint(&all[i]))
+	}
+	return out
+}
+
+func callEndpoint(e *cluster.Endpoint) string {
+	if row := rowOf(e); row.Pod != "" {
+		return row.Pod
+	}
+	return e.Addr.String()
+}
+
+// mendNone mends that there are no endpoints at all.
+func (j *joiner) mendNone() string {
+	n := j.name()
+	if j.Source.Kind == FromManifests {
+		return fmt.Sprintf("write Pods that the selector of Service %s matches, or an EndpointSlice with the label kubernetes.io/service-name: %s", n.Name, n.Name)
+	}
+	return fmt.Sprintf("have its selector match pods: kubectl -n %s describe service %s; kubectl -n %s get pods --show-labels", n.Namespace, n.Name, n.Namespace)
+}
+
+// mendReason mends why an endpoint does not count.
+func (j *joiner) mendReason(why plan.Reason, e cluster.Endpoint) string {
+	n := j.name()
+	slices := fmt.Sprintf("kubectl -n %s get endpointslices -l kubernetes.io/service-name=%s -o yaml", n.Namespace, n.Name)
+	manifests := j.Source.Kind == FromManifests
+	switch why {
+	case plan.NotReady:
+		switch {
+		case manifests && e.PodName != "":
+			return fmt.Sprintf("give Pod %s the condition Ready \"True\" in its manifest, when it serves", e.PodName)
+		case manifests:
+			return "set conditions.ready of the endpoint in its EndpointSlice, when it serves"
+		case e.PodName != "":
+			return fmt.Sprintf("kubectl -n %s describe pod %s", n.Namespace, e.PodName)
+		}
+		return slices
+	case plan.Leaving:
+		return "wait until the pods that take over are ready, or start some"
+	case plan.NoSuchPort:
+		return "have targetPort name a port that the pods have, and give the EndpointSlice's port the name of the Service's"
+	case plan.NamesOnly:
+		return "take the label service.kubernetes.io/headless off the EndpointSlices"
+	case plan.OtherFamily:
+		return "give the Service the IP family of its endpoints (spec.ipFamilies), or the pods addresses of both"
+	}
+	return slices
+}

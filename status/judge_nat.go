@@ -1,0 +1,123 @@
+package status
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat/plan"
+)
+
+// judgeFrontends is about what the Service does not get, and about the client.
+func (j *joiner) judgeFrontends() {
+	const step = "frontend"
+	for i := range j.Families {
+		f := &j.Families[i]
+		refused := 0
+		for k := range f.Plan.Asked.Frontends {
+			front := &f.Plan.Asked.Frontends[k]
+			r := f.Plan.refusal(front.Key)
+			if r == nil {
+				continue
+			}
+			if refused++; refused > maxNear {
+				continue
+			}
+			condition := Notice
+			if j.isFocus(front) {
+				condition = Wrong
+			}
+			j.step(step, condition, mendRefusal(r, j.name()), "%s does not get %s: %s", j.name(), r.Key, r)
+		}
+		if n := refused - maxNear; n > 0 {
+			j.step(step, Notice, "", "%s does not get %d more frontends in %s", j.name(), n, f.Family)
+		}
+		if e := f.Plan.Asked.Excess; e != "" {
+			j.step(step, Notice, "", "%s: %s", f.Family, e)
+		}
+		j.judgeClient(f)
+	}
+}
+
+func mendRefusal(r *plan.Refusal, n cluster.ServiceName) string {
+	what := fmt.Sprintf("give Service %s another address", n)
+	if r.At.Addr().IsUnspecified() {
+		what = fmt.Sprintf("give Service %s another nodePort", n)
+	}
+	if r.Why == plan.IsHeld {
+		return fmt.Sprintf("%s, or take it from %s", what, r.Holder)
+	}
+	return what
+}
+
+func (j *joiner) judgeClient(f *FamilyFacts) {
+	if j.From == nil {
+		return
+	}
+	if cluster.FamilyOf(j.From.Address) != f.Family {
+		return
+	}
+	for k := range f.Plan.Granted.Frontends {
+		front := &f.Plan.Granted.Frontends[k]
+		if front.Verdict != plan.Forward || admits(front, j.From.Address) {
+			continue
+		}
+		condition := Notice
+		if j.Target.isAddress() && j.isFocus(front) {
+			condition = Wrong
+		}
+		j.step("frontend", condition, fmt.Sprintf("add %s to spec.loadBalancerSourceRanges of Service %s", netip.PrefixFrom(j.From.Address, j.From.Address.BitLen()), j.name()),
+			"%s drops connections from %s, which is in none of loadBalancerSourceRanges", front.Key, j.From.Address)
+	}
+}
+
+// judgeNAT is about whether the kernel does what is planned.
+func (j *joiner) judgeNAT() {
+	if j.NoNAT != "" {
+		j.step("nat", Unknown, "", "%s", j.NoNAT)
+		return
+	}
+	for i := range j.Families {
+		j.judgeFamily(&j.Families[i])
+	}
+}
+
+func (j *joiner) judgeFamily(f *FamilyFacts) {
+	family := j.out.NAT[slices.IndexFunc(j.out.NAT, func(o Family) bool { return o.Family == f.Family.String() })]
+	log := "see the log of the process"
+	switch {
+	case f.DryRun:
+		j.step("nat", Notice, "take dry_run out of the Corefile to have rules written", "%s: dry_run is set, so nothing is written to the kernel", f.Family)
+		return
+	case f.NAT.Error != "":
+		j.step("nat", Wrong, log, "%s: the last write to the kernel failed: %s", f.Family, f.NAT.Error)
+	case family.Waiting != "":
+		j.step("nat", Wrong, log, "%s: the rules of %s wait: %s", f.Family, j.name(), family.Waiting)
+	}
+	if f.Kernel == nil {
+		j.step("kernel", Unknown, "", "%s: the kernel was not looked at: %s", f.Family, f.WhyNot)
+		return
+	}
+	wrong := slices.Clone(f.Kernel.Wrong)
+	for k, held := range f.Kernel.Frontends {
+		if j.isFocus(&f.Plan.Granted.Frontends[k]) {
+			wrong = append(wrong, held.Wrong...)
+		}
+	}
+	for _, o := range f.Kernel.Others {
+		j.step("kernel", Wrong, "stop kube-proxy here, and remove what it has left: kube-proxy --cleanup", "%s: %s", f.Family, o)
+	}
+	switch {
+	case len(wrong) == 0:
+		j.step("kernel", OK, "", "%s: the kernel holds what is planned (%s)", f.Family, f.Backend)
+	case f.Pending:
+		j.step("kernel", Notice, "", "%s: changes are being written: %s", f.Family, listed(wrong, 3))
+	default:
+		mend := "start coredns, which writes what is missing"
+		if j.Source.Live {
+			mend = "it is repaired within sync_period; if it comes again, find who changes our rules: the log names them"
+		}
+		j.step("kernel", Wrong, mend, "%s: the kernel does not hold what is planned: %s", f.Family, listed(wrong, 3))
+	}
+}
