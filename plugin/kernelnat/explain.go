@@ -152,7 +152,7 @@ func (e Explained) Flows(families []status.FamilyFacts) *status.Flows {
 			next := status.Flow{Protocol: flow.Protocol.String(), Client: flow.Client, To: flow.To, Endpoint: flow.Endpoint}
 			pool := serving[plan.Key{At: flow.To, Protocol: flow.Protocol}]
 			if pool == nil {
-				pool = serving[plan.NodePortKey(flow.To.Addr(), flow.To.Port(), flow.Protocol)]
+				pool = serving[plan.NodePortKey(cluster.FamilyOf(flow.To.Addr()), flow.To.Port(), flow.Protocol)]
 			}
 			next.Stale = pool != nil && !slices.Contains(pool.Serving(), flow.Endpoint)
 			out.Some = append(out.Some, next)
