@@ -147,7 +147,6 @@ func convertSlice(s *discoveryv1.EndpointSlice) (*endpoints, error) {
 	return &endpoints{owner, list, originOfSlice(s)}, err
 }
 
-//lint:ignore SA1019 deprecated, and still found in manifests
 func convertEndpoints(e *corev1.Endpoints) (*endpoints, error) {
 	owner, list, err := convert.Endpoints(e)
 	return &endpoints{owner, list, originOfEndpoints(e)}, err
