@@ -103,23 +103,29 @@ const certificates = "usr/share/ca-certificates/"
 // var/lib/dpkg/status.d says which packages there are, as scanners of images read it.
 func packagesLayer(packages []packaged, at time.Time) []entry {
 	var files []entry
+	there := map[string]bool{".": true}
+	add := func(f entry) {
+		if !there[f.header.Name] { // a folder may be in several packages
+			files, there[f.header.Name] = append(files, f), true
+		}
+	}
 	var roots []byte
-	there := map[string]bool{".": true} // a folder may be in several
 	for _, p := range packages {
 		for _, f := range p.files {
 			name := f.header.Name
 			if strings.HasPrefix(name, certificates) && strings.HasSuffix(name, ".crt") {
 				roots = append(roots, f.content...)
 			}
-			if !there[name] && !isLeftOut(name) {
-				files, there[name] = append(files, f), true
+			if !isLeftOut(name) {
+				add(f)
 			}
 		}
 	}
-	files = append(files, regular("etc/ssl/certs/ca-certificates.crt", 0o644, roots, at),
-		folder("var/lib/dpkg", at), folder("var/lib/dpkg/status.d", at))
+	add(regular("etc/ssl/certs/ca-certificates.crt", 0o644, roots, at))
+	add(folder("var/lib/dpkg", at))
+	add(folder("var/lib/dpkg/status.d", at))
 	for _, p := range packages {
-		files = append(files, regular("var/lib/dpkg/status.d/"+p.name, 0o644, []byte(p.control), at))
+		add(regular("var/lib/dpkg/status.d/"+p.name, 0o644, []byte(p.control), at))
 	}
 	return files
 }
