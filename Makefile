@@ -100,7 +100,8 @@ vuln:
 	$(GOVULNCHECK) ./...
 
 # Into dist: static programs, of what they consist, an image of both and the checksums of it
-# all. It needs a clone, apt and the network.
+# all. It needs apt, the network and a clone: into a worktree of one, Go does not look for
+# the commit.
 ARCHITECTURES = amd64 arm64
 release: export CGO_ENABLED = 0
 release: export GOAMD64 = v1

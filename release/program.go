@@ -37,7 +37,7 @@ func readProgram(path string) (program, error) {
 		}
 	}
 	if p.revision == "" {
-		return program{}, fmt.Errorf("%s does not say of which commit it is: build it in a clone of the repository with go build -buildvcs=true", path)
+		return program{}, fmt.Errorf("%s does not say of which commit it is: build it with go build -buildvcs=true in a clone of the repository, which a worktree of one is not to Go", path)
 	}
 	if p.at, err = time.Parse(time.RFC3339, at); err != nil {
 		return program{}, fmt.Errorf("%s: time of its commit: %w", path, err)
