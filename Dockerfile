@@ -3,7 +3,9 @@ WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
-RUN CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o /coredns ./coredns
+# What coredns -version says: --build-arg VERSION="$(git describe --tags --always --dirty)"
+ARG VERSION=devel
+RUN CGO_ENABLED=0 go build -trimpath -ldflags="-s -w -X main.version=$VERSION" -o /coredns ./coredns
 # Port 53 without root. NAT needs more: run with --user 0 and NET_ADMIN.
 RUN apt-get update && apt-get install -y --no-install-recommends libcap2-bin && setcap cap_net_bind_service=+ep /coredns
 

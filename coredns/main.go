@@ -28,6 +28,9 @@ func main() {
 			os.Exit(s.run(s.flags(), os.Args[2:]))
 		}
 	}
+	// CoreDNS shows it beside its own version: -version, the first lines of the log, and
+	// the label revision of coredns_build_info.
+	coremain.GitCommit = "clusterip-" + ownVersion()
 	flag.Usage = usage
 	flag.Parse()
 	if flag.NArg() > 0 {

@@ -53,12 +53,12 @@ func TestScale(t *testing.T) {
 	netlab.Require(t, "iptables", "ip6tables")
 	t.Setenv("XTABLES_LOCKFILE", filepath.Join(t.TempDir(), "lock"))
 	var results performance.NAT
-	for _, text := range strings.Split(*scaleServices, ",") {
+	for text := range strings.SplitSeq(*scaleServices, ",") {
 		n, err := strconv.Atoi(text)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, backend := range strings.Split(*scaleBackend, ",") {
+		for backend := range strings.SplitSeq(*scaleBackend, ",") {
 			t.Run(fmt.Sprintf("%s/%d", backend, n), func(t *testing.T) { results = append(results, measureScale(t, backend, n)) })
 			if *scaleReport != "" {
 				if err := results.Save(*scaleReport, "alone"); err != nil {

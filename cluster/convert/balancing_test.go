@@ -92,9 +92,7 @@ func TestSliceWeight(t *testing.T) {
 			Endpoints: []discoveryv1.Endpoint{{Addresses: []string{"10.42.0.1"}}},
 		}
 	}
-	//lint:ignore SA1019 deprecated, and still in use
 	older := func(weight string) *corev1.Endpoints {
-		//lint:ignore SA1019 deprecated, and still in use
 		return &corev1.Endpoints{ObjectMeta: slice(weight).ObjectMeta, Subsets: []corev1.EndpointSubset{{Addresses: []corev1.EndpointAddress{{IP: "10.42.0.1"}}}}}
 	}
 	for i, read := range []func(string) ([]cluster.Endpoint, error){

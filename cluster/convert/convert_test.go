@@ -316,7 +316,6 @@ func TestOldSpelling(t *testing.T) {
 }
 
 func TestEndpoints(t *testing.T) {
-	//lint:ignore SA1019 deprecated, and still in use
 	in := &corev1.Endpoints{ObjectMeta: meta("echo"), Subsets: []corev1.EndpointSubset{{
 		Addresses:         []corev1.EndpointAddress{{IP: "192.0.2.1", Hostname: "host", NodeName: new("node"), TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: "pod"}}, {IP: "127.0.0.1"}},
 		NotReadyAddresses: []corev1.EndpointAddress{{IP: "192.0.2.2"}},

@@ -71,8 +71,6 @@ func sliceEndpoints(s *discoveryv1.EndpointSlice, in string) ([]cluster.Endpoint
 
 // Endpoints converts the older core/v1 Endpoints, which belong to the Service of
 // the same name. On an error the endpoints that are sound are returned.
-//
-//lint:ignore SA1019 deprecated, and still in use
 func Endpoints(e *corev1.Endpoints) (cluster.ServiceName, []cluster.Endpoint, error) {
 	owner := cluster.ServiceName{Namespace: e.Namespace, Name: e.Name}
 	var endpoints []cluster.Endpoint

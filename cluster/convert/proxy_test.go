@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"maps"
 	"testing"
 
 	"github.com/clusterip/clusterip/cluster"
@@ -28,13 +29,11 @@ func TestProxy(t *testing.T) {
 			t.Errorf("Service with labels %v: %+v, %v; want %+v", c.labels, got.Proxy, err, c.want)
 		}
 		es := slice("IPv4", discoveryv1.Endpoint{Addresses: []string{"192.0.2.1"}})
-		for label, value := range c.labels {
-			es.Labels[label] = value
-		}
+		maps.Copy(es.Labels, c.labels)
 		if _, got, err := EndpointSlice(es); err != nil || got[0].NamesOnly() != c.namesOnly {
 			t.Errorf("EndpointSlice with labels %v: names only %t, %v", c.labels, got[0].NamesOnly(), err)
 		}
-		older := &corev1.Endpoints{ObjectMeta: meta("echo"), Subsets: []corev1.EndpointSubset{{Addresses: []corev1.EndpointAddress{{IP: "192.0.2.1"}}}}} //lint:ignore SA1019 still in use
+		older := &corev1.Endpoints{ObjectMeta: meta("echo"), Subsets: []corev1.EndpointSubset{{Addresses: []corev1.EndpointAddress{{IP: "192.0.2.1"}}}}}
 		older.Labels = c.labels
 		if _, got, err := Endpoints(older); err != nil || got[0].NamesOnly() != c.namesOnly {
 			t.Errorf("Endpoints with labels %v: names only %t, %v", c.labels, got[0].NamesOnly(), err)

@@ -166,7 +166,7 @@ func (w *world) addPod(rng *rand.Rand, i int) {
 	case 0:
 		p.Status.Conditions[0].Status = corev1.ConditionFalse
 	case 1:
-		p.DeletionTimestamp = ptr.To(metav1.NewTime(time.Unix(1_700_000_000, 0)))
+		p.DeletionTimestamp = new(metav1.NewTime(time.Unix(1_700_000_000, 0)))
 	case 2:
 		p.Status.Phase = corev1.PodFailed
 	case 3:

@@ -240,7 +240,7 @@ func checkStructure(data []byte) error {
 	if err := decoder.Decode(&root); err != nil {
 		return err
 	}
-	if err := decoder.Decode(&next); err != io.EOF {
+	if err := decoder.Decode(&next); !errors.Is(err, io.EOF) {
 		return errors.New("something follows the end of the object: put --- on a line of its own between objects, and end lines with a line feed")
 	}
 	size, err := expandedSize(&root, map[*yamlv3.Node]int{})

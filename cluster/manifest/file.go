@@ -118,7 +118,7 @@ func read(path string) ([]byte, fs.FileInfo, error) {
 	// A file that grows or shrinks meanwhile is read again for its new size.
 	data := make([]byte, info.Size())
 	n, err := io.ReadFull(file, data)
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = nil
 	}
 	return data[:n], info, err

@@ -63,7 +63,7 @@ func loadCase(t *testing.T, archive *txtar.Archive) map[string]string {
 		switch file.Name {
 		case "update", "problems":
 		case "service_cidr":
-			for _, text := range strings.Fields(string(file.Data)) {
+			for text := range strings.FieldsSeq(string(file.Data)) {
 				options.ServiceCIDRs = append(options.ServiceCIDRs, netip.MustParsePrefix(text))
 			}
 		default:

@@ -152,7 +152,6 @@ func convertSlice(s *discoveryv1.EndpointSlice) (*endpoints, error) {
 	return &endpoints{owner, list, originOfSlice(s)}, errors.Join(append(validation.EndpointSlice(s), err)...)
 }
 
-//lint:ignore SA1019 deprecated, and still found in manifests
 func convertEndpoints(e *corev1.Endpoints) (*endpoints, error) {
 	owner, list, err := convert.Endpoints(e)
 	return &endpoints{owner, list, originOfEndpoints(e)}, errors.Join(append(validation.Endpoints(e), err)...)

@@ -50,7 +50,6 @@ func originOfSlice(s *discoveryv1.EndpointSlice) origin {
 	return ofAnyone
 }
 
-//lint:ignore SA1019 deprecated, and still found in manifests
 func originOfEndpoints(e *corev1.Endpoints) origin {
 	_, isLeader := e.Annotations[leaderAnnotation]
 	switch {

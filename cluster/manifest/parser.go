@@ -138,7 +138,6 @@ func (d *documentParser) known(kind string, body []byte) {
 			return convertSlice(s)
 		})
 	case "Endpoints":
-		//lint:ignore SA1019 deprecated, and still found in manifests
 		take(d, kind, body, func(e *corev1.Endpoints) (any, error) { return convertEndpoints(e) })
 	case "Pod":
 		take(d, kind, body, func(p *corev1.Pod) (any, error) {

@@ -112,7 +112,7 @@ func (s *suite) twoNodes() {
 		port := func(at *site) netip.AddrPort { return netip.AddrPortFrom(at.Addr(family), nodePort) }
 		outside := s.node.Outside
 		client := outside.Addr(family)
-		near := func(at *site) netip.Addr { return at.Addrs[2+slices.Index(cluster.Families[:], family)] } // its gateway
+		near := func(at *site) netip.Addr { return at.Addrs[2+slices.Index(cluster.Families, family)] } // its gateway
 
 		// Whoever asks on one node reaches the pod on the other. Pods are seen
 		// as they are, others as the node that they came to.

@@ -320,7 +320,7 @@ func TestNumberOfRules(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := 0
-		for _, tx := range strings.Split(out.String(), "COMMIT\n") {
+		for tx := range strings.SplitSeq(out.String(), "COMMIT\n") {
 			if strings.HasPrefix(tx, "*nat") {
 				got += strings.Count(tx, "\n-A ")
 			}

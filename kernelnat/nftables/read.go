@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
@@ -366,7 +367,7 @@ func eachElement(list []byte, f func(element)) {
 				}
 			}
 		})
-		e.key = append(e.key[:len(e.key):len(e.key)], last...)
+		e.key = append(slices.Clip(e.key), last...)
 		f(e)
 	})
 }

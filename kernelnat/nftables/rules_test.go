@@ -99,7 +99,7 @@ func varied(family cluster.Family) []plan.Service {
 	}
 	external := func(v plan.Verdict, local bool) *backendtest.Outside {
 		lb := netip.MustParseAddr(texts.node)
-		for range len(out) {
+		for range out {
 			lb = lb.Next()
 		}
 		o := &backendtest.Outside{Verdict: v, Treatment: plan.Treatment{Local: local, FromNode: true, Sources: []netip.Prefix{netip.MustParsePrefix(texts.sources)}}, LoadBalancers: []netip.Addr{lb}}
@@ -170,7 +170,7 @@ func TestRulesAreWhatSyncWrites(t *testing.T) {
 // listed is the table, line by line, without the flags of owned tables.
 func listed(h host) (lines []string) {
 	h.Helper()
-	for _, line := range strings.Split(h.nft("", "list", "ruleset"), "\n") {
+	for line := range strings.SplitSeq(h.nft("", "list", "ruleset"), "\n") {
 		switch line = strings.TrimSpace(line); {
 		case strings.HasPrefix(line, "table "):
 			head, _, _ := strings.Cut(line, "{")

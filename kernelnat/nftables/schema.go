@@ -2,6 +2,7 @@ package nftables
 
 import (
 	"encoding/binary"
+	"slices"
 	"strings"
 
 	"github.com/clusterip/clusterip/cluster"
@@ -86,7 +87,7 @@ func newSchema(family cluster.Family, countEndpoints bool) *schema {
 	address := addressOf(family)
 	target := []field{address, port}
 	placeOf := func(prefix string, key ...field) place {
-		with := func(more field) []field { return append(key[:len(key):len(key)], more) }
+		with := func(more field) []field { return append(slices.Clip(key), more) }
 		endpoints := &set{name: prefix + "endpoints", key: with(number), data: target}
 		if countEndpoints {
 			endpoints.name, endpoints.counted = prefix+"counted-endpoints", true

@@ -3,6 +3,7 @@ package nftables
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -34,7 +35,7 @@ func TestUnknownServicesKeepWhatTheyShare(t *testing.T) {
 		state.Services, state.Known[known.Name] = append(state.Services, known), true
 		gone = append(gone, kernelnat.Change{Old: known, New: plan.Service{Name: known.Name}})
 	}
-	h.synced(kernelnat.State{Services: append(state.Services[:len(state.Services):len(state.Services)], unknown)}, cluster.IPv4)
+	h.synced(kernelnat.State{Services: append(slices.Clip(state.Services), unknown)}, cluster.IPv4)
 
 	b := newBackend(t, cluster.IPv4, settings)
 	h.do(func() error { _, err := b.Sync(t.Context(), state); return err })

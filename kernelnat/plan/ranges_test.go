@@ -48,7 +48,7 @@ func TestRanges(t *testing.T) {
 	for _, tt := range rangesTests {
 		t.Run(tt.name, func(t *testing.T) {
 			var cidrs []netip.Prefix
-			for _, text := range strings.Fields(tt.cidrs) {
+			for text := range strings.FieldsSeq(tt.cidrs) {
 				cidrs = append(cidrs, netip.MustParsePrefix(text))
 			}
 			family := cluster.FamilyOf(netip.MustParsePrefix(strings.Fields(tt.want)[0]).Addr())
@@ -88,7 +88,7 @@ func TestRanges(t *testing.T) {
 // knownFrom makes things that are called as their addresses are.
 func knownFrom(text string) []Known {
 	var all []Known
-	for _, word := range strings.Fields(text) {
+	for word := range strings.FieldsSeq(text) {
 		if addr, err := netip.ParseAddr(word); err == nil {
 			all = append(all, KnownAt(addr, word))
 		} else {

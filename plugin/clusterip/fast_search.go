@@ -61,8 +61,7 @@ func (s *search) countAt(server string) {
 	same := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: plugin.Namespace, Subsystem: "autopath", Name: "success_total", Help: "Counter of requests that did autopath.",
 	}, []string{"server"})
-	var there prometheus.AlreadyRegisteredError
-	if errors.As(prometheus.Register(same), &there) {
+	if there, ok := errors.AsType[prometheus.AlreadyRegisteredError](prometheus.Register(same)); ok {
 		s.counts, _ = there.ExistingCollector.(*prometheus.CounterVec)
 	}
 	s.server = server

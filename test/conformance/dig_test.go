@@ -45,7 +45,7 @@ func parse(out string) answer {
 		";; QUESTION SECTION:": &a.question, ";; ANSWER SECTION:": &a.answer,
 		";; AUTHORITY SECTION:": &a.authority, ";; ADDITIONAL SECTION:": &a.additional,
 	}
-	for _, l := range strings.Split(out, "\n") {
+	for l := range strings.SplitSeq(out, "\n") {
 		if s, ok := sections[l]; ok {
 			section = s
 			continue

@@ -79,7 +79,7 @@ func (s server) zone(t *testing.T, origin string) []string {
 // recordsOf reads the records that dig prints of a transfer, in their order.
 func recordsOf(out string) []string {
 	var records []string
-	for _, l := range strings.Split(out, "\n") {
+	for l := range strings.SplitSeq(out, "\n") {
 		if l != "" && !strings.HasPrefix(l, ";") {
 			records = append(records, spaces.ReplaceAllString(l, " "))
 		}

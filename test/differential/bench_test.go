@@ -37,7 +37,7 @@ func TestBenchNAT(t *testing.T) {
 	}
 	require(t)
 	var results performance.NAT
-	for _, text := range strings.Split(*natSizes, ",") {
+	for text := range strings.SplitSeq(*natSizes, ",") {
 		n, err := strconv.Atoi(text)
 		if err != nil {
 			t.Fatal(err)
@@ -63,10 +63,10 @@ type subject struct {
 
 func subjects() []subject {
 	var out []subject
-	for _, name := range strings.Split(*natBackends, ",") {
+	for name := range strings.SplitSeq(*natBackends, ",") {
 		out = append(out, subject{"kernelnat " + name, true, name})
 	}
-	for _, mode := range strings.Split(*natModes, ",") {
+	for mode := range strings.SplitSeq(*natModes, ",") {
 		out = append(out, subject{"kube-proxy " + mode, false, mode})
 	}
 	return out

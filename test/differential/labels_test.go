@@ -38,9 +38,7 @@ func (l labelled) objects(i int) (corev1.Service, []discoveryv1.EndpointSlice) {
 	var out []discoveryv1.EndpointSlice
 	for n, pod := range []string{"local-0", "remote-0"} {
 		slice := endpointSlice(&s, n, corev1.IPv4Protocol, conditions{pod: ready})
-		for label, value := range []map[string]string{l.first, l.second}[n] {
-			slice.Labels[label] = value
-		}
+		maps.Copy(slice.Labels, []map[string]string{l.first, l.second}[n])
 		out = append(out, slice)
 	}
 	return s, out

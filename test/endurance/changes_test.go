@@ -280,7 +280,7 @@ func (c *changer) service(e endpoints) plan.Service {
 		verdict, first.Verdict = plan.Reject, plan.Reject
 	}
 	if c.kind.sticky {
-		pool.AffinitySeconds = uint32((*affinity).Seconds())
+		pool.AffinitySeconds = uint32(affinity.Seconds())
 	}
 	pool.Policy = c.kind.balance
 	if c.kind.renamed {

@@ -3,6 +3,7 @@ package endurance
 import (
 	"math"
 	"math/bits"
+	"slices"
 	"sync"
 	"time"
 )
@@ -49,8 +50,8 @@ func (h *history) between(from, to time.Duration) (any, all endpoints, none bool
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	all = math.MaxUint64
-	for i := len(h.all) - 1; i >= 0; i-- {
-		p := h.all[i]
+	for _, p := range slices.Backward(h.all) {
+
 		if p.begin > to {
 			continue
 		}

@@ -27,7 +27,7 @@ func named(list string) ([]kernel, error) {
 		return all, nil
 	}
 	var out []kernel
-	for _, name := range strings.Split(list, ",") {
+	for name := range strings.SplitSeq(list, ",") {
 		before := len(out)
 		for _, k := range all {
 			if k.name == name {

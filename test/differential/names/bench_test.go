@@ -30,7 +30,7 @@ func TestBenchDNS(t *testing.T) {
 	}
 	kubetest.Require(t)
 	var results performance.DNS
-	for _, text := range strings.Split(*sizes, ",") {
+	for text := range strings.SplitSeq(*sizes, ",") {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < headlessEvery {
 			t.Fatalf("-dns.services %s: give numbers of at least %d", *sizes, headlessEvery)

@@ -2,6 +2,7 @@ package names
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"strings"
 
@@ -157,9 +158,7 @@ func (w *world) slicesOf(s *corev1.Service) []*discoveryv1.EndpointSlice {
 			},
 			AddressType: kind,
 		}
-		for key, value := range s.Labels {
-			slice.Labels[key] = value
-		}
+		maps.Copy(slice.Labels, s.Labels)
 		for _, p := range s.Spec.Ports {
 			slice.Ports = append(slice.Ports, discoveryv1.EndpointPort{Name: &p.Name, Protocol: &p.Protocol, Port: &p.TargetPort.IntVal})
 		}
