@@ -14,6 +14,7 @@ import (
 var subcommands = []subcommand{
 	{"check", "[-conf FILE]", "find faults in a Corefile and its manifests", runCheck},
 	{"rules", "[-conf FILE] [-backend NAME] [-family 4|6]", "print what kernelnat would program", runRules},
+	{"plan", "[-conf FILE] [-before PATH] [-o text|json] PATH...", "show what manifests would serve and program otherwise than today", runPlan},
 	{"cleanup", "[-backend NAME]", "remove every rule that kernelnat ever wrote", runCleanup},
 	{"demo", "[-no-shell]", "play a walk-through of ClusterIP Services on this machine", runDemo},
 }

@@ -41,9 +41,10 @@ var allowed = map[string][]string{
 	"kernelnat":                   {"cluster", "hostaddrs", "status"},
 	"plugin/kernelnat":            {"cluster", "cluster/feed", "hostaddrs", "plugin/directive", "kernelnat", "kernelnat/conntrack", "kernelnat/healthcheck", "kernelnat/backends", "kernelnat/netfilter", "kernelnat/plan"},
 	"status":                      {"cluster", "kernelnat/plan"},
+	"difference":                  {"cluster", "kernelnat/plan", "plugin/clusterip/zone"},
 	"corefile":                    {},
 	"coredns/demo":                {"cluster", "kernelnat/netlab"},
-	"coredns":                     {"cluster", "cluster/feed", "cluster/kubernetes", "cluster/manifest", "corefile", "kernelnat", "kernelnat/backends", "kernelnat/plan", "plugin/clusterip", "plugin/kernelnat"},
+	"coredns":                     {"cluster", "cluster/allocator", "cluster/feed", "cluster/kubernetes", "cluster/manifest", "corefile", "difference", "kernelnat", "kernelnat/backends", "kernelnat/plan", "plugin/clusterip", "plugin/kernelnat"},
 }
 
 // forbidden lists what a package (and those below it) must not use, even
@@ -65,7 +66,7 @@ var forbidden = map[string][]string{
 // does not see what is done with it: fmt has Print, and a pure package could call the
 // Store of package cluster.
 var (
-	pure = []string{"kernelnat/plan", "plugin/clusterip/zone", "plugin/clusterip/zone/addrs", "plugin/clusterip/wire", "status"}
+	pure = []string{"kernelnat/plan", "plugin/clusterip/zone", "plugin/clusterip/zone/addrs", "plugin/clusterip/wire", "status", "difference"}
 
 	// math/rand/v2 is here since it has no state that anybody waits for: zone leaves to
 	// chance which part of a long list is answered.
