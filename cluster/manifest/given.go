@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/cluster/allocator"
@@ -69,6 +70,7 @@ func (g Given) Read(stdin io.Reader) (Reading, error) {
 		}
 		lost := append(s.allocator.Restore(saved.Held), s.allocator.Restore(g.Held)...)
 		g.fill(s.folder, named)
+		s.leaveUndecided()
 		if g.Fit && step <= steps {
 			if ranges := s.fitting(lost); len(ranges) > 0 {
 				g.ServiceCIDRs, out.Fitted = ranges, true
@@ -153,6 +155,31 @@ func (g Given) fill(f *folder, named []text) {
 		}
 	}
 	f.folders, f.lost, f.problems = w.folders, w.lost, boundProblems(w.problems, f.root)
+}
+
+// leaveUndecided has Services choose an address that demand the network address of a range.
+// Nobody can have that one. It is what the API server puts where it would choose an address,
+// if it is only asked what it would do (--dry-run=server).
+func (s *Source) leaveUndecided() {
+	for _, file := range s.folder.files {
+		if file.content == nil {
+			continue
+		}
+		for _, o := range file.content.objects {
+			service, ok := o.value.(*service)
+			if !ok {
+				continue
+			}
+			demanded := service.model.ClusterIPs
+			service.model.ClusterIPs = slices.DeleteFunc(slices.Clone(demanded), func(a netip.Addr) bool {
+				return slices.ContainsFunc(s.cidrs, func(cidr netip.Prefix) bool { return cidr.Masked().Addr() == a })
+			})
+			if len(service.model.ClusterIPs) < len(demanded) {
+				file.content.problems = append(file.content.problems, o.problem(Notice,
+					fmt.Errorf("spec.clusterIP %s is what a dry run of the API server has in place of an address: it will be another", demanded[0])))
+			}
+		}
+	}
 }
 
 // fitting returns other ServiceCIDRs that have what Services ask for and, as some errors

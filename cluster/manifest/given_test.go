@@ -84,6 +84,7 @@ func TestGiven(t *testing.T) {
 		},
 		{name: "a held address", given: Given{Paths: []string{at("a")}, Held: allocator.Allocations{{Namespace: "default", Name: "web"}: {netip.MustParseAddr("10.43.9.9")}}}, want: map[string]string{"web": "10.43.9.9"}, cidrs: "10.43.0.0/16"},
 		{name: "a held address of another range", given: Given{Paths: []string{at("a")}, Fit: true, Held: allocator.Allocations{{Namespace: "default", Name: "web"}: {netip.MustParseAddr("10.96.9.9")}}}, want: map[string]string{"web": "10.96.9.9"}, cidrs: "10.43.0.0/16 10.96.0.0/16", fitted: true},
+		{name: "of a dry run", given: Given{Paths: []string{Stdin}, Fit: true}, stdin: strings.Replace(givenDNS, "10.96.0.10", "10.96.0.0", 1), want: map[string]string{"dns": "*"}, cidrs: "10.96.0.0/16", fitted: true},
 		{name: "a text that is none", given: Given{Paths: []string{at("a"), at("bad.yaml")}}, want: map[string]string{"web": hashed}, cidrs: "10.43.0.0/16", errors: []string{at("bad.yaml") + ":"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
