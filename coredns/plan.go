@@ -20,7 +20,7 @@ const (
 )
 
 // runPlan shows what manifests serve and program otherwise than those of today. It writes
-// nothing.
+// nothing. Its exit codes are those above.
 func runPlan(flags *flag.FlagSet, args []string) int {
 	conf := flags.String("conf", "", "Corefile to read (default: ./Corefile, or else the defaults of all options, and nothing that is served today)")
 	var before []string
