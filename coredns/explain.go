@@ -36,7 +36,7 @@ func runExplain(flags *flag.FlagSet, args []string) int {
 	flags.StringVar(&q.From, "from", "", "`client`: an IP address, or a Pod as NAMESPACE/NAME")
 	write := writeText
 	flags.Func("o", "`format`, text or json (default text)", func(format string) error {
-		known := map[string]func(*status.Explanation) error{"text": writeText, "json": writeJSON}[format]
+		known := map[string]func(*status.Explanation) error{"text": writeText, "json": writeExplanationJSON}[format]
 		if known == nil {
 			return errors.New("the formats are text and json")
 		}
@@ -170,7 +170,7 @@ func objectsWithProblems(b block) (cluster.Update, []manifest.Problem, error) {
 	return update, problems, err
 }
 
-func writeJSON(e *status.Explanation) error {
+func writeExplanationJSON(e *status.Explanation) error {
 	to := json.NewEncoder(os.Stdout)
 	to.SetIndent("", "  ")
 	return to.Encode(e)

@@ -14,7 +14,8 @@ import (
 type subcommand struct {
 	name, arguments, purpose string
 	// run gets the flags of the method flags, to which it adds its own, and
-	// returns the exit code: 0 all well, 1 found a problem, 2 wrong usage.
+	// returns the exit code: 0 all well, 1 found a problem, 2 wrong usage; see runPlan for
+	// another use of 2.
 	run func(flags *flag.FlagSet, args []string) int
 }
 

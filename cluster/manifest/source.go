@@ -68,6 +68,11 @@ func New(options Options, report func([]Problem)) (*Source, error) {
 	if _, err := os.ReadDir(options.Dir); err != nil {
 		return nil, fmt.Errorf("read the folder of manifests %s: %w: create it, or name another folder", absolute(options.Dir), pathless(err))
 	}
+	return newSource(options, report)
+}
+
+// newSource is New without a look at the folder.
+func newSource(options Options, report func([]Problem)) (*Source, error) {
 	cidrs := options.ServiceCIDRs
 	if len(cidrs) == 0 {
 		cidrs = []netip.Prefix{netip.MustParsePrefix("10.43.0.0/16")}

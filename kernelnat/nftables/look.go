@@ -3,7 +3,6 @@ package nftables
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -310,7 +309,7 @@ func (s *socket) element(l language, set *set, key []byte) (found element, there
 			m.nested(unix.NFTA_LIST_ELEM, func() { m.buf = appendElementKey(m.buf, set, key) })
 		})
 	})
-	err = s.ask(request, func(body []byte) error {
+	err = s.ask(request, unix.NLM_F_ACK, func(body []byte) error {
 		return attributes(body, func(kind uint16, value []byte) {
 			if kind == unix.NFTA_SET_ELEM_LIST_ELEMENTS {
 				eachElement(value, func(e element) {
@@ -327,32 +326,4 @@ func (s *socket) element(l language, set *set, key []byte) (found element, there
 
 func (l *look) element(set *set, key []byte) (element, bool, error) {
 	return l.socket.element(l.language, set, key)
-}
-
-// ask has the kernel answer one request, and calls f for each message of the answer.
-func (s *socket) ask(request messages, f func(body []byte) error) error {
-	s.sequence++
-	const flags, sequence = 6, 8
-	binary.NativeEndian.PutUint16(request.buf[flags:], unix.NLM_F_REQUEST|unix.NLM_F_ACK)
-	binary.NativeEndian.PutUint32(request.buf[sequence:], s.sequence)
-	if err := s.send(request.buf); err != nil {
-		return err
-	}
-	var failed error
-	for {
-		all, err := s.receive()
-		if err != nil {
-			return err
-		}
-		for _, m := range all {
-			switch {
-			case m.sequence != s.sequence:
-				continue
-			case m.kind == unix.NLMSG_ERROR:
-				return errors.Join(failed, m.err())
-			case failed == nil:
-				failed = f(m.body[4:])
-			}
-		}
-	}
 }

@@ -211,9 +211,15 @@ func describeMessage(m []byte) string {
 // dump has the kernel list something, and calls f for each message. It fails with
 // errDumpInterrupted if somebody has written meanwhile.
 func (s *socket) dump(request messages, f func(body []byte) error) error {
+	return s.ask(request, unix.NLM_F_DUMP, f)
+}
+
+// ask has the kernel answer a request, and calls f for each message of the answer. The kind of
+// request says how that ends: with a list's end, or with an acknowledgement.
+func (s *socket) ask(request messages, kind uint16, f func(body []byte) error) error {
 	s.sequence++
 	const flags, sequence = 6, 8
-	binary.NativeEndian.PutUint16(request.buf[flags:], unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
+	binary.NativeEndian.PutUint16(request.buf[flags:], unix.NLM_F_REQUEST|kind)
 	binary.NativeEndian.PutUint32(request.buf[sequence:], s.sequence)
 	if err := s.send(request.buf); err != nil {
 		return err

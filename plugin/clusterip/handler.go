@@ -45,18 +45,8 @@ type upstreamer interface {
 // has filled it. The addresses are those the server listens on.
 func New(o Options, store *cluster.Store, own []netip.Addr) *Handler {
 	h := &Handler{
-		store: store,
-		index: zone.New(o.Zones, zone.Options{
-			TTL:              o.TTL,
-			EndpointPodNames: o.EndpointPodNames,
-			IgnoreEmpty:      o.IgnoreEmpty,
-			Zonal:            o.Zonal,
-			Pods:             o.Pods,
-			PTRFirst:         o.PTRFirst,
-			Multicluster:     o.Multicluster,
-			Namespaces:       o.Namespaces,
-			Nameservers:      own,
-		}),
+		store:    store,
+		index:    o.Index(own),
 		options:  o,
 		search:   hostSearchPath("/etc/resolv.conf"),
 		upstream: upstream.New(),

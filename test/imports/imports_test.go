@@ -43,13 +43,14 @@ var allowed = map[string][]string{
 	"plugin/kernelnat":            {"cluster", "cluster/feed", "explain", "status", "hostaddrs", "plugin/directive", "kernelnat", "kernelnat/conntrack", "kernelnat/healthcheck", "kernelnat/backends", "kernelnat/netfilter", "kernelnat/plan"},
 	"plugin/admin":                {"explain"},
 	"status":                      {"cluster", "kernelnat/plan"},
+	"difference":                  {"cluster", "kernelnat/plan", "plugin/clusterip/zone"},
 	"status/text":                 {"status"},
 	"explain":                     {"cluster", "hostaddrs", "status"},
 	"preflight":                   {},
 	"preflight/machine":           {"cluster", "hostaddrs", "kernelnat", "kernelnat/backends", "kernelnat/iptables", "kernelnat/netfilter", "preflight"},
 	"corefile":                    {},
 	"coredns/demo":                {"cluster", "kernelnat/netlab"},
-	"coredns":                     {"cluster", "cluster/feed", "cluster/kubernetes", "cluster/manifest", "corefile", "explain", "kernelnat", "kernelnat/backends", "kernelnat/plan", "plugin/admin", "plugin/clusterip", "plugin/kernelnat", "preflight", "preflight/machine", "status", "status/text"},
+	"coredns":                     {"cluster", "cluster/allocator", "cluster/feed", "cluster/kubernetes", "cluster/manifest", "corefile", "difference", "explain", "kernelnat", "kernelnat/backends", "kernelnat/plan", "plugin/admin", "plugin/clusterip", "plugin/kernelnat", "preflight", "preflight/machine", "status", "status/text"},
 }
 
 // forbidden lists what a package (and those below it) must not use, even
@@ -71,7 +72,7 @@ var forbidden = map[string][]string{
 // does not see what is done with it: fmt has Print, and a pure package could call the
 // Store of package cluster.
 var (
-	pure = []string{"preflight", "kernelnat/plan", "plugin/clusterip/zone", "plugin/clusterip/zone/addrs", "plugin/clusterip/wire", "status", "status/text"}
+	pure = []string{"preflight", "kernelnat/plan", "plugin/clusterip/zone", "plugin/clusterip/zone/addrs", "plugin/clusterip/wire", "status", "status/text", "difference"}
 
 	// math/rand/v2 is here since it has no state that anybody waits for: zone leaves to
 	// chance which part of a long list is answered.

@@ -244,13 +244,18 @@ func (r *Records) sets() []rrset {
 	if r == nil {
 		return nil
 	}
+	return r.setsWith(r.usable)
+}
+
+// setsWith is sets with the names of these endpoints alone.
+func (r *Records) setsWith(endpoints []cluster.Endpoint) []rrset {
 	c := r.kept.Load()
 	if c == nil {
 		c = r.compile()
 	}
 	nodes := c.names
-	if len(r.usable) > 0 {
-		nodes = slices.Concat(nodes, r.nameEndpoints(r.usable).nodes())
+	if len(endpoints) > 0 {
+		nodes = slices.Concat(nodes, r.nameEndpoints(endpoints).nodes())
 	}
 	var out []rrset
 	for _, n := range nodes {
