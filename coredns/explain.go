@@ -34,9 +34,9 @@ func runExplain(flags *flag.FlagSet, args []string) int {
 	var q explain.Question
 	flags.StringVar(&q.Namespace, "namespace", "", "`namespace` that short names are looked up from (default: that of -from, or default)")
 	flags.StringVar(&q.From, "from", "", "`client`: an IP address, or a Pod as NAMESPACE/NAME")
-	write := writeText
+	write := writeExplanation
 	flags.Func("o", "`format`, text or json (default text)", func(format string) error {
-		known := map[string]func(*status.Explanation) error{"text": writeText, "json": writeExplanationJSON}[format]
+		known := map[string]func(*status.Explanation) error{"text": writeExplanation, "json": writeExplanationJSON}[format]
 		if known == nil {
 			return errors.New("the formats are text and json")
 		}
@@ -179,7 +179,7 @@ func writeExplanationJSON(e *status.Explanation) error {
 // shownRows is how many endpoints and frontends people are shown.
 const shownRows = 50
 
-func writeText(e *status.Explanation) error {
+func writeExplanation(e *status.Explanation) error {
 	style := text.Style{Now: time.Now(), MaxRows: shownRows}
 	if out := int(os.Stdout.Fd()); term.IsTerminal(out) {
 		style.Color = os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"

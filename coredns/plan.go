@@ -28,11 +28,11 @@ func runPlan(flags *flag.FlagSet, args []string) int {
 		before = append(before, path)
 		return nil
 	})
-	write := writeText
+	write := writeComparison
 	flags.Func("o", "`format` of the output, text or json (default text)", func(format string) error {
 		switch format {
 		case "text":
-			write = writeText
+			write = writeComparison
 		case "json":
 			write = writeComparisonJSON
 		default:

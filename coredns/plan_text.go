@@ -16,9 +16,9 @@ import (
 // maxListed of a list are on one line of text; a person looks at no more.
 const maxListed = 8
 
-// writeText prints a comparison for people: a line for each Service that is different, below it
+// writeComparison prints a comparison for people: a line for each Service that is different, below it
 // what is different of it, and totals. It returns the exit code.
-func writeText(w io.Writer, c *comparison) int {
+func writeComparison(w io.Writer, c *comparison) int {
 	var totals difference.Totals
 	for s := range difference.Between(c.before, c.after, c.block.names.Index(nil)) {
 		totals.Add(&s)
