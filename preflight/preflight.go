@@ -62,7 +62,7 @@ func (f Finding) String() string { return fmt.Sprintf("%s: %s: %s", f.Place, f.W
 
 // Judge says what on a machine is in the way of a Corefile, faults first.
 func Judge(c Config, m Machine) []Finding {
-	all := ports(c.Ports, m)
+	all := append(addresses(c.Ports, m), ports(c.Ports, m)...)
 	if c.NAT != nil {
 		for _, judge := range []func(*NAT, Machine) []Finding{
 			unseen, privileges, writers, backend, variants, routes, clients, localPorts, forwarding, loopback, paths, bridges, connections,

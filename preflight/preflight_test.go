@@ -65,6 +65,7 @@ func TestJudge(t *testing.T) {
 		"port 53 by this program":         {socket(true, "[::]:53", &Process{7, "coredns", "/usr/local/bin/coredns"}), " this machine: this program runs already, as process 7"},
 		"a port at another address":       {socket(false, "127.0.0.2:8181", resolved), ""},
 		"a port at all IPv4 addresses":    {socket(false, "0.0.0.0:8181", resolved), "F Corefile:3: TCP port 127.0.0.1:8181, for the plugin ready, is taken by"},
+		"an address that it lacks":        {func(c *Config, _ *Machine) { c.Ports[1].At = netip.MustParseAddrPort("192.0.2.77:8181") }, "F Corefile:3: this machine does not have the address 192.0.2.77, for the plugin ready, so the server does not start: add the address"},
 		"healthz":                         {socket(false, "[::]:10256", &Process{9, "k3s-agent", ""}), "F Corefile:9: TCP port [::]:10256, for health checks of kernelnat, is taken by k3s-agent (process 9) at [::]:10256, so the server starts without, and tries again: stop that"},
 		"unseen":                          {func(_ *Config, m *Machine) { m.Unseen = []error{errors.New("list links: no")} }, "F this machine: it could not be seen whether all is well: list links: no: mend that"},
 		"no capabilities":                 {func(_ *Config, m *Machine) { m.Lacks = []string{"CAP_NET_ADMIN", "CAP_NET_RAW"} }, "F Corefile:: this process lacks CAP_NET_ADMIN and CAP_NET_RAW: kernelnat would write no rules, "},
