@@ -33,6 +33,10 @@ func (j *joiner) judge() {
 		}
 	}
 	j.out.Verdict = j.praise()
+	unseen := slices.ContainsFunc(j.out.Steps, func(s Step) bool { return s.Name == "kernel" && s.Condition == Unknown })
+	if unseen && !j.Source.Live {
+		j.out.Verdict = strings.Replace(j.out.Verdict, " works", " would work", 1) + " No process of this Corefile was asked, and the kernel has none of its rules or was not looked at."
+	}
 }
 
 func (j *joiner) step(name string, c Condition, mend, format string, args ...any) {
