@@ -52,8 +52,7 @@ func Ask(ctx context.Context, socket string, q Question) (status.Explanation, er
 	}
 	answer, err := client.Do(request)
 	if err != nil {
-		var why *url.Error
-		if errors.As(err, &why) {
+		if why, ok := errors.AsType[*url.Error](err); ok {
 			err = why.Err
 		}
 		return out, fmt.Errorf("%w at %s: %w", ErrNoProcess, socket, err)

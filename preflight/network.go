@@ -68,7 +68,7 @@ func span(text, between string) (from, to uint16, ok bool) {
 func isReserved(from, to uint16, list string) bool {
 	type ports struct{ from, to uint16 }
 	var all []ports
-	for _, part := range strings.Split(list, ",") {
+	for part := range strings.SplitSeq(list, ",") {
 		if a, b, ok := span(part, "-"); ok {
 			all = append(all, ports{a, b})
 		} else if n, err := fmt.Sscanf(part, "%d", &a); n == 1 && err == nil {

@@ -16,7 +16,7 @@ func prefixes(texts ...string) (all []netip.Prefix) {
 
 // asked is a Corefile that asks for everything.
 func asked() Config {
-	at := func(text string) netip.AddrPort { return netip.MustParseAddrPort(text) }
+	at := netip.MustParseAddrPort
 	return Config{
 		Ports: []Port{
 			{Place: "Corefile", What: "queries", UDP: true, At: at("[::]:53"), Mend: "serve elsewhere"},

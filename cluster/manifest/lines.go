@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	yamlv3 "go.yaml.in/yaml/v3"
@@ -30,7 +31,7 @@ func (f field) String() string {
 }
 
 // of returns a longer field. What it was made of may be made longer in other ways.
-func (f field) of(step any) field { return append(f[:len(f):len(f)], step) }
+func (f field) of(step any) field { return append(slices.Clip(f), step) }
 
 // lines knows where the values of a document stand. Decoding does not tell: so a
 // document is read once more when somebody asks, which is where it is a List or

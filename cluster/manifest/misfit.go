@@ -22,8 +22,7 @@ func joinMisfits(problems []Problem, a *allocator.Allocator, dir string) []Probl
 	var misfits []*allocator.Misfit
 	var rest, of []Problem
 	for _, p := range problems {
-		var m *allocator.Misfit
-		if errors.As(p.Err, &m) {
+		if m, ok := errors.AsType[*allocator.Misfit](p.Err); ok {
 			misfits, of = append(misfits, m), append(of, p)
 		} else {
 			rest = append(rest, p)

@@ -130,7 +130,7 @@ func TestOtherUser(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can be somebody else")
 	}
-	dir, err := os.MkdirTemp("/tmp", "admin")
+	dir, err := os.MkdirTemp("/tmp", "admin") //nolint:usetesting // the other user may not pass the folder of t.TempDir
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -72,7 +72,7 @@ func (l *listening) add(udp bool, addr []byte, port, inode uint64) {
 }
 
 func (l *listening) tcp(proc procfs.FS) error {
-	//lint:ignore SA1019 what is to take its place needs a module of the kernel, tcp_diag, and asking for it loads that
+	//nolint:staticcheck // deprecated, but what is to take its place needs a module of the kernel, tcp_diag, and asking for it loads that
 	for _, read := range []func() (procfs.NetTCP, error){proc.NetTCP, proc.NetTCP6} {
 		list, err := read()
 		if err != nil && !os.IsNotExist(err) { // IPv6 may be off

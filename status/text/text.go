@@ -187,10 +187,11 @@ func (p *page) service(s *status.Service) {
 		return
 	}
 	p.title("Service " + s.Name)
-	what := s.Kind
+	words := []string{s.Kind}
 	for _, ip := range s.ClusterIPs {
-		what += " " + ip.String()
+		words = append(words, ip.String())
 	}
+	what := strings.Join(words, " ")
 	if s.ExternalName != "" {
 		what += " " + s.ExternalName
 	}

@@ -129,9 +129,9 @@ func (j *judge) compare(o object, changed map[string]any, field string, value an
 	switch {
 	case field == "" && (server == refuses || folder == refuses):
 		j.t.Errorf("%s %s is not sound: %s; %s", kind, o.name, serverSaid, folderSaid)
-	case server == folder && server == takes:
+	case server == takes && folder == takes:
 		j.taken++
-	case server == folder:
+	case server == refuses && folder == refuses:
 		j.refused++
 	default:
 		j.differing++
