@@ -155,8 +155,8 @@ func proxies(m *preflight.Machine) error {
 		if err != nil || name != "kube-proxy" {
 			continue // it has ended, or is another
 		}
-		// Who may not see the namespace takes it for this one.
-		if theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", p.PID)); err != nil || theirs == own {
+		// Who may not see the namespace is told of the privileges that it lacks.
+		if theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", p.PID)); err == nil && theirs == own {
 			m.Proxies = append(m.Proxies, *process(p))
 		}
 	}
