@@ -90,19 +90,19 @@ type line struct {
 }
 
 func linesOf(path string, tokens []caddyfile.Token) (all []line) {
-	last := 0
+	var last caddyfile.Token
 	for _, t := range tokens {
 		if t.Text == "{" || t.Text == "}" {
 			continue
 		}
-		if len(all) == 0 || t.Line != last {
+		if len(all) == 0 || t.Line != last.Line || t.File != last.File {
 			file := t.File // "" unless it is imported
 			if file == "" {
 				file = path
 			}
 			all = append(all, line{place: fmt.Sprintf("%s:%d", file, t.Line)})
 		}
-		last = t.Line
+		last = t
 		all[len(all)-1].words = append(all[len(all)-1].words, t.Text)
 	}
 	return all

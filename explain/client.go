@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"syscall"
 
 	"github.com/clusterip/clusterip/status"
 )
@@ -51,6 +52,9 @@ func Ask(ctx context.Context, socket string, q Question) (status.Explanation, er
 		return out, err
 	}
 	answer, err := client.Do(request)
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) { // a reload has closed the socket: the next one is there
+		answer, err = client.Do(request)
+	}
 	if err != nil {
 		if why, ok := errors.AsType[*url.Error](err); ok {
 			err = why.Err

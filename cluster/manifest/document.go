@@ -227,12 +227,12 @@ func (e *lineError) Unwrap() error { return e.err }
 
 // checkStructure refuses what the decoder lets pass. It bounds the number of
 // values that aliases make, but not their size; and it ignores what follows the
-// end of a document: a second object after a flow mapping, or what is behind a
-// "---" between line breaks that splitDocuments does not know.
+// end of a document: a second object after a flow mapping or after one that was
+// indented more, or what is behind a "---" between line breaks that splitDocuments
+// does not know.
 func checkStructure(data []byte) error {
 	aliases := bytes.IndexByte(data, '&') >= 0 && bytes.IndexByte(data, '*') >= 0
-	flow := bytes.HasPrefix(data, []byte("{")) || bytes.HasPrefix(data, []byte("--- {")) || bytes.Contains(data, []byte("\n{"))
-	if !aliases && !flow && !hasOtherBreaks(data) {
+	if !aliases && isOneBlock(data) && !hasOtherBreaks(data) {
 		return nil
 	}
 	decoder := yamlv3.NewDecoder(bytes.NewReader(data))
@@ -248,6 +248,25 @@ func checkStructure(data []byte) error {
 		err = fmt.Errorf("with its aliases written out the document would be larger than %d MiB: use fewer", maxExpanded>>20)
 	}
 	return err
+}
+
+// isOneBlock reports whether a document begins with a plain key at the start of a line, as
+// nearly all do: what follows is of the same mapping then, or a fault that the decoder finds.
+func isOneBlock(data []byte) bool {
+	for line := range bytes.Lines(data) {
+		text := bytes.TrimSpace(line)
+		if marker, is := bytes.CutPrefix(text, []byte("---")); is {
+			text = bytes.TrimSpace(marker)
+			if len(text) > 0 && text[0] != '#' {
+				return false
+			}
+		}
+		if len(text) == 0 || text[0] == '#' {
+			continue
+		}
+		return 'a' <= line[0]|0x20 && line[0]|0x20 <= 'z'
+	}
+	return true
 }
 
 // hasOtherBreaks finds the line breaks of YAML besides the line feed.

@@ -74,6 +74,7 @@ func TestHiddenDocuments(t *testing.T) {
 		little = binary.LittleEndian.AppendUint16(little, unit)
 		big = binary.BigEndian.AppendUint16(big, unit)
 	}
+	const flow, after = "{apiVersion: v1, kind: Namespace, metadata: {name: a}}\n", "something follows the end of the object"
 	p := &parser{families: []cluster.Family{cluster.IPv4}}
 	for name, test := range map[string]struct{ text, want string }{
 		"UTF-32":           {"\xff\xfe\x00\x00a\x00\x00\x00", "the YAML cannot be read: control characters"},
@@ -81,6 +82,14 @@ func TestHiddenDocuments(t *testing.T) {
 		"next line":        {strings.ReplaceAll(text, "\n", "\u0085"), "end lines with a line feed"},
 		"line separator":   {strings.ReplaceAll(text, "\n", "\u2028"), "end lines with a line feed"},
 		"one of them":      {strings.Replace(text, "\n---\n", "\r---\r", 1), "end lines with a line feed"},
+		"after a flow":     {flow + flow, after},
+		"indented":         {" " + flow + " " + flow, after},
+		"on a marker":      {"---  " + flow + flow, after},
+		"after a comment":  {"--- # c\n " + flow + flow, after},
+		"after a tag":      {"--- !!map " + flow + flow, after},
+		"after an anchor":  {"--- &x " + flow + flow, after},
+		"quoted keys":      {strings.ReplaceAll(flow, "{apiVersion", "{\"apiVersion\"") + flow, after},
+		"indented less":    {"  apiVersion: v1\n  kind: Namespace\n  metadata: {name: a}\napiVersion: v1\nkind: Namespace\nmetadata: {name: b}\n", "cannot be read"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := p.parse("a.yaml", []byte(test.text))

@@ -44,6 +44,9 @@ func (s *socket) listen() error {
 	if err := os.MkdirAll(filepath.Dir(s.path), 0o755); err != nil {
 		return fmt.Errorf("make the folder of the socket: %w; give admin another path, or create the folder (systemd: RuntimeDirectory=clusterip)", err)
 	}
+	if at, err := os.Lstat(s.path); err == nil && at.Mode().Type() != fs.ModeSocket {
+		return fmt.Errorf("%s is there, and is no socket: remove it, or give admin another path", s.path)
+	}
 	fresh := fmt.Sprintf("%s.%d", s.path, os.Getpid())
 	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("make the socket: %w", err)
@@ -71,12 +74,20 @@ func (s *socket) listen() error {
 // patience is how long a client may take.
 const patience = 30 * time.Second
 
-// shut ends the server, if there is one, and those whom it answers.
+// lastAnswers is how long those may take that are on their way when the server ends.
+const lastAnswers = time.Second
+
+// shut ends the server, if there is one.
 func (s *socket) shut() {
-	if s.server != nil {
-		s.server.Close()
-		s.server = nil
+	if s.server == nil {
+		return
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), lastAnswers)
+	defer cancel()
+	if s.server.Shutdown(ctx) != nil {
+		s.server.Close()
+	}
+	s.server = nil
 }
 
 // close ends the server. The path stays: by now it may lead to the one after a reload.
