@@ -110,9 +110,13 @@ func (c capacity) equal(o capacity) bool {
 	return c.unknown == o.unknown && slices.Equal(c.shares, o.shares)
 }
 
-// rezoned returns the Nodes that were in another zone before, or in none.
+// rezoned returns the Nodes that were in another zone before, or in none, and those that
+// have come or gone: notices tell a Node without a zone from one that is not there.
 func (n nodes) rezoned(before nodes) map[string]bool {
 	out := map[string]bool{}
+	for _, name := range differing(before.models, n.models, func(_, _ *cluster.Node) bool { return true }) {
+		out[name] = true
+	}
 	sameZone := func(a, b *cluster.Topology) bool { return a.Zone == b.Zone }
 	for _, name := range differing(before.zones, n.zones, sameZone) {
 		out[name] = true

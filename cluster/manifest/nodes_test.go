@@ -2,8 +2,10 @@ package manifest
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/clusterip/clusterip/cluster"
@@ -133,5 +135,24 @@ func TestExportedAutoHints(t *testing.T) {
 		if kept := test.endpoints[0].Hints != nil; kept != (test.want == "[]") {
 			t.Errorf("%s: hints are kept: %t", test.name, kept)
 		}
+	}
+}
+
+// A notice that tells of a Node without a zone follows when the Node goes.
+func TestNoticeOfNodeThatGoes(t *testing.T) {
+	const service = `{apiVersion: v1, kind: Service, metadata: {name: web, namespace: d}, spec: {selector: {app: web}, trafficDistribution: PreferSameZone, ports: [{port: 80}]}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: web, namespace: d, labels: {app: web}}, spec: {nodeName: n1}, status: {podIPs: [{ip: 10.42.0.7}], conditions: [{type: Ready, status: "True"}]}}
+`
+	options := folderWith(t, map[string]string{"web.yaml": service, "node.yaml": "{apiVersion: v1, kind: Node, metadata: {name: n1}}\n"})
+	s, err := New(options, nil)
+	must(t, err)
+	for _, want := range []string{"give its Node, n1, the label", "write its Node, n1, with the label"} {
+		s.folder.scan(t.Context())
+		s.link()
+		if got := fmt.Sprint(s.published.problems()); !strings.Contains(got, want) {
+			t.Errorf("%s, want %q", got, want)
+		}
+		must(t, os.RemoveAll(filepath.Join(options.Dir, "node.yaml")))
 	}
 }
