@@ -71,7 +71,7 @@ func (f *fastServers) openWith(config *dnsserver.Config, own *feed.Server, threa
 	}
 }
 
-// expect notes at which addresses CoreDNS will come to open, once it has made its servers.
+// expect notes at which addresses CoreDNS will come to open, if it will, once it has made its servers.
 func (f *fastServers) expect(config *dnsserver.Config, own *feed.Server) {
 	if config.Transport != transport.DNS {
 		return

@@ -64,9 +64,7 @@ func setup(c *caddy.Controller) error {
 			log.Warning(what)
 		}
 		h.findOthers(config)
-		if o.Fast != FastOff {
-			fast.expect(config, own)
-		}
+		fast.expect(config, own)
 		if o.Fast == FastOn {
 			if _, why := newLane(h, config); why != "" {
 				return o.Errorf("fastpath", "%s", Off{Where: config.Zone, Why: why, On: true})
