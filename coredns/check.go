@@ -189,13 +189,6 @@ func (c *check) translation(b block, f folder) {
 	c.conflicts(b, f)
 }
 
-// silent is for what is told otherwise.
-type silent struct{}
-
-func (silent) Infof(string, ...any) {}
-
-func (silent) Errorf(string, ...any) {}
-
 // leftToOthers is how many Services another proxy is to serve. Those that no proxy is to
 // serve have a notice of their own.
 func leftToOthers(u cluster.Update, b block) (n int) {

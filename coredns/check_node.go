@@ -68,7 +68,7 @@ func (c *check) known(b block) (u cluster.Update, ok bool) {
 		f := c.load(b)
 		return f.update, f.err == nil
 	}
-	u, err := objects(b, c.report)
+	u, _, err := objects(b)
 	if err != nil {
 		c.notice("%s: clusterip: the API server could not be asked, so its Node and ServiceCIDRs were not looked at: %v", b.names.Place(b.names.Source()), err)
 		return u, false

@@ -41,7 +41,7 @@ func (c *check) preview(b block, update cluster.Update, refused func(cluster.Ser
 	for _, family := range cluster.Families {
 		options := b.nat.Options
 		options.Family, options.Refused, options.Overlaps = family, refused, overlaps
-		kernelnat.Preview(update, options, c.here, silent{})
+		kernelnat.Preview(update, options, c.here)
 	}
 }
 

@@ -127,9 +127,14 @@ func explainOffline(ctx context.Context, input caddy.Input, q explain.Question) 
 
 // partsOf makes what can be asked of a server block.
 func partsOf(b *block) (*explain.Parts, error) {
-	update, problems, err := objectsWithProblems(*b)
+	update, problems, err := objects(*b)
 	if err != nil {
 		return nil, err
+	}
+	for _, p := range problems {
+		if p.Severity == manifest.Error {
+			fmt.Fprintln(os.Stderr, p)
+		}
 	}
 	store := cluster.NewStore()
 	store.Apply(update)
@@ -152,22 +157,6 @@ func partsOf(b *block) (*explain.Parts, error) {
 		p.NAT = kernelnat.Preview(b.nat, update)
 	}
 	return p, nil
-}
-
-// objectsWithProblems is objects that also returns what is wrong with the manifests, of which
-// errors go to stderr.
-func objectsWithProblems(b block) (cluster.Update, []manifest.Problem, error) {
-	if b.names.Manifest.Dir == "" {
-		update, err := objects(b, newReport())
-		return update, nil, err
-	}
-	update, problems, err := manifest.Load(b.names.Manifest)
-	for _, p := range problems {
-		if p.Severity == manifest.Error {
-			fmt.Fprintln(os.Stderr, p)
-		}
-	}
-	return update, problems, err
 }
 
 func writeExplanationJSON(e *status.Explanation) error {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/cluster/allocator"
-	"github.com/clusterip/clusterip/cluster/kubernetes"
 	"github.com/clusterip/clusterip/cluster/manifest"
 	"github.com/clusterip/clusterip/difference"
 	"github.com/clusterip/clusterip/kernelnat"
@@ -158,14 +156,8 @@ func (c *comparison) today(before []string) (cluster.Update, error) {
 		return reading.Update, err
 	case !c.configured:
 		return cluster.Update{}, nil
-	case names.Manifest.Dir == "":
-		ctx, cancel := context.WithTimeout(context.Background(), names.StartupTimeout)
-		defer cancel()
-		o := names.API
-		o.Node = c.block.nat.NodeName
-		return kubernetes.Load(ctx, o)
 	}
-	update, found, err := manifest.Load(c.block.names.Manifest)
+	update, found, err := objects(c.block)
 	problems = found
 	return update, err
 }
@@ -202,7 +194,7 @@ func (c *comparison) state(u cluster.Update, refused func(cluster.ServiceName, s
 	for _, family := range cluster.Families {
 		options := c.block.nat.Options
 		options.Family, options.Refused = family, refused
-		out.Plans = append(out.Plans, kernelnat.Preview(u, options, false, silent{}).Services)
+		out.Plans = append(out.Plans, kernelnat.Preview(u, options, false).Services)
 	}
 	return out
 }

@@ -78,7 +78,10 @@ func runRules(flags *flag.FlagSet, args []string) int {
 }
 
 func printRules(b block, family cluster.Family, told *report) error {
-	update, err := objects(b, told)
+	update, problems, err := objects(b)
+	for _, p := range problems {
+		told.notice("%v", p)
+	}
 	if err != nil {
 		return err
 	}
@@ -103,23 +106,19 @@ func printRules(b block, family cluster.Family, told *report) error {
 	options.Refused = func(service cluster.ServiceName, why string) {
 		told.notice("kernelnat: Service %s: %s", service, why)
 	}
-	state := kernelnat.Preview(update, options, true, silent{})
+	state := kernelnat.Preview(update, options, true)
 	return backend.Rules(os.Stdout, family, state, b.nat.Settings)
 }
 
-// objects returns what the server would start with, and tells what is wrong with the
-// manifests.
-func objects(b block, told *report) (cluster.Update, error) {
-	if b.names.Manifest.Dir == "" {
-		ctx, cancel := context.WithTimeout(context.Background(), b.names.StartupTimeout)
-		defer cancel()
-		o := b.names.API
-		o.Node = b.nat.NodeName
-		return kubernetes.Load(ctx, o)
+// objects returns what the server would start with, and what is wrong with the manifests.
+func objects(b block) (cluster.Update, []manifest.Problem, error) {
+	if b.names.Manifest.Dir != "" {
+		return manifest.Load(b.names.Manifest)
 	}
-	update, problems, err := manifest.Load(b.names.Manifest)
-	for _, p := range problems {
-		told.notice("%v", p)
-	}
-	return update, err
+	ctx, cancel := context.WithTimeout(context.Background(), b.names.StartupTimeout)
+	defer cancel()
+	o := b.names.API
+	o.Node = b.nat.NodeName
+	update, err := kubernetes.Load(ctx, o)
+	return update, nil, err
 }

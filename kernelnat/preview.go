@@ -6,10 +6,10 @@ import (
 )
 
 // Preview returns what a Controller would have the Backend write at a start, after a source
-// has said this, and tells what it would tell. What this machine itself knows counts if the
-// Controller would run here. It writes nothing.
-func Preview(u cluster.Update, options Options, here bool, log Logger) State {
-	c, state := preview(u, options, here, log)
+// has said this; Refused and Overlaps of the Options hear of it. What this machine itself knows
+// counts if the Controller would run here. It writes nothing, and logs nothing.
+func Preview(u cluster.Update, options Options, here bool) State {
+	c, state := preview(u, options, here)
 	state.Services, state.Known = c.table.Plans(), c.table.Known()
 	return state
 }
@@ -17,15 +17,15 @@ func Preview(u cluster.Update, options Options, here bool, log Logger) State {
 // PreviewStatus returns what a Controller would publish then, which has written nothing yet.
 // It tells nothing.
 func PreviewStatus(u cluster.Update, options Options, here bool) status.NAT {
-	c, state := preview(u, options, here, silent{})
+	c, state := preview(u, options, here)
 	services, ports := c.table.Counts()
 	return status.NAT{
 		Family: options.Family, Services: services, Ports: ports, Short: c.table.Shortfalls(), Node: c.table.Node(), Ranges: state.Ranges,
 	}
 }
 
-func preview(u cluster.Update, options Options, here bool, log Logger) (*Controller, State) {
-	c := New(options, nil, log)
+func preview(u cluster.Update, options Options, here bool) (*Controller, State) {
+	c := New(options, nil, silent{})
 	c.network.elsewhere = !here
 	c.enqueue(u)
 	_, state, _ := c.takeChanges()

@@ -237,7 +237,7 @@ func tryFaults(t *testing.T, family cluster.Family) {
 	}
 	t.Logf("%d updates; messages that were not sent, sent with an error, not answered, refused: %v", updates, f.way.had)
 	var state kernelnat.State
-	h.do(func() error { state = kernelnat.Preview(store.Snapshot(), options, true, quiet{}); return nil })
+	h.do(func() error { state = kernelnat.Preview(store.Snapshot(), options, true); return nil })
 	for _, w := range h.synced(state, family) {
 		if !unneeded[trimCount(w)] {
 			t.Errorf("a start writes %q", w)
