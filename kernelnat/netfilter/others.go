@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/clusterip/clusterip/cluster"
@@ -43,30 +44,34 @@ func Others(family cluster.Family, chainsAreOurs bool) ([]string, error) {
 			}
 		}
 	}
-	if pid := proxyProcess(); pid != "" {
-		out = append(out, fmt.Sprintf("kube-proxy runs here (process %s), and each undoes what the other writes", pid))
+	proxies, err := Proxies()
+	if len(proxies) > 0 {
+		out = append(out, fmt.Sprintf("kube-proxy runs here (process %d), and each undoes what the other writes", proxies[0]))
 	}
-	return out, nil
+	return out, err
 }
 
-// proxyProcess returns the number of a kube-proxy's process in the network namespace of this
-// thread, "" if none is to be seen: those of other PID namespaces are not.
-func proxyProcess() string {
+// Proxies returns the processes of kube-proxies in the network namespace of this thread, as far as
+// they are to be seen: not those of other PID namespaces, nor those whose namespace may not be looked at.
+func Proxies() (pids []int, err error) {
 	own, err := os.Readlink("/proc/thread-self/ns/net")
 	if err != nil {
-		return ""
+		return nil, fmt.Errorf("look at the own network namespace: %w", err)
 	}
-	names, _ := filepath.Glob("/proc/[0-9]*/comm")
-	slices.Sort(names)
+	names, _ := filepath.Glob("/proc/[0-9]*/comm") // the pattern is sound
 	for _, name := range names {
 		comm, err := os.ReadFile(name)
 		if err != nil || strings.TrimSpace(string(comm)) != "kube-proxy" {
-			continue
+			continue // it has ended, or is another
 		}
 		process := filepath.Dir(name)
-		if net, err := os.Readlink(filepath.Join(process, "ns/net")); err == nil && net == own {
-			return filepath.Base(process)
+		if net, err := os.Readlink(filepath.Join(process, "ns/net")); err != nil || net != own {
+			continue
+		}
+		if pid, err := strconv.Atoi(filepath.Base(process)); err == nil {
+			pids = append(pids, pid)
 		}
 	}
-	return ""
+	slices.Sort(pids)
+	return pids, nil
 }

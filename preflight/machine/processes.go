@@ -4,12 +4,12 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/clusterip/clusterip/kernelnat"
+	"github.com/clusterip/clusterip/kernelnat/netfilter"
 	"github.com/clusterip/clusterip/preflight"
 	"github.com/prometheus/procfs"
 )
@@ -142,23 +142,11 @@ func process(p procfs.Proc) *preflight.Process {
 
 // proxies looks for kube-proxies in this network namespace.
 func proxies(m *preflight.Machine) error {
-	own, err := os.Readlink(filepath.Join(ownThread, "ns/net"))
-	if err != nil {
-		return fmt.Errorf("look at the own network namespace: %w", err)
-	}
-	all, err := procfs.AllProcs()
-	if err != nil {
-		return fmt.Errorf("look at processes: %w", err)
-	}
-	for _, p := range all {
-		name, err := p.Comm()
-		if err != nil || name != "kube-proxy" {
-			continue // it has ended, or is another
-		}
-		// Who may not see the namespace is told of the privileges that it lacks.
-		if theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", p.PID)); err == nil && theirs == own {
+	pids, err := netfilter.Proxies()
+	for _, pid := range pids {
+		if p, err := procfs.NewProc(pid); err == nil { // or it has ended
 			m.Proxies = append(m.Proxies, *process(p))
 		}
 	}
-	return nil
+	return err
 }
