@@ -201,8 +201,9 @@ func (f *fastServers) close(of func(*feed.Server) bool) {
 	}
 }
 
-// handover is the longest time that a server's fast path outlives the server, for the next to serve packets.
-const handover = time.Second
+// handover is the longest time that a server's fast path outlives the server, for the next to serve packets: as long as
+// CoreDNS waits for queries when it stops a server. A busy machine takes more than a second.
+const handover = 5 * time.Second
 
 // awaitOthers waits until the servers that stay serve packets where some servers end: a reload replaces
 // these, and the others begin in goroutines of their own. Before they have begun nobody reads CoreDNS's
