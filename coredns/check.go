@@ -9,6 +9,7 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/cluster/manifest"
 	"github.com/clusterip/clusterip/kernelnat"
+	"github.com/clusterip/clusterip/plugin/admin"
 	"github.com/clusterip/clusterip/plugin/clusterip"
 	"github.com/coredns/caddy"
 	"github.com/coredns/caddy/caddyfile"
@@ -50,6 +51,7 @@ func runCheck(flags *flag.FlagSet, args []string) int {
 		for _, what := range autopathFaults(input.Path(), server) {
 			c.notice("%s", what)
 		}
+		c.socket(input.Path(), server)
 	}
 	if c.here {
 		c.node(input.Path(), parsed, servers, found)
@@ -59,6 +61,21 @@ func runCheck(flags *flag.FlagSet, args []string) int {
 	}
 	c.notice("%s %s", input.Path(), c.verdict(len(found)))
 	return 0
+}
+
+// socket tells what is in the place of the socket of admin, without which the server goes on.
+func (c *check) socket(path string, server caddyfile.ServerBlock) {
+	tokens := server.Tokens["admin"]
+	if len(tokens) == 0 {
+		return
+	}
+	at, err := admin.Parse(stanzaOf(path, server, "admin"))
+	if err != nil {
+		return // told by its setup
+	}
+	if err := admin.Obstacle(at); err != nil {
+		c.fault("%s: admin: coredns explain could not ask the server: %v", linesOf(path, tokens)[0].place, err)
+	}
 }
 
 // verdict says what was found sound, where so many server blocks have clusterip.
@@ -185,6 +202,9 @@ func (c *check) translation(b block, f folder) {
 	}
 	if n := leftToOthers(f.update, b); n > 0 {
 		c.notice("%s: kernelnat: %d Services with ClusterIPs are left to another proxy (label service.kubernetes.io/service-proxy-name, option service_proxy_name)", b.nat.Place("service_proxy_name"), n)
+	}
+	for _, what := range outsideClusterCIDR(f.update, b.nat.Plan.ClusterCIDRs) {
+		c.notice("%s: kernelnat: %s", b.nat.Place("cluster_cidr"), what)
 	}
 	c.conflicts(b, f)
 }

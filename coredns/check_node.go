@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"net/netip"
@@ -22,12 +23,14 @@ import (
 // there are none of if the Corefile has faults, and of what the source of NAT's Services
 // says, if it could be asked.
 func (c *check) node(path string, parsed []caddyfile.ServerBlock, servers []caddy.Server, found []block) {
-	config := preflight.Config{Ports: append(serverPorts(path, servers), pluginPorts(path, parsed)...)}
+	config := preflight.Config{Ports: append(serverPorts(path, parsed, servers), pluginPorts(path, parsed)...)}
 	for _, b := range found {
 		if !b.hasNAT || b.nat.DryRun {
 			continue
 		}
-		config.NAT = c.asked(b)
+		var ports []preflight.Port
+		config.NAT, ports = c.asked(b)
+		config.Ports = append(config.Ports, ports...)
 		if b.nat.Healthz != "" {
 			config.Ports = append(config.Ports, preflight.Port{
 				Place: b.nat.Place("healthz"), What: "health checks of kernelnat", At: listenAt(b.nat.Healthz), Later: true,
@@ -44,8 +47,8 @@ func (c *check) node(path string, parsed []caddyfile.ServerBlock, servers []cadd
 	}
 }
 
-// asked is what a server block asks of the kernel.
-func (c *check) asked(b block) *preflight.NAT {
+// asked is what a server block asks of the kernel, and the ports that its Services have it open.
+func (c *check) asked(b block) (*preflight.NAT, []preflight.Port) {
 	n := &preflight.NAT{
 		Place: b.nat.Place, Backend: b.nat.Backend, ClusterCIDRs: b.nat.Plan.ClusterCIDRs, Bridge: b.nat.Bridge(),
 		Tracked: b.nat.Sysctls.Limit(runtime.NumCPU()), CIDRPlace: b.names.Place("service_cidr"),
@@ -55,11 +58,14 @@ func (c *check) asked(b block) *preflight.NAT {
 	}
 	update, known := c.known(b)
 	if !known {
-		return n
+		return n, nil
 	}
 	n.ServiceCIDRs, n.NodePorts = update.ServiceCIDRs, nodePorts(update, b.names.Manifest.Dir == "")
+	if b.names.Manifest.Dir != "" {
+		n.Endpoints = c.load(b).endpoints(b.nat.Plan.Proxy)
+	}
 	n.AtLoopback = n.NodePorts[1] > 0 && b.nat.NodePorts.AtLoopback(kernelnat.PlanNode(update, b.nat.NodeName))
-	return n
+	return n, c.healthPorts(b, update)
 }
 
 // known is what the source of a server block says; an API server is asked for it.
@@ -106,7 +112,8 @@ func nodePorts(u cluster.Update, allocated bool) (of [2]uint16) {
 }
 
 // serverPorts are those that servers answer queries at.
-func serverPorts(path string, servers []caddy.Server) (all []preflight.Port) {
+func serverPorts(path string, parsed []caddyfile.ServerBlock, servers []caddy.Server) (all []preflight.Port) {
+	bound := bindPlaces(path, parsed)
 	for _, s := range servers {
 		at, ok := s.(interface{ Address() string })
 		if !ok {
@@ -116,7 +123,7 @@ func serverPorts(path string, servers []caddy.Server) (all []preflight.Port) {
 		if err != nil {
 			continue
 		}
-		p := preflight.Port{Place: path, What: "queries", At: listenAt(net.JoinHostPort(host, port)), Mend: "serve on another address (bind) or port"}
+		p := preflight.Port{Place: cmp.Or(bound[host], path), What: "queries", At: listenAt(net.JoinHostPort(host, port)), Mend: "serve on another address (bind) or port"}
 		p.UDP = kind == transport.DNS || kind == transport.QUIC || kind == transport.HTTPS3
 		if all = append(all, p); kind == transport.DNS {
 			p.UDP = false
@@ -124,6 +131,21 @@ func serverPorts(path string, servers []caddy.Server) (all []preflight.Port) {
 		}
 	}
 	return all
+}
+
+// bindPlaces are where addresses stand in directives bind.
+func bindPlaces(path string, parsed []caddyfile.ServerBlock) map[string]string {
+	places := make(map[string]string)
+	for _, server := range parsed {
+		for _, l := range linesOf(path, server.Tokens["bind"]) {
+			for _, word := range l.words {
+				if places[word] == "" {
+					places[word] = l.place
+				}
+			}
+		}
+	}
+	return places
 }
 
 // pluginAddresses are where plugins listen if nobody says where.

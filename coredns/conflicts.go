@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -20,10 +19,7 @@ func (c *check) conflicts(b block, f folder) {
 	c.preview(b, f.update, func(service cluster.ServiceName, why string) {
 		found = append(found, f.fault(service, errors.New(why)))
 	}, nil)
-	slices.SortStableFunc(found, func(a, b manifest.Problem) int {
-		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line))
-	})
-	for _, p := range found {
+	for _, p := range manifest.Bound(found) {
 		c.fault("%v", p)
 	}
 }
@@ -58,10 +54,17 @@ func (c *check) overlaps(b block, update cluster.Update) {
 	for _, what := range podsInRanges(update) {
 		tell("service_cidr", what)
 	}
-	for _, what := range podRangesTwice(update.Nodes) {
+	twice := podRangesTwice(update.Nodes)
+	for _, what := range twice[:min(len(twice), maxTold)] {
 		tell(b.names.Source(), what)
 	}
+	if n := len(twice) - maxTold; n > 0 {
+		tell(b.names.Source(), fmt.Sprintf("%d more podCIDRs of Nodes overlap", n))
+	}
 }
+
+// maxTold of a kind are told; more help no one.
+const maxTold = 100
 
 // podsInRanges says which ranges of ClusterIPs hold Pods that are no endpoints. Of endpoints an
 // Overlap tells.

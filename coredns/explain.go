@@ -20,6 +20,7 @@ import (
 	"github.com/clusterip/clusterip/status"
 	"github.com/clusterip/clusterip/status/text"
 	"github.com/coredns/caddy"
+	"github.com/miekg/dns"
 	"golang.org/x/term"
 )
 
@@ -32,7 +33,7 @@ const explainTimeout = time.Minute
 func runExplain(flags *flag.FlagSet, args []string) int {
 	conf := confFlag(flags)
 	var q explain.Question
-	flags.StringVar(&q.Namespace, "namespace", "", "`namespace` that short names are looked up from (default: that of -from, or default)")
+	flags.StringVar(&q.Namespace, "namespace", "", "`namespace` that short names are looked up from (default: that of -from, or that of the search list in /etc/resolv.conf, or default)")
 	flags.StringVar(&q.From, "from", "", "`client`: an IP address, or a Pod as NAMESPACE/NAME")
 	write := writeExplanation
 	flags.Func("o", "`format`, text or json (default text)", func(format string) error {
@@ -52,7 +53,7 @@ func runExplain(flags *flag.FlagSet, args []string) int {
 		flags.Usage()
 		return 2
 	}
-	q.Target = targets[0]
+	q.Target, q.Search = targets[0], searchList()
 	ctx, cancel := context.WithTimeout(context.Background(), explainTimeout)
 	defer cancel()
 	e, err := explainFrom(ctx, *conf, q)
@@ -71,6 +72,15 @@ func runExplain(flags *flag.FlagSet, args []string) int {
 		return 1
 	}
 	return 0
+}
+
+// searchList is that of this machine; without one short names are those of a namespace.
+func searchList() []string {
+	conf, err := dns.ClientConfigFromFile("/etc/resolv.conf")
+	if err != nil {
+		return nil
+	}
+	return conf.Search
 }
 
 // explainFrom asks the process whose socket the Corefile names. Without a Corefile given it is
@@ -144,19 +154,43 @@ func partsOf(b *block) (*explain.Parts, error) {
 		Source: func() status.Source {
 			return status.Source{Kind: b.names.SourceKind(), Place: place, Synced: store.HasSynced()}
 		},
-		Hints: func(n cluster.ServiceName) (hints []string) {
-			for _, problem := range problems {
-				if problem.Object == "Service "+n.String() {
-					hints = append(hints, problem.Err.Error())
-				}
-			}
-			return hints
-		},
+		Hints:  func(n cluster.ServiceName) []status.Hint { return hintsOf(problems, n) },
+		Faults: faultsOf(problems, b.names.Manifest.StateFile()),
 	}
 	if b.hasNAT {
 		p.NAT = kernelnat.Preview(b.nat, update)
 	}
 	return p, nil
+}
+
+// hintsOf are what a folder says of a Service.
+func hintsOf(problems []manifest.Problem, n cluster.ServiceName) (hints []status.Hint) {
+	for _, p := range problems {
+		if p.Object != "Service "+n.String() {
+			continue
+		}
+		h := status.Hint{Text: p.Err.Error()}
+		if lacks, is := errors.AsType[*manifest.NoEndpoint](p.Err); is {
+			h.Text, h.NoEndpoint = lacks.What, lacks.Mend
+		}
+		hints = append(hints, h)
+	}
+	return hints
+}
+
+// faultsOf are the errors of a folder but those about its state file: what keeps a Service
+// from being read, and what may hold any.
+func faultsOf(problems []manifest.Problem, state string) (faults []status.Fault) {
+	for _, p := range problems {
+		kind, name, _ := strings.Cut(p.Object, " ")
+		may := kind == "" || kind == "Service" || kind == "object" // whose kind is missing
+		if p.Severity != manifest.Error || p.File == state || p.Option != "" || !may {
+			continue
+		}
+		namespace, name, _ := strings.Cut(name, "/")
+		faults = append(faults, status.Fault{Service: cluster.ServiceName{Namespace: namespace, Name: name}, Text: p.Error()})
+	}
+	return faults
 }
 
 func writeExplanationJSON(e *status.Explanation) error {

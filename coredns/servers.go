@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/caddy/caddyfile"
@@ -39,7 +40,7 @@ func makeServers(path string, parsed []caddyfile.ServerBlock, but ...string) ([]
 			c.Dispenser = caddyfile.NewDispenserTokens(path, tokens)
 			c.Key, c.ServerBlockKeys, c.ServerBlockIndex = block.Keys[0], block.Keys, i
 			if err := setup(&c); err != nil {
-				errs = append(errs, err)
+				errs = append(errs, placed(err, path, tokens))
 				without[i] = without[i] || directive == "clusterip"
 			}
 		}
@@ -48,4 +49,15 @@ func makeServers(path string, parsed []caddyfile.ServerBlock, but ...string) ([]
 		return nil, errors.Join(errs...)
 	}
 	return instance.Context().MakeServers()
+}
+
+// placed is the error of a plugin that does not say where in the Corefile it is, with the place
+// of its directive.
+func placed(err error, path string, tokens []caddyfile.Token) error {
+	place := linesOf(path, tokens)[0].place
+	file := place[:strings.LastIndexByte(place, ':')+1]
+	if strings.Contains(err.Error(), file) {
+		return err
+	}
+	return fmt.Errorf("%s: %w", place, err)
 }

@@ -23,12 +23,12 @@ const Path = "/explain"
 
 // values are a question as the query of a request.
 func (q Question) values() url.Values {
-	return url.Values{"target": {q.Target}, "namespace": {q.Namespace}, "from": {q.From}}
+	return url.Values{"target": {q.Target}, "namespace": {q.Namespace}, "from": {q.From}, "search": q.Search}
 }
 
 // QuestionOf reads the query of a request.
 func QuestionOf(v url.Values) Question {
-	return Question{Target: v.Get("target"), Namespace: v.Get("namespace"), From: v.Get("from")}
+	return Question{Target: v.Get("target"), Namespace: v.Get("namespace"), From: v.Get("from"), Search: v["search"]}
 }
 
 // ErrNoProcess is wrapped by errors of Ask where no process answers.

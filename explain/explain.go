@@ -42,14 +42,19 @@ type Parts struct {
 	Source func() status.Source
 	NAT    NAT // nil: there is no kernelnat
 	// Hints, if not nil, returns what the source says of a Service.
-	Hints func(cluster.ServiceName) []string
+	Hints func(cluster.ServiceName) []status.Hint
+	// Faults are what the source cannot read, where it was read for this.
+	Faults []status.Fault
 }
 
 // Question is what is asked.
 type Question struct {
 	Target string
-	// Namespace is the one that short names are looked up from; "" is that of From, or default.
+	// Namespace is the one that short names are looked up from; "" is that of From, or that of
+	// Search, or default.
 	Namespace string
+	// Search is the search list of who asks: an entry NAMESPACE.svc.ZONE has its namespace.
+	Search []string
 	// From is the client: an address, or a Pod as NAMESPACE/NAME; "" is any.
 	From string
 }
@@ -87,7 +92,7 @@ func Explain(ctx context.Context, parts []*Parts, q Question) (status.Explanatio
 func (p *Parts) find(target status.Target, q Question) (status.Facts, error) {
 	f := status.Facts{
 		Target: target, Namespace: strings.ToLower(q.Namespace), DNS: p.Names.DNS(), Source: p.Source(),
-		All: p.Store.Services(), Namespaces: p.Store.Namespaces(),
+		All: p.Store.Services(), Namespaces: p.Store.Namespaces(), Faults: p.Faults,
 	}
 	if q.From != "" {
 		client, err := p.client(q.From, f.All)
@@ -100,7 +105,7 @@ func (p *Parts) find(target status.Target, q Question) (status.Facts, error) {
 		}
 	}
 	if f.Namespace == "" {
-		f.Namespace = defaultNamespace
+		f.Namespace = searched(q.Search, f.DNS.Zones)
 	}
 	switch {
 	case target.Name != "":
@@ -114,6 +119,20 @@ func (p *Parts) find(target status.Target, q Question) (status.Facts, error) {
 		f.Service = p.Store.Service(target.Service)
 	}
 	return f, nil
+}
+
+// searched is the namespace that a search list begins with, in clusters of these zones.
+func searched(list, zones []string) string {
+	for _, domain := range list {
+		name, _ := strings.CutSuffix(strings.ToLower(domain), ".")
+		for _, zone := range zones {
+			namespace, in := strings.CutSuffix(name+".", ".svc."+zone)
+			if in && namespace != "" && !strings.Contains(namespace, ".") {
+				return namespace
+			}
+		}
+	}
+	return defaultNamespace
 }
 
 // ownAddress reports whether an address is this machine's.

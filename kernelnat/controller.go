@@ -43,8 +43,8 @@ type Options struct {
 	KeepUnknown bool
 	// DryRun plans and reports but writes nothing.
 	DryRun bool
-	// Refused, if not nil, gets what is logged about what a Service asks for and does
-	// not get. It must not block.
+	// Refused, if not nil, gets what is new of what a Service asks for and does
+	// not get, of which the log has less. It must not block.
 	Refused func(service cluster.ServiceName, why string)
 	// HealthChecks, if not nil, gets which healthCheckNodePort a Service has in this family,
 	// 0 for none, whenever that changes. It must not block.

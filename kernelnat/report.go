@@ -29,11 +29,17 @@ func (c *Controller) reportRepair(written []string) {
 	c.log.Errorf("%s: %s had changed our rules; repaired: %s%s", c.options.Family, who, strings.Join(shown, "; "), more)
 }
 
-// reportShortfalls tells, once, what Services ask for and do not get.
+// reportShortfalls tells what Services ask for and do not get: the log of each thing once in
+// tellAgain, as Services may come and go, and not of more than there is room for.
 func (c *Controller) reportShortfalls(changed []plan.ShortfallChange) {
 	for _, s := range changed {
 		for _, text := range s.New.Beyond(s.Old).Texts() {
-			c.log.Errorf("Service %s: %s", s.New.Service, text)
+			switch c.told.refusals.take(fmt.Sprintf("%s: %s", s.New.Service, text), time.Now()) {
+			case tell:
+				c.log.Errorf("Service %s: %s", s.New.Service, text)
+			case tellMany:
+				c.log.Errorf("%s: more Services do not get what they ask for: for up to %v no more of them are named here; coredns explain says it of each, and the metric kernelnat_refused_frontends counts them", c.options.Family, tellAgain)
+			}
 			if c.options.Refused != nil {
 				c.options.Refused(s.New.Service, text)
 			}
@@ -122,6 +128,7 @@ func (c *Controller) tellChanges(now time.Time) {
 type told struct {
 	changes  changesTold
 	overlaps tidings
+	refusals refusals
 	unsure   bool // that what is in ranges is not refused
 }
 
@@ -156,4 +163,37 @@ func (t *tidings) new(overlaps []plan.Overlap, now time.Time) []plan.Overlap {
 		out = append(out, o)
 	}
 	return out
+}
+
+// maxRefusals is how many refusals the log is told in tellAgain, and are remembered.
+const maxRefusals = 1000
+
+// refusals are those that the log was told since a time.
+type refusals struct {
+	told  map[string]bool
+	since time.Time
+}
+
+// telling says what to do about something new.
+type telling uint8
+
+const (
+	silence telling = iota
+	tell
+	tellMany // that there are more
+)
+
+// take notes that there is a refusal.
+func (r *refusals) take(text string, now time.Time) telling {
+	if r.told == nil || now.Sub(r.since) >= tellAgain {
+		r.told, r.since = make(map[string]bool), now
+	}
+	if r.told[text] || len(r.told) > maxRefusals {
+		return silence
+	}
+	r.told[text] = true
+	if len(r.told) > maxRefusals {
+		return tellMany
+	}
+	return tell
 }

@@ -15,7 +15,9 @@ type Machine struct {
 	// Lacks are the capabilities for NAT that this process does not have.
 	Lacks []string
 
-	Sockets []Socket // that listen, at the ports that were asked for
+	// Sockets listen, at the ports that were asked for and those of endpoints at addresses
+	// of this machine.
+	Sockets []Socket
 	// Proxies are the kube-proxies that run in this network namespace.
 	Proxies []Process
 	// Running is the process that runs kernelnat here; nil if none does.
@@ -30,7 +32,9 @@ type Machine struct {
 	Addresses []Address
 	// Unrouted are the ranges of ClusterIPs that no route leads to, with what the kernel says.
 	Unrouted map[netip.Prefix]string
-	Bridges  []string
+	// Unreached are the addresses of endpoints that no route leads to.
+	Unreached map[netip.Addr]string
+	Bridges   []string
 
 	// Sysctls are those that were looked at, by their names as sysctl(8) has them; those
 	// that the kernel does not have are missing.

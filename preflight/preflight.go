@@ -42,9 +42,18 @@ type NAT struct {
 	// NodePorts are the first and the last that there may be.
 	NodePorts  [2]uint16
 	AtLoopback bool // they are at 127.0.0.1 too
+	// Endpoints are those of a folder's Services, as packets go to them.
+	Endpoints []Endpoint
 	// Tracked is how many connections the kernel is to track, which is set at the start;
 	// 0 leaves the kernel's value.
 	Tracked int
+}
+
+// Endpoint takes connections to a Service.
+type Endpoint struct {
+	Place func() string // in the folder, with the Service
+	UDP   bool          // or else TCP
+	At    netip.AddrPort
 }
 
 // Finding is one thing that is wrong, or may be.
@@ -65,7 +74,7 @@ func Judge(c Config, m Machine) []Finding {
 	all := append(addresses(c.Ports, m), ports(c.Ports, m)...)
 	if c.NAT != nil {
 		for _, judge := range []func(*NAT, Machine) []Finding{
-			unseen, privileges, writers, backend, variants, routes, clients, localPorts, forwarding, loopback, paths, bridges, connections,
+			unseen, privileges, writers, backend, variants, routes, clients, deaf, unreached, localPorts, forwarding, loopback, paths, bridges, connections,
 		} {
 			all = append(all, judge(c.NAT, m)...)
 		}

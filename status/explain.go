@@ -32,6 +32,9 @@ func Explain(f Facts) Explanation {
 type joiner struct {
 	Facts
 	out Explanation
+	// unread says that the manifest of the target cannot be read, so that it is not known what
+	// is in force.
+	unread bool
 }
 
 // name is that of the Service.
@@ -39,7 +42,10 @@ func (j *joiner) name() cluster.ServiceName { return j.Service.Name }
 
 func (j *joiner) service() *Service {
 	s := j.Service
-	out := &Service{Name: s.Name.String(), Kind: kindOf(s), ClusterIPs: s.ClusterIPs, ExternalName: s.ExternalName, Hints: j.Hints}
+	out := &Service{Name: s.Name.String(), Kind: kindOf(s), ClusterIPs: s.ClusterIPs, ExternalName: s.ExternalName}
+	for _, h := range j.Hints {
+		out.Hints = append(out.Hints, h.Text)
+	}
 	for _, p := range s.Ports {
 		out.Ports = append(out.Ports, portText(p))
 	}

@@ -19,8 +19,10 @@ type Facts struct {
 	DNS       DNS
 	// Service is the one that the target is of, nil for none, and All are those that there
 	// are. Hints are what the source says of it.
-	Service    *cluster.Service
-	Hints      []string
+	Service *cluster.Service
+	Hints   []Hint
+	// Faults are what keeps the source from reading objects, where it is asked for that.
+	Faults     []Fault
 	All        []*cluster.Service
 	Namespaces []string
 	// Families are NAT's of each family that the Service has a ClusterIP of; NoNAT says why
@@ -28,6 +30,19 @@ type Facts struct {
 	Families []FamilyFacts
 	NoNAT    string
 	Flows    *Flows
+}
+
+// Hint is what a source says of a Service.
+type Hint struct {
+	Text string
+	// NoEndpoint, if not "", mends that the Service has no endpoint that counts.
+	NoEndpoint string
+}
+
+// Fault is why a source cannot read something.
+type Fault struct {
+	Service cluster.ServiceName // the zero one if it is not known what it is about
+	Text    string              // with its place
 }
 
 // DNS is how names are answered.

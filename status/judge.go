@@ -29,6 +29,9 @@ func (j *joiner) judge() {
 	for _, s := range j.out.Steps {
 		if s.Condition == Wrong {
 			j.out.Works, j.out.Verdict = false, fmt.Sprintf("%s does not work: %s.", j.Target.Text, s.Text)
+			if j.unread {
+				j.out.Verdict = fmt.Sprintf("It is not known whether %s works: %s.", j.Target.Text, s.Text)
+			}
 			return
 		}
 	}
@@ -129,6 +132,9 @@ func (j *joiner) judgeService() {
 	case s == nil:
 		j.noService(t.Service)
 		return
+	case s.Remembered && !j.Source.Live:
+		j.unreadManifest(s.Name)
+		return
 	case s.Remembered:
 		j.step(step, Wrong, "mend its manifest: coredns check names the place", "of Service %s only its addresses are known, from an earlier run, since its manifest cannot be read", s.Name)
 		return
@@ -188,8 +194,38 @@ func (j *joiner) noHolder() {
 	j.step("service", Wrong, "ask for the Service by its name, or look whose address it is", "no Service has %s, and it is no endpoint of any", t.At.Addr())
 }
 
+// unreadManifest is for a Service whose manifest cannot be read. A process that has read it
+// before goes on with that, and was not asked.
+func (j *joiner) unreadManifest(n cluster.ServiceName) {
+	j.unread = true
+	why := j.faultsOf(n)
+	if len(why) == 0 {
+		why = []string{"coredns check names the place"}
+	}
+	j.step(j.missingStep(), Wrong, "mend the manifest; to ask the process that runs, give its Corefile the directive admin", "the manifest of Service %s cannot be read, and a process that runs goes on with what it last read of it: %s", n, listed(why, maxNear))
+}
+
+// faultsOf are what keeps a Service from being read, or may, if none is known to.
+func (j *joiner) faultsOf(n cluster.ServiceName) (texts []string) {
+	for _, of := range []cluster.ServiceName{n, {}} {
+		for _, f := range j.Faults {
+			if f.Service == of {
+				texts = append(texts, f.Text)
+			}
+		}
+		if len(texts) > 0 {
+			break
+		}
+	}
+	return texts
+}
+
 // noService is for a Service that there is not: one in another namespace, or of another name.
 func (j *joiner) noService(meant cluster.ServiceName) {
+	if slices.ContainsFunc(j.Faults, func(f Fault) bool { return f.Service == meant }) {
+		j.unreadManifest(meant)
+		return
+	}
 	for _, n := range near(meant, j.All) {
 		j.out.Near = append(j.out.Near, n.String())
 	}
@@ -221,6 +257,12 @@ func (j *joiner) noService(meant cluster.ServiceName) {
 	case len(j.out.Near) > 0:
 		text += fmt.Sprintf("; the nearest is %s", j.out.Near[0])
 		mend = fmt.Sprintf("ask for %s", j.nearName())
+	case len(j.Faults) > 0:
+		if why := j.faultsOf(meant); len(why) > 0 {
+			j.unread = true
+			text += " in what can be read, but it may be in what cannot, with which a process that runs goes on as it was: " + listed(why, maxNear)
+			mend = "mend that, or write its manifest"
+		}
 	}
 	j.step(j.missingStep(), Wrong, mend, "%s", text)
 }

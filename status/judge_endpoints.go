@@ -169,8 +169,13 @@ func callEndpoint(e *cluster.Endpoint) string {
 // mendNone mends that there are no endpoints at all.
 func (j *joiner) mendNone() string {
 	n := j.name()
+	for _, h := range j.Hints {
+		if h.NoEndpoint != "" {
+			return h.NoEndpoint
+		}
+	}
 	if j.Source.Kind == FromManifests {
-		return fmt.Sprintf("write Pods that the selector of Service %s matches, or an EndpointSlice with the label kubernetes.io/service-name: %s", n.Name, n.Name)
+		return fmt.Sprintf("coredns check says what it lacks: Pods with status.podIPs that its selector matches, or an EndpointSlice with the label kubernetes.io/service-name: %s in namespace %s", n.Name, n.Namespace)
 	}
 	return fmt.Sprintf("have its selector match pods: kubectl -n %s describe service %s; kubectl -n %s get pods --show-labels", n.Namespace, n.Name, n.Namespace)
 }

@@ -91,10 +91,11 @@ func (j *joiner) noName() {
 	meant, before, ok := Meant(j.Names, j.DNS.Zones, exists)
 	s := j.Service
 	switch {
+	case s == nil && j.misspelt():
 	case !ok:
 		j.step("name", Wrong, fmt.Sprintf("ask for SERVICE.NAMESPACE.svc.%s", j.zone()), "%s is no name of a Service: it is not of the form SERVICE.NAMESPACE.svc.ZONE in any of the zones %s", j.Target.Text, strings.Join(j.DNS.Zones, ", "))
 	case s == nil && j.isForeign(meant):
-		j.step("name", Wrong, "", "%s is none of the names of Services in the zones %s, so it is for other servers to answer", j.Target.Text, strings.Join(j.DNS.Zones, ", "))
+		j.step("name", Wrong, fmt.Sprintf("ask for SERVICE.NAMESPACE.svc.%s, if a Service is meant", j.zone()), "%s is none of the names of Services in the zones %s, so it is for other servers to answer", j.Target.Text, strings.Join(j.DNS.Zones, ", "))
 	case s == nil:
 		j.noService(meant)
 	case len(j.DNS.Namespaces) > 0 && !slices.Contains(j.DNS.Namespaces, s.Name.Namespace):
@@ -110,11 +111,43 @@ func (j *joiner) noName() {
 	}
 }
 
-// isForeign reports whether a name is meant to be looked up elsewhere: it may be, and would be of
-// a namespace that there is not, nor one like it.
+// isForeign reports whether a name is meant to be looked up elsewhere: it may be, has several
+// parts, and would be of a namespace that there is not, nor one like it.
 func (j *joiner) isForeign(meant cluster.ServiceName) bool {
 	elsewhere := slices.ContainsFunc(j.Names, func(n Name) bool { return n.Outcome == Elsewhere })
-	return elsewhere && !slices.Contains(j.Namespaces, meant.Namespace) && nearText(meant.Namespace, j.Namespaces) == ""
+	return elsewhere && strings.Contains(j.Target.Name, ".") && !slices.Contains(j.Namespaces, meant.Namespace) && nearText(meant.Namespace, j.Namespaces) == ""
+}
+
+// misspelt is for a whole name whose zone is none, or that has something else in the place of
+// svc. It reports whether it is one.
+func (j *joiner) misspelt() bool {
+	labels := strings.Split(strings.TrimSuffix(j.Target.Name, "."), ".")
+	if len(labels) < 4 {
+		return false
+	}
+	for at := 2; at < len(labels)-1; at++ { // where svc is to be
+		zone := strings.Join(labels[at+1:], ".")
+		near := nearText(zone, j.zones())
+		if near == "" || nearText(labels[at], []string{"svc"}) == "" || labels[at] == "svc" && near == zone {
+			continue
+		}
+		n := cluster.ServiceName{Namespace: labels[at-1], Name: labels[at-2]}
+		right := strings.Join(append(slices.Clone(labels[:at]), "svc", near), ".")
+		if slices.ContainsFunc(j.All, func(s *cluster.Service) bool { return s.Name == n }) {
+			j.out.Near = append(j.out.Near, n.String())
+		}
+		j.step("name", Wrong, "ask for "+right, "%s is the name of no Service: the nearest is %s", j.Target.Text, right)
+		return true
+	}
+	return false
+}
+
+// zones are those of Services, without the dot at the end.
+func (j *joiner) zones() (all []string) {
+	for _, z := range j.DNS.Zones {
+		all = append(all, strings.TrimSuffix(z, "."))
+	}
+	return all
 }
 
 func (j *joiner) zone() string {

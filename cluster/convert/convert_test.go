@@ -322,7 +322,7 @@ func TestEndpoints(t *testing.T) {
 		Ports:             []corev1.EndpointPort{{Name: "web", Port: 80}},
 	}}}
 	owner, got, err := Endpoints(in)
-	checkError(t, err, "subsets[0]: address 127.0.0.1 cannot be an endpoint")
+	checkError(t, err, "subsets[0].addresses[1]: address 127.0.0.1 cannot be an endpoint")
 	if owner.String() != "testing/echo" {
 		t.Errorf("owner %s", owner)
 	}

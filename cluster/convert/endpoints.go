@@ -85,7 +85,8 @@ func Endpoints(e *corev1.Endpoints) (cluster.ServiceName, []cluster.Endpoint, er
 		shared := &cluster.EndpointSlice{Ports: ports, NamesOnly: namesOnly(e.Labels), Weight: weight}
 		for list, addresses := range [][]corev1.EndpointAddress{subset.Addresses, subset.NotReadyAddresses} {
 			ready := list == 0
-			for _, a := range addresses {
+			field := [...]string{"addresses", "notReadyAddresses"}[list]
+			for k, a := range addresses {
 				addr, err := EndpointAddr(a.IP)
 				if err == nil {
 					if err = checkHostname(a.Hostname); err != nil {
@@ -93,7 +94,7 @@ func Endpoints(e *corev1.Endpoints) (cluster.ServiceName, []cluster.Endpoint, er
 					}
 				}
 				if err != nil {
-					errs = append(errs, fmt.Errorf("subsets[%d]: %w", i, err))
+					errs = append(errs, fmt.Errorf("subsets[%d].%s[%d]: %w", i, field, k, err))
 					continue
 				}
 				endpoints = append(endpoints, cluster.Endpoint{
@@ -139,7 +140,7 @@ func SortPorts(ports []cluster.EndpointPort) {
 func EndpointAddr(text string) (netip.Addr, error) {
 	addr, err := readAddr(text)
 	if isShared(addr) {
-		return netip.Addr{}, fmt.Errorf("address %s cannot be an endpoint: it is unspecified, loopback, link-local, multicast or broadcast", text)
+		return netip.Addr{}, fmt.Errorf("address %s cannot be an endpoint, being unspecified, loopback, link-local, multicast or broadcast: give one of an interface, for a process on this machine one that hostname -I lists", text)
 	}
 	if err != nil {
 		return addr, fmt.Errorf("address %w", err)

@@ -15,12 +15,13 @@ type catalogue struct {
 	namespaces map[string][]*object
 	objects    map[objectKey]*object
 	problems   []Problem
+	twice      map[string][]Problem // by file, of objects that do not count for being elsewhere
 }
 
 // newCatalogue collects the objects of a folder. Of duplicates the one that is in
 // force stays, so that a copy takes nobody's place.
 func newCatalogue(f *folder, inForce *catalogue) *catalogue {
-	c := &catalogue{namespaces: map[string][]*object{}, objects: map[objectKey]*object{}, problems: slices.Clone(f.problems)}
+	c := &catalogue{namespaces: map[string][]*object{}, objects: map[objectKey]*object{}, problems: slices.Clone(f.problems), twice: map[string][]Problem{}}
 	ignored := map[string]Problem{}
 	files := f.inOrder()
 	for _, file := range files {
@@ -43,6 +44,9 @@ func newCatalogue(f *folder, inForce *catalogue) *catalogue {
 		}
 	}
 	c.addUnseen(files, inForce)
+	for file, problems := range c.twice {
+		c.problems = append(c.problems, boundProblems(problems, file)...)
+	}
 	for _, kind := range slices.Sorted(maps.Keys(ignored)) {
 		c.problems = append(c.problems, ignored[kind])
 	}
@@ -116,7 +120,7 @@ func (c *catalogue) add(o, inForce *object) {
 		c.objects[o.objectKey] = o
 		counts, o = o, counts
 	}
-	c.problems = append(c.problems, o.problem(Error, fmt.Errorf("this object is also in %s:%d, which counts: remove one of the two", counts.file, counts.line)))
+	c.twice[o.file] = append(c.twice[o.file], o.problem(Error, fmt.Errorf("this object is also in %s:%d, which counts: remove one of the two", counts.file, counts.line)))
 }
 
 // services yields every Service with its object.

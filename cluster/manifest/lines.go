@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	yamlv3 "go.yaml.in/yaml/v3"
@@ -81,6 +82,34 @@ func find(node *yamlv3.Node, at field) (value *yamlv3.Node, line int) {
 		node = next
 	}
 	return node, line
+}
+
+// ofField matches the field that a message is about, with which it begins.
+var ofField = regexp.MustCompile(`^(?:unknown field ")?([a-zA-Z]+(?:\.[a-zA-Z0-9]+|\[\d+\])*)(?:[ :"]|$)`)
+
+var fieldStep = regexp.MustCompile(`[a-zA-Z0-9]+|\[\d+\]`)
+
+// lineOf finds the line of the field that an error begins with, or of what it is missing
+// in, and else returns that of the object.
+func (d *documentParser) lineOf(err error) int {
+	found := ofField.FindStringSubmatch(err.Error())
+	if found == nil || d.doc == nil {
+		return d.line
+	}
+	var at field
+	for _, step := range fieldStep.FindAllString(found[1], -1) {
+		if number, err := strconv.Atoi(strings.Trim(step, "[]")); err == nil && step[0] == '[' {
+			at = append(at, number)
+		} else {
+			at = append(at, step)
+		}
+	}
+	for ; len(at) > 0; at = at[:len(at)-1] {
+		if node, line := find(d.node(), at); node != nil {
+			return d.doc.offset + line - 1
+		}
+	}
+	return d.line
 }
 
 // repeatedKeys returns an error for each key that a mapping of the object has more than

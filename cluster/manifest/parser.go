@@ -80,6 +80,8 @@ func (d *documentParser) report(severity Severity, object string, err error) {
 		line := d.line
 		if placed := (*lineError)(nil); errors.As(err, &placed) {
 			line = placed.line
+		} else if len(d.problems) < maxProblems {
+			line = d.lineOf(err)
 		}
 		d.problems = append(d.problems, Problem{File: d.file, Line: line, Object: object, Err: err, Severity: severity})
 	}

@@ -3,6 +3,7 @@ package manifest
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -43,19 +44,25 @@ type Problem struct {
 // not known. A part that is not printable is quoted: the manifests may be anyone's,
 // and the text goes to logs and terminals.
 func (p Problem) Error() string {
-	var b strings.Builder
-	if p.File != "" {
-		b.WriteString(printable(p.File))
-		if p.Line > 0 {
-			fmt.Fprintf(&b, ":%d", p.Line)
-		}
-		b.WriteString(": ")
+	if place := p.Place(); place != "" {
+		return place + ": " + printable(p.Err.Error())
+	}
+	return printable(p.Err.Error())
+}
+
+// Place is what Error begins with: "file:line: object", without the parts that are not known.
+func (p Problem) Place() string {
+	var parts []string
+	switch {
+	case p.File != "" && p.Line > 0:
+		parts = append(parts, fmt.Sprintf("%s:%d", printable(p.File), p.Line))
+	case p.File != "":
+		parts = append(parts, printable(p.File))
 	}
 	if p.Object != "" {
-		b.WriteString(printable(p.Object) + ": ")
+		parts = append(parts, printable(p.Object))
 	}
-	b.WriteString(printable(p.Err.Error()))
-	return b.String()
+	return strings.Join(parts, ": ")
 }
 
 // maxText bounds what is told of one thing, in bytes: names and values may have any
@@ -105,6 +112,20 @@ func sortProblems(problems []Problem) {
 
 // maxProblems of one place are told; more help no one.
 const maxProblems = 100
+
+// Bound is for problems that somebody else has found in a folder: those of each file in
+// order, and of those beyond the bound how many there are.
+func Bound(problems []Problem) []Problem {
+	files := make(map[string][]Problem)
+	for _, p := range problems {
+		files[p.File] = append(files[p.File], p)
+	}
+	var all []Problem
+	for _, file := range slices.Sorted(maps.Keys(files)) {
+		all = append(all, boundProblems(files[file], file)...)
+	}
+	return all
+}
 
 // boundProblems sorts the problems of one place and counts those beyond the bound.
 func boundProblems(problems []Problem, place string) []Problem {

@@ -17,6 +17,7 @@ package manifest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -245,15 +246,19 @@ func (s *Source) allocate(c *catalogue) []Problem {
 			Created:  service.created,
 		})
 	}
-	var problems []Problem
+	var problems, misfits []Problem // which are joined in one
 	kept := func(name cluster.ServiceName) bool { _, is := s.remembered[name]; return is }
 	for name, err := range s.allocator.Sync(claims, kept) {
 		o := objects[name]
 		for _, err := range split(err) {
-			problems = append(problems, o.problem(Error, err))
+			if p := o.problem(Error, err); errors.As(err, new(*allocator.Misfit)) {
+				misfits = append(misfits, p)
+			} else {
+				problems = append(problems, p)
+			}
 		}
 	}
-	return problems
+	return append(misfits, boundProblems(problems, s.folder.root)...)
 }
 
 // present is what the state file is to hold.

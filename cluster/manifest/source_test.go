@@ -206,7 +206,7 @@ func TestInvalidObjectKeepsLastGood(t *testing.T) {
 		addresses[u.Name.Name] = u.Service.ClusterIPs[0]
 	}
 	write(t, l.path("a.yaml"), serviceText("one", 0)+"---\n"+serviceText("two", 2)+"---\n"+serviceText("three", 0))
-	l.awaitProblem("a.yaml:1: Service default/one: spec.ports[0].port 0 is outside 1-65535; it stays in force as it was", "Service default/three")
+	l.awaitProblem("a.yaml:4: Service default/one: spec.ports[0].port 0 is outside 1-65535; it stays in force as it was", "Service default/three")
 	l.await("default/one ClusterIP ["+addresses["one"].String()+"] :tcp/1", "default/two ClusterIP ["+addresses["two"].String()+"] :tcp/2", "!three")
 	write(t, l.path("a.yaml"), serviceText("two", 2))
 	l.await("!default/one", "default/two")

@@ -44,8 +44,8 @@ func (s *socket) listen() error {
 	if err := os.MkdirAll(filepath.Dir(s.path), 0o755); err != nil {
 		return fmt.Errorf("make the folder of the socket: %w; give admin another path, or create the folder (systemd: RuntimeDirectory=clusterip)", err)
 	}
-	if at, err := os.Lstat(s.path); err == nil && at.Mode().Type() != fs.ModeSocket {
-		return fmt.Errorf("%s is there, and is no socket: remove it, or give admin another path", s.path)
+	if err := Obstacle(s.path); err != nil {
+		return err
 	}
 	fresh := fmt.Sprintf("%s.%d", s.path, os.Getpid())
 	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -68,6 +68,14 @@ func (s *socket) listen() error {
 		Handler: s.handler, ReadTimeout: patience, WriteTimeout: patience, IdleTimeout: patience, MaxHeaderBytes: 8 << 10,
 	}
 	go s.server.Serve(trusted{l})
+	return nil
+}
+
+// Obstacle says what is in the place of a socket, nil for nothing or a socket.
+func Obstacle(path string) error {
+	if at, err := os.Lstat(path); err == nil && at.Mode().Type() != fs.ModeSocket {
+		return fmt.Errorf("%s is there, and is no socket: remove it, or give admin another path", path)
+	}
 	return nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat/backends"
@@ -26,25 +27,23 @@ import (
 
 // Look returns what the machine is like, as far as that matters to a Corefile.
 func Look(ctx context.Context, c preflight.Config) preflight.Machine {
-	m := preflight.Machine{Sysctls: make(map[string]string), Unrouted: make(map[netip.Prefix]string)}
+	m := preflight.Machine{Sysctls: make(map[string]string), Unrouted: make(map[netip.Prefix]string), Unreached: make(map[netip.Addr]string)}
 	unseen := func(err error) {
 		if err != nil {
 			m.Unseen = append(m.Unseen, err)
 		}
 	}
 	m.Self, _ = os.Executable()
-	var ports []uint16
-	for _, p := range c.Ports {
-		ports = append(ports, p.At.Port())
+	if c.NAT != nil {
+		unseen(network(&m, c.NAT))
 	}
-	unseen(sockets(&m, ports))
+	unseen(sockets(&m, portsOf(c, m)))
 	if c.NAT == nil {
 		return m
 	}
 	if m.Lacks = lacks(); !slices.Contains(m.Lacks, "CAP_NET_ADMIN") {
 		unseen(rules(ctx, &m, c.NAT.Backend))
 	}
-	unseen(network(&m, c.NAT.ServiceCIDRs))
 	unseen(proxies(&m))
 	for _, name := range preflight.Sysctls {
 		sysctl(&m, name)
@@ -54,6 +53,26 @@ func Look(ctx context.Context, c preflight.Config) preflight.Machine {
 	}
 	m.ReadOnly = unix.Access(sysctlFile("net.ipv4.ip_forward"), unix.W_OK) != nil
 	return m
+}
+
+// portsOf are the ports that sockets matter at.
+func portsOf(c preflight.Config, m preflight.Machine) map[uint16]bool {
+	ports := make(map[uint16]bool)
+	for _, p := range c.Ports {
+		ports[p.At.Port()] = true
+	}
+	own := make(map[netip.Addr]bool)
+	for _, a := range m.Addresses {
+		own[a.Addr()] = true
+	}
+	if c.NAT != nil {
+		for _, e := range c.NAT.Endpoints {
+			if own[e.At.Addr()] {
+				ports[e.At.Port()] = true
+			}
+		}
+	}
+	return ports
 }
 
 // capabilities are those that NAT needs, by their number (capability.h).
@@ -75,8 +94,13 @@ func lacks() (all []string) {
 	return all
 }
 
+// patience is how long the tools of iptables may take, all together: one may hang.
+const patience = 20 * time.Second
+
 // rules looks at what others have written, and at whether the backend can be used.
 func rules(ctx context.Context, m *preflight.Machine, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	b, err := backends.Find(name)
 	if err != nil {
 		return err
@@ -101,8 +125,8 @@ func rules(ctx context.Context, m *preflight.Machine, name string) error {
 	return errors.Join(errs...)
 }
 
-// network looks at addresses and bridges, and at the way to some ranges.
-func network(m *preflight.Machine, ranges []netip.Prefix) error {
+// network looks at addresses and bridges, and at the way to ranges and endpoints.
+func network(m *preflight.Machine, n *preflight.NAT) error {
 	links, err := netlink.LinkList()
 	if err != nil {
 		return fmt.Errorf("list links: %w", err)
@@ -136,20 +160,48 @@ func network(m *preflight.Machine, ranges []netip.Prefix) error {
 		}
 	}
 	slices.Sort(m.Bridges)
-	return ways(m, ranges)
+	return ways(m, n)
 }
 
-// ways asks the kernel for the way to some ranges.
-func ways(m *preflight.Machine, ranges []netip.Prefix) error {
-	for _, cidr := range ranges {
-		var errno syscall.Errno
-		if _, err := netlink.RouteGet(cidr.Addr().Next().AsSlice()); errors.As(err, &errno) {
-			m.Unrouted[cidr] = strings.ToLower(errno.Error())
-		} else if err != nil {
-			return fmt.Errorf("ask for the route to %s: %w", cidr, err)
+// ways asks the kernel for the way to ranges and endpoints, to each address once.
+func ways(m *preflight.Machine, n *preflight.NAT) error {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE) // one socket for all of them
+	if err != nil {
+		return fmt.Errorf("ask for routes: %w", err)
+	}
+	defer h.Close()
+	for _, cidr := range n.ServiceCIDRs {
+		if why, err := unrouted(h, cidr.Addr().Next()); err != nil {
+			return err
+		} else if why != "" {
+			m.Unrouted[cidr] = why
+		}
+	}
+	asked := make(map[netip.Addr]bool)
+	for _, e := range n.Endpoints {
+		addr := e.At.Addr()
+		if asked[addr] {
+			continue
+		}
+		asked[addr] = true
+		if why, err := unrouted(h, addr); err != nil {
+			return err
+		} else if why != "" {
+			m.Unreached[addr] = why
 		}
 	}
 	return nil
+}
+
+// unrouted says why no route leads to an address, "" if one does.
+func unrouted(h *netlink.Handle, addr netip.Addr) (string, error) {
+	var errno syscall.Errno
+	if _, err := h.RouteGet(addr.AsSlice()); errors.As(err, &errno) {
+		return strings.ToLower(errno.Error()), nil
+	} else if err != nil {
+		return "", fmt.Errorf("ask for the route to %s: %w", addr, err)
+	}
+	return "", nil
 }
 
 func isDefault(to *net.IPNet) bool {

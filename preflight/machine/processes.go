@@ -26,7 +26,7 @@ const (
 
 // sockets looks for those that listen at some ports, for the lock of kernelnat, and for who
 // has them.
-func sockets(m *preflight.Machine, ports []uint16) error {
+func sockets(m *preflight.Machine, ports map[uint16]bool) error {
 	proc, err := procfs.NewFS(ownThread)
 	if err != nil {
 		return fmt.Errorf("look at sockets: %w", err)
@@ -45,7 +45,7 @@ func sockets(m *preflight.Machine, ports []uint16) error {
 	if len(l.inodes) == 0 && lock == 0 {
 		return nil // nobody need be looked for
 	}
-	owners := ownersOf(append(slices.Clone(l.inodes), lock))
+	owners := ownersOf(append(slices.Clone(l.inodes), lock)...)
 	for i := range m.Sockets {
 		m.Sockets[i].By = owners[l.inodes[i]]
 	}
@@ -60,12 +60,12 @@ func sockets(m *preflight.Machine, ports []uint16) error {
 // listening gathers the sockets of a machine.
 type listening struct {
 	*preflight.Machine
-	ports  []uint16 // the only ones that matter
-	inodes []uint64 // of Sockets
+	ports  map[uint16]bool // the only ones that matter
+	inodes []uint64        // of Sockets
 }
 
 func (l *listening) add(udp bool, addr []byte, port, inode uint64) {
-	if ip, ok := netip.AddrFromSlice(addr); ok && slices.Contains(l.ports, uint16(port)) {
+	if ip, ok := netip.AddrFromSlice(addr); ok && l.ports[uint16(port)] {
 		l.Sockets = append(l.Sockets, preflight.Socket{UDP: udp, At: netip.AddrPortFrom(ip.Unmap(), uint16(port))})
 		l.inodes = append(l.inodes, inode)
 	}
@@ -118,15 +118,18 @@ func lockOf(proc procfs.FS) (inode uint64, err error) {
 
 // ownersOf returns which processes have some sockets. Those of others are for root to see,
 // and those in other PID namespaces for nobody.
-func ownersOf(inodes []uint64) map[uint64]*preflight.Process {
-	owners := make(map[uint64]*preflight.Process)
+func ownersOf(inodes ...uint64) map[uint64]*preflight.Process {
+	owners := make(map[uint64]*preflight.Process, len(inodes)) // nil for those that are not found
+	for _, inode := range inodes {
+		owners[inode] = nil
+	}
 	all, _ := procfs.AllProcs()
 	for _, p := range all {
 		targets, _ := p.FileDescriptorTargets()
 		for _, t := range targets {
 			number, isSocket := strings.CutPrefix(t, "socket:[")
 			inode, err := strconv.ParseUint(strings.TrimSuffix(number, "]"), 10, 64)
-			if isSocket && err == nil && slices.Contains(inodes, inode) && owners[inode] == nil {
+			if owner, asked := owners[inode]; isSocket && err == nil && asked && owner == nil {
 				owners[inode] = process(p)
 			}
 		}
