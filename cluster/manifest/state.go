@@ -36,10 +36,30 @@ func (f *stateFile) load(a *allocator.Allocator) remembered {
 		f.fail(Error, fmt.Errorf("%w; addresses are allocated anew and not remembered until this is mended and the program restarted", err))
 	}
 	f.saved = saved
-	for _, err := range a.Restore(saved.Held) {
+	for _, err := range joinDropped(a.Restore(saved.Held)) {
 		f.fail(Notice, err)
 	}
+	f.loading = boundProblems(f.loading, f.path)
 	return newRemembered(a.Allocations(), saved.Files)
+}
+
+// joinDropped makes one error of those about addresses outside the ranges, which come together
+// where a range was taken away, as that of an IP family.
+func joinDropped(errs []error) []error {
+	var first *allocator.Misfit
+	var rest []error
+	dropped := 0
+	for _, err := range errs {
+		if m, ok := errors.AsType[*allocator.Misfit](err); !ok {
+			rest = append(rest, err)
+		} else if dropped++; first == nil {
+			first = m
+		}
+	}
+	if dropped < 2 {
+		return errs
+	}
+	return append(rest, fmt.Errorf("%d addresses that are remembered are dropped, since no range has them any more: %w, for one", dropped, first))
 }
 
 func (f *stateFile) fail(severity Severity, err error) {

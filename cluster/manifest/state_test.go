@@ -154,3 +154,25 @@ func TestStateDropsWhatDoesNotFit(t *testing.T) {
 	l.await("default/a ClusterIP [10.43.")
 	l.awaitProblem("notice: " + options.State + ": the address remembered for Service default/a is dropped: 10.99.0.1 is outside the service CIDR 10.43.0.0/16")
 }
+
+// Where a range is given up, one notice says it of all Services, and once the state is written
+// the next start says nothing.
+func TestRangeGivenUp(t *testing.T) {
+	options := folderWith(t, map[string]string{"a.yaml": serviceText("a", 1) + "---\n" + serviceText("b", 1)})
+	write(t, options.State, `{"version": 1, "services": {"default/a": ["10.43.200.1", "fd43::1"], "default/b": ["10.43.200.2", "fd43::2"]}}`)
+	loaded := func() string {
+		_, problems, err := Load(options)
+		must(t, err)
+		return formatProblems(problems, options.Dir)
+	}
+	const notice = "2 addresses that are remembered are dropped, since no range has them any more: fd43::1 is outside the service CIDR 10.43.0.0/16, for one"
+	if text := loaded(); !strings.Contains(text, notice) || strings.Count(text, "dropped") != 1 {
+		t.Errorf("at first:\n%s", text)
+	}
+	l := start(t, options)
+	l.await("default/a ClusterIP [10.43.200.1]", "default/b ClusterIP [10.43.200.2]")
+	l.stop()
+	if text := loaded(); strings.Contains(text, "dropped") {
+		t.Errorf("after a start:\n%s", text)
+	}
+}
