@@ -66,7 +66,7 @@ func unreached(n *NAT, m Machine) []Finding {
 		}
 		known[addr] = true
 		all = append(all, Finding{e.Place(), fmt.Sprintf("this machine has no route to its endpoint %s (%s), so the connections that it gets fail", addr, why),
-			"correct the address, or add a route to it: ip route add", true})
+			fmt.Sprintf("correct the address, or add a route: ip route add %s via GATEWAY", addr), true})
 	}
 	return told(all, "addresses of endpoints that no route leads to")
 }

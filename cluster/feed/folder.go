@@ -22,8 +22,13 @@ type folder struct {
 	problems problems
 }
 
-// String implements Origin.
-func (f *folder) String() string { return "the folder " + f.options.Dir }
+// String implements Origin. The working directory has no name in a sentence.
+func (f *folder) String() string {
+	if dir := filepath.Clean(f.options.Dir); dir == "." {
+		return "the folder " + absolute(dir)
+	}
+	return "the folder " + f.options.Dir
+}
 
 // Accept implements Origin. A folder is read whole in any case.
 func (f *folder) Accept(Needs) (Needs, error) { return Needs{}, nil }

@@ -70,7 +70,7 @@ func (s *service) lacking(linked *cluster.Service, pods []*pod, named bool) (wha
 	n := s.model.Name
 	slice, write := "no EndpointSlice names it", fmt.Sprintf("write an EndpointSlice with the label kubernetes.io/service-name: %s, or an Endpoints called %s, in namespace %s", n.Name, n.Name, n.Namespace)
 	if named {
-		slice, write = "its EndpointSlices have none", "write endpoints into its EndpointSlice"
+		slice, write = "its EndpointSlices and Endpoints have none that is sound", "write one there"
 	}
 	is := func(f func(cluster.Endpoint) bool) bool { return slices.ContainsFunc(linked.Endpoints, f) }
 	switch {

@@ -40,7 +40,7 @@ func asked(backend string) preflight.Config {
 		ServiceCIDRs: []netip.Prefix{netip.MustParsePrefix("10.43.0.0/16"), netip.MustParsePrefix("fd43::/112")},
 		ClusterCIDRs: []netip.Prefix{netip.MustParsePrefix("10.42.0.0/16")},
 		NodePorts:    [2]uint16{30000, 32767}, AtLoopback: true,
-		Endpoints: []preflight.Endpoint{endpoint("198.51.100.7:80"), endpoint("203.0.113.9:8081")},
+		Endpoints: []preflight.Endpoint{endpoint("10.42.7.7:80"), endpoint("10.42.7.9:8081")},
 	}}
 }
 
@@ -91,19 +91,19 @@ func TestFindings(t *testing.T) {
 		{"no route", "iptables", run("ip", "-4", "route", "del", "default"), "no route to the range of ClusterIPs 10.43.0.0/16 (network is unreachable)", true},
 		{"unreachable by a route", "iptables", run("ip", "-6", "route", "add", "unreachable", "fd43::/64"), "no route to the range of ClusterIPs fd43::/112 (", true},
 		{"no route to an endpoint", "iptables", func(t *testing.T, n *netlab.Namespace) {
-			command(t, n, "ip", "route", "add", "unreachable", "198.51.100.0/24")
-		}, "m/a.yaml:1: Service shop/web: this machine has no route to its endpoint 198.51.100.7 (", true},
-		{"nobody listens at an endpoint", "iptables", run("ip", "addr", "add", "203.0.113.9/32", "dev", "lo"),
-			"m/a.yaml:1: Service shop/web: its endpoint 203.0.113.9:8081/TCP is at this machine's own address (lo), and nobody listens there", false},
+			command(t, n, "ip", "route", "add", "unreachable", "10.42.7.0/29")
+		}, "m/a.yaml:1: Service shop/web: this machine has no route to its endpoint 10.42.7.7 (", true},
+		{"nobody listens at an endpoint", "iptables", run("ip", "addr", "add", "10.42.7.9/32", "dev", "lo"),
+			"m/a.yaml:1: Service shop/web: its endpoint 10.42.7.9:8081/TCP is at this machine's own address (lo), and nobody listens there", false},
 		{"somebody listens at an endpoint", "iptables", func(t *testing.T, n *netlab.Namespace) {
-			command(t, n, "ip", "addr", "add", "203.0.113.9/32", "dev", "lo")
+			command(t, n, "ip", "addr", "add", "10.42.7.9/32", "dev", "lo")
 			listenTCP("[::]:8081")(t, n)
 		}, "", false},
 		{"somebody else listens at an endpoint", "iptables", func(t *testing.T, n *netlab.Namespace) {
-			command(t, n, "ip", "addr", "add", "203.0.113.9/32", "dev", "lo")
+			command(t, n, "ip", "addr", "add", "10.42.7.9/32", "dev", "lo")
 			listenTCP("127.0.0.1:8081")(t, n)
-			listenUDP("203.0.113.9:8081")(t, n)
-		}, "203.0.113.9:8081/TCP is at this machine's own address (lo), and nobody listens there", false},
+			listenUDP("10.42.7.9:8081")(t, n)
+		}, "10.42.7.9:8081/TCP is at this machine's own address (lo), and nobody listens there", false},
 		{"an address of the range", "iptables", run("ip", "addr", "add", "10.43.0.1/32", "dev", "eth0"), "holds this machine's address 10.43.0.1 (eth0)", true},
 		{"the uplink among pods", "iptables", run("ip", "addr", "add", "10.42.9.1/32", "dev", "eth0"), "cluster_cidr 10.42.0.0/16 holds this machine's address 10.42.9.1/32 (eth0)", false},
 		{"local ports", "iptables", sysctlSet("net.ipv4.ip_local_port_range", "20000 40000"), "the NodePorts 30000-32767 are in net.ipv4.ip_local_port_range (20000-40000)", false},
