@@ -219,3 +219,38 @@ func TestListenAt(t *testing.T) {
 		}
 	}
 }
+
+// What a folder's Services and the directive bind ask of the machine is told at their places.
+func TestCheckNodePlaces(t *testing.T) {
+	n := newCheckedNode(t)
+	n.write("Corefile", strings.Replace(nodeCorefile, "    ready\n", "    bind 127.0.0.1 203.0.113.77\n", 1))
+	n.write("m/balanced.yaml", `
+apiVersion: v1
+kind: Service
+metadata: {name: balanced, namespace: testing}
+spec: {type: LoadBalancer, clusterIP: 10.43.0.8, externalTrafficPolicy: Local, healthCheckNodePort: 30999, ports: [{port: 80, nodePort: 30081}]}
+---
+apiVersion: v1
+kind: Endpoints
+metadata: {name: balanced, namespace: testing}
+subsets: [{addresses: [{ip: 10.42.0.1, nodeName: node-1}], ports: [{port: 8080}]}]
+`)
+	taken, err := n.Listen("tcp", netip.MustParseAddrPort("[::]:30999"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	stdout, stderr, code := n.checks(nil, "-node")
+	for text, where := range map[string]string{
+		"Corefile:2: this machine does not have the address 203.0.113.77, for queries, so the server does not start: ":                             stdout,
+		"m/balanced.yaml:2: Service testing/balanced: TCP port [::]:30999, for its healthCheckNodePort 30999, is taken by ":                        stdout,
+		"m/balanced.yaml:2: Service testing/balanced: its endpoint 10.42.0.1:8080/TCP is at this machine's own address (cni0), and nobody listens": stderr,
+	} {
+		if strings.Count(where, text) != 1 {
+			t.Errorf("%q is not told once", text)
+		}
+	}
+	if code != 1 || t.Failed() {
+		t.Errorf("exit code %d\n%s\n%s", code, stdout, stderr)
+	}
+}

@@ -212,8 +212,24 @@ func (d *document) placed(err error) error {
 	text = strings.TrimPrefix(text, "yaml: ")
 	text = strings.TrimSpace(strings.TrimPrefix(text, "unmarshal errors:"))
 	text, _, _ = strings.Cut(text, "\n") // one of these errors will do
+	if d.tabAt(placed.line) {
+		text += ": indent with spaces, which YAML has in the place of tabs"
+	}
 	placed.err = fmt.Errorf("the YAML cannot be read: %s", text)
 	return placed
+}
+
+// tabAt reports whether a line of the file is indented with a tab, of which the parser says
+// only that there is a character.
+func (d *document) tabAt(line int) bool {
+	number := d.offset
+	for text := range bytes.Lines(d.data) {
+		if number == line {
+			return bytes.HasPrefix(bytes.TrimLeft(text, " "), []byte("\t"))
+		}
+		number++
+	}
+	return false
 }
 
 // lineError is an error at a line of a file.

@@ -50,7 +50,11 @@ func (d *documentParser) object(body []byte, inherited metav1.TypeMeta, depth in
 	}
 	var o outline
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(body, &o); err != nil {
-		d.cannotRead(body, "", fmt.Errorf("this is no Kubernetes object: %w", d.decodeError(err, body)))
+		err = fmt.Errorf("this is no Kubernetes object: %w", d.decodeError(err, body))
+		if !bytes.HasPrefix(body, []byte("{")) {
+			err = fmt.Errorf("%w: an object has apiVersion, kind and metadata; move what is none to another folder", err)
+		}
+		d.cannotRead(body, "", err)
 		return
 	}
 	meta := metav1.TypeMeta{APIVersion: o.APIVersion, Kind: o.Kind}
@@ -179,13 +183,23 @@ func (d *documentParser) other(body []byte, meta metav1.TypeMeta) {
 		d.cannotRead(body, "", fmt.Errorf("the %s has no items", meta.Kind))
 		return
 	case kinds().IsVersionRegistered(gvk.GroupVersion()) && !kinds().Recognizes(gvk):
-		d.cannotRead(body, nameOf(meta.Kind, body).String(), fmt.Errorf("apiVersion %s has no kind %q: correct the one or the other", meta.APIVersion, meta.Kind))
+		d.cannotRead(body, nameOf(meta.Kind, body).String(), fmt.Errorf("apiVersion %s has no kind %q: %s", meta.APIVersion, meta.Kind, mendKind(meta.Kind)))
 		return
 	}
 	kind := fmt.Sprintf("%s (%s)", meta.Kind, meta.APIVersion)
 	if _, seen := d.ignored[kind]; !seen {
 		d.ignored[kind] = d.line
 	}
+}
+
+// mendKind mends a kind that nobody has: many write Endpoint, or Services.
+func mendKind(kind string) string {
+	for right := range supported {
+		if right == kind+"s" || right+"s" == kind {
+			return "write " + right
+		}
+	}
+	return "correct the one or the other"
 }
 
 // kinds knows all kinds of the supported apiVersions.
