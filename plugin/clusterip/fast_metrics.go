@@ -98,6 +98,8 @@ func kindOf(qtype uint16, from netip.AddrPort) kind {
 type tally struct {
 	answers  int
 	outcomes [len(answersBy)]count
+	unserved count
+	missing  map[prometheus.Counter]*count
 	samples  []sample
 	counts   []*count // those that are not 0
 	left     map[string]float64
