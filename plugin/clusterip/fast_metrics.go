@@ -98,8 +98,6 @@ func kindOf(qtype uint16, from netip.AddrPort) kind {
 type tally struct {
 	answers  int
 	outcomes [len(answersBy)]count
-	unserved count
-	missing  map[prometheus.Counter]*count
 	samples  []sample
 	counts   []*count // those that are not 0
 	left     map[string]float64
@@ -107,6 +105,9 @@ type tally struct {
 	series map[seriesKey]*series
 	last   seriesKey // of the answer before, which mostly is this one's
 	latest *series
+
+	unserved count
+	missing  map[prometheus.Counter]*count
 }
 
 // count is what a counter is to be added.

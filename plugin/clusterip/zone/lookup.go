@@ -161,23 +161,25 @@ func (z *Zone) forward(name, rel string, qtype uint16) Hit {
 
 // service answers for [sub.]service.namespace, or a namespace alone; name is the
 // whole name.
-func (z *Zone) service(name, base string, qtype uint16) (h Hit) {
+func (z *Zone) service(name, base string, qtype uint16) Hit {
 	dot := strings.LastIndexByte(base, '.')
 	if dot < 0 {
 		return z.index.namespaces.hit(base)
 	}
 	start := strings.LastIndexByte(base[:dot], '.') + 1
 	records := z.services.get(base[start:])
-	if records == nil {
-		h.Outcome = NXDomain
-		if start == 0 && z.index.namespaces.exists(base[dot+1:]) {
-			h.Lack = LacksService
-		}
+	sub := base[:max(start-1, 0)]
+	switch {
+	case records == nil && start == 0 && z.index.namespaces.exists(base[dot+1:]):
+		return Hit{Outcome: NXDomain, Lack: LacksService}
+	case records == nil:
+		return Hit{Outcome: NXDomain}
+	case records.lack != 0: // a Hit is large, so others are not copied
+		h := records.lookup(name, sub, qtype)
+		h.Lack = records.lack
 		return h
 	}
-	h = records.lookup(name, base[:max(start-1, 0)], qtype)
-	h.Lack = records.lack
-	return h
+	return records.lookup(name, sub, qtype)
 }
 
 // lookup answers for a name, which is given in full and relative to the Service.
