@@ -1,12 +1,15 @@
 # make demo, make test: each does all set-up on a fresh Debian 12 with Go, as root.
 
+# Where programs are that come without their packages.
+TOOLS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/clusterip/tools
+
 # Package and a command it brings. What is there already is not installed again.
 PACKAGES = iptables:iptables nftables:nft conntrack:conntrack iproute2:ip \
            bind9-host:host bind9-dnsutils:dig curl:curl gcc:gcc
 # The race detector is linked with cgo. libc6-dev brings headers and no command, and
 # gcc only recommends it, so setup asks gcc for a header.
 # The tools live in sbin, which the PATH of a login through plain su lacks.
-export PATH := $(PATH):/usr/sbin:/sbin
+export PATH := $(PATH):/usr/sbin:/sbin:$(TOOLS)
 
 # Tools that are built where they are used. golangci-lint takes a minute and a half of
 # two cores to build, once.
@@ -19,7 +22,7 @@ ARGS =
 KUBERNETES := $(shell sed -n 's,.*k8s.io/kubernetes \(v[^ ]*\).*,\1,p' test/peers/go.mod)
 export PEERS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/clusterip/peers/$(KUBERNETES)
 
-.PHONY: build demo test integration rolling kernels endurance peers lint vuln release release-check bench bench-nat bench-nat-alone performance bench-dns setup
+.PHONY: build demo test promtool integration rolling kernels endurance peers lint vuln release release-check bench bench-nat bench-nat-alone performance bench-dns setup
 
 build:
 	go build -o coredns/coredns ./coredns
@@ -30,7 +33,7 @@ demo: setup build
 # -count=1: several packages build the program and run it, and the cache of test
 # results does not see what that program is made of.
 test: PACKAGES += buildah:buildah mmdebstrap:mmdebstrap
-test: setup
+test: setup promtool
 	cd release && go test -race -count=1 ./...
 	go test -race -count=1 -timeout 20m ./...
 
@@ -94,6 +97,15 @@ $(PEERS)/etcd:
 	apt-get download -qq -o APT::Sandbox::User=root etcd-server; \
 	dpkg-deb --fsys-tarfile etcd-server_*.deb | tar -xO ./usr/bin/etcd >etcd.new; \
 	chmod +x etcd.new; rm etcd-server_*.deb; mv etcd.new etcd
+
+# Debian's, unpacked: its package, installed, would start a server.
+promtool:
+	@command -v promtool >/dev/null && exit 0; \
+	if [ "$$(id -u)" = 0 ]; then apt-get update -qq; fi; \
+	mkdir -p $(TOOLS) && cd $(TOOLS) && apt-get download -qq -o APT::Sandbox::User=root prometheus && \
+	dpkg-deb --fsys-tarfile prometheus_*.deb | tar -xO ./usr/bin/promtool >promtool.new && \
+	chmod +x promtool.new && rm prometheus_*.deb && mv promtool.new promtool || \
+	echo "missing on this machine: promtool (without it the rules in docs/alerts.yaml are not tested)"
 
 # .golangci.yml says which linters.
 lint:

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/clusterip/clusterip/kernelnat"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -69,13 +70,18 @@ func TestDashboard(t *testing.T) {
 	}
 }
 
-// exposed reports whether the name is registered: a second metric of that name is
-// then refused. Metrics with labels are not gathered before they have a value.
+// exposed reports whether the name is registered, or will be where NAT is written: a second
+// metric of that name is then refused. Metrics with labels are not gathered before they have a
+// value.
 func exposed(name string) bool {
-	probe := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: "probe"})
-	if prometheus.Register(probe) != nil {
-		return true
+	written := prometheus.NewRegistry()
+	written.MustRegister(kernelnat.NewConnectionMetrics(kernelnat.Exported{}, nil, nil))
+	for _, registry := range []prometheus.Registerer{prometheus.DefaultRegisterer, written} {
+		probe := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: "probe"})
+		if registry.Register(probe) != nil {
+			return true
+		}
+		registry.Unregister(probe)
 	}
-	prometheus.Unregister(probe)
 	return false
 }

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat/conntrack"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -24,9 +25,14 @@ var (
 	endpointConnections = prometheus.NewDesc("kernelnat_endpoint_connections_total",
 		"New connections to an endpoint of a Service on this node.",
 		append(byFamily, "namespace", "service", "port", "endpoint"), nil)
+	trackedConnections = prometheus.NewDesc("kernelnat_conntrack_entries",
+		"Connections that the kernel tracks in the network namespace of this process, to Services or not.", nil, nil)
+	trackedLimit = prometheus.NewDesc("kernelnat_conntrack_entries_limit",
+		"How many connections the kernel may track.", nil, nil)
 )
 
-// ConnectionMetrics is a prometheus.Collector that asks Backends for what they have counted.
+// ConnectionMetrics is a prometheus.Collector that asks Backends for what they have counted,
+// and the kernel for how many connections it tracks.
 type ConnectionMetrics struct {
 	exported Exported
 	backends map[cluster.Family]Backend
@@ -43,11 +49,17 @@ func NewConnectionMetrics(exported Exported, backends map[cluster.Family]Backend
 func (m *ConnectionMetrics) Describe(to chan<- *prometheus.Desc) {
 	to <- frontendConnections
 	to <- endpointConnections
+	to <- trackedConnections
+	to <- trackedLimit
 }
 
 // Collect implements prometheus.Collector. What cannot be read is left out, and told once:
 // all other metrics are to go on.
 func (m *ConnectionMetrics) Collect(to chan<- prometheus.Metric) {
+	if now, limit, ok := conntrack.Tracked(); ok {
+		to <- prometheus.MustNewConstMetric(trackedConnections, prometheus.GaugeValue, float64(now))
+		to <- prometheus.MustNewConstMetric(trackedLimit, prometheus.GaugeValue, float64(limit))
+	}
 	for family, backend := range m.backends {
 		counted, err := backend.Connections()
 		if err != nil {

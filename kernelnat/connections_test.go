@@ -33,6 +33,7 @@ func TestConnectionMetrics(t *testing.T) {
 		of("a", "http", 5, ""), of("b", "http", 9, ""), of("b", "https", 7, ""), of("c", "", 0, ""), of("d", "", 7, ""),
 		of("b", "http", 4, "10.42.0.7:80"), of("a", "http", 5, "10.42.0.8:80"),
 	}}
+	counted := []string{"kernelnat_frontend_connections_total", "kernelnat_endpoint_connections_total"}
 	backends := map[cluster.Family]Backend{cluster.IPv4: backend}
 	const head = "# HELP kernelnat_frontend_connections_total New connections to a port of a Service on this node, at all of its addresses.\n# TYPE kernelnat_frontend_connections_total counter\n"
 	const endpoints = "# HELP kernelnat_endpoint_connections_total New connections to an endpoint of a Service on this node.\n# TYPE kernelnat_endpoint_connections_total counter\n"
@@ -51,7 +52,7 @@ func TestConnectionMetrics(t *testing.T) {
 			`kernelnat_endpoint_connections_total{endpoint="10.42.0.7:80",ip_family="IPv4",namespace="testing",port="http",service="b"} 4` + "\n" + head + line("b", "http", "9")},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if err := testutil.CollectAndCompare(NewConnectionMetrics(c.exported, backends, nowhere{}), strings.NewReader(c.want)); err != nil {
+			if err := testutil.CollectAndCompare(NewConnectionMetrics(c.exported, backends, nowhere{}), strings.NewReader(c.want), counted...); err != nil {
 				t.Error(err)
 			}
 		})
@@ -59,7 +60,7 @@ func TestConnectionMetrics(t *testing.T) {
 	backend.err = errors.New("no")
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(NewConnectionMetrics(Exported{Top: 9}, backends, nowhere{}))
-	if found, err := registry.Gather(); err != nil || len(found) > 0 {
-		t.Errorf("of what cannot be read %v is exported, and the error is %v", found, err)
+	if found, err := testutil.GatherAndCount(registry, counted...); err != nil || found > 0 {
+		t.Errorf("of what cannot be read %d series are exported, and the error is %v", found, err)
 	}
 }

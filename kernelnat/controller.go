@@ -305,8 +305,7 @@ func (c *Controller) sync(ctx context.Context) error {
 		c.by = ""
 		return c.forget()
 	}
-	services, _ := c.table.Counts()
-	servicesPlanned.WithLabelValues(c.options.Family.String()).Set(float64(services))
+	c.showServices()
 	if !full && len(changes) == 0 {
 		return nil // the ranges alone, which tell of themselves
 	}

@@ -51,6 +51,10 @@ var (
 		Namespace: "kernelnat", Name: "services",
 		Help: "Services that have rules.",
 	}, byFamily)
+	servicesUnserved = promauto.NewGaugeVec(prometheus.GaugeOpts{
+		Namespace: "kernelnat", Name: "services_without_endpoints",
+		Help: "Services that have rules, all of which refuse connections, since no port has an endpoint.",
+	}, byFamily)
 	staleFlowsDeleted = promauto.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "kernelnat", Name: "conntrack_reconciler_deleted_entries_total",
 		Help: "Stale UDP conntrack entries deleted.",

@@ -72,6 +72,13 @@ func (c *Controller) reportUnsure(unsure bool, ranges []plan.Range) {
 	c.told.unsure = unsure
 }
 
+// showServices tells metrics how many Services there are.
+func (c *Controller) showServices() {
+	services, _ := c.table.Counts()
+	servicesPlanned.WithLabelValues(c.options.Family.String()).Set(float64(services))
+	servicesUnserved.WithLabelValues(c.options.Family.String()).Set(float64(c.table.Unserved()))
+}
+
 // maxShown is how many repairs one line of the log names.
 const maxShown = 10
 

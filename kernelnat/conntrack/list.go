@@ -3,9 +3,6 @@ package conntrack
 import (
 	"fmt"
 	"net/netip"
-	"os"
-	"strconv"
-	"strings"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat/plan"
@@ -17,6 +14,13 @@ import (
 // a third of a second.
 const MostListed = 50_000
 
+// Tracked returns how many connections the kernel tracks in the network namespace of this
+// thread, and how many it may; false if it does not say, as before it tracks any.
+func Tracked() (now, limit int, ok bool) {
+	now, limit = readNumber(sysctls+"/nf_conntrack_count"), readNumber(sysctls+"/nf_conntrack_max")
+	return now, limit, now >= 0 && limit >= 0
+}
+
 // Flow is a connection that the kernel tracks.
 type Flow struct {
 	Protocol   cluster.Protocol
@@ -27,12 +31,8 @@ type Flow struct {
 // List returns the flows to some frontends in one IP family, at most so many, and how many
 // there are. It changes nothing. Where the kernel tracks more than MostListed it fails.
 func List(family cluster.Family, frontends []plan.Key, most int) (some []Flow, total int, err error) {
-	// It is of the network namespace of this thread.
-	text, err := os.ReadFile("/proc/sys/net/netfilter/nf_conntrack_count")
-	if err == nil {
-		if n, _ := strconv.Atoi(strings.TrimSpace(string(text))); n > MostListed {
-			return nil, 0, fmt.Errorf("the kernel tracks %d flows, which takes too long to go through: conntrack -L lists them", n)
-		}
+	if n, _, ok := Tracked(); ok && n > MostListed {
+		return nil, 0, fmt.Errorf("the kernel tracks %d flows, which takes too long to go through: conntrack -L lists them", n)
 	}
 	own, err := ownAddresses()
 	if err != nil {

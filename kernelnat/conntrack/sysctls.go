@@ -30,10 +30,13 @@ var DefaultSysctls = Sysctls{MaxPerCore: 32 << 10, Min: 128 << 10, TCPEstablishe
 // maxTracked bounds the memory that a machine with many processors would spend.
 const maxTracked = 1 << 20
 
+// sysctls has those of the network namespace of who reads it.
+const sysctls = "/proc/sys/net/netfilter"
+
 // Set applies the settings and returns those it changed, as "name=value". It goes
 // on after an error: a container may write some of them and not others.
 func (s Sysctls) Set() (changed []string, err error) {
-	return s.set("/proc/sys/net/netfilter", "/sys/module/nf_conntrack/parameters")
+	return s.set(sysctls, "/sys/module/nf_conntrack/parameters")
 }
 
 func (s Sysctls) set(netfilter, module string) (changed []string, err error) {
@@ -76,11 +79,11 @@ type writer struct {
 
 // raise writes a value unless a larger one is there, and reports whether it did.
 func (w *writer) raise(file string, value int) bool {
-	return w.read(file) < value && w.write(file, value)
+	return readNumber(file) < value && w.write(file, value)
 }
 
 func (w *writer) write(file string, value int) bool {
-	if w.read(file) == value {
+	if readNumber(file) == value {
 		return true
 	}
 	if err := os.WriteFile(file, []byte(strconv.Itoa(value)), 0); err != nil {
@@ -91,8 +94,8 @@ func (w *writer) write(file string, value int) bool {
 	return true
 }
 
-// read returns -1 for what cannot be read.
-func (w *writer) read(file string) int {
+// readNumber returns -1 for what cannot be read.
+func readNumber(file string) int {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return -1

@@ -23,6 +23,7 @@ type Table struct {
 	short      []Shortfall // of those that do not get everything, sorted by name; never written to
 	planned    int         // Services with frontends
 	ports      int         // with frontends, in all
+	unserved   int         // Services with frontends that refuse all connections
 }
 
 // entry is what a Table knows of one Service. There is one in each family, also where the
@@ -235,6 +236,9 @@ func (t *Table) count(s Service, by int) {
 	if len(s.Frontends) > 0 {
 		t.planned += by
 		t.ports += by * len(s.Pools)
+		if !slices.ContainsFunc(s.Frontends, func(f Frontend) bool { return f.Verdict != Reject }) {
+			t.unserved += by
+		}
 	}
 }
 
@@ -294,6 +298,10 @@ func (t *Table) Node() Node { return t.node }
 
 // Counts returns how many Services have frontends, and at how many ports.
 func (t *Table) Counts() (services, ports int) { return t.planned, t.ports }
+
+// Unserved returns how many Services with frontends refuse all connections, since no port
+// has an endpoint.
+func (t *Table) Unserved() int { return t.unserved }
 
 // Known says of all Services whether more is known of them than that they are there.
 func (t *Table) Known() map[cluster.ServiceName]bool {

@@ -251,6 +251,15 @@ func TestTableRandomWalk(t *testing.T) {
 			w.take(t, u)
 			w.check(t)
 		}
+		unserved := 0
+		for _, p := range w.table.Plans() {
+			if !slices.ContainsFunc(p.Frontends, func(f plan.Frontend) bool { return f.Verdict != plan.Reject }) {
+				unserved++
+			}
+		}
+		if got := w.table.Unserved(); got != unserved {
+			t.Errorf("seed %d: %d Services without endpoints, want %d", seed, got, unserved)
+		}
 		short := slices.SortedFunc(maps.Values(w.short), func(a, b plan.Shortfall) int { return a.Service.Compare(b.Service) })
 		short = slices.DeleteFunc(short, func(s plan.Shortfall) bool { return len(s.Refused) == 0 })
 		if diff := cmp.Diff(short, w.table.Shortfalls(), cmpopts.EquateComparable(plan.Refusal{}), cmpopts.EquateEmpty()); diff != "" {
@@ -260,7 +269,7 @@ func TestTableRandomWalk(t *testing.T) {
 			w.take(t, plan.Update{Services: map[cluster.ServiceName]*cluster.Service{name: nil}})
 		}
 		services, ports := w.table.Counts()
-		if left := len(w.table.Known()) + len(w.table.Plans()) + len(w.table.Shortfalls()) + services + ports; left > 0 {
+		if left := len(w.table.Known()) + len(w.table.Plans()) + len(w.table.Shortfalls()) + services + ports + w.table.Unserved(); left > 0 {
 			t.Errorf("seed %d: left behind: %v, %v", seed, w.table.Known(), w.table.Shortfalls())
 		}
 	}

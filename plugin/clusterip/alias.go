@@ -42,6 +42,7 @@ func (h *Handler) follow(ctx context.Context, state request.Request, m *dns.Msg,
 			h.ask(ctx, state, m, alias)
 			return
 		}
+		h.miss(state, answer.Lack)
 		if name != alias {
 			answer = answer.InCaseOf(alias)
 		}

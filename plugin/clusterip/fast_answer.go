@@ -91,6 +91,9 @@ func (a *answerer) answer(out, query []byte, from netip.AddrPort) (done []byte, 
 		l.search.found()
 	}
 	a.tally.add(l, q, from, hit.Outcome, len(query), a.reply.Length)
+	if hit.Lack != 0 {
+		a.tally.miss(h, from, hit.Lack)
+	}
 	return a.reply.Finish(byte(rcode(hit.Outcome))), ""
 }
 

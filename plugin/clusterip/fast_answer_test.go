@@ -269,6 +269,7 @@ var fastQuestions = []struct {
 	{"headless SRV", "_http._tcp.service-4710.ns-10.svc.cluster.local.", dns.TypeSRV},
 	{"endpoint A", "10-64-0-251.service-25.ns-25.svc.cluster.local.", dns.TypeA},
 	{"NXDOMAIN", "www.example.com.ns-11.svc.cluster.local.", dns.TypeA},
+	{"no such Service", "nope.ns-11.svc.cluster.local.", dns.TypeA},
 	{"letter case", "Service-4711.NS-11.svc.cluster.local.", dns.TypeA},
 	{"PTR of ClusterIP", "103.18.43.10.in-addr.arpa.", dns.TypePTR},
 	{"PTR of endpoint", "251.0.64.10.in-addr.arpa.", dns.TypePTR},

@@ -105,6 +105,9 @@ type tally struct {
 	series map[seriesKey]*series
 	last   seriesKey // of the answer before, which mostly is this one's
 	latest *series
+
+	unserved count
+	missing  map[prometheus.Counter]*count
 }
 
 // count is what a counter is to be added.

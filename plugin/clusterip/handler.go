@@ -87,13 +87,15 @@ func (h *Handler) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg
 	if answer.Outcome == zone.NXDomain && h.through(name) {
 		return plugin.NextOrFailure(pluginName, h.Next, ctx, w, r)
 	}
+	state := request.Request{W: w, Req: r}
 	answersBy[answer.Outcome].Inc()
+	h.miss(state, answer.Lack)
 	if name != question.Name {
 		answer = answer.InCaseOf(question.Name)
 	}
 	m := newReply(r, answer)
 	if answer.Alias != "" {
-		h.follow(ctx, request.Request{W: w, Req: r}, m, answer.Alias)
+		h.follow(ctx, state, m, answer.Alias)
 	}
 	if r.IsEdns0() != nil && h.stale() {
 		m.Extra = append(slices.Clip(m.Extra), extendedError(staleCode(m.Rcode)))

@@ -13,6 +13,7 @@ func (o *Options) Index(own []netip.Addr) *zone.Index {
 		TTL:              o.TTL,
 		EndpointPodNames: o.EndpointPodNames,
 		IgnoreEmpty:      o.IgnoreEmpty,
+		NoEndpoints:      o.API.NoEndpoints,
 		Zonal:            o.Zonal,
 		Pods:             o.Pods,
 		PTRFirst:         o.PTRFirst,

@@ -26,6 +26,20 @@ var (
 		zone.NotReady: answersTotal.WithLabelValues("not_ready"),
 	}
 
+	unservedTotal = promauto.NewCounter(prometheus.CounterOpts{
+		Namespace: plugin.Namespace,
+		Subsystem: pluginName,
+		Name:      "answers_without_endpoints_total",
+		Help:      "Queries answered, of any outcome, for names of Services that have no usable endpoint.",
+	})
+
+	missingTotal = promauto.NewCounterVec(prometheus.CounterOpts{
+		Namespace: plugin.Namespace,
+		Subsystem: pluginName,
+		Name:      "missing_services_total",
+		Help:      "Queries answered NXDOMAIN for a name that would be a Service's in a namespace that is there, by the namespace of the client's pod.",
+	}, []string{"client_namespace"})
+
 	generation = promauto.NewGauge(prometheus.GaugeOpts{
 		Namespace: plugin.Namespace,
 		Subsystem: pluginName,

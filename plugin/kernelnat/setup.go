@@ -173,7 +173,20 @@ func (n *nat) write(ctx context.Context, node *kernelnat.Node, controllers map[c
 	for _, controller := range controllers {
 		n.run(ctx, "NAT stopped", func() error { return controller.Run(ctx, n.feed.Store()) })
 	}
+	n.advise(ctx)
 	n.serveHealth(ctx, node, controllers)
+}
+
+// advise tells the owners of Services what they can mend. Of a folder its notices do.
+func (n *nat) advise(ctx context.Context) {
+	if n.options.DryRun || !n.feed.HasNodes() {
+		return
+	}
+	advisor := kernelnat.NewAdvisor(n.options.Plan.Proxy, func(service cluster.ServiceName, f plan.Fault) {
+		log.Warningf("Service %s: %s", service, f.Text)
+		n.feed.Warn(service, string(f.Why), f.Text)
+	})
+	n.run(ctx, "owners of Services are not warned any more", func() error { return advisor.Run(ctx, n.feed.Store()) })
 }
 
 // setSysctls is no condition for NAT: it says what it changed, and what it may not.

@@ -33,6 +33,7 @@ type Records struct {
 	// byAddress says that the endpoints are known by their addresses alone.
 	byAddress bool
 	plain     bool        // see isPlain
+	lack      Lack        // of endpoints, or of nothing
 	ports     []portCount // of a headless Service
 	size      int         // how many addresses or ports of addresses its own name has
 	kept      atomic.Pointer[compiled]
@@ -71,6 +72,9 @@ func newRecords(service *cluster.Service, z *Zone) *Records {
 		r.size = max(len(r.usable), portsOf)
 	}
 	r.plain = r.isPlain()
+	if r.isUnserved() {
+		r.lack = LacksEndpoints
+	}
 	if r.size > lazyLimit {
 		r.compiled()
 	}
@@ -95,6 +99,13 @@ func (r *Records) isZonal() bool {
 
 // isImported reports whether the Service is another cluster's.
 func (r *Records) isImported() bool { return slices.Contains(r.options().Multicluster, r.zone.origin) }
+
+// isUnserved reports whether nobody can be behind the names. Endpoints of other clusters, and
+// those of a Service that is remembered, need not be known.
+func (r *Records) isUnserved() bool {
+	return len(r.usable) == 0 && r.service.Kind != cluster.KindExternalName && !r.service.Remembered &&
+		!r.isImported() && !r.options().NoEndpoints
+}
 
 // isIgnored reports whether the Service has no names for want of endpoints.
 func (r *Records) isIgnored() bool { return r.options().IgnoreEmpty && len(r.usable) == 0 }

@@ -29,6 +29,7 @@ type Options struct {
 	TTL              uint32
 	EndpointPodNames bool // name endpoints after their pods
 	IgnoreEmpty      bool // no names for a ClusterIP without usable endpoints
+	NoEndpoints      bool // the source has none, whatever there is
 	Zonal            bool // names for the endpoints in one topology zone
 	Pods             PodMode
 	PTRFirst         bool // one pointer to each pod at an address

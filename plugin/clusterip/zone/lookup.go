@@ -23,10 +23,23 @@ const (
 	NotReady
 )
 
+// Lack is what somebody who asks may miss. The zero value: nothing.
+type Lack uint8
+
+const (
+	// LacksEndpoints: the Service is there and has no usable endpoint.
+	LacksEndpoints Lack = iota + 1
+	// LacksService: the namespace is there, and has no Service of that name. A search path
+	// makes no such names of those of Services in other namespaces, nor of names outside the
+	// cluster, unless their last label is a namespace.
+	LacksService
+)
+
 // Answer is what a lookup found. The slices are shared with other queries and
 // have no spare capacity: they may be appended to, never written to.
 type Answer struct {
 	Outcome   Outcome
+	Lack      Lack
 	Answer    []dns.RR
 	Authority []dns.RR // the SOA, with NoData and NXDomain
 	Extra     []dns.RR
@@ -49,10 +62,11 @@ func (a Answer) InCaseOf(question string) Answer {
 // and the addresses of name servers.
 func (z *Zone) Lookup(name string, qtype uint16, serial uint32) Answer {
 	h := z.Find(name, qtype)
+	lack := h.Lack
 	for h.later != nil {
 		h = h.later()
 	}
-	h.zone = z
+	h.zone, h.Lack = z, lack
 	return h.answer(name, serial)
 }
 
@@ -61,6 +75,8 @@ func (z *Zone) Lookup(name string, qtype uint16, serial uint32) Answer {
 type Hit struct {
 	// Outcome is 0 where only Lookup finds out.
 	Outcome Outcome
+	// Lack is there whatever the Outcome.
+	Lack Lack
 	// Alias is as in Answer.
 	Alias string
 
@@ -102,7 +118,7 @@ func (h Hit) answer(name string, serial uint32) Answer {
 	if h.plain.of != nil {
 		h.set, h.address = h.plain.hit().set, netip.Addr{}
 	}
-	a := Answer{Outcome: h.Outcome, Alias: h.Alias, Answer: h.set.records, Extra: h.set.extra}
+	a := Answer{Outcome: h.Outcome, Lack: h.Lack, Alias: h.Alias, Answer: h.set.records, Extra: h.set.extra}
 	ttl := h.zone.index.options.TTL
 	switch {
 	case h.Outcome != Success:
@@ -152,10 +168,18 @@ func (z *Zone) service(name, base string, qtype uint16) Hit {
 	}
 	start := strings.LastIndexByte(base[:dot], '.') + 1
 	records := z.services.get(base[start:])
-	if records == nil {
+	sub := base[:max(start-1, 0)]
+	switch {
+	case records == nil && start == 0 && z.index.namespaces.exists(base[dot+1:]):
+		return Hit{Outcome: NXDomain, Lack: LacksService}
+	case records == nil:
 		return Hit{Outcome: NXDomain}
+	case records.lack != 0: // a Hit is large, so others are not copied
+		h := records.lookup(name, sub, qtype)
+		h.Lack = records.lack
+		return h
 	}
-	return records.lookup(name, base[:max(start-1, 0)], qtype)
+	return records.lookup(name, sub, qtype)
 }
 
 // lookup answers for a name, which is given in full and relative to the Service.
