@@ -165,7 +165,10 @@ func TestFastServer(t *testing.T) {
 				delete(want, on)
 				delete(got, on)
 				for _, all := range []map[string]float64{want, got} {
-					maps.DeleteFunc(all, func(name string, _ float64) bool { return strings.HasPrefix(name, "coredns_cache_") })
+					maps.DeleteFunc(all, func(name string, _ float64) bool {
+						// The plugin loop asks each server once, a random name of 36 to 38 digits.
+						return strings.HasPrefix(name, "coredns_cache_") || strings.Contains(plugins, "loop") && strings.HasSuffix(name, " sum")
+					})
 				}
 				if diff := gocmp.Diff(want, got); diff != "" {
 					return fmt.Errorf("-without +with a fast path:\n%s", diff)
