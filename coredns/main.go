@@ -14,7 +14,7 @@ import (
 var subcommands = []subcommand{
 	{"check", "[-conf FILE] [-node]", "find faults in a Corefile, its manifests and, with -node, on this machine", runCheck},
 	{"explain", "TARGET [-from IP|NAMESPACE/POD] [-namespace NS] [-o text|json] [-conf FILE]", "say whether a name, address or Service works, and why not", runExplain},
-	{"rules", "[-conf FILE] [-backend NAME] [-family 4|6]", "print what kernelnat would program", runRules},
+	{"rules", "[-diff] [-conf FILE] [-backend NAME] [-family 4|6] [-o text|json]", "print what kernelnat would program or, with -diff, change in this kernel", runRules},
 	{"plan", "[-conf FILE] [-before PATH] [-o text|json] PATH...", "show what manifests would serve and program otherwise than today", runPlan},
 	{"cleanup", "[-backend NAME]", "remove every rule that kernelnat ever wrote", runCleanup},
 	{"demo", "[-no-shell]", "play a walk-through of ClusterIP Services on this machine", runDemo},

@@ -40,13 +40,17 @@ type Backend struct {
 	// Look reads what the kernel holds of one Service, without writing anything, and returns
 	// nil if there is nothing of this backend. The state has its Node and Ranges alone.
 	Look func(context.Context, cluster.Family, plan.Service, kernelnat.State, netfilter.Settings) (*status.Kernel, error)
+	// drift returns what the first Sync of a process would write to the kernel as it is, and left
+	// what a Cleanup would remove, both of one family. They write nothing.
+	drift func(context.Context, cluster.Family, kernelnat.State, netfilter.Settings) ([]status.Drift, error)
+	left  func(context.Context, cluster.Family) ([]status.Drift, error)
 	// Bounds are what one Service may ask of it.
 	Bounds plan.Bounds
 }
 
 var all = []Backend{
-	{Name: Default, Places: "iptables, nft and legacy variant", Lacks: iptables.Lacks, families: iptables.New, probe: iptables.Probe, Rules: iptables.Rules, Look: iptables.Look, Bounds: plan.DefaultBounds},
-	{Name: preferred, Places: "nftables", StickyAtRandom: true, families: nftables.New, probe: func(context.Context) error { return nftables.Probe() }, Rules: nftables.Rules, Look: nftables.Look, Bounds: nftables.Bounds},
+	{Name: Default, Places: "iptables, nft and legacy variant", Lacks: iptables.Lacks, families: iptables.New, probe: iptables.Probe, Rules: iptables.Rules, Look: iptables.Look, drift: iptables.Drift, left: iptables.Left, Bounds: plan.DefaultBounds},
+	{Name: preferred, Places: "nftables", StickyAtRandom: true, families: nftables.New, probe: func(context.Context) error { return nftables.Probe() }, Rules: nftables.Rules, Look: nftables.Look, drift: nftables.Drift, left: nftables.Left, Bounds: nftables.Bounds},
 }
 
 const (

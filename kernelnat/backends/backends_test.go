@@ -129,7 +129,7 @@ func TestLeftoversOfBoth(t *testing.T) {
 	}
 }
 
-func newNode(t *testing.T) *netlab.Node {
+func newNode(t testing.TB) *netlab.Node {
 	t.Helper()
 	netlab.Require(t, "nft", "iptables-nft", "ip6tables-nft")
 	t.Setenv("XTABLES_LOCKFILE", filepath.Join(t.TempDir(), "lock"))

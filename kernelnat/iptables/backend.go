@@ -143,22 +143,25 @@ func unknown(state kernelnat.State) func(service string) bool {
 	return func(service string) bool { return !known[service] }
 }
 
-// dialect finds out what the rules depend on besides the plans.
+// dialect finds out what the rules depend on besides the plans, and has the kernel take packets
+// from 127.0.0.1 that leave loopback, where NodePorts are there. Where that cannot be had, such
+// NodePorts are refused.
 func (b *Backend) dialect(state kernelnat.State) (dialect, error) {
-	d := dialect{
-		family: b.Family, bit: b.settings.MasqueradeBit, randomFully: b.tools.version.hasRandomFully(),
-		dropInvalid: !netfilter.ConntrackLiberal(), ranges: state.Ranges,
-	}
 	b.node = state.Node
+	d, err := dialectOf(b.Family, b.settings, state)
+	d.randomFully = b.tools.version.hasRandomFully()
+	// Without it the kernel takes those packets for martians.
+	d.localhost = d.localhost && err == nil && netfilter.SetRouteLocalnet(true) == nil
+	return d, err
+}
+
+// dialectOf is that for tools of iptables 1.6.2 or newer, if NodePorts may be at 127.0.0.1.
+func dialectOf(family cluster.Family, settings netfilter.Settings, state kernelnat.State) (dialect, error) {
+	d := dialect{family: family, bit: settings.MasqueradeBit, randomFully: true, dropInvalid: !netfilter.ConntrackLiberal(), ranges: state.Ranges}
 	var err error
-	d.nodePorts, err = b.settings.NodePorts.Addresses(b.Family, b.node)
-	if err != nil || b.Family == cluster.IPv6 {
-		return d, err
-	}
-	// Without it the kernel takes packets from 127.0.0.1 that leave loopback
-	// for martians. Where it cannot be set, such NodePorts are refused.
-	d.localhost = d.atLoopback() && netfilter.SetRouteLocalnet(true) == nil
-	return d, nil
+	d.nodePorts, err = settings.NodePorts.Addresses(family, state.Node)
+	d.localhost = family == cluster.IPv4 && d.atLoopback()
+	return d, err
 }
 
 // session returns a session that writes to the kernel, which holds what is given.

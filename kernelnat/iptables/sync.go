@@ -33,7 +33,7 @@ func (d *dialect) atLoopback() bool {
 // iptables 1.6.2 or newer in its nft variant, where NodePorts may be at 127.0.0.1. Which
 // packets conntrack takes for INVALID is as on this machine. It runs no tool.
 func Rules(w io.Writer, family cluster.Family, to kernelnat.State, settings netfilter.Settings) error {
-	nodePorts, err := settings.NodePorts.Addresses(family, to.Node)
+	d, err := dialectOf(family, settings, to)
 	if err != nil {
 		return err
 	}
@@ -41,12 +41,15 @@ func Rules(w io.Writer, family cluster.Family, to kernelnat.State, settings netf
 		_, err := w.Write(input)
 		return err
 	}}
-	d := dialect{
-		family: family, bit: settings.MasqueradeBit, randomFully: true,
-		nodePorts: nodePorts, dropInvalid: !netfilter.ConntrackLiberal(), ranges: to.Ranges,
-	}
-	d.localhost = family == cluster.IPv4 && d.atLoopback()
 	a, err := s.sync(context.Background(), to, d, nil)
+	if err != nil {
+		return err
+	}
+	return s.sendLarge(a)
+}
+
+// sendLarge sends what is written of Services that sync leaves.
+func (s *session) sendLarge(a *arrangement) (err error) {
 	for _, h := range s.left {
 		l := h.change(h.plans[0], nil, a, s.chains)
 		for p, more := l.next(); more && err == nil; p, more = l.next() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os/exec"
 	"regexp"
 	"strconv"
@@ -141,12 +142,17 @@ func parseVersion(output string) (version, variant, error) {
 // read reads the rules of all tables that there are.
 func (t *tools) read(ctx context.Context) (*parser, error) {
 	p := &parser{state: state{}}
+	return p, t.saved(ctx, p)
+}
+
+// saved writes the rules of all tables that there are as iptables-save prints them.
+func (t *tools) saved(ctx context.Context, to io.Writer) error {
 	if t.variant == legacy {
 		if loaded, err := legacyLoaded(t.family); err != nil || !loaded {
-			return p, err
+			return err
 		}
 	}
-	return p, execution{path: t.save, stdout: p, timeout: saveTimeout, explain: explainSave}.do(ctx)
+	return execution{path: t.save, stdout: to, timeout: saveTimeout, explain: explainSave}.do(ctx)
 }
 
 // write runs iptables-restore.

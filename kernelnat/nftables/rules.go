@@ -38,6 +38,13 @@ func Rules(w io.Writer, family cluster.Family, state kernelnat.State, settings n
 type listing struct{ of map[*set][]string }
 
 func (l *listing) put(s *set, key, data []byte, comment string) {
+	l.of[s] = append(l.of[s], elementText(s, key, data, comment))
+}
+
+func (l *listing) remove(*set, []byte) {}
+
+// elementText is an element as nft reads it.
+func elementText(s *set, key, data []byte, comment string) string {
 	e := text(s.key, key)
 	if half := len(key) / 2; s.flags&nftSetConcat != 0 {
 		e = rangeText(s, key[:half], key[half:])
@@ -51,10 +58,8 @@ func (l *listing) put(s *set, key, data []byte, comment string) {
 	case s.isMap():
 		e += " : " + text(s.data, data)
 	}
-	l.of[s] = append(l.of[s], e)
+	return e
 }
-
-func (l *listing) remove(*set, []byte) {}
 
 // rangeText is the key of a set of ranges, whose last part is one.
 func rangeText(s *set, first, last []byte) string {

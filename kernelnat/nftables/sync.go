@@ -52,7 +52,9 @@ func (b *Backend) sync(ctx context.Context, state kernelnat.State) ([]string, er
 	if err != nil {
 		return nil, err
 	}
-	s := &session{Backend: b, ctx: ctx, have: have, batch: newBatch(b.family), state: newState(b.schema), written: make(map[[2]string]int)}
+	s := b.session(have)
+	batch := newBatch(b.family)
+	s.batch, s.send = batch, func() error { return b.commit(ctx, batch) }
 	if there && !s.fits(d) {
 		s.tell("another layout of the table", "")
 		if _, err := b.delete(ctx); err != nil {
@@ -84,13 +86,34 @@ func (b *Backend) readTwice() (have *held, err error) {
 	return have, err
 }
 
+// session begins a Sync of a kernel that holds this. Where it writes to is for the caller to say.
+func (b *Backend) session(have *held) *session {
+	return &session{Backend: b, have: have, state: newState(b.schema), written: make(map[[2]string]int)}
+}
+
+// transaction is what a session writes to: a batch for the kernel, or for Drift a record. It
+// has a method for each kind of thing that Sync writes.
+type transaction interface {
+	writer
+	addSet(s *set, number uint32)
+	addChain(c *chain)
+	addRules(c *chain) error
+	flushChain(name string)
+	emptyChain(name string)
+	deleteChain(name string)
+	deleteSet(name string)
+	elements() int
+	large() bool
+	reset()
+}
+
 // session is one Sync. It implements writer: of what is put it writes what the kernel does
 // not have.
 type session struct {
 	*Backend
-	ctx   context.Context
 	have  *held
-	batch *batch
+	batch transaction
+	send  func() error // what is in the batch
 	state *state
 	kept  kept
 	// With client affinity, by the numbers of pools in the kernel: who has taken one over, and
@@ -208,7 +231,7 @@ func (s *session) sync(state kernelnat.State) error {
 // flush writes what there is to write.
 func (s *session) flush() {
 	if s.err == nil {
-		s.err = s.commit(s.ctx, s.batch)
+		s.err = s.send()
 	}
 	s.batch.reset()
 }
