@@ -32,9 +32,9 @@ func compareEndpoints(a, b Endpoint) int {
 		compareSlices(&a, &b),
 		cmp.Compare(b.Hostname, a.Hostname),
 		cmp.Compare(b.PodName, a.PodName),
-		compareBool(b.Ready, a.Ready),
-		compareBool(b.Serving, a.Serving),
-		compareBool(a.Terminating, b.Terminating),
+		CompareBool(b.Ready, a.Ready),
+		CompareBool(b.Serving, a.Serving),
+		CompareBool(a.Terminating, b.Terminating),
 		cmp.Compare(b.sliceWeight(), a.sliceWeight()),
 		cmp.Compare(b.NodeName(), a.NodeName()),
 		cmp.Compare(b.Zone(), a.Zone()),
@@ -50,23 +50,13 @@ func compareSlices(a, b *Endpoint) int {
 	return cmp.Or(
 		cmp.Compare(a.Cluster(), b.Cluster()),
 		slices.CompareFunc(a.Ports(), b.Ports(), EndpointPort.Compare),
-		compareBool(a.NamesOnly(), b.NamesOnly()),
+		CompareBool(a.NamesOnly(), b.NamesOnly()),
 	)
 }
 
 // Compare orders ports by number, then by protocol, then by name.
 func (p EndpointPort) Compare(o EndpointPort) int {
 	return cmp.Or(cmp.Compare(p.Port, o.Port), cmp.Compare(p.Protocol, o.Protocol), cmp.Compare(p.Name, o.Name))
-}
-
-func compareBool(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case b:
-		return -1
-	}
-	return 1
 }
 
 // Usable returns the endpoints that count, in the same order: those that are
@@ -101,4 +91,15 @@ func Counting(endpoints []Endpoint) func(*Endpoint) bool {
 		return func(e *Endpoint) bool { return e.Ready }
 	}
 	return func(e *Endpoint) bool { return e.Serving && e.Terminating }
+}
+
+// CompareBool is cmp.Compare for booleans: false is before true.
+func CompareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
 }

@@ -53,7 +53,7 @@ func runExplain(flags *flag.FlagSet, args []string) int {
 		flags.Usage()
 		return 2
 	}
-	q.Target, q.Search = targets[0], searchList()
+	q.Target, q.Search = strings.TrimSpace(targets[0]), searchList()
 	ctx, cancel := context.WithTimeout(context.Background(), explainTimeout)
 	defer cancel()
 	e, err := explainFrom(ctx, *conf, q)
@@ -224,20 +224,4 @@ func adminSocket(input caddy.Input) (string, error) {
 		}
 	}
 	return "", nil
-}
-
-// parseArguments reads flags and arguments in any order. If it is not ok the reason and the
-// usage are printed, and code is the exit code.
-func parseArguments(flags *flag.FlagSet, args []string) (arguments []string, code int, ok bool) {
-	for {
-		switch err := flags.Parse(args); {
-		case errors.Is(err, flag.ErrHelp):
-			return nil, 0, false
-		case err != nil:
-			return nil, 2, false
-		case flags.NArg() == 0:
-			return arguments, 0, true
-		}
-		arguments, args = append(arguments, strings.TrimSpace(flags.Arg(0))), flags.Args()[1:]
-	}
 }

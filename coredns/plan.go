@@ -59,19 +59,14 @@ func runPlan(flags *flag.FlagSet, args []string) int {
 	return code
 }
 
-// planPaths reads arguments, in which flags may stand behind paths as for kubectl.
+// planPaths reads the paths of a plan.
 func planPaths(flags *flag.FlagSet, args []string, before *[]string) (paths []string, code int, ok bool) {
-	for {
-		err := flags.Parse(args)
-		if errors.Is(err, flag.ErrHelp) {
-			return nil, 0, false
-		} else if err != nil {
-			return nil, exitUsage, false
-		}
-		if flags.NArg() == 0 {
-			break
-		}
-		paths, args = append(paths, flags.Arg(0)), flags.Args()[1:]
+	paths, code, ok = parseArguments(flags, args)
+	if !ok && code != 0 {
+		code = exitUsage
+	}
+	if !ok {
+		return nil, code, false
 	}
 	all := slices.Concat(*before, paths)
 	switch {

@@ -9,6 +9,9 @@ import (
 	"os"
 	"time"
 
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat"
+	"github.com/clusterip/clusterip/kernelnat/backends"
 	"github.com/clusterip/clusterip/kernelnat/netfilter"
 	"github.com/clusterip/clusterip/status"
 )
@@ -38,18 +41,21 @@ func diffRules(b *block, q *rulesQuestion, told *report) (changes bool, err erro
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), driftTimeout)
 	defer cancel()
+	states := make(map[cluster.Family]kernelnat.State)
+	var backend backends.Backend
+	for _, family := range q.families {
+		if backend, states[family], err = plannedRules(b, update, family, told); err != nil {
+			return false, err
+		}
+	}
+	drift, err := backend.Drift(ctx, states, b.nat.Settings)
+	if err != nil {
+		return false, err
+	}
 	var all []familyDrift
 	for _, family := range q.families {
-		backend, state, err := plannedRules(b, update, family, told)
-		if err != nil {
-			return false, err
-		}
-		drift, err := backend.Drift(ctx, family, state, b.nat.Settings)
-		if err != nil {
-			return false, err
-		}
-		changes = changes || len(drift) > 0
-		all = append(all, familyDrift{family.String(), backend.Name, append([]status.Drift{}, drift...)})
+		changes = changes || len(drift[family]) > 0
+		all = append(all, familyDrift{family.String(), backend.Name, append([]status.Drift{}, drift[family]...)})
 	}
 	out := bufio.NewWriterSize(os.Stdout, 64<<10)
 	if q.json {

@@ -40,18 +40,29 @@ func (s subcommand) flags() *flag.FlagSet {
 // parseFlags reads the arguments of a subcommand that has only flags. If it is
 // not ok the reason and the usage are printed, and code is the exit code.
 func parseFlags(flags *flag.FlagSet, args []string) (code int, ok bool) {
-	err := flags.Parse(args)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return 0, false
-	case err != nil:
-		return 2, false
-	case flags.NArg() > 0:
-		fmt.Fprintf(flags.Output(), "unknown argument %q: %s takes flags only\n", flags.Arg(0), flags.Name())
+	arguments, code, ok := parseArguments(flags, args)
+	if len(arguments) > 0 {
+		fmt.Fprintf(flags.Output(), "unknown argument %q: %s takes flags only\n", arguments[0], flags.Name())
 		flags.Usage()
 		return 2, false
 	}
-	return 0, true
+	return code, ok
+}
+
+// parseArguments reads flags and arguments, which may stand in any order, as for kubectl. If it is
+// not ok the reason and the usage are printed, and code is the exit code.
+func parseArguments(flags *flag.FlagSet, args []string) (arguments []string, code int, ok bool) {
+	for {
+		switch err := flags.Parse(args); {
+		case errors.Is(err, flag.ErrHelp):
+			return nil, 0, false
+		case err != nil:
+			return nil, 2, false
+		case flags.NArg() == 0:
+			return arguments, 0, true
+		}
+		arguments, args = append(arguments, flags.Arg(0)), flags.Args()[1:]
+	}
 }
 
 // usage is that of the program as a whole.

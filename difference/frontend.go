@@ -86,17 +86,7 @@ func (s *side) frontends(name cluster.ServiceName) []place {
 
 // compare puts addresses in front of NodePorts.
 func (p place) compare(o place) int {
-	return cmp.Or(boolOrder(p.Kind == plan.NodePort, o.Kind == plan.NodePort), p.At.Compare(o.At), cmp.Compare(p.Protocol, o.Protocol))
-}
-
-func boolOrder(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case b:
-		return -1
-	}
-	return 1
+	return cmp.Or(cluster.CompareBool(p.Kind == plan.NodePort, o.Kind == plan.NodePort), p.At.Compare(o.At), cmp.Compare(p.Protocol, o.Protocol))
 }
 
 // frontendsOf compares the frontends of a Service.

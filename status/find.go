@@ -35,19 +35,9 @@ func Holders(t Target, all []*cluster.Service, here bool) []*cluster.Service {
 // compareAges puts the older Service first, and those of unknown age last.
 func compareAges(a, b *cluster.Service) int {
 	if a.Created.IsZero() || b.Created.IsZero() {
-		return compareBool(b.Created.IsZero(), a.Created.IsZero())
+		return cluster.CompareBool(a.Created.IsZero(), b.Created.IsZero())
 	}
 	return a.Created.Compare(b.Created)
-}
-
-func compareBool(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case a:
-		return -1
-	}
-	return 1
 }
 
 // What a target may be to a Service, the closest first; 0 is nothing.

@@ -41,8 +41,8 @@ type Backend struct {
 	// nil if there is nothing of this backend. The state has its Node and Ranges alone.
 	Look func(context.Context, cluster.Family, plan.Service, kernelnat.State, netfilter.Settings) (*status.Kernel, error)
 	// drift returns what the first Sync of a process would write to the kernel as it is, and left
-	// what a Cleanup would remove, both of one family. They write nothing.
-	drift func(context.Context, cluster.Family, kernelnat.State, netfilter.Settings) ([]status.Drift, error)
+	// what a Cleanup would remove of one family. They write nothing.
+	drift func(context.Context, map[cluster.Family]kernelnat.State, netfilter.Settings) (map[cluster.Family][]status.Drift, error)
 	left  func(context.Context, cluster.Family) ([]status.Drift, error)
 	// Bounds are what one Service may ask of it.
 	Bounds plan.Bounds

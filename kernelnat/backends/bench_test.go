@@ -63,9 +63,9 @@ func BenchmarkLook(b *testing.B) {
 			b.Run("Drift", func(b *testing.B) {
 				for b.Loop() {
 					do(func() error {
-						drift, err := chosen.Drift(b.Context(), cluster.IPv4, state, settings)
-						if err == nil && len(drift) > 0 {
-							err = fmt.Errorf("%+v", drift[:1])
+						drift, err := chosen.Drift(b.Context(), map[cluster.Family]kernelnat.State{cluster.IPv4: state}, settings)
+						if err == nil && len(drift[cluster.IPv4]) > 0 {
+							err = fmt.Errorf("%+v", drift[cluster.IPv4][:1])
 						}
 						return err
 					})

@@ -14,8 +14,9 @@ import (
 
 func (h *host) drift(t *testing.T, state kernelnat.State, family cluster.Family) (out []status.Drift) {
 	t.Helper()
-	h.do(t, func() (err error) {
-		out, err = Drift(t.Context(), family, state, netfilter.Settings{MasqueradeBit: netfilter.DefaultMasqueradeBit})
+	h.do(t, func() error {
+		all, err := Drift(t.Context(), map[cluster.Family]kernelnat.State{family: state}, netfilter.Settings{MasqueradeBit: netfilter.DefaultMasqueradeBit})
+		out = all[family]
 		return err
 	})
 	return out

@@ -30,9 +30,12 @@ type execution struct {
 
 // do runs the tool and waits until it has ended. When the time is up it and its
 // children are killed; what it has done by then is unknown.
-func (e execution) do(ctx context.Context) error {
+func (e execution) do(ctx context.Context) error { return e.start(ctx)() }
+
+// start begins to run the tool in the network namespace of this thread. wait is for the same
+// goroutine to call, once.
+func (e execution) start(ctx context.Context) (wait func() error) {
 	ctx, cancel := context.WithTimeout(ctx, e.timeout)
-	defer cancel()
 	stderr := &head{}
 	cmd := exec.CommandContext(ctx, e.path, e.args...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C") // messages are looked at
@@ -40,24 +43,30 @@ func (e execution) do(ctx context.Context) error {
 	// A tool that outlives this process, waiting for a lock, would write after
 	// the next one has read. The signal comes when the thread ends, so keep it.
 	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	// A process that left the group may still hold the pipes.
 	cmd.WaitDelay = time.Second
 
-	start := time.Now()
-	err := cmd.Run()
-	switch name := filepath.Base(e.path); {
-	case err == nil:
-		return nil
-	case ctx.Err() != nil:
-		return fmt.Errorf("%s was killed after %v, its work half done or not at all: %w", name, time.Since(start).Round(time.Millisecond), ctx.Err())
-	case !errors.As(err, new(*exec.ExitError)):
-		return fmt.Errorf("run %s: %w", name, err)
-	default:
-		// Some messages begin with the tool's name already.
-		return fmt.Errorf("%s: %w", name, e.explain(strings.TrimPrefix(stderr.String(), name+": ")))
+	began := time.Now()
+	err := cmd.Start()
+	return func() error {
+		defer cancel()
+		defer runtime.UnlockOSThread()
+		if err == nil {
+			err = cmd.Wait()
+		}
+		switch name := filepath.Base(e.path); {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return fmt.Errorf("%s was killed after %v, its work half done or not at all: %w", name, time.Since(began).Round(time.Millisecond), ctx.Err())
+		case !errors.As(err, new(*exec.ExitError)):
+			return fmt.Errorf("run %s: %w", name, err)
+		default:
+			// Some messages begin with the tool's name already.
+			return fmt.Errorf("%s: %w", name, e.explain(strings.TrimPrefix(stderr.String(), name+": ")))
+		}
 	}
 }
 

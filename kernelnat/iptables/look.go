@@ -16,15 +16,16 @@ import (
 )
 
 // Look returns what the kernel holds of one Service, nil if there are no chains of ours. It
-// lists the chains that packets to the Service pass, one by one: with the nft variant that
+// lists the chains that packets to the Service pass, some at a time: with the nft variant that
 // costs what the Service costs. It writes nothing.
 func Look(ctx context.Context, family cluster.Family, p plan.Service, state kernelnat.State, settings netfilter.Settings) (*status.Kernel, error) {
 	l, err := newLook(ctx, family)
 	if l == nil || err != nil {
 		return nil, err
 	}
-	out := &status.Kernel{Wrong: l.jumps()}
 	planned := render(l.variant.able([]plan.Service{p})[0])
+	l.prefetch(expected(planned, &p))
+	out := &status.Kernel{Wrong: l.jumps()}
 	for i := range p.Frontends {
 		held, err := l.frontend(planned, &p, &p.Frontends[i])
 		if err != nil {
@@ -40,7 +41,7 @@ type look struct {
 	ctx     context.Context
 	variant variant
 	list    string // the path of iptables
-	chains  map[[2]string]listedChain
+	chains  map[chainKey]listedChain
 	err     error
 }
 
@@ -66,7 +67,7 @@ func newLook(ctx context.Context, family cluster.Family) (*look, error) {
 		if err != nil {
 			return nil, err
 		}
-		l := &look{ctx: ctx, variant: v, list: strings.TrimSuffix(t.save, "-save"), chains: make(map[[2]string]listedChain)}
+		l := &look{ctx: ctx, variant: v, list: strings.TrimSuffix(t.save, "-save"), chains: make(map[chainKey]listedChain)}
 		if l.chain(tableNAT, chainServices).there {
 			return l, l.err
 		}
@@ -83,31 +84,87 @@ var noChain = []string{"No chain/target/match by that name", "does not exist", "
 
 // chain lists a chain once.
 func (l *look) chain(table, name string) listedChain {
-	key := [2]string{table, name}
+	key := chainKey{table, name}
 	if c, known := l.chains[key]; known || l.err != nil {
 		return c
 	}
+	c, err := l.start(key)()
+	if err != nil {
+		l.err = err
+		return listedChain{}
+	}
+	l.chains[key] = c
+	return c
+}
+
+// atOnce is how many runs of iptables there are at the same time.
+const atOnce = 4
+
+// prefetch lists chains that chain is going to be asked for, some at a time. All run in the
+// network namespace of this thread.
+func (l *look) prefetch(keys []chainKey) {
+	for some := range slices.Chunk(keys, atOnce) {
+		var waits []func() (listedChain, error)
+		for _, key := range some {
+			waits = append(waits, l.start(key))
+		}
+		for i, wait := range waits {
+			c, err := wait()
+			l.chains[some[i]], l.err = c, errors.Join(l.err, err)
+		}
+	}
+}
+
+// expected are the chains that packets to a Service pass, but for those of ranges of addresses,
+// whose names others say.
+func expected(planned rendering, p *plan.Service) (keys []chainKey) {
+	for _, j := range jumps {
+		if j.table == tableNAT {
+			keys = append(keys, chainKey{j.table, j.from})
+		}
+	}
+	for at, rules := range planned.shared {
+		if len(rules) > 0 {
+			keys = append(keys, chainKey{shared[at].table, shared[at].chain})
+		}
+	}
+	for i := range p.Pools {
+		chains := renderPool(*p, i).chains
+		for _, c := range chains[:min(len(chains), mostChains)] {
+			keys = append(keys, chainKey{tableNAT, c.name})
+		}
+	}
+	seen := map[chainKey]bool{{tableNAT, chainServices}: true} // newLook has
+	return slices.DeleteFunc(keys, func(key chainKey) bool {
+		was := seen[key]
+		seen[key] = true
+		return was
+	})
+}
+
+// start has iptables list a chain, and returns a function that waits for that.
+func (l *look) start(key chainKey) (wait func() (listedChain, error)) {
 	var out strings.Builder
 	missing := false
-	err := execution{
-		path: l.list, args: []string{"-t", table, "-S", name}, stdout: &out, timeout: saveTimeout,
+	ended := execution{
+		path: l.list, args: []string{"-t", key.table, "-S", key.name}, stdout: &out, timeout: saveTimeout,
 		explain: func(stderr string) error {
 			missing = slices.ContainsFunc(noChain, func(text string) bool { return strings.Contains(stderr, text) })
 			return explainSave(stderr)
 		},
-	}.do(l.ctx)
-	if err != nil && !missing {
-		l.err = err
-		return listedChain{}
-	}
-	c := listedChain{there: !missing}
-	for line := range strings.Lines(out.String()) {
-		if rule, is := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "-A "+name+" "); is {
-			c.rules = append(c.rules, rule)
+	}.start(l.ctx)
+	return func() (c listedChain, err error) {
+		if err := ended(); err != nil && !missing {
+			return c, err
 		}
+		c.there = !missing
+		for line := range strings.Lines(out.String()) {
+			if rule, is := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "-A "+key.name+" "); is {
+				c.rules = append(c.rules, rule)
+			}
+		}
+		return c, nil
 	}
-	l.chains[key] = c
-	return c
 }
 
 // jumps says which of those are missing that packets to Services are translated by.

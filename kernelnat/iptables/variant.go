@@ -15,7 +15,10 @@ import (
 // Kubernetes do: the one in which the kubelet has left its mark, or else the one
 // with more rules, or else nft. It passes over what is not installed, what the
 // kernel does not support, and what may not be looked at.
-func detect(ctx context.Context) (variant, error) {
+func detect(ctx context.Context) (variant, error) { return detectBy(ctx, survey) }
+
+// detectBy is detect for which somebody else reads.
+func detectBy(ctx context.Context, survey func(context.Context, variant, cluster.Family) (*parser, error)) (variant, error) {
 	var best variant
 	var most int
 	var unusable []error

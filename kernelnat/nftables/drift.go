@@ -12,9 +12,20 @@ import (
 	"github.com/clusterip/clusterip/status"
 )
 
-// Drift returns what the Sync of a process that starts now would write, by a Sync that writes to
-// a record. It writes nothing to the kernel.
-func Drift(_ context.Context, family cluster.Family, state kernelnat.State, settings netfilter.Settings) ([]status.Drift, error) {
+// Drift returns what the Sync of a process that starts now would write of each family, by a Sync
+// that writes to a record. It writes nothing to the kernel.
+func Drift(_ context.Context, states map[cluster.Family]kernelnat.State, settings netfilter.Settings) (map[cluster.Family][]status.Drift, error) {
+	out := make(map[cluster.Family][]status.Drift)
+	for family, state := range states {
+		var err error
+		if out[family], err = drift(family, state, settings); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func drift(family cluster.Family, state kernelnat.State, settings netfilter.Settings) ([]status.Drift, error) {
 	b := &Backend{language: language{family}, settings: settings, schema: newSchema(family, settings.CountEndpoints)}
 	have, err := b.readHeld()
 	if unsupported(err) && !slices.ContainsFunc(state.Services, func(s plan.Service) bool { return len(s.Frontends) > 0 }) {

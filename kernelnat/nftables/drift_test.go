@@ -12,7 +12,11 @@ import (
 
 func (h host) drift(state kernelnat.State, family cluster.Family) (out []status.Drift) {
 	h.Helper()
-	h.do(func() (err error) { out, err = Drift(h.Context(), family, state, settings); return err })
+	h.do(func() error {
+		all, err := Drift(h.Context(), map[cluster.Family]kernelnat.State{family: state}, settings)
+		out = all[family]
+		return err
+	})
 	return out
 }
 

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -98,6 +100,71 @@ func TestAsk(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Dir(path) + "/*"); len(left) > 0 {
 		t.Errorf("left is %q", left)
+	}
+}
+
+// A client that hangs does not hold a reload, and one that waits for its answer gets it.
+func TestEndsWhatHangs(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "admin.sock")
+	asked, answer := make(chan bool), make(chan bool)
+	s := &socket{path: path, handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		close(asked)
+		<-answer
+		fmt.Fprint(w, "an answer")
+	})}
+	serve(t, s)
+	dial := func(text string) net.Conn {
+		t.Helper()
+		c, err := net.Dial("unix", path)
+		if err == nil {
+			_, err = c.Write([]byte(text))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	waits := dial("GET / HTTP/1.0\r\n\r\n")
+	<-asked
+	silent, half := dial(""), dial("GET /explain?tar")
+	clustertest.Eventually(t, 10*time.Second, "the connections", func() error {
+		s.clients.mu.Lock()
+		defer s.clients.mu.Unlock()
+		if n := len(s.clients.answered); n != 3 {
+			return fmt.Errorf("there are %d", n)
+		}
+		return nil
+	})
+	ended := make(chan error)
+	go func() { ended <- s.close() }()
+	for _, c := range []net.Conn{silent, half} {
+		if _, err := io.ReadAll(c); err != nil && !errors.Is(err, unix.ECONNRESET) {
+			t.Error(err)
+		}
+	}
+	close(answer)
+	if text, err := io.ReadAll(waits); err != nil || !strings.Contains(string(text), "an answer") {
+		t.Errorf("the answer that was on its way: %q, %v", text, err)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// A question of any size is refused with a sentence, and the next one is answered.
+func TestQuestionSizes(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "admin.sock")
+	serve(t, &socket{path: path, handler: handler(parts(t, 1))})
+	for _, size := range []int{254, 4 << 10, 64 << 10, 16 << 20} {
+		for _, q := range []explain.Question{{Target: strings.Repeat("a", size)}, {Target: "web", Namespace: strings.Repeat("a.", size/2)}, {Target: "shop/web", From: strings.Repeat("1", size)}} {
+			if e, err := explain.Ask(t.Context(), path, q); err == nil && e.Works || err != nil && len(err.Error()) > 1000 {
+				t.Errorf("%d bytes: %v %.300v", size, e.Works, err)
+			}
+		}
+		if e, err := explain.Ask(t.Context(), path, explain.Question{Target: "shop/web"}); err != nil || !e.Works {
+			t.Fatalf("after %d bytes: %v", size, err)
+		}
 	}
 }
 

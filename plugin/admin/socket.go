@@ -21,9 +21,10 @@ type socket struct {
 	path    string
 	handler http.Handler
 
-	mu     sync.Mutex
-	server *http.Server // nil: closed
-	inode  uint64       // of the socket at path when it was opened
+	mu      sync.Mutex
+	server  *http.Server // nil: closed
+	clients *clients     // of the server
+	inode   uint64       // of the socket at path when it was opened
 }
 
 // open serves at the path, in place of a server before a reload or of a process that has ended.
@@ -64,9 +65,12 @@ func (s *socket) listen() error {
 		return fmt.Errorf("make the socket: %w", err)
 	}
 	s.inode = of.Ino
+	s.clients = &clients{answered: make(map[net.Conn]bool)}
 	s.server = &http.Server{
-		Handler: s.handler, ReadTimeout: patience, WriteTimeout: patience, IdleTimeout: patience, MaxHeaderBytes: 8 << 10,
+		Handler: s.clients.note(s.handler), ConnContext: withConn, ConnState: s.clients.state,
+		ReadTimeout: patience, WriteTimeout: patience, IdleTimeout: patience, MaxHeaderBytes: 8 << 10,
 	}
+	s.server.RegisterOnShutdown(s.clients.endWaiting)
 	go s.server.Serve(trusted{l})
 	return nil
 }
