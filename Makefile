@@ -22,7 +22,7 @@ ARGS =
 KUBERNETES := $(shell sed -n 's,.*k8s.io/kubernetes \(v[^ ]*\).*,\1,p' test/peers/go.mod)
 export PEERS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/clusterip/peers/$(KUBERNETES)
 
-.PHONY: build demo test promtool integration rolling kernels endurance peers lint vuln release release-check bench bench-nat bench-nat-alone performance bench-dns setup
+.PHONY: build demo test promtool integration rolling kernels endurance peers lint vuln release release-check bench bench-nat bench-nat-alone performance bench-dns screenshots page-cost setup
 
 build:
 	go build -o coredns/coredns ./coredns
@@ -30,9 +30,19 @@ build:
 demo: setup build
 	./coredns/coredns demo $(ARGS)
 
+# The screenshots of the page in docs.
+screenshots: PACKAGES += chromium:chromium
+screenshots: setup
+	E2E_REQUIRED=1 go test -count=1 -run TestPage ./test/page -update
+
+# What an open page takes, and what becomes of queries beside many who ask for it: 8 minutes.
+page-cost: PACKAGES += chromium:chromium
+page-cost: setup
+	E2E_REQUIRED=1 go test -v -count=1 -timeout 30m -run TestCost ./test/page -cost 60s
+
 # -count=1: several packages build the program and run it, and the cache of test
 # results does not see what that program is made of.
-test: PACKAGES += buildah:buildah mmdebstrap:mmdebstrap
+test: PACKAGES += buildah:buildah mmdebstrap:mmdebstrap chromium:chromium
 test: setup promtool
 	cd release && go test -race -count=1 ./...
 	go test -race -count=1 -timeout 20m ./...

@@ -69,11 +69,11 @@ func (c *check) socket(path string, server caddyfile.ServerBlock) {
 	if len(tokens) == 0 {
 		return
 	}
-	at, err := admin.Parse(stanzaOf(path, server, "admin"))
+	o, err := admin.Parse(stanzaOf(path, server, "admin"))
 	if err != nil {
 		return // told by its setup
 	}
-	if err := admin.Obstacle(at); err != nil {
+	if err := admin.Obstacle(o.Socket); err != nil {
 		c.fault("%s: admin: coredns explain could not ask the server: %v", linesOf(path, tokens)[0].place, err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
 	"github.com/clusterip/clusterip/kernelnat/backends"
+	"github.com/clusterip/clusterip/plugin/admin"
 	"github.com/clusterip/clusterip/preflight"
 	"github.com/clusterip/clusterip/preflight/machine"
 	"github.com/coredns/caddy"
@@ -163,6 +164,11 @@ func pluginPorts(path string, parsed []caddyfile.ServerBlock) (all []preflight.P
 				address = lines[0].words[1]
 			}
 			all = append(all, preflight.Port{Place: lines[0].place, What: "the plugin " + plugin, At: listenAt(address), Mend: "give the plugin another address"})
+		}
+		if lines := linesOf(path, server.Tokens["admin"]); len(lines) > 0 {
+			if o, err := admin.Parse(stanzaOf(path, server, "admin")); err == nil && o.Page.IsValid() {
+				all = append(all, preflight.Port{Place: lines[0].place, What: "the page of admin", At: o.Page, Later: true, Mend: "give admin another address"})
+			}
 		}
 	}
 	return all

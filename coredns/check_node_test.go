@@ -117,19 +117,25 @@ func TestCheckNode(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ready.Close()
+	page, err := n.Listen("tcp", netip.MustParseAddrPort("127.0.0.1:8053"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer page.Close()
 	if err := n.Do(func() error {
 		return errors.Join(exec.Command("ip", "-4", "route", "del", "default").Run(), os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("0"), 0),
 			os.WriteFile("/proc/sys/net/ipv4/ip_local_port_range", []byte("20000 60999"), 0))
 	}); err != nil {
 		t.Fatal(err)
 	}
-	n.write("Corefile", strings.Replace(nodeCorefile, "node-1", "node-2", 1))
+	n.write("Corefile", strings.NewReplacer("node-1", "node-2", "    ready\n", "    ready\n    admin :8053\n").Replace(nodeCorefile))
 	stdout, stderr, code = n.checks(nil, "-node")
 	want := []string{
-		`Corefile:8: kernelnat: no Node is called "node-2", only node-1: `,
+		`Corefile:9: kernelnat: no Node is called "node-2", only node-1: `,
 		"Corefile: UDP port [::]:53, for queries, is taken by coredns.test (process ",
 		"Corefile:2: TCP port [::]:8181, for the plugin ready, is taken by coredns.test (process ",
-		"Corefile:5: this machine has no route to the range of ClusterIPs 10.43.0.0/16 (network is unreachable)",
+		"Corefile:3: TCP port 127.0.0.1:8053, for the page of admin, is taken by coredns.test (process ",
+		"Corefile:6: this machine has no route to the range of ClusterIPs 10.43.0.0/16 (network is unreachable)",
 	}
 	lines := strings.Split(strings.TrimSpace(stdout), "\n")
 	if code != 1 || len(lines) != len(want) {

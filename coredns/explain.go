@@ -220,7 +220,8 @@ func adminSocket(input caddy.Input) (string, error) {
 	}
 	for _, server := range servers {
 		if _, has := server.Tokens["admin"]; has {
-			return admin.Parse(stanzaOf(input.Path(), server, "admin"))
+			o, err := admin.Parse(stanzaOf(input.Path(), server, "admin"))
+			return o.Socket, err
 		}
 	}
 	return "", nil

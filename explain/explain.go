@@ -17,6 +17,7 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/hostaddrs"
 	"github.com/clusterip/clusterip/status"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Names answers for names.
@@ -31,6 +32,9 @@ type NAT interface {
 	// Facts returns what is known of a Service in one IP family. Of nil it is what all have
 	// in common.
 	Facts(ctx context.Context, s *cluster.Service, family cluster.Family) status.FamilyFacts
+	// Plan plans a Service as Facts does, beside what all have in common in its IP family. It
+	// does not look at the kernel. whyNot says why there is no plan, "" if there is one.
+	Plan(s *cluster.Service, common *status.FamilyFacts) (p status.Planned, whyNot string)
 	// Flows lists the connections to a Service that the kernel tracks; nil: it was not asked.
 	Flows(families []status.FamilyFacts) *status.Flows
 }
@@ -45,6 +49,11 @@ type Parts struct {
 	Hints func(cluster.ServiceName) []status.Hint
 	// Faults are what the source cannot read, where it was read for this.
 	Faults []status.Fault
+	// Told, if not nil, returns what the source says of itself.
+	Told func() status.Told
+	// Answers counts queries for names of Services, by outcome, and Writes how long it takes
+	// to write changes to the kernel, by IP family. They are those of the process; nil: it has none.
+	Answers, Writes prometheus.Collector
 }
 
 // Question is what is asked.
@@ -236,12 +245,22 @@ func (p *Parts) look(n status.Name) status.Name {
 	return n
 }
 
+// serviceNames are those that a Service has, one in each zone.
+func serviceNames(s *cluster.Service, zones []string) (out []string) {
+	for _, zone := range zones {
+		out = append(out, s.Name.Name+"."+s.Name.Namespace+".svc."+zone)
+	}
+	return out
+}
+
+const noNAT = "the server block has no kernelnat, so nothing is known here of NAT: another proxy is to serve it"
+
 // explain adds what is known of the Service, and joins it all.
 func (p *Parts) explain(ctx context.Context, f status.Facts) status.Explanation {
 	s := f.Service
 	if s != nil && f.Target.Name == "" {
-		for _, zone := range f.DNS.Zones {
-			f.Names = append(f.Names, p.look(status.Name{Name: s.Name.Name + "." + s.Name.Namespace + ".svc." + zone, Why: "name of the Service"}))
+		for _, name := range serviceNames(s, f.DNS.Zones) {
+			f.Names = append(f.Names, p.look(status.Name{Name: name, Why: "name of the Service"}))
 		}
 	}
 	if s != nil && p.Hints != nil {
@@ -249,7 +268,7 @@ func (p *Parts) explain(ctx context.Context, f status.Facts) status.Explanation 
 	}
 	switch {
 	case p.NAT == nil:
-		f.NoNAT = "the server block has no kernelnat, so nothing is known here of NAT: another proxy is to serve it"
+		f.NoNAT = noNAT
 	case s == nil && f.Target.At.IsValid():
 		f.Families = []status.FamilyFacts{p.NAT.Facts(ctx, nil, cluster.FamilyOf(f.Target.At.Addr()))}
 	case s != nil && s.Kind == cluster.KindClusterIP:

@@ -70,6 +70,9 @@ func showCounters(family cluster.Family) {
 	conflicts.WithLabelValues(family.String()).Set(0)
 }
 
+// WriteTimes collects how long writes of changed Services took, by IP family.
+func WriteTimes() prometheus.Collector { return syncPartial }
+
 func observeSync(family cluster.Family, full bool, took time.Duration, err error) {
 	histogram := syncPartial
 	if full {

@@ -23,6 +23,7 @@ func (c *Controller) publish(err error) {
 	s.Services, s.Ports = c.table.Counts()
 	s.Node, s.Ranges = c.table.Node(), c.refused
 	s.Short = c.table.Shortfalls()
+	s.Audited = c.audited
 	s.Waiting = c.works.waiting()
 	if s.Error = ""; err != nil {
 		s.Error, s.Failed = err.Error(), now

@@ -257,13 +257,7 @@ func (j *joiner) family(f *FamilyFacts) Family {
 	if !f.NAT.Updated.IsZero() {
 		out.Updated = &f.NAT.Updated
 	}
-	for _, w := range f.NAT.Waiting {
-		if w.Service == j.name() {
-			if out.Waiting = w.Why; w.Why == "" {
-				out.Waiting = "it is large, and its rules are being written"
-			}
-		}
-	}
+	out.Waiting = j.waiting(f)
 	if len(f.NAT.Repaired) > 0 {
 		out.LastRepair = &Repair{At: f.NAT.RepairedAt, By: f.NAT.RepairedBy, What: f.NAT.Repaired}
 	}
@@ -278,6 +272,18 @@ func (j *joiner) family(f *FamilyFacts) Family {
 		out.Frontends = append(out.Frontends, j.frontend(f, &f.Plan.Asked.Frontends[i], held))
 	}
 	return out
+}
+
+// waiting is why the rules of the Service wait, "" if they do not.
+func (j *joiner) waiting(f *FamilyFacts) string {
+	at := slices.IndexFunc(f.NAT.Waiting, func(w Waiting) bool { return w.Service == j.name() })
+	switch {
+	case at < 0:
+		return ""
+	case f.NAT.Waiting[at].Why == "":
+		return "it is large, and its rules are being written"
+	}
+	return f.NAT.Waiting[at].Why
 }
 
 func (j *joiner) frontend(f *FamilyFacts, front *plan.Frontend, held map[plan.Key]*Held) Frontend {

@@ -50,6 +50,7 @@ type DNS struct {
 	Zones       []string // the forward ones with the Services of this cluster
 	Namespaces  []string // the only ones that have names; none: all have
 	IgnoreEmpty bool     // a ClusterIP without usable endpoints has no names
+	Serial      uint32   // of the zones
 }
 
 // FamilyFacts are those of NAT in one IP family.

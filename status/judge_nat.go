@@ -84,7 +84,7 @@ func (j *joiner) judgeNAT() {
 }
 
 func (j *joiner) judgeFamily(f *FamilyFacts) {
-	family := j.out.NAT[slices.IndexFunc(j.out.NAT, func(o Family) bool { return o.Family == f.Family.String() })]
+	waiting := j.waiting(f)
 	log := "see the log of the process"
 	switch {
 	case f.DryRun:
@@ -92,8 +92,8 @@ func (j *joiner) judgeFamily(f *FamilyFacts) {
 		return
 	case f.NAT.Error != "":
 		j.step("nat", Wrong, log, "%s: the last write to the kernel failed: %s", f.Family, f.NAT.Error)
-	case family.Waiting != "":
-		j.step("nat", Wrong, log, "%s: the rules of %s wait: %s", f.Family, j.name(), family.Waiting)
+	case waiting != "":
+		j.step("nat", Wrong, log, "%s: the rules of %s wait: %s", f.Family, j.name(), waiting)
 	}
 	if f.Kernel == nil {
 		j.step("kernel", Unknown, "", "%s: the kernel was not looked at: %s", f.Family, f.WhyNot)

@@ -13,6 +13,8 @@ type NAT struct {
 	// Updated is when the kernel last held all that was asked for, but for what is
 	// Waiting; zero: never yet.
 	Updated time.Time
+	// Audited is when all that the kernel holds was last written or compared with the plans.
+	Audited time.Time
 	// Services and Ports are how many are asked for.
 	Services, Ports int
 	// Waiting are the Services that may not have the rules yet that are asked for.

@@ -34,7 +34,10 @@ func (a apiServer) Accept(n Needs) (Needs, error) {
 
 func (a apiServer) key() any       { return a.options }
 func (a apiServer) hasNodes() bool { return true }
-func (a apiServer) close()         {}
+
+// faults implements Origin. The API server has refused what has some.
+func (a apiServer) faults() []string { return nil }
+func (a apiServer) close()           {}
 
 // beside implements Origin. Limits of requests that differ alone have everything read
 // and kept a second time.

@@ -191,6 +191,23 @@ func (s *Subscription) Stale(after time.Duration) bool {
 	return r != nil && r.source.BrokenFor(after)
 }
 
+// Heard returns when the source last heard of the kind of objects that it has heard of
+// longest ago; zero if there is nobody to hear of, as of a folder.
+func (s *Subscription) Heard() (oldest time.Time) {
+	if r := s.feed.served.Load(); r != nil {
+		for _, w := range r.source.Watches() {
+			if !w.LastSign.IsZero() && (oldest.IsZero() || w.LastSign.Before(oldest)) {
+				oldest = w.LastSign
+			}
+		}
+	}
+	return oldest
+}
+
+// Faults returns what is wrong with the objects themselves, as far as the source can tell,
+// sorted.
+func (s *Subscription) Faults() []string { return s.feed.origin.faults() }
+
 // Warn tells the owner of a Service what is wrong, where there is a way to: at an API
 // server by an Event.
 func (s *Subscription) Warn(service cluster.ServiceName, reason, text string) {

@@ -33,8 +33,9 @@ func (f *folder) String() string {
 // Accept implements Origin. A folder is read whole in any case.
 func (f *folder) Accept(Needs) (Needs, error) { return Needs{}, nil }
 
-func (f *folder) hasNodes() bool { return false }
-func (f *folder) close()         { f.problems.report(nil, nil) }
+func (f *folder) hasNodes() bool   { return false }
+func (f *folder) faults() []string { return f.problems.faults() }
+func (f *folder) close()           { f.problems.report(nil, nil) }
 
 func (f *folder) key() any {
 	return fmt.Sprintf("%q %q %v", absolute(f.options.Dir), absolute(f.options.StateFile()), f.options.ServiceCIDRs)
@@ -93,6 +94,18 @@ func (fromFolder) Watches() []kubernetes.Watch              { return nil }
 type problems struct {
 	mu      sync.Mutex
 	present map[string]manifest.Severity // by message
+}
+
+// faults returns those that are errors, sorted.
+func (p *problems) faults() (out []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, message := range slices.Sorted(maps.Keys(p.present)) {
+		if p.present[message] == manifest.Error {
+			out = append(out, message)
+		}
+	}
+	return out
 }
 
 // report takes all present problems; nil takes this folder's share out of the

@@ -28,6 +28,8 @@ type Origin interface {
 	check() error
 	// open makes a source, which is not started.
 	open(Needs, Logger) (source, error)
+	// faults returns those of the objects that are present, sorted.
+	faults() []string
 	// close is called when no source runs any more.
 	close()
 }

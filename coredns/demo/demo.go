@@ -57,10 +57,15 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	p := &play{ctx: s.up, stage: s, screen: screen{out: o.Out, color: o.Color}}
+	page, err := s.relayPage(s.up)
+	if err != nil {
+		return errors.Join(err, s.Close())
+	}
+	p := &play{ctx: s.up, stage: s, page: page, screen: screen{out: o.Out, color: o.Color}}
 	p.screen.note(fmt.Sprintf(`A node (%s), where CoreDNS serves the manifests in %s,
-and a client pod (%s), in network namespaces of their own.`,
-		netlab.GatewayIPv4.Addr(), s.dir, clientIP))
+and a client pod (%s), in network namespaces of their own. See the node in a
+browser, as long as this runs: http://%s/`,
+		netlab.GatewayIPv4.Addr(), s.dir, clientIP, page))
 	err = p.perform(script)
 	if err == nil {
 		p.screen.note(fmt.Sprintf("Every step showed what the page says, in %.0f s.", time.Since(began).Seconds()))

@@ -33,6 +33,7 @@ type play struct {
 	ctx       context.Context // the stage's, that ends with its server
 	stage     *stage
 	screen    screen
+	page      string     // the address and port of the server's page
 	clusterIP netip.Addr // of echo-server-clusterip, once it was seen
 	err       error      // of the first act that failed; none comes after it
 }
@@ -210,7 +211,9 @@ func (p *play) shell() error {
   cp examples/service-headless.yaml manifests/service.yaml; sleep 1; host echo-server-clusterip
   cp examples/service.yaml manifests/
 In another terminal, for the rules on the node:
-  nsenter --net=/proc/%d/ns/net nft list ruleset`, p.stage.serverPID))
+  nsenter --net=/proc/%d/ns/net nft list ruleset
+In a browser:
+  http://%s/#/explain?target=%s.testing`, p.stage.serverPID, p.page, serviceName))
 	name := os.Getenv("SHELL")
 	if name == "" {
 		name = "/bin/sh"

@@ -70,6 +70,9 @@ func (s *stage) build(ctx context.Context, executable string) error {
 	if err := s.writeFiles(); err != nil {
 		return err
 	}
+	if err := s.link(executable); err != nil {
+		return err
+	}
 	if s.node, err = netlab.NewNode(); err != nil {
 		return err
 	}
@@ -97,7 +100,7 @@ func (s *stage) writeFiles() error {
 		}
 	}
 	var corefile bytes.Buffer
-	if err := templates.ExecuteTemplate(&corefile, "Corefile.tmpl", filepath.Join(s.dir, manifests)); err != nil {
+	if err := templates.ExecuteTemplate(&corefile, "Corefile.tmpl", s.dir); err != nil {
 		return err
 	}
 	return errors.Join(
@@ -106,6 +109,17 @@ func (s *stage) writeFiles() error {
 		os.WriteFile(filepath.Join(s.dir, "resolv.conf"), []byte(resolvConf), 0o644),
 		os.WriteFile(filepath.Join(s.dir, "nsswitch.conf"), []byte("hosts: files dns\n"), 0o644),
 	)
+}
+
+// programs is the folder in the stage's own one that is in PATH.
+const programs = "bin"
+
+// link puts the program into PATH.
+func (s *stage) link(executable string) error {
+	if err := os.Mkdir(filepath.Join(s.dir, programs), 0o755); err != nil {
+		return err
+	}
+	return os.Symlink(executable, filepath.Join(s.dir, programs, "coredns"))
 }
 
 var templates = template.Must(template.ParseFS(files, "Corefile.tmpl", "manifests/"+podTemplate))
@@ -207,6 +221,7 @@ func (s *stage) command(ctx context.Context, at place, argv ...string) *exec.Cmd
 	}
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Dir = s.dir
+	cmd.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":"+filepath.Join(s.dir, programs))
 	cmd.SysProcAttr = attributes
 	cmd.WaitDelay = time.Second
 	return cmd

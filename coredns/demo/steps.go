@@ -21,6 +21,7 @@ var script = []scene{
 	{"Back to a ClusterIP: the shares followed", backToClusterIP},
 	{"Scale the Deployment from 5 to 2", scaleDown},
 	{"Rules of another kind: the backend that this kernel can have", backendAuto},
+	{"Does it work, and why", explained},
 }
 
 const (
@@ -142,6 +143,13 @@ func backendAuto(p *play) {
 		p.show(onNode, "iptables -t nat -L -n | grep -c KUBE-SVC", "the rules of iptables are gone", equals("0"))
 	}
 	p.connect(300, pods)
+}
+
+// explained asks the server that runs.
+func explained(p *play) {
+	p.show(onNode, "coredns explain "+serviceName+".testing -conf Corefile", "the process that runs says so, down to what the kernel holds", func(out string) error {
+		return errors.Join(contains(serviceName+".testing works")(out), contains("the kernel holds what is planned")(out))
+	})
 }
 
 // scale edits the Deployment and then does the controller's part.

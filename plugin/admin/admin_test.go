@@ -26,15 +26,24 @@ import (
 
 func TestParse(t *testing.T) {
 	for text, want := range map[string]string{
-		"admin":                              explain.DefaultSocket,
-		"admin /tmp/a.sock":                  "/tmp/a.sock",
+		"admin":                              explain.DefaultSocket + " invalid AddrPort",
+		"admin /tmp/a.sock":                  "/tmp/a.sock invalid AddrPort",
+		"admin :8053":                        explain.DefaultSocket + " 127.0.0.1:8053",
+		"admin 192.0.2.1:8053 /a":            "/a 192.0.2.1:8053",
+		"admin /a [::1]:8053":                "/a [::1]:8053",
+		"admin [::ffff:127.0.0.1]:80":        explain.DefaultSocket + " 127.0.0.1:80",
 		"admin a.sock":                       "error: absolute path",
-		"admin /a /b":                        "error: one argument at most",
+		"admin localhost:8053":               "error: ADDRESS:PORT",
+		"admin 127.0.0.1":                    "error: ADDRESS:PORT",
+		"admin :0":                           "error: ADDRESS:PORT",
+		"admin :80 :81":                      "error: once at most",
+		"admin /a /b":                        "error: once at most",
 		"admin /" + strings.Repeat("a", 107): "error: longer",
 		"admin {\n nothing\n}":               "error: no options",
 		"admin\nadmin":                       "error: once",
 	} {
-		got, err := Parse(caddy.NewTestController("dns", text))
+		o, err := Parse(caddy.NewTestController("dns", text))
+		got := fmt.Sprint(o.Socket, " ", o.Page)
 		why, fails := strings.CutPrefix(want, "error: ")
 		if fails && (err == nil || !strings.Contains(err.Error(), why)) || !fails && (err != nil || got != want) {
 			t.Errorf("%q: %q, %v; want %q", text, got, err, want)
@@ -65,6 +74,8 @@ func parts(t testing.TB, services int) *explain.Server {
 	return server
 }
 
+func answering(server *explain.Server) http.Handler { return newAnswers(server).handler(newLane(0)) }
+
 func serve(t *testing.T, s *socket) {
 	t.Helper()
 	if err := s.open(); err != nil {
@@ -80,7 +91,7 @@ func TestAsk(t *testing.T) {
 	if _, err := explain.Ask(t.Context(), path, explain.Question{Target: "shop/web"}); !errors.Is(err, explain.ErrNoProcess) {
 		t.Errorf("without a process: %v", err)
 	}
-	s := &socket{path: path, handler: handler(parts(t, 1))}
+	s := &socket{path: path, handler: answering(parts(t, 1))}
 	serve(t, s)
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", info, err)
@@ -171,7 +182,7 @@ func TestQuestionSizes(t *testing.T) {
 // The next server takes the path over before the one before it ends, or gives it back.
 func TestTakeOver(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "admin.sock")
-	old, next := &socket{path: path, handler: handler(parts(t, 1))}, &socket{path: path, handler: handler(parts(t, 2))}
+	old, next := &socket{path: path, handler: answering(parts(t, 1))}, &socket{path: path, handler: answering(parts(t, 2))}
 	asked := func(what string, awayTold bool) {
 		t.Helper()
 		e, err := explain.Ask(t.Context(), path, explain.Question{Target: "shop/web"})
@@ -206,7 +217,7 @@ func TestOtherUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, "admin.sock")
-	serve(t, &socket{path: path, handler: handler(parts(t, 1))})
+	serve(t, &socket{path: path, handler: answering(parts(t, 1))})
 	ask := func() error {
 		done := make(chan error)
 		go func() {

@@ -155,22 +155,3 @@ func peer(conn *net.UnixConn) (uid uint32, err error) {
 	}
 	return credentials.Uid, nil
 }
-
-// atOnce is how many questions are answered at the same time: a question goes through all
-// Services, and names are to be answered meanwhile.
-const atOnce = 1
-
-// turns lets so many in.
-type turns chan struct{}
-
-// take waits for a turn, and returns false if the client has gone.
-func (t turns) take(ctx context.Context) bool {
-	select {
-	case t <- struct{}{}:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-func (t turns) give() { <-t }

@@ -28,7 +28,9 @@ func (h *Handler) parts(s *feed.Subscription) explain.Parts {
 			Kind: kind, Place: s.Place(), Process: os.Getpid(), Live: true,
 			Synced: h.store.HasSynced(), OutOfTouch: s.Stale(outOfTouch),
 		}
-	}}
+	}, Told: func() status.Told {
+		return status.Told{Heard: s.Heard(), Faults: s.Faults()}
+	}, Answers: answersTotal}
 }
 
 // outOfTouch is for how long a source is cut off from what it follows when that is told.
@@ -45,7 +47,7 @@ func (o *Options) SourceKind() string {
 // DNS returns how names are answered.
 func (e Explained) DNS() status.DNS {
 	o := &e.handler.options
-	d := status.DNS{Namespaces: o.Namespaces, IgnoreEmpty: o.IgnoreEmpty}
+	d := status.DNS{Namespaces: o.Namespaces, IgnoreEmpty: o.IgnoreEmpty, Serial: e.handler.serial()}
 	for _, z := range o.Zones {
 		if !zone.IsReverse(z) && !slices.Contains(o.Multicluster, z) {
 			d.Zones = append(d.Zones, z)

@@ -68,15 +68,7 @@ func (e Explained) Facts(ctx context.Context, s *cluster.Service, family cluster
 	if s == nil {
 		return out
 	}
-	backend, err := backends.Find(out.Backend)
-	if err != nil {
-		out.WhyNot = "NAT has not begun: see the log of the process"
-		return out
-	}
-	limited := e.options.Plan
-	backend.Limit(&limited)
-	out.Plan = status.Plan(s, family, limited, out.NAT)
-	if out.DryRun {
+	if out.Plan, out.WhyNot = e.Plan(s, &out); out.WhyNot != "" || out.DryRun {
 		return out
 	}
 	// Whether NAT runs elsewhere is for the kernel to say.
@@ -89,6 +81,17 @@ func (e Explained) Facts(ctx context.Context, s *cluster.Service, family cluster
 	after, pending := e.published(family)
 	out.Pending = out.Pending || pending || !after.Updated.Equal(out.NAT.Updated)
 	return out
+}
+
+// Plan implements explain.NAT.
+func (e Explained) Plan(s *cluster.Service, common *status.FamilyFacts) (p status.Planned, whyNot string) {
+	backend, err := backends.Find(common.Backend)
+	if err != nil {
+		return p, "NAT has not begun: see the log of the process"
+	}
+	limited := e.options.Plan
+	backend.Limit(&limited)
+	return status.Plan(s, common.Family, limited, common.NAT), ""
 }
 
 // look reads the kernel.

@@ -59,7 +59,8 @@ func setup(c *caddy.Controller) error {
 		return o.Errorf("", "%w", err)
 	}
 	n := &nat{options: o, feed: subscription}
-	explain.ServerOf(c).Block(c.ServerBlockIndex).NAT = n.explained()
+	parts := explain.ServerOf(c).Block(c.ServerBlockIndex)
+	parts.NAT, parts.Writes = n.explained(), kernelnat.WriteTimes()
 	// On a reload the new instance starts before the old one is shut down. Two
 	// writers would undo each other's work, so the old one pauses first.
 	c.OnRestart(n.stop)
