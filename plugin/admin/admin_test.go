@@ -166,7 +166,7 @@ func TestEndsWhatHangs(t *testing.T) {
 // A question of any size is refused with a sentence, and the next one is answered.
 func TestQuestionSizes(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "admin.sock")
-	serve(t, &socket{path: path, handler: handler(parts(t, 1))})
+	serve(t, &socket{path: path, handler: answering(parts(t, 1))})
 	for _, size := range []int{254, 4 << 10, 64 << 10, 16 << 20} {
 		for _, q := range []explain.Question{{Target: strings.Repeat("a", size)}, {Target: "web", Namespace: strings.Repeat("a.", size/2)}, {Target: "shop/web", From: strings.Repeat("1", size)}} {
 			if e, err := explain.Ask(t.Context(), path, q); err == nil && e.Works || err != nil && len(err.Error()) > 1000 {

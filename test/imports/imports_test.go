@@ -50,7 +50,7 @@ var allowed = map[string][]string{
 	"preflight/machine":           {"cluster", "hostaddrs", "kernelnat", "kernelnat/backends", "kernelnat/iptables", "kernelnat/netfilter", "preflight"},
 	"corefile":                    {},
 	"coredns/demo":                {"cluster", "kernelnat/netlab"},
-	"coredns":                     {"cluster", "cluster/allocator", "cluster/feed", "cluster/kubernetes", "cluster/manifest", "corefile", "difference", "explain", "kernelnat", "kernelnat/backends", "kernelnat/plan", "plugin/admin", "plugin/clusterip", "plugin/kernelnat", "preflight", "preflight/machine", "status", "status/text"},
+	"coredns":                     {"cluster", "cluster/allocator", "cluster/feed", "cluster/kubernetes", "cluster/manifest", "corefile", "difference", "explain", "kernelnat", "kernelnat/backends", "kernelnat/netfilter", "kernelnat/plan", "plugin/admin", "plugin/clusterip", "plugin/kernelnat", "preflight", "preflight/machine", "status", "status/text"},
 }
 
 // forbidden lists what a package (and those below it) must not use, even
