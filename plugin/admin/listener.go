@@ -3,8 +3,6 @@ package admin
 import (
 	"context"
 	"errors"
-	"io"
-	stdlog "log"
 	"net"
 	"net/netip"
 	"sync"
@@ -28,9 +26,6 @@ const (
 	// pageIdle is longer than between two requests of a page that is open.
 	pageIdle = 15 * time.Second
 )
-
-// nothing is where net/http may complain of clients.
-var nothing = stdlog.New(io.Discard, "", 0)
 
 // listeners are those of this process, by address. On a reload a listener stays, and the next
 // server has its connections: a new one beside it would have those reset that wait in the old one.
@@ -118,8 +113,12 @@ type inbox struct {
 }
 
 func newInbox(at netip.AddrPort, end func()) *inbox {
-	in := &inbox{at: at, conns: make(chan net.Conn), closed: make(chan struct{}), end: sync.OnceFunc(end)}
+	in := &inbox{at: at, conns: make(chan net.Conn), closed: make(chan struct{})}
 	in.close = sync.OnceFunc(func() { close(in.closed) })
+	in.end = sync.OnceFunc(func() {
+		in.close()
+		end()
+	})
 	return in
 }
 

@@ -2,7 +2,6 @@ package admin
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"net/netip"
 	"sync"
@@ -92,9 +91,9 @@ func (p *page) tryAgain(ctx context.Context) {
 func (p *page) serve() error {
 	server := &http.Server{
 		Handler: p.handler, ReadTimeout: pageTimeout, WriteTimeout: pageTimeout, IdleTimeout: pageIdle, MaxHeaderBytes: 8 << 10,
-		ErrorLog: nothing, DisableGeneralOptionsHandler: true,
+		DisableGeneralOptionsHandler: true,
 	}
-	in := newInbox(p.at, func() { go shutdown(server) })
+	in := newInbox(p.at, func() { end(server) })
 	before, err := listeners.take(in)
 	if err != nil {
 		return err
@@ -107,13 +106,11 @@ func (p *page) serve() error {
 	return nil
 }
 
-// shutdown has answers that are on their way arrive, and nobody wait for clients that hang.
-func shutdown(server *http.Server) {
-	ctx, cancel := context.WithTimeout(context.Background(), lastAnswers)
-	defer cancel()
-	if errors.Is(server.Shutdown(ctx), context.DeadlineExceeded) {
-		server.Close()
-	}
+// end has the requests answered that are on their way, and nobody wait for clients that hang.
+// While a Shutdown goes on, net/http drops requests that come on connections it has accepted.
+func end(server *http.Server) {
+	server.SetKeepAlivesEnabled(false)
+	time.AfterFunc(lastAnswers, func() { server.Close() })
 }
 
 // resume serves again when a reload has failed, and ends what that has begun.

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/clusterip/clusterip/test/clustertest"
 	"github.com/clusterip/clusterip/test/kubetest"
 )
 
@@ -85,7 +86,7 @@ func TestGuard(t *testing.T) {
 		if answer.StatusCode != c.code && !(refused && c.code == 404) {
 			t.Errorf("%s: %s, want %d", what, answer.Status, c.code)
 		}
-		if answer.StatusCode == 200 || answer.StatusCode == 403 {
+		if answer.StatusCode == http.StatusOK || answer.StatusCode == http.StatusForbidden {
 			checkHeaders(t, what, answer.Header)
 		}
 	}
@@ -207,9 +208,17 @@ func TestPageTakeOver(t *testing.T) {
 	}
 	defer hanging.Close()
 	fmt.Fprint(hanging, "GET / HTTP/1.1\r\n")
-	stop, asked := make(chan struct{}), make(chan int)
-	go func() { asked <- askUntil(t, at, stop) }()
-	for range 5 {
+	ctx, stop := context.WithCancel(t.Context())
+	var answered atomic.Int32
+	var asking sync.WaitGroup
+	asking.Go(func() { askUntil(ctx, t, at, &answered) })
+	for i := range int32(5) {
+		clustertest.Eventually(t, time.Minute, "requests are answered", func() error {
+			if n := answered.Load(); n < 4*i {
+				return fmt.Errorf("%d", n)
+			}
+			return nil
+		})
 		next := newTestPage(t, at, 2)
 		next.open()
 		old.close()
@@ -227,10 +236,8 @@ func TestPageTakeOver(t *testing.T) {
 	if n := total(t, at); n != 2 {
 		t.Errorf("after a reload that failed %d Services are told", n)
 	}
-	close(stop)
-	if n := <-asked; n < 5 {
-		t.Errorf("only %d requests", n)
-	}
+	stop()
+	asking.Wait()
 	old.close()
 	if _, err := net.Dial("tcp", at.String()); err == nil {
 		t.Error("the page is there when it is closed")
@@ -238,20 +245,16 @@ func TestPageTakeOver(t *testing.T) {
 }
 
 // askUntil asks again and again, each time on a connection of its own.
-func askUntil(t *testing.T, at netip.AddrPort, stop chan struct{}) (n int) {
+func askUntil(ctx context.Context, t *testing.T, at netip.AddrPort, answered *atomic.Int32) {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	for ; ; n++ {
-		select {
-		case <-stop:
-			return n
-		default:
-		}
+	for ctx.Err() == nil {
 		answer, err := client.Get("http://" + at.String() + "/icon.svg")
 		if err != nil {
-			t.Errorf("request %d: %v", n, err)
-			return n
+			t.Errorf("request %d: %v", answered.Load(), err)
+			return
 		}
 		answer.Body.Close()
+		answered.Add(1)
 	}
 }
 
