@@ -64,7 +64,7 @@ func runRules(flags *flag.FlagSet, args []string) int {
 }
 
 func (q *rulesQuestion) flags(flags *flag.FlagSet) {
-	q.conf, q.families = confFlag(flags), cluster.Families[:]
+	q.conf, q.families = confFlag(flags), cluster.Families
 	flags.Func("backend", "`name` of the backend whose rules to print: "+backends.Names()+" (default: the Corefile's)", func(name string) error {
 		q.backend = name
 		_, err := backends.Find(name)
