@@ -32,6 +32,8 @@ type Machine struct {
 	Addresses []Address
 	// Unrouted are the ranges of ClusterIPs that no route leads to, with what the kernel says.
 	Unrouted map[netip.Prefix]string
+	// ForwardDrops are the chains that drop what is forwarded, unless one of their rules accepts it.
+	ForwardDrops []string
 	// Unreached are the addresses of endpoints that no route leads to.
 	Unreached map[netip.Addr]string
 	Bridges   []string

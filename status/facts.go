@@ -103,6 +103,12 @@ type Kernel struct {
 	// Wrong is what all Services need and is not as it should be. Others are rules of others
 	// that translate the same packets.
 	Wrong, Others []string
+	// ForwardingOff is the sysctl because of which this machine forwards nothing; "" if it does.
+	// ForwardDrops are the chains that drop what is forwarded, unless one of their rules accepts it.
+	ForwardingOff string
+	ForwardDrops  []string
+	// Unrouted are endpoints that no route leads to, with what the kernel says.
+	Unrouted map[netip.Addr]string
 }
 
 // Held is what the kernel holds of a frontend.

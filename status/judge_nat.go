@@ -2,6 +2,7 @@ package status
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -108,6 +109,7 @@ func (j *joiner) judgeFamily(f *FamilyFacts) {
 	for _, o := range f.Kernel.Others {
 		j.step("kernel", Wrong, "stop kube-proxy here, and remove what it has left: kube-proxy --cleanup", "%s: %s", f.Family, o)
 	}
+	j.judgePassage(f)
 	switch {
 	case len(wrong) == 0:
 		j.step("kernel", OK, "", "%s: the kernel holds what is planned (%s)", f.Family, f.Backend)
@@ -119,5 +121,24 @@ func (j *joiner) judgeFamily(f *FamilyFacts) {
 			mend = "it is repaired within sync_period; if it comes again, find who changes our rules: the log names them"
 		}
 		j.step("kernel", Wrong, mend, "%s: the kernel does not hold what is planned: %s", f.Family, listed(wrong, 3))
+	}
+}
+
+// judgePassage is about what becomes of packets after their translation.
+func (j *joiner) judgePassage(f *FamilyFacts) {
+	const inside = "connections of this machine itself are not concerned"
+	if sysctl := f.Kernel.ForwardingOff; sysctl != "" {
+		j.step("kernel", Notice, fmt.Sprintf("sysctl -w %s=1, if pods or other machines are clients", sysctl), "%s: this machine forwards nothing (%s is 0); %s", f.Family, sysctl, inside)
+	}
+	for _, chain := range f.Kernel.ForwardDrops {
+		j.step("kernel", Notice, "have it accept packets to and from the endpoints, if pods or other machines are clients", "%s: %s drops what is forwarded, unless a rule there accepts it; %s", f.Family, chain, inside)
+	}
+	var without []string
+	why := ""
+	for _, addr := range slices.SortedFunc(maps.Keys(f.Kernel.Unrouted), netip.Addr.Compare) {
+		without, why = append(without, addr.String()), f.Kernel.Unrouted[addr]
+	}
+	if len(without) > 0 {
+		j.step("kernel", Wrong, "correct the addresses, or add a route: ip route add "+without[0]+" via GATEWAY", "%s: no route of this machine leads to endpoints (%s), so the connections that they get fail: %s", f.Family, why, listed(without, 3))
 	}
 }

@@ -2,6 +2,7 @@ package backends
 
 import (
 	"context"
+	"net/netip"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
@@ -21,9 +22,35 @@ func Look(ctx context.Context, name string, family cluster.Family, p plan.Servic
 			return nil, b.Name, err
 		}
 		if held != nil {
-			held.Others, err = netfilter.Others(family, b.Name == Default)
-			return held, b.Name, err
+			return held, b.Name, lookAround(held, family, p, b.Name == Default)
 		}
 	}
 	return nil, name, nil
+}
+
+// maxRouted is how many endpoints of a pool are asked the way to.
+const maxRouted = 100
+
+// lookAround reads what else packets to the Service meet on this machine.
+func lookAround(held *status.Kernel, family cluster.Family, p plan.Service, chainsAreOurs bool) (err error) {
+	if sysctl, off := netfilter.Forwarding(family); off {
+		held.ForwardingOff = sysctl
+	}
+	var endpoints []netip.Addr
+	for i := range p.Pools {
+		for _, local := range []bool{false, true} {
+			all := p.Pools[i].For(local)
+			for _, e := range all[:min(len(all), maxRouted)] {
+				endpoints = append(endpoints, e.Addr())
+			}
+		}
+	}
+	if held.Others, err = netfilter.Others(family, chainsAreOurs); err != nil {
+		return err
+	}
+	if held.ForwardDrops, err = netfilter.ForwardDrops(family); err != nil {
+		return err
+	}
+	held.Unrouted, err = netfilter.Unrouted(endpoints)
+	return err
 }

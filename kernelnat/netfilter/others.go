@@ -1,7 +1,6 @@
 package netfilter
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/google/nftables"
-	"golang.org/x/sys/unix"
 )
 
 // Others returns, in words, what else translates packets to Services in one family: tables that
@@ -30,7 +28,7 @@ func Others(family cluster.Family, chainsAreOurs bool) ([]string, error) {
 	var out []string
 	tables, err := conn.ListTablesOfFamily(of)
 	switch {
-	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EPROTONOSUPPORT): // a kernel without nf_tables
+	case lacksNfTables(err):
 	case err != nil:
 		return nil, fmt.Errorf("list the tables of nf_tables: %w", err)
 	}

@@ -13,7 +13,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/clusterip/clusterip/cluster"
@@ -122,6 +121,12 @@ func rules(ctx context.Context, m *preflight.Machine, name string) error {
 		}
 	}
 	slices.Sort(m.ProxyTables)
+	for _, family := range cluster.Families {
+		drops, err := netfilter.ForwardDrops(family)
+		m.ForwardDrops, errs = append(m.ForwardDrops, drops...), append(errs, err)
+	}
+	slices.Sort(m.ForwardDrops)
+	m.ForwardDrops = slices.Compact(m.ForwardDrops) // tables of inet are of both
 	return errors.Join(errs...)
 }
 
@@ -163,45 +168,30 @@ func network(m *preflight.Machine, n *preflight.NAT) error {
 	return ways(m, n)
 }
 
-// ways asks the kernel for the way to ranges and endpoints, to each address once.
+// ways asks the kernel for the way to ranges and endpoints.
 func ways(m *preflight.Machine, n *preflight.NAT) error {
-	h, err := netlink.NewHandle(unix.NETLINK_ROUTE) // one socket for all of them
-	if err != nil {
-		return fmt.Errorf("ask for routes: %w", err)
-	}
-	defer h.Close()
+	var addrs []netip.Addr
 	for _, cidr := range n.ServiceCIDRs {
-		if why, err := unrouted(h, cidr.Addr().Next()); err != nil {
-			return err
-		} else if why != "" {
+		addrs = append(addrs, cidr.Addr().Next())
+	}
+	for _, e := range n.Endpoints {
+		addrs = append(addrs, e.At.Addr())
+	}
+	unrouted, err := netfilter.Unrouted(addrs)
+	if err != nil {
+		return err
+	}
+	for _, cidr := range n.ServiceCIDRs {
+		if why, is := unrouted[cidr.Addr().Next()]; is {
 			m.Unrouted[cidr] = why
 		}
 	}
-	asked := make(map[netip.Addr]bool)
 	for _, e := range n.Endpoints {
-		addr := e.At.Addr()
-		if asked[addr] {
-			continue
-		}
-		asked[addr] = true
-		if why, err := unrouted(h, addr); err != nil {
-			return err
-		} else if why != "" {
-			m.Unreached[addr] = why
+		if why, is := unrouted[e.At.Addr()]; is {
+			m.Unreached[e.At.Addr()] = why
 		}
 	}
 	return nil
-}
-
-// unrouted says why no route leads to an address, "" if one does.
-func unrouted(h *netlink.Handle, addr netip.Addr) (string, error) {
-	var errno syscall.Errno
-	if _, err := h.RouteGet(addr.AsSlice()); errors.As(err, &errno) {
-		return strings.ToLower(errno.Error()), nil
-	} else if err != nil {
-		return "", fmt.Errorf("ask for the route to %s: %w", addr, err)
-	}
-	return "", nil
 }
 
 func isDefault(to *net.IPNet) bool {
