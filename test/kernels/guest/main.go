@@ -56,7 +56,8 @@ func run(argv []string) error {
 	if err != nil {
 		return err
 	}
-	if out, err := exec.Command("modprobe", append([]string{"-a", "-q"}, modules...)...).CombinedOutput(); len(out) > 0 {
+	// Process 1 has no PATH.
+	if out, err := exec.Command("/sbin/modprobe", append([]string{"-a", "-q"}, modules...)...).CombinedOutput(); len(out) > 0 {
 		fmt.Printf("guest: modprobe: %v\n%s", err, out)
 	}
 	loopback, err := netlink.LinkByName("lo")
