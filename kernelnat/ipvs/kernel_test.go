@@ -29,13 +29,6 @@ const (
 	patience   = 10 * time.Second
 )
 
-// servers are where virtual servers are: addresses that are nobody's, of which there is a route
-// to this node alone.
-var servers = map[cluster.Family]netip.Prefix{
-	cluster.IPv4: netip.MustParsePrefix("192.88.99.0/24"),
-	cluster.IPv6: netip.MustParsePrefix("100:0:0:1::/64"),
-}
-
 var clusterIPs = map[cluster.Family]netip.AddrPort{
 	cluster.IPv4: netip.MustParseAddrPort("10.43.0.1:80"),
 	cluster.IPv6: netip.MustParseAddrPort("[fd00:10:43::1]:80"),
@@ -126,7 +119,7 @@ func routeToServers() error {
 	if err != nil {
 		return err
 	}
-	for _, p := range servers {
+	for _, p := range ranges {
 		to := &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 		if err := netlink.RouteAdd(&netlink.Route{LinkIndex: lo.Attrs().Index, Dst: to, Table: unix.RT_TABLE_LOCAL, Type: unix.RTN_LOCAL, Scope: netlink.SCOPE_HOST}); err != nil {
 			return fmt.Errorf("add the route to %s: %w", p, err)
@@ -145,7 +138,7 @@ func (l *lab) writeTables() error {
 		for _, p := range l.pods {
 			hairpin = append(hairpin, fmt.Sprintf("%[1]s . %[1]s", p.Addr(c.family)))
 		}
-		text += fmt.Sprintf(table, c.ip, c.kind, clusterIPs[c.family].Addr(), servers[c.family].Addr(), strings.Join(hairpin, ", "), c.outside)
+		text += fmt.Sprintf(table, c.ip, c.kind, clusterIPs[c.family].Addr(), ranges[c.family].Addr(), strings.Join(hairpin, ", "), c.outside)
 	}
 	nft := exec.Command("nft", "-f", "-")
 	nft.Stdin = strings.NewReader(text)
@@ -158,7 +151,7 @@ func (l *lab) writeTables() error {
 // server makes the first virtual server.
 func (l *lab) server(family cluster.Family, protocol ipvs.Protocol, scheduler string, endpoints ...*netlab.Host) ipvs.Service {
 	l.Helper()
-	s := ipvs.Service{Address: servers[family].Addr(), Port: 1, Protocol: protocol, Family: ipvs.INET, Scheduler: scheduler, Netmask: netmask.MaskFrom(32, 32)}
+	s := ipvs.Service{Address: ranges[family].Addr(), Port: 1, Protocol: protocol, Family: ipvs.INET, Scheduler: scheduler, Netmask: netmask.MaskFrom(32, 32)}
 	if family == cluster.IPv6 {
 		s.Family, s.Netmask = ipvs.INET6, netmask.MaskFrom(128, 128)
 	}

@@ -137,8 +137,8 @@ func (l *look) frontend(planned *state, f *frontend, d dialect) (out status.Held
 			return out, err
 		}
 	}
-	for _, far := range []bool{false, true} {
-		if err := l.slots(&out, place, f, far); err != nil {
+	for _, side := range sides {
+		if err := l.slots(&out, place, f, side); err != nil {
 			return out, err
 		}
 	}
@@ -217,8 +217,8 @@ const (
 
 // slots compares the endpoints in a frontend's slots. Which endpoint is in which slot depends
 // on what was before, and decides nothing, but under policies that say so.
-func (l *look) slots(out *status.Held, place *place, f *frontend, far bool) error {
-	planned := f.slots(far)
+func (l *look) slots(out *status.Held, place *place, f *frontend, side side) error {
+	planned := f.slots(side)
 	missing := make(map[netip.AddrPort]int, len(planned))
 	for _, e := range planned[:min(len(planned), mostSlots)] {
 		missing[e]++
@@ -226,7 +226,7 @@ func (l *look) slots(out *status.Held, place *place, f *frontend, far bool) erro
 	whole := len(planned) <= mostSlots
 	strange := make(map[netip.AddrPort]bool)
 	for i := range min(len(planned), mostSlots) {
-		key := appendSlot(nil, f.Key, far, i)
+		key := appendSlot(nil, f.Key, side, i)
 		e, there, err := l.element(place.endpoints, key)
 		if err != nil {
 			return err
@@ -245,7 +245,7 @@ func (l *look) slots(out *status.Held, place *place, f *frontend, far bool) erro
 			strange[at] = true
 		}
 		if f.pool.number != 0 {
-			if err := l.member(out, place, f, key, far, at); err != nil {
+			if err := l.member(out, place, f, key, side == far, at); err != nil {
 				return err
 			}
 		}

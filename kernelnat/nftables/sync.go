@@ -52,7 +52,7 @@ func (b *Backend) sync(ctx context.Context, state kernelnat.State) ([]string, er
 	if err != nil {
 		return nil, err
 	}
-	s := &session{Backend: b, ctx: ctx, have: have, batch: newBatch(b.family), state: newState(b.schema), written: make(map[[2]string]int)}
+	s := &session{Backend: b, ctx: ctx, have: have, batch: newBatch(b.family), state: newState(b.schema).chosenBy(b.chooser), written: make(map[[2]string]int)}
 	if there && !s.fits(d) {
 		s.tell("another layout of the table", "")
 		if _, err := b.delete(ctx); err != nil {
@@ -108,7 +108,8 @@ func (s *session) fits(d dialect) bool {
 	if s.have.flags&unix.NFT_TABLE_F_DORMANT != 0 {
 		return false
 	}
-	based := make(map[string]hook)
+	// Another backend has that one, or has had it.
+	based := map[string]hook{chainVirtual: hookVirtual}
 	for _, c := range s.schema.fixedChains(d) {
 		have := s.have.chains[c.name]
 		if c.hook != nil {
@@ -169,6 +170,7 @@ func (s *session) sync(state kernelnat.State) error {
 	before := s.sourcesHeld()
 	for _, next := range all {
 		s.state.writeMembers(s, nil, next)
+		s.state.writeBehind(s, nil, next)
 		s.state.pairs(nil, next, func(old, next *frontend) {
 			s.removeSources(before, next)
 			s.state.writeTargets(s, old, next)
