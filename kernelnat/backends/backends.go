@@ -13,6 +13,7 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
 	"github.com/clusterip/clusterip/kernelnat/iptables"
+	"github.com/clusterip/clusterip/kernelnat/ipvs"
 	"github.com/clusterip/clusterip/kernelnat/netfilter"
 	"github.com/clusterip/clusterip/kernelnat/nftables"
 	"github.com/clusterip/clusterip/kernelnat/plan"
@@ -32,6 +33,11 @@ type Backend struct {
 	StickyAtRandom bool
 	// families returns those of both IP families. It writes nothing.
 	families func(netfilter.Settings) (map[cluster.Family]kernelnat.Backend, error)
+	// over is the name of the backend whose rules it writes too, with others in them; "" for none.
+	over string
+	// leave removes what is its own, for a backend that has taken its place; nil: what Cleanup
+	// of its families removes.
+	leave func(context.Context, cluster.Family, netfilter.Settings) error
 	// probe says why this machine cannot have it. It changes nothing.
 	probe func(context.Context) error
 	// Rules prints what Sync of one family would write to a kernel without any rules,
@@ -42,11 +48,14 @@ type Backend struct {
 	Look func(context.Context, cluster.Family, plan.Service, kernelnat.State, netfilter.Settings) (*status.Kernel, error)
 	// Bounds are what one Service may ask of it.
 	Bounds plan.Bounds
+	// Policy is that of Services of which nothing is said.
+	Policy cluster.Policy
 }
 
 var all = []Backend{
 	{Name: Default, Places: "iptables, nft and legacy variant", Lacks: iptables.Lacks, families: iptables.New, probe: iptables.Probe, Rules: iptables.Rules, Look: iptables.Look, Bounds: plan.DefaultBounds},
-	{Name: preferred, Places: "nftables", StickyAtRandom: true, families: nftables.New, probe: func(context.Context) error { return nftables.Probe() }, Rules: nftables.Rules, Look: nftables.Look, Bounds: nftables.Bounds},
+	{Name: preferred, Places: "nftables", Lacks: nftables.Lacks, StickyAtRandom: true, families: nftables.New, probe: func(context.Context) error { return nftables.Probe() }, Rules: nftables.Rules, Look: nftables.Look, Bounds: nftables.Bounds},
+	{Name: "ipvs", over: preferred, leave: ipvs.Leave, Places: "IPVS", StickyAtRandom: true, families: ipvs.New, probe: func(context.Context) error { return ipvs.Probe() }, Rules: ipvs.Rules, Look: ipvs.Look, Bounds: ipvs.Bounds, Policy: ipvs.DefaultScheduler},
 }
 
 const (
@@ -110,7 +119,7 @@ func (b Backend) New(settings netfilter.Settings) (map[cluster.Family]kernelnat.
 		return nil, err
 	}
 	for family, backend := range families {
-		families[family] = &alone{Backend: backend, name: b.Name, family: family, nodePorts: settings.NodePorts}
+		families[family] = &alone{Backend: backend, name: b.Name, over: b.over, family: family, nodePorts: settings.NodePorts}
 	}
 	return families, nil
 }
@@ -119,6 +128,7 @@ func (b Backend) New(settings netfilter.Settings) (map[cluster.Family]kernelnat.
 type alone struct {
 	kernelnat.Backend
 	name      string
+	over      string
 	family    cluster.Family
 	nodePorts netfilter.NodePorts
 	is        bool
@@ -130,11 +140,11 @@ func (a *alone) Sync(ctx context.Context, state kernelnat.State) ([]string, erro
 		return written, errPartial
 	}
 	for _, other := range all {
-		if other.Name == a.name {
+		if other.Name == a.name || other.Name == a.over {
 			continue
 		}
 		// The guard that goes has been followed by another one.
-		if err := other.leave(ctx, a.family, netfilter.Settings{KeepLocalnet: a.nodePorts.AtLoopback(state.Node)}); err != nil {
+		if err := other.remove(ctx, a.family, netfilter.Settings{KeepLocalnet: a.nodePorts.AtLoopback(state.Node)}); err != nil {
 			return written, errors.Join(errPartial, fmt.Errorf("remove what the backend %s has left: %w: %w", other.Name, err, kernelnat.ErrRemains))
 		}
 	}
@@ -142,8 +152,11 @@ func (a *alone) Sync(ctx context.Context, state kernelnat.State) ([]string, erro
 	return written, errPartial
 }
 
-// leave removes the rules of one family. Whoever lacks the tools for them has none.
-func (b Backend) leave(ctx context.Context, family cluster.Family, settings netfilter.Settings) error {
+// remove removes the rules of one family. Whoever lacks the tools for them has none.
+func (b Backend) remove(ctx context.Context, family cluster.Family, settings netfilter.Settings) error {
+	if b.leave != nil {
+		return b.leave(ctx, family, settings)
+	}
 	families, err := b.families(settings)
 	if err != nil {
 		return err
@@ -158,8 +171,12 @@ func (b Backend) leave(ctx context.Context, family cluster.Family, settings netf
 // Names are what a Corefile may choose, in words: "a, b or c".
 func Names() string { return Auto + ", " + Written() }
 
-// Written are the names of all backends, in words: "a or b".
-func Written() string { return each(all, " or ", func(b Backend) string { return b.Name }) }
+// Written are the names of all backends, in words: "a, b or c".
+func Written() string {
+	names := each(all, ", ", func(b Backend) string { return b.Name })
+	last := strings.LastIndex(names, ", ")
+	return names[:last] + " or " + names[last+len(", "):]
+}
 
 // Places are where the rules of some backends are, in words; of all if none is given.
 func Places(of ...Backend) string {

@@ -109,7 +109,9 @@ func newLab(t *testing.T) *lab {
 // required skips a test where the kernel has no IPVS, as that of the machine that make test runs on.
 func required(t *testing.T) {
 	t.Helper()
-	if _, err := os.Stat("/proc/sys/net/ipv4/vs"); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(sysctls); errors.Is(err, fs.ErrNotExist) && os.Getenv("IPVS_REQUIRED") != "" {
+		t.Fatal("this kernel has no ip_vs, or has not loaded it")
+	} else if errors.Is(err, fs.ErrNotExist) {
 		t.Skip("this kernel has no ip_vs, or has not loaded it: make kernels runs this test")
 	}
 }

@@ -1,6 +1,7 @@
 package nftables
 
 import (
+	"cmp"
 	"encoding/binary"
 	"net/netip"
 
@@ -66,7 +67,8 @@ func (s *session) adopted(p *plan.Service) *service {
 				held.cluster = far
 			}
 			if s.hasLoopback(&f) {
-				*held.directFor(ofLoopback(&f)) = s.slots(held, f.Key, true, loopback)
+				held.virtual = cmp.Or(held.virtual, new(virtual))
+				*held.virtual.direct(ofLoopback(&f)) = s.slots(held, f.Key, true, loopback)
 			}
 		}
 		old.pools = append(old.pools, held)

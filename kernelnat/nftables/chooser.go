@@ -68,13 +68,17 @@ func (s *state) choose(name cluster.ServiceName, next, old *pool, p *plan.Pool) 
 			continue
 		}
 		chosen, *slots = true, []netip.AddrPort{at}
-		if endpoints := p.For(local); next.behind == nil {
-			next.behind = endpoints[:len(endpoints):len(endpoints)]
+		if next.virtual == nil {
+			next.virtual = new(virtual)
+		}
+		v := next.virtual
+		if endpoints := p.For(local); v.behind == nil {
+			v.behind = endpoints[:len(endpoints):len(endpoints)]
 		} else {
-			next.behind = append(next.behind, endpoints...)
+			v.behind = append(v.behind, endpoints...)
 		}
 		if s.virtual.Addr().Is4() {
-			*next.directFor(local) = slotsOf(*old.directFor(local), p, local)
+			*v.direct(local) = slotsOf(old.direct(local), p, local)
 		}
 	}
 	return chosen
@@ -88,11 +92,27 @@ func (p *pool) slotsFor(local bool) *[]netip.AddrPort {
 	return &p.cluster
 }
 
-func (p *pool) directFor(local bool) *[]netip.AddrPort {
+func (v *virtual) direct(local bool) *[]netip.AddrPort {
 	if local {
-		return &p.directLocal
+		return &v.local
 	}
-	return &p.directCluster
+	return &v.cluster
+}
+
+// direct are the slots of endpoints, of a pool with virtual servers.
+func (p *pool) direct(local bool) []netip.AddrPort {
+	if p.virtual == nil {
+		return nil
+	}
+	return *p.virtual.direct(local)
+}
+
+// behind are the endpoints behind virtual servers.
+func (p *pool) behind() []netip.AddrPort {
+	if p.virtual == nil {
+		return nil
+	}
+	return p.virtual.behind
 }
 
 // ofLoopback reports whether the node itself, which alone asks at 127.0.0.0/8, gets endpoints on
@@ -108,12 +128,12 @@ func (s *session) hasLoopback(f *plan.Frontend) bool {
 // come, so that nothing is written for those that stay.
 func (s *state) writeBehind(w writer, old, next *service) {
 	for _, p := range next.allPools() {
-		for _, e := range p.behind {
+		for _, e := range p.behind() {
 			s.refer(w, e.Addr(), 1)
 		}
 	}
 	for _, p := range old.allPools() {
-		for _, e := range p.behind {
+		for _, e := range p.behind() {
 			s.refer(w, e.Addr(), -1)
 		}
 	}

@@ -114,7 +114,9 @@ func (p *passage) planPools(w *limited) (over bool) {
 	old := p.held.poolOf(p.plan, p.at, p.taken)
 	on := pooled{place: p.at, to: p.pool(p.plan.Name, old, &p.plan.Pools[p.at])}
 	between := *on.to
-	between.behind = slices.Clone(old.behind)
+	if old.virtual != nil || on.to.virtual != nil {
+		between.virtual = &virtual{behind: slices.Clone(old.behind())}
+	}
 	if old.members != nil {
 		between.members = maps.Clone(old.members)
 		maps.Copy(between.members, on.to.members)
@@ -139,14 +141,14 @@ func (p *passage) planPools(w *limited) (over bool) {
 func (p *passage) guard(w *limited) (over bool) {
 	for ; p.at < len(p.pools); p.at++ {
 		on := p.pools[p.at]
-		for i := &p.slot[0]; *i < len(on.to.behind); *i++ {
+		for i := &p.slot[0]; *i < len(on.to.behind()); *i++ {
 			if w.spent() {
 				return false
 			}
 			w.looks--
-			e := on.to.behind[*i]
+			e := on.to.behind()[*i]
 			p.refer(w, e.Addr(), 1)
-			on.between.behind = append(on.between.behind, e)
+			on.between.virtual.behind = append(on.between.virtual.behind, e)
 		}
 		p.slot[0] = 0
 	}
@@ -155,13 +157,13 @@ func (p *passage) guard(w *limited) (over bool) {
 
 // unguard is the reverse, of those that are no more behind them.
 func (p *passage) unguard(w *limited, of *pool, stay int) (over bool) {
-	for len(of.behind) > stay {
+	for len(of.behind()) > stay {
 		if w.spent() {
 			return false
 		}
 		w.looks--
-		p.refer(w, of.behind[0].Addr(), -1)
-		of.behind = of.behind[1:]
+		p.refer(w, of.virtual.behind[0].Addr(), -1)
+		of.virtual.behind = of.virtual.behind[1:]
 	}
 	return true
 }
@@ -345,7 +347,7 @@ func (p *passage) remove(w *limited) (over bool) {
 func (p *passage) forget(w *limited) (over bool) {
 	if p.at < len(p.pools) {
 		on := p.pools[p.at]
-		if !p.unguard(w, on.between, len(on.to.behind)) {
+		if !p.unguard(w, on.between, len(on.to.behind())) {
 			return false
 		}
 		p.writeMembers(w, &service{pools: []*pool{on.between}}, &service{pools: []*pool{on.to}})
@@ -360,8 +362,9 @@ func (p *passage) forget(w *limited) (over bool) {
 		return true
 	case p.taken[all[i]]:
 		p.at++
-	case len(all[i].behind) > 0:
-		rest := *all[i] // it is never written to, and may be another passage's
+	case len(all[i].behind()) > 0:
+		rest := *all[i] // it is never written to
+		rest.virtual = &virtual{behind: rest.virtual.behind}
 		all[i] = &rest
 		p.unguard(w, all[i], 0)
 	default:

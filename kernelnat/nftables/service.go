@@ -59,15 +59,19 @@ type pool struct {
 	port           string
 	protocol       cluster.Protocol
 	cluster, local []netip.AddrPort
-	// Where these are virtual servers: the endpoints behind them and, where NodePorts are at
-	// 127.0.0.0/8, the slots there.
-	behind                     []netip.AddrPort
-	directCluster, directLocal []netip.AddrPort
+	virtual        *virtual // nil: neither of them is a virtual server
 	// With client affinity: what the numbers of its members begin with, all endpoints, and
 	// the number in the pool that a new one may have.
 	number  uint32
 	members map[netip.AddrPort]poolMember
 	next    uint32
+}
+
+// virtual is what a pool has besides its virtual servers: the endpoints behind them and, where
+// NodePorts are at 127.0.0.0/8, the slots there.
+type virtual struct {
+	behind         []netip.AddrPort
+	cluster, local []netip.AddrPort
 }
 
 // poolMember is an endpoint of clients that are remembered.
@@ -301,7 +305,7 @@ func slotted(name cluster.ServiceName, f *plan.Frontend, p *pool) frontend {
 		out.far = p.cluster
 	}
 	if f.Kind == plan.NodePort {
-		out.loopback = *p.directFor(ofLoopback(f))
+		out.loopback = p.direct(ofLoopback(f))
 	}
 	return out
 }

@@ -8,6 +8,9 @@ import (
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
+// Lacks are the policies that no rules of nf_tables amount to: they count connections.
+var Lacks = cluster.Schedulers()
+
 // slotsOf returns the slots of a pool, which have endpoints in proportion to their weights.
 // Where it matters which slot has which endpoint, that is as package plan says.
 func slotsOf(old []netip.AddrPort, p *plan.Pool, local bool) []netip.AddrPort {

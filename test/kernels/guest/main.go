@@ -18,6 +18,7 @@ import (
 var environment = []string{
 	"PATH=/usr/sbin:/sbin:/usr/bin:/bin",
 	"E2E_REQUIRED=1",
+	"IPVS_REQUIRED=1",
 	"COREDNS=/coredns",
 }
 
