@@ -84,8 +84,12 @@ func (l *look) server(out *status.Held, wanted *server) error {
 		out.Wrong = append(out.Wrong, fmt.Sprintf("%s has scheduler %s, and not %s", name, service.Scheduler, wanted.scheduler))
 	}
 	held := &server{id: wanted.id, scheduler: service.Scheduler}
+	delete(out.Endpoints, wanted.at)
 	for i, d := range all {
 		at := netip.AddrPortFrom(d.Address, d.Port)
+		if out.Endpoints != nil {
+			out.Endpoints[at] += d.Stats64.Connections
+		}
 		held.reals = append(held.reals, real{at, d.Weight})
 		switch {
 		case i < shown:

@@ -83,7 +83,7 @@ func (s *servers) place(before netip.AddrPort, next *server) (at netip.AddrPort,
 		}
 	}
 	return s.numbers.take(func(at netip.AddrPort) bool {
-		return s.owned[at] || slices.ContainsFunc([]cluster.Protocol{cluster.TCP, cluster.UDP, cluster.SCTP}, func(p cluster.Protocol) bool { return s.held[id{at, p}] != nil })
+		return s.owned[at] || slices.ContainsFunc(protocols, func(p cluster.Protocol) bool { return s.held[id{at, p}] != nil })
 	})
 }
 

@@ -20,6 +20,9 @@ type id struct {
 	protocol cluster.Protocol
 }
 
+// protocols are those that IPVS balances.
+var protocols = []cluster.Protocol{cluster.TCP, cluster.UDP, cluster.SCTP}
+
 // real is an endpoint of a virtual server, a real server.
 type real struct {
 	at     netip.AddrPort
