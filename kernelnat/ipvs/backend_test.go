@@ -32,7 +32,7 @@ type site struct {
 	client *netlab.Host
 	vip    netip.AddrPort
 	*Backend
-	counted  *client
+	counted *client
 	now     plan.Service
 }
 
@@ -315,5 +315,84 @@ func TestInKernelManyServices(t *testing.T) {
 	s.apply(changed)
 	if n := s.counted.messages.Load(); n != 1 {
 		t.Errorf("one endpoint less is %d messages, want 1", n)
+	}
+}
+
+// What leads to a Service that is not known stays, and so does its virtual server.
+func TestInKernelUnknown(t *testing.T) {
+	s := newSite(t, 2)
+	service := s.service(cluster.RR, nil, s.pods...)
+	gone := backendtest.Named("gone", backendtest.Port(cluster.TCP, netip.MustParseAddrPort("10.43.0.2:80"), service.Pools[0].Endpoints...))
+	gone.Pools[0].Policy = cluster.RR
+	s.sync(service, gone)
+	s.next()
+	s.do(func() error {
+		_, err := s.Sync(t.Context(), kernelnat.State{Incomplete: true, Known: map[cluster.ServiceName]bool{gone.Name: true}})
+		if err != nil {
+			return err
+		}
+		held, err := readHeld(s.servers.within)
+		if len(held) != 1 {
+			t.Errorf("%d virtual servers are there, want that of the Service that is not known", len(held))
+		}
+		return err
+	})
+	for _, from := range []*netlab.Host{s.client, s.pods[0], s.pods[0]} { // one of two reaches itself
+		s.ask(from)
+	}
+	if written := s.sync(service); len(written) > 0 {
+		t.Errorf("when all are known, %q is written", written)
+	}
+	s.ask(s.client)
+}
+
+// A large Service comes and goes in steps, and others change in between.
+func TestInKernelLarge(t *testing.T) {
+	s := newSite(t, 2)
+	s.sync()
+	small := s.service(cluster.RR, nil, s.pods...)
+	large := backendtest.Port(cluster.TCP, netip.MustParseAddrPort("10.43.0.9:80"))
+	large.Pools[0].Policy = cluster.LC
+	for i := range 3000 {
+		large.Pools[0].Endpoints = append(large.Pools[0].Endpoints, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 60, byte(i / 256), byte(i)}), 80))
+	}
+	before := backendtest.Named("large")
+	for _, endpoints := range [][]netip.AddrPort{large.Pools[0].Endpoints, large.Pools[0].Endpoints[1500:], nil} {
+		next := large
+		next.Pools = []plan.Pool{large.Pools[0]}
+		next.Pools[0].Endpoints = endpoints
+		to := backendtest.Named("large", next)
+		if endpoints == nil {
+			to = backendtest.Named("large")
+		}
+		rest, works := s.Large([]kernelnat.Change{{Old: before, New: to}})
+		if len(rest) > 0 || len(works) != 1 {
+			t.Fatalf("%d changes at once and %d in steps", len(rest), len(works))
+		}
+		steps := 0
+		for done := false; !done; steps++ {
+			sent := s.counted.messages.Load()
+			s.do(func() (err error) { done, err = works[0].Step(t.Context()); return err })
+			if n := s.counted.messages.Load() - sent; n > maxStep+1 {
+				t.Errorf("step %d sends %d messages", steps, n)
+			}
+			if steps == 2 {
+				s.apply(small)
+				s.ask(s.client)
+			}
+		}
+		s.do(func() error {
+			held, err := readHeld(s.servers.within)
+			for of, h := range held {
+				if of.at != s.servers.wanted[small.Name][0].at && len(h.reals) != len(endpoints) {
+					t.Errorf("%s has %d endpoints, want %d", of.at, len(h.reals), len(endpoints))
+				}
+			}
+			if want := min(len(endpoints), 1) + 1; len(held) != want {
+				t.Errorf("%d virtual servers, want %d", len(held), want)
+			}
+			return err
+		})
+		before = to
 	}
 }

@@ -1,13 +1,12 @@
 package ipvs
 
 import (
+	"bufio"
 	"fmt"
 	"math"
 	"net"
 	"net/netip"
 	"testing"
-
-	"bufio"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat/netlab"
