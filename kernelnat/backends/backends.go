@@ -9,6 +9,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
@@ -132,7 +133,11 @@ type alone struct {
 	family    cluster.Family
 	nodePorts netfilter.NodePorts
 	is        bool
+	since     time.Time // when connections of kube-proxy's IPVS mode were first waited for
 }
+
+// longestWait is for how long connections go on by the virtual servers that kube-proxy has made.
+const longestWait = 15 * time.Minute
 
 func (a *alone) Sync(ctx context.Context, state kernelnat.State) ([]string, error) {
 	written, errPartial := a.Backend.Sync(ctx, state)
@@ -148,8 +153,26 @@ func (a *alone) Sync(ctx context.Context, state kernelnat.State) ([]string, erro
 			return written, errors.Join(errPartial, fmt.Errorf("remove what the backend %s has left: %w: %w", other.Name, err, kernelnat.ErrRemains))
 		}
 	}
+	if err := a.leaveProxy(state); err != nil {
+		return written, errors.Join(errPartial, err)
+	}
 	a.is = true
 	return written, errPartial
+}
+
+// leaveProxy removes what kube-proxy in its IPVS mode has left besides rules.
+func (a *alone) leaveProxy(state kernelnat.State) error {
+	if a.since.IsZero() {
+		a.since = time.Now()
+	}
+	n, err := ipvs.LeaveProxy(a.family, state.Services, time.Since(a.since) < longestWait)
+	switch {
+	case err != nil:
+		return fmt.Errorf("remove what kube-proxy's IPVS mode has left: %w: %w", err, kernelnat.ErrRemains)
+	case n > 0:
+		return fmt.Errorf("%d connections go by virtual servers that kube-proxy's IPVS mode has left, which stay until these end, %v at most: %w", n, longestWait, kernelnat.ErrRemains)
+	}
+	return nil
 }
 
 // remove removes the rules of one family. Whoever lacks the tools for them has none.

@@ -396,3 +396,72 @@ func TestInKernelLarge(t *testing.T) {
 		before = to
 	}
 }
+
+// What kube-proxy in its IPVS mode has left serves the connections that it has, and no new ones; then it goes.
+func TestInKernelAfterProxy(t *testing.T) {
+	s := newSite(t, 2)
+	var k ipvs.Client
+	theirs := ipvs.Service{Address: s.vip.Addr(), Port: s.vip.Port(), Protocol: ipvs.TCP, Family: ipvs.INET, Scheduler: "rr", Netmask: netmask.MaskFrom(32, 32)}
+	nodePort := theirs
+	nodePort.Address, nodePort.Port = s.node.Addr(cluster.IPv4), 30080
+	foreign := theirs
+	foreign.Address = netip.MustParseAddr("203.0.113.7")
+	s.do(func() error {
+		link := &netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: proxyLink}}
+		if err := netlink.LinkAdd(link); err != nil {
+			return err
+		}
+		if err := netlink.AddrAdd(link, &netlink.Addr{IPNet: &net.IPNet{IP: s.vip.Addr().AsSlice(), Mask: net.CIDRMask(32, 32)}}); err != nil {
+			return err
+		}
+		var err error
+		if k, err = ipvs.New(); err != nil {
+			return err
+		}
+		for _, v := range []ipvs.Service{theirs, nodePort, foreign} {
+			if err := k.CreateService(v); err != nil {
+				return err
+			}
+		}
+		return errors.Join(setSysctl("conntrack", "1"), k.CreateDestination(theirs, destinationOf(real{netip.AddrPortFrom(s.pods[0].Addr(cluster.IPv4), targetPort), 1})))
+	})
+	conns := s.hold(2)
+	service := s.service(cluster.RR, nil, s.pods[1])
+	o := backendtest.Outside{Verdict: plan.Forward, NodePort: 30080}
+	service = backendtest.Named("echo", o.Add(service))
+	s.sync(service)
+	leave := func(wait bool, want int) {
+		t.Helper()
+		s.do(func() error {
+			n, err := LeaveProxy(cluster.IPv4, []plan.Service{service}, wait)
+			if n != want {
+				t.Errorf("%d connections are waited for, want %d", n, want)
+			}
+			return err
+		})
+	}
+	leave(true, 2)
+	s.alive(conns, "the new rules")
+	if by := s.ask(s.client); by != s.pods[1].Name {
+		t.Errorf("%s answers a new connection, want %s", by, s.pods[1].Name)
+	}
+	leave(true, 2)
+	leave(false, 0)
+	s.do(func() error {
+		left, err := k.Services()
+		for _, l := range left {
+			if l.Address != foreign.Address && !s.servers.within.Contains(l.Address) {
+				t.Errorf("%s:%d is left", l.Address, l.Port)
+			}
+		}
+		if len(left) != 2 {
+			t.Errorf("%d virtual servers are left, want ours and one of somebody else", len(left))
+		}
+		if _, err := netlink.LinkByName(proxyLink); err == nil {
+			t.Errorf("%s is left", proxyLink)
+		}
+		return err
+	})
+	s.ask(s.client)
+	leave(true, 0)
+}
