@@ -41,7 +41,8 @@ var Bounds = nftables.Bounds
 type Backend struct {
 	*nftables.Backend
 	servers *servers
-	known   bool // what the kernel has is
+	known   bool    // what the kernel has is
+	counts  *client // for Connections
 }
 
 var _ kernelnat.Backend = (*Backend)(nil)
@@ -59,11 +60,11 @@ func New(settings netfilter.Settings) (map[cluster.Family]kernelnat.Backend, err
 
 func newBackends(settings netfilter.Settings, k kernel) (map[cluster.Family]*Backend, error) {
 	choosers := make(map[cluster.Family]nftables.Chooser)
-	out := make(map[cluster.Family]*Backend)
+	out, counts := make(map[cluster.Family]*Backend), new(client)
 	for _, family := range cluster.Families {
 		// What the process before has numbered is elsewhere, most likely, if IPVS has lost it.
 		s := newServers(family, k, rand.Uint32N(addresses*ports))
-		out[family], choosers[family] = &Backend{servers: s}, s
+		out[family], choosers[family] = &Backend{servers: s, counts: counts}, s
 	}
 	tables, err := nftables.NewFor(settings, choosers)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"sync"
 	"sync/atomic"
 
 	"github.com/cloudflare/ipvs"
@@ -23,7 +24,10 @@ type kernel interface {
 }
 
 // client is a kernel over a netlink socket, which it opens when it is first used.
+// Its methods may be called by any goroutine. The library cannot close a socket: the garbage
+// collector does.
 type client struct {
+	opening  sync.Mutex
 	socket   ipvs.Client
 	messages atomic.Int64 // so many were sent
 }
@@ -35,6 +39,8 @@ var errNotLoaded = errors.New("the kernel has no IPVS, or has not loaded it: mod
 var errNoConntrack = errors.New("this kernel's IPVS tells connection tracking nothing (CONFIG_IP_VS_NFCT): use another kernel, or another backend")
 
 func (c *client) open() error {
+	c.opening.Lock()
+	defer c.opening.Unlock()
 	if c.socket != nil {
 		return nil
 	}

@@ -15,7 +15,6 @@ func (b *Backend) Connections() ([]kernelnat.Connections, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := new(client)
 	var out []kernelnat.Connections
 	for _, counted := range all {
 		if !b.servers.within.Contains(counted.Endpoint.Addr()) {
@@ -23,7 +22,7 @@ func (b *Backend) Connections() ([]kernelnat.Connections, error) {
 			continue
 		}
 		for _, protocol := range protocols {
-			of, err := c.countsOf(id{counted.Endpoint, protocol}, counted)
+			of, err := b.counts.countsOf(id{counted.Endpoint, protocol}, counted)
 			if err != nil {
 				return nil, err
 			}

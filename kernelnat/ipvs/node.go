@@ -75,13 +75,22 @@ func routeTo(within netip.Prefix) (*netlink.Route, error) {
 	}, nil
 }
 
+// removeRoute removes ours, if it is there.
 func removeRoute(within netip.Prefix) error {
-	route, err := routeTo(within)
-	if err == nil {
-		err = netlink.RouteDel(route)
+	family := netlink.FAMILY_V4
+	if within.Addr().Is6() {
+		family = netlink.FAMILY_V6
 	}
-	if err == nil || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.ENOENT) {
-		return nil
+	ours := &netlink.Route{Protocol: routeProtocol, Table: unix.RT_TABLE_LOCAL}
+	routes, err := netlink.RouteListFiltered(family, ours, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
+	if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
+		return nil // a host without IPv6
 	}
-	return fmt.Errorf("remove the local route to %s: %w", within, err)
+	for i := range routes {
+		err = errors.Join(err, netlink.RouteDel(&routes[i]))
+	}
+	if err != nil {
+		return fmt.Errorf("remove the local route to %s: %w", within, err)
+	}
+	return nil
 }
