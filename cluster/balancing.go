@@ -3,6 +3,8 @@ package cluster
 import (
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 )
 
 // Policy says how endpoints take turns at new connections. How many each of them gets is
@@ -17,21 +19,54 @@ const (
 	RoundRobin
 	// SourceHash: by the client's address, so that a client gets the same one again.
 	SourceHash
+	// Those after it are schedulers of IPVS, by the names that the kernel has for them
+	// (net/netfilter/ipvs/Kconfig): round robin, weighted round robin, least connections and
+	// weighted least connections,
+	RR
+	WRR
+	LC
+	WLC
+	// source hashing, with a table of Maglev, and destination hashing,
+	SH
+	MH
+	DH
+	// shortest expected delay, never queue, failover and overflow by weight,
+	SED
+	NQ
+	FO
+	OVF
+	// locality-based least connections, with replication, and power of two choices.
+	LBLC
+	LBLCR
+	TwoS
 )
 
-var policies = [...]string{Random: "random", RoundRobin: "round_robin", SourceHash: "source_hash"}
+var policies = [...]string{
+	Random: "random", RoundRobin: "round_robin", SourceHash: "source_hash",
+	RR: "rr", WRR: "wrr", LC: "lc", WLC: "wlc", SH: "sh", MH: "mh", DH: "dh", SED: "sed", NQ: "nq", FO: "fo", OVF: "ovf",
+	LBLC: "lblc", LBLCR: "lblcr", TwoS: "twos",
+}
+
+// Schedulers returns the policies that are schedulers of IPVS.
+func Schedulers() (all []Policy) {
+	for p := RR; p <= TwoS; p++ {
+		all = append(all, p)
+	}
+	return all
+}
+
+// OfIPVS reports whether it is a scheduler of IPVS.
+func (p Policy) OfIPVS() bool { return p >= RR }
 
 // ParsePolicy reads what String writes.
 func ParsePolicy(text string) (Policy, error) {
-	for p, name := range policies {
-		if text == name {
-			return Policy(p), nil
-		}
+	if p := slices.Index(policies[:], text); p >= 0 {
+		return Policy(p), nil
 	}
-	return 0, fmt.Errorf("%q is none of random, round_robin, source_hash", text)
+	return 0, fmt.Errorf("%q is none of %s, nor a scheduler of IPVS: %s", text, strings.Join(policies[:RR], ", "), strings.Join(policies[RR:], ", "))
 }
 
-// String returns "random", "round_robin" or "source_hash".
+// String returns "random", "round_robin", "source_hash" or the name of a scheduler.
 func (p Policy) String() string { return policies[p] }
 
 // Weight is how many new connections an endpoint gets beside others: one of weight 2 gets

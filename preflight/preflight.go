@@ -34,7 +34,7 @@ type Port struct {
 type NAT struct {
 	// Place returns where an option of kernelnat is, or the directive.
 	Place        func(options ...string) string
-	Backend      string // iptables or nftables
+	Backend      string // iptables, nftables or ipvs
 	ServiceCIDRs []netip.Prefix
 	CIDRPlace    string // where they come from
 	ClusterCIDRs []netip.Prefix

@@ -223,7 +223,8 @@ func (f *FamilyFacts) counted(pool int, at netip.AddrPort) *uint64 {
 	return sum
 }
 
-// shares returns what part of new connections each endpoint gets.
+// shares returns what part of new connections each endpoint gets, nil if that depends on the
+// connections that there are, or on who asks: so do all schedulers of IPVS but those for turns.
 func shares(p *plan.Pool, local bool) map[netip.AddrPort]float64 {
 	endpoints := p.For(local)
 	if len(endpoints) == 0 {
@@ -232,6 +233,9 @@ func shares(p *plan.Pool, local bool) map[netip.AddrPort]float64 {
 	policy := p.Policy
 	if p.AffinitySeconds > 0 {
 		policy = cluster.Random // whoever has been to none gets any
+	}
+	if policy.OfIPVS() && policy != cluster.RR && policy != cluster.WRR {
+		return nil
 	}
 	slots := plan.Slots(endpoints, p.WeightsFor(local), policy)
 	out := make(map[netip.AddrPort]float64, len(endpoints))

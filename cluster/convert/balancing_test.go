@@ -50,7 +50,7 @@ func TestWeights(t *testing.T) {
 // Who mistypes an annotation is told what and how to mend it, and keeps the Service.
 func TestBadBalancing(t *testing.T) {
 	for _, test := range []struct{ annotation, value, want string }{
-		{policyAnnotation, "rr", `annotation clusterip.io/load-balancing "rr" is none of random, round_robin, source_hash; it is ignored`},
+		{policyAnnotation, "fastest", `annotation clusterip.io/load-balancing "fastest" is none of random, round_robin, source_hash, nor a scheduler of IPVS: rr, wrr, lc, wlc, sh, mh, dh, sed, nq, fo, ovf, lblc, lblcr, twos; it is ignored`},
 		{policyAnnotation, "", `annotation clusterip.io/load-balancing "" is none of`},
 		{"clusterip.io/loadbalancing", "random", `annotation clusterip.io/loadbalancing "random" is unknown: for Service there is clusterip.io/load-balancing and clusterip.io/weights; it is ignored`},
 		{weightAnnotation, "3", `annotation clusterip.io/weight "3" is unknown: for Service there is`},

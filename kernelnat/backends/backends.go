@@ -9,10 +9,12 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat"
 	"github.com/clusterip/clusterip/kernelnat/iptables"
+	"github.com/clusterip/clusterip/kernelnat/ipvs"
 	"github.com/clusterip/clusterip/kernelnat/netfilter"
 	"github.com/clusterip/clusterip/kernelnat/nftables"
 	"github.com/clusterip/clusterip/kernelnat/plan"
@@ -32,6 +34,11 @@ type Backend struct {
 	StickyAtRandom bool
 	// families returns those of both IP families. It writes nothing.
 	families func(netfilter.Settings) (map[cluster.Family]kernelnat.Backend, error)
+	// over is the name of the backend whose rules it writes too, with others in them; "" for none.
+	over string
+	// leave removes what is its own, for a backend that has taken its place; nil: what Cleanup
+	// of its families removes.
+	leave func(context.Context, cluster.Family, netfilter.Settings) error
 	// probe says why this machine cannot have it. It changes nothing.
 	probe func(context.Context) error
 	// Rules prints what Sync of one family would write to a kernel without any rules,
@@ -46,11 +53,14 @@ type Backend struct {
 	left  func(context.Context, cluster.Family) ([]status.Drift, error)
 	// Bounds are what one Service may ask of it.
 	Bounds plan.Bounds
+	// Policy is that of Services of which nothing is said.
+	Policy cluster.Policy
 }
 
 var all = []Backend{
 	{Name: Default, Places: "iptables, nft and legacy variant", Lacks: iptables.Lacks, families: iptables.New, probe: iptables.Probe, Rules: iptables.Rules, Look: iptables.Look, drift: iptables.Drift, left: iptables.Left, Bounds: plan.DefaultBounds},
-	{Name: preferred, Places: "nftables", StickyAtRandom: true, families: nftables.New, probe: func(context.Context) error { return nftables.Probe() }, Rules: nftables.Rules, Look: nftables.Look, drift: nftables.Drift, left: nftables.Left, Bounds: nftables.Bounds},
+	{Name: preferred, Places: "nftables", Lacks: nftables.Lacks, StickyAtRandom: true, families: nftables.New, probe: func(context.Context) error { return nftables.Probe() }, Rules: nftables.Rules, Look: nftables.Look, drift: nftables.Drift, left: nftables.Left, Bounds: nftables.Bounds},
+	{Name: "ipvs", over: preferred, leave: ipvs.Leave, Places: "IPVS", StickyAtRandom: true, families: ipvs.New, probe: func(context.Context) error { return ipvs.Probe() }, Rules: ipvs.Rules, Look: ipvs.Look, drift: ipvs.Drift, left: ipvs.Left, Bounds: ipvs.Bounds, Policy: ipvs.DefaultScheduler},
 }
 
 const (
@@ -114,7 +124,7 @@ func (b Backend) New(settings netfilter.Settings) (map[cluster.Family]kernelnat.
 		return nil, err
 	}
 	for family, backend := range families {
-		families[family] = &alone{Backend: backend, name: b.Name, family: family, nodePorts: settings.NodePorts}
+		families[family] = &alone{Backend: backend, name: b.Name, over: b.over, family: family, nodePorts: settings.NodePorts}
 	}
 	return families, nil
 }
@@ -123,10 +133,15 @@ func (b Backend) New(settings netfilter.Settings) (map[cluster.Family]kernelnat.
 type alone struct {
 	kernelnat.Backend
 	name      string
+	over      string
 	family    cluster.Family
 	nodePorts netfilter.NodePorts
 	is        bool
+	since     time.Time // when connections of kube-proxy's IPVS mode were first waited for
 }
+
+// longestWait is for how long connections go on by the virtual servers that kube-proxy has made.
+const longestWait = 15 * time.Minute
 
 func (a *alone) Sync(ctx context.Context, state kernelnat.State) ([]string, error) {
 	written, errPartial := a.Backend.Sync(ctx, state)
@@ -134,20 +149,41 @@ func (a *alone) Sync(ctx context.Context, state kernelnat.State) ([]string, erro
 		return written, errPartial
 	}
 	for _, other := range all {
-		if other.Name == a.name {
+		if other.Name == a.name || other.Name == a.over {
 			continue
 		}
 		// The guard that goes has been followed by another one.
-		if err := other.leave(ctx, a.family, netfilter.Settings{KeepLocalnet: a.nodePorts.AtLoopback(state.Node)}); err != nil {
+		if err := other.remove(ctx, a.family, netfilter.Settings{KeepLocalnet: a.nodePorts.AtLoopback(state.Node)}); err != nil {
 			return written, errors.Join(errPartial, fmt.Errorf("remove what the backend %s has left: %w: %w", other.Name, err, kernelnat.ErrRemains))
 		}
+	}
+	if err := a.leaveProxy(state); err != nil {
+		return written, errors.Join(errPartial, err)
 	}
 	a.is = true
 	return written, errPartial
 }
 
-// leave removes the rules of one family. Whoever lacks the tools for them has none.
-func (b Backend) leave(ctx context.Context, family cluster.Family, settings netfilter.Settings) error {
+// leaveProxy removes what kube-proxy in its IPVS mode has left besides rules.
+func (a *alone) leaveProxy(state kernelnat.State) error {
+	if a.since.IsZero() {
+		a.since = time.Now()
+	}
+	n, err := ipvs.LeaveProxy(a.family, state.Services, time.Since(a.since) < longestWait)
+	switch {
+	case err != nil:
+		return fmt.Errorf("remove what kube-proxy's IPVS mode has left: %w: %w", err, kernelnat.ErrRemains)
+	case n > 0:
+		return fmt.Errorf("%d connections go by virtual servers that kube-proxy's IPVS mode has left, which stay until these end, %v at most: %w", n, longestWait, kernelnat.ErrRemains)
+	}
+	return nil
+}
+
+// remove removes the rules of one family. Whoever lacks the tools for them has none.
+func (b Backend) remove(ctx context.Context, family cluster.Family, settings netfilter.Settings) error {
+	if b.leave != nil {
+		return b.leave(ctx, family, settings)
+	}
 	families, err := b.families(settings)
 	if err != nil {
 		return err
@@ -162,8 +198,12 @@ func (b Backend) leave(ctx context.Context, family cluster.Family, settings netf
 // Names are what a Corefile may choose, in words: "a, b or c".
 func Names() string { return Auto + ", " + Written() }
 
-// Written are the names of all backends, in words: "a or b".
-func Written() string { return each(all, " or ", func(b Backend) string { return b.Name }) }
+// Written are the names of all backends, in words: "a, b or c".
+func Written() string {
+	names := each(all, ", ", func(b Backend) string { return b.Name })
+	last := strings.LastIndex(names, ", ")
+	return names[:last] + " or " + names[last+len(", "):]
+}
 
 // Places are where the rules of some backends are, in words; of all if none is given.
 func Places(of ...Backend) string {

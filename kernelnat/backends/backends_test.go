@@ -23,9 +23,9 @@ func TestChoose(t *testing.T) {
 			t.Errorf("%s: chosen %s, %q, %v", name, b.Name, why, err)
 		}
 	}
-	for _, name := range []string{"ipvs", "Auto", ""} {
+	for _, name := range []string{"ebpf", "Auto", ""} {
 		_, _, err := Choose(name)
-		if err == nil || !strings.Contains(err.Error(), "use auto, iptables or nftables") {
+		if err == nil || !strings.Contains(err.Error(), "use auto, iptables, nftables or ipvs") {
 			t.Errorf("%q: error %v", name, err)
 		}
 	}

@@ -20,7 +20,7 @@ func (b Backend) Drift(ctx context.Context, states map[cluster.Family]kernelnat.
 	for family, state := range states {
 		nameStrangers(out[family], state.Known)
 		for _, other := range all {
-			if other.Name == b.Name || state.Incomplete {
+			if other.Name == b.Name || other.Name == b.over || state.Incomplete {
 				continue
 			}
 			left, err := other.left(ctx, family)

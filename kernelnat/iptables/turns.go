@@ -12,8 +12,8 @@ import (
 
 // Lacks are the policies that no rules of iptables amount to. Its match cluster hashes the
 // client's address, but has 32 slots at most, and of an IPv6 address the kernel looks at the
-// first 32 bits alone.
-var Lacks = []cluster.Policy{cluster.SourceHash}
+// first 32 bits alone. Schedulers are IPVS'.
+var Lacks = append([]cluster.Policy{cluster.SourceHash}, cluster.Schedulers()...)
 
 // turn is one rule of the chain that chooses: the connections that it sends to an endpoint.
 type turn struct {

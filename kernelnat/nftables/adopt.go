@@ -1,6 +1,7 @@
 package nftables
 
 import (
+	"cmp"
 	"encoding/binary"
 	"net/netip"
 
@@ -55,8 +56,8 @@ func (s *session) adopted(p *plan.Service) *service {
 	for i := range p.Pools {
 		held := &pool{port: p.Pools[i].Port, protocol: p.Pools[i].Protocol, members: make(map[netip.AddrPort]poolMember)}
 		for _, f := range p.Of(i) {
-			near := s.slots(held, f.Key, f.Kind == plan.NodePort, false)
-			far := s.slots(held, f.Key, f.Kind == plan.NodePort, true)
+			near := s.slots(held, f.Key, f.Kind == plan.NodePort, near)
+			far := s.slots(held, f.Key, f.Kind == plan.NodePort, far)
 			if !f.Local {
 				far = near
 			} else if len(held.local) == 0 {
@@ -65,6 +66,10 @@ func (s *session) adopted(p *plan.Service) *service {
 			if len(held.cluster) == 0 {
 				held.cluster = far
 			}
+			if s.hasLoopback(&f) {
+				held.virtual = cmp.Or(held.virtual, new(virtual))
+				*held.virtual.direct(ofLoopback(&f)) = s.slots(held, f.Key, true, loopback)
+			}
 		}
 		old.pools = append(old.pools, held)
 	}
@@ -72,12 +77,12 @@ func (s *session) adopted(p *plan.Service) *service {
 }
 
 // slots returns those of a frontend that are in the kernel, and notes which members are in them.
-func (s *session) slots(of *pool, k plan.Key, nodePort, far bool) (all []netip.AddrPort) {
+func (s *session) slots(of *pool, k plan.Key, nodePort bool, side side) (all []netip.AddrPort) {
 	var buf [64]byte
 	place := s.schema.placeOf(nodePort)
 	endpoints, members := s.have.elements[place.endpoints.name], s.have.elements[place.slots.name]
 	for i := 0; ; i++ {
-		key := appendSlot(buf[:0], k, far, i)
+		key := appendSlot(buf[:0], k, side, i)
 		value, there := endpoints[string(key)]
 		if !there {
 			return all
@@ -131,7 +136,7 @@ func (s *session) keepUnknown() {
 				}
 				switch set {
 				case place.endpoints:
-					s.state.refer(s, addrPortOf([]byte(value)).Addr(), 1)
+					s.keepSlot(addrPortOf([]byte(value)), protocolIn(key[:size]))
 				case place.slots:
 					members[numberIn(value)] = true
 				case place.class, place.inside:
@@ -153,6 +158,22 @@ func (s *session) keepUnknown() {
 			}
 		}
 	}
+}
+
+// keepSlot has what a slot leads to stay in hairpin, and be kept by who has chosen it.
+func (s *session) keepSlot(at netip.AddrPort, protocol cluster.Protocol) {
+	s.state.refer(s, at.Addr(), 1)
+	if !s.state.virtual.Contains(at.Addr()) {
+		return
+	}
+	for _, e := range s.chooser.Keep(at, protocol) {
+		s.state.refer(s, e.Addr(), 1)
+	}
+}
+
+// protocolIn is that of a frontend's key.
+func protocolIn(key string) cluster.Protocol {
+	return cluster.Protocol(key[len(key)-length([]field{protocol, port})])
 }
 
 // keepElement has an element stay.

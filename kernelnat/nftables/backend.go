@@ -54,6 +54,7 @@ type Backend struct {
 	language
 	settings netfilter.Settings
 	schema   *schema
+	chooser  Chooser // nil: there is none
 
 	socket *socket // nil before the first use
 	owned  bool    // nobody else can write to the table
@@ -72,10 +73,22 @@ var _ kernelnat.Backend = (*Backend)(nil)
 // New returns the Backends of the IP families. It opens nothing: that nf_tables is missing
 // or may not be used is an error of the first Sync.
 func New(settings netfilter.Settings) (map[cluster.Family]kernelnat.Backend, error) {
+	both, err := newBackends(settings)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[cluster.Family]kernelnat.Backend)
+	for family, b := range both {
+		out[family] = b
+	}
+	return out, nil
+}
+
+func newBackends(settings netfilter.Settings) (map[cluster.Family]*Backend, error) {
 	if settings.MasqueradeBit > 31 {
 		return nil, fmt.Errorf("masquerade bit %d is outside 0-31", settings.MasqueradeBit)
 	}
-	both, shared := make(map[cluster.Family]kernelnat.Backend), new(netfilter.Ledger)
+	both, shared := make(map[cluster.Family]*Backend), new(netfilter.Ledger)
 	for _, family := range cluster.Families {
 		both[family] = &Backend{Flows: conntrack.Flows{Family: family}, language: language{family}, settings: settings, schema: newSchema(family, settings.CountEndpoints), ledger: shared}
 	}
@@ -101,11 +114,16 @@ func (b *Backend) Close() error {
 	return err
 }
 
-// commit makes a transaction. One to an owned table counts too, since the other family's may not
+// commit makes a transaction, to virtual servers that are there. One to an owned table counts too, since the other family's may not
 // be owned.
 func (b *Backend) commit(ctx context.Context, batch *batch) error {
 	if batch.empty() {
 		return nil
+	}
+	if b.chooser != nil {
+		if err := b.chooser.Ready(ctx); err != nil {
+			return err
+		}
 	}
 	transaction := batch.transaction()
 	return b.ledger.During(func() error { return b.socket.commit(ctx, transaction) }, 1)
@@ -152,6 +170,7 @@ func (b *Backend) newDialect(state kernelnat.State) (dialect, error) {
 	b.node = state.Node
 	d, err := dialectOf(b.language, b.settings, state)
 	d.localhost = d.localhost && err == nil && netfilter.SetRouteLocalnet(true) == nil
+	d.virtual = rangeOf(b.chooser)
 	return d, err
 }
 

@@ -43,6 +43,7 @@ const (
 	chainRefused         = "refused"
 	chainRanges          = "ranges"
 	chainLoopback        = "loopback"
+	chainVirtual         = "input-virtual"
 )
 
 // dialect is what the rules depend on besides the plans.
@@ -53,6 +54,7 @@ type dialect struct {
 	nodePorts   []netip.Addr // the addresses that NodePorts are at; the unspecified one is all
 	localhost   bool         // NodePorts are at 127.0.0.1 too
 	ranges      []plan.Range
+	virtual     netip.Prefix // where virtual servers are; the zero value: nowhere
 }
 
 // fixedChains are those that no Service changes, but for the ranges. Nothing leads to the
@@ -89,6 +91,13 @@ func (s *schema) servicesChain(d dialect) chain {
 	return c
 }
 
+func loopbackOf(family cluster.Family) netip.Prefix {
+	if family == cluster.IPv6 {
+		return netip.MustParsePrefix("::1/128")
+	}
+	return netip.MustParsePrefix("127.0.0.0/8")
+}
+
 func (s *schema) nodePortsChain() chain {
 	c := chain{name: chainNodePorts}
 	c.add(member(s.key(language{}, true), s.nodePorts.connections, true)) // counts
@@ -106,13 +115,9 @@ func (s *schema) classesChain() chain {
 // ::1 cannot be routed, and those to 127.0.0.1 only where the kernel is told to.
 func (d *dialect) atNodePorts(c *chain, to string) {
 	if len(d.nodePorts) == 1 && d.nodePorts[0].IsUnspecified() {
-		loopback := netip.MustParsePrefix("127.0.0.0/8")
-		if d.family == cluster.IPv6 {
-			loopback = netip.MustParsePrefix("::1/128")
-		}
 		r := rule{local(false, true), goTo(to)}
 		if d.family == cluster.IPv6 || !d.localhost {
-			r = append(rule{d.in(d.daddr(), loopback, false)}, r...)
+			r = append(rule{d.in(d.daddr(), loopbackOf(d.family), false)}, r...)
 		}
 		c.rules = append(c.rules, r)
 		return
@@ -131,8 +136,7 @@ const (
 	numbersMask = 0xe << 28
 
 	classes   = numbers         // of classes
-	slots     = numbers | 1<<24 // of slots, from the first on
-	farSlots  = slots | 1<<20   // of those for clients inside the cluster
+	slots     = numbers | 1<<24 // of slots; see side
 	ofOneKind = 1<<24 - 1       // how many classes there are at most
 
 	members     = 0xd << 28 // of members: that of their pool, and one in the pool
@@ -154,6 +158,9 @@ func (s *schema) refuseChain(d dialect) chain {
 	c.add(isTranslated, masked(priority, numbersMask, numbers, "meta priority & e000:0 == c000:0"), noPriority)
 	c.add(isTranslated, goBack)
 	s.frontends.refuse(&c, key)
+	if d.virtual.IsValid() { // who asks a virtual server itself
+		c.add(d.in(d.daddr(), d.virtual, true), goTo(chainRefused))
+	}
 	d.atNodePorts(&c, chainRefuseNodePorts)
 	c.add(goTo(chainRanges))
 	return c
@@ -218,8 +225,8 @@ func (s *schema) baseChains(d dialect) []chain {
 	}
 	input, forward := []rule{{isNew, jumpTo(chainRefuse)}}, []rule{{isNew, jumpTo(chainRefuse)}}
 	if d.localhost {
-		loopback := netip.MustParsePrefix("127.0.0.0/8")
-		input = append(input, rule{d.in(d.saddr(), loopback, false), d.in(d.daddr(), loopback, true), jumpTo(chainLoopback)})
+		own := loopbackOf(cluster.IPv4)
+		input = append(input, rule{d.in(d.saddr(), own, false), d.in(d.daddr(), own, true), jumpTo(chainLoopback)})
 	}
 	if d.dropInvalid {
 		// They are not translated back, so the client would see a stranger's
@@ -230,7 +237,7 @@ func (s *schema) baseChains(d dialect) []chain {
 	// packet does not get out is told that it has no permission.
 	output := rule{isNew, local(false, false), jumpTo(chainRefuse)}
 	services, shortcuts := rule{jumpTo(chainServices)}, rule{follow(priority, s.shortcuts)}
-	return []chain{
+	chains := []chain{
 		base("input", "filter", nftables.ChainHookInput, priorityRefuse, input...),
 		base("forward", "filter", nftables.ChainHookForward, priorityRefuse, forward...),
 		base("output", "filter", nftables.ChainHookOutput, priorityRefuse, output),
@@ -238,6 +245,10 @@ func (s *schema) baseChains(d dialect) []chain {
 		base("nat-output", "nat", nftables.ChainHookOutput, priorityDNAT, services, shortcuts),
 		base("nat-prerouting", "nat", nftables.ChainHookPrerouting, priorityDNAT, services, shortcuts),
 	}
+	if d.virtual.IsValid() {
+		chains = append(chains, chain{chainVirtual, &hookVirtual, []rule{{isNew, d.in(d.daddr(), d.virtual, true), goTo(chainRefused)}}})
+	}
+	return chains
 }
 
 // masqueradeRules gives marked packets the node's address as their source, and those of an

@@ -12,6 +12,7 @@ import (
 // that come are written before what leads to them, and those that go after it; see large.
 func (s *state) change(w writer, old, next *service) {
 	s.writeMembers(w, old, next)
+	s.writeBehind(w, old, next)
 	s.pairs(old, next, func(old, next *frontend) {
 		s.writeTargets(w, old, next)
 		s.writeClasses(w, old, next)
@@ -69,8 +70,9 @@ var nothing frontend
 
 // writeTargets writes all of a frontend but what leads packets to it.
 func (s *state) writeTargets(w writer, old, next *frontend) {
-	s.writeSlots(w, old, next, false)
-	s.writeSlots(w, old, next, true)
+	for _, side := range sides {
+		s.writeSlots(w, old, next, side)
+	}
 	s.writeMarks(w, old, next)
 }
 
@@ -126,12 +128,17 @@ func comparePrefixes(a, b netip.Prefix) int {
 	return a.Bits() - b.Bits()
 }
 
-// slots are those of a frontend, near or far.
-func (f *frontend) slots(far bool) []netip.AddrPort {
-	if far {
-		return f.far
+// slots are those of a frontend on one side.
+func (f *frontend) slots(of side) []netip.AddrPort { return *f.slotsOf(of) }
+
+func (f *frontend) slotsOf(of side) *[]netip.AddrPort {
+	switch of {
+	case far:
+		return &f.far
+	case loopback:
+		return &f.loopback
 	}
-	return f.near
+	return &f.near
 }
 
 // member is the number of the one in a slot, 0 if the clients of the frontend are not remembered.
@@ -144,8 +151,8 @@ func (f *frontend) member(e netip.AddrPort) uint32 {
 
 func (s *state) placeOf(f *frontend) *place { return s.schema.placeOf(f.At.Addr().IsUnspecified()) }
 
-func (s *state) writeSlots(w writer, old, next *frontend, far bool) {
-	before, after := old.slots(far), next.slots(far)
+func (s *state) writeSlots(w writer, old, next *frontend, side side) {
+	before, after := old.slots(side), next.slots(side)
 	for i := range max(len(before), len(after)) {
 		var had, has netip.AddrPort
 		if i < len(before) {
@@ -154,15 +161,15 @@ func (s *state) writeSlots(w writer, old, next *frontend, far bool) {
 		if i < len(after) {
 			has = after[i]
 		}
-		s.writeSlot(w, slot{next.Key, far, i}, inSlot{had, old.member(had)}, inSlot{has, next.member(has)})
+		s.writeSlot(w, slot{next.Key, side, i}, inSlot{had, old.member(had)}, inSlot{has, next.member(has)})
 	}
 }
 
-// slot is one of a frontend, near or far.
+// slot is one of a frontend, on one side.
 type slot struct {
-	of  plan.Key
-	far bool
-	at  int
+	of   plan.Key
+	side side
+	at   int
 }
 
 // inSlot is what is in a slot; the zero value: nothing.
@@ -174,7 +181,7 @@ type inSlot struct {
 func (s *state) writeSlot(w writer, at slot, had, has inSlot) {
 	var buf, data [64]byte
 	place := s.schema.placeOf(at.of.At.Addr().IsUnspecified())
-	key := appendSlot(buf[:0], at.of, at.far, at.at)
+	key := appendSlot(buf[:0], at.of, at.side, at.at)
 	if had.endpoint != has.endpoint {
 		switch {
 		case !has.endpoint.IsValid():
@@ -191,8 +198,9 @@ func (s *state) writeSlot(w writer, at slot, had, has inSlot) {
 }
 
 // refer counts the slots that an address is in, and keeps it in hairpin while there are any.
+// Virtual servers are nobody's source.
 func (s *state) refer(w writer, a netip.Addr, by int32) {
-	if !a.IsValid() {
+	if !a.IsValid() || s.virtual.Contains(a) {
 		return
 	}
 	var key [32]byte

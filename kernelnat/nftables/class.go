@@ -26,6 +26,8 @@ type class struct {
 	// turns is a number for the Service's port where the policy is RoundRobin: a rule has one
 	// count of turns, and with those of others in between some slots would have none.
 	turns uint32
+	// loopback is how many slots packets to 127.0.0.0/8 have, which go to other ones; 0: the same.
+	loopback int
 }
 
 // name is that of the class's chain. It says in words what the class is, and what differs
@@ -49,6 +51,9 @@ func (c class) name() string {
 	if c.affinity > 0 {
 		word(c.local, "local")
 		name += fmt.Sprintf("sticky%d-", c.affinity)
+	}
+	if c.loopback > 0 {
+		name += fmt.Sprintf("loopback%d-", c.loopback)
 	}
 	switch c.policy {
 	case cluster.RoundRobin:
@@ -118,40 +123,61 @@ func (s *schema) classChain(d dialect, c class) chain {
 	return out
 }
 
-// firstSlot is the number of a class's first slot.
-func (c class) firstSlot() uint32 { return firstSlot(c.far) }
+// side is whose slots they are.
+type side uint8
 
-func firstSlot(far bool) uint32 {
-	if far {
-		return farSlots
+const (
+	near     side = iota
+	far           // for clients inside the cluster
+	loopback      // for packets to 127.0.0.0/8
+)
+
+var sides = [...]side{near, far, loopback}
+
+// first is the number of a side's first slot.
+func (s side) first() uint32 { return slots + uint32(s)<<20 }
+
+// side is whose slots the class goes to.
+func (c class) side() side {
+	if c.far {
+		return far
 	}
-	return slots
+	return near
 }
 
 // pick chooses one of the slots and goes there.
 func (s *schema) pick(out *chain, d dialect, c class) {
-	chosen := setRandom(c.slots, c.firstSlot())
+	if c.loopback > 0 {
+		out.add(d.in(d.daddr(), loopbackOf(d.family), true), setRandom(c.loopback, loopback.first()), goTo(target{true, loopback}.name()))
+	}
+	chosen := setRandom(c.slots, c.side().first())
 	switch c.policy {
 	case cluster.RoundRobin:
-		chosen = setNext(c.slots, c.firstSlot())
+		chosen = setNext(c.slots, c.side().first())
 	case cluster.SourceHash:
-		chosen = setHashed(d.saddr(), c.slots, c.firstSlot())
+		chosen = setHashed(d.saddr(), c.slots, c.side().first())
 	}
-	out.add(chosen, goTo(target{c.nodePort, c.far}.name()))
+	out.add(chosen, goTo(target{c.nodePort, c.side()}.name()))
 }
 
 // target is where packets go that have a slot as their priority. There is a chain for each:
 // with each rule that looks at a map the kernel looks at all elements of that map, so those
 // of classes, which come and go, look at none of the endpoints.
-type target struct{ nodePort, far bool }
+type target struct {
+	nodePort bool
+	side     side
+}
 
 func (t target) name() string {
 	name := "to-"
 	if t.nodePort {
 		name += "nodeport-"
 	}
-	if t.far {
+	switch t.side {
+	case far:
 		name += "inside-"
+	case loopback:
+		name += "loopback-"
 	}
 	return name + "slot"
 }
@@ -159,8 +185,11 @@ func (t target) name() string {
 // sharedChains are those that the chains of classes lead to.
 func (s *schema) sharedChains(d dialect) (all []chain) {
 	for _, either := range []bool{false, true} {
-		all = append(all, s.targetChain(d, target{either, false}), s.targetChain(d, target{either, true}),
+		all = append(all, s.targetChain(d, target{either, near}), s.targetChain(d, target{either, far}),
 			s.memberOfSlotChain(d, either), s.toMemberChain(d, either))
+	}
+	if d.virtual.IsValid() {
+		all = append(all, s.targetChain(d, target{true, loopback}))
 	}
 	return all
 }
@@ -171,7 +200,7 @@ func (s *schema) sharedChains(d dialect) (all []chain) {
 func (s *schema) targetChain(d dialect, t target) chain {
 	out, to := chain{name: t.name()}, d.dnat(concat(s.key(d.language, t.nodePort), priority), s.placeOf(t.nodePort).endpoints)
 	out.add(to)
-	out.add(setPriorityTo(firstSlot(t.far)), to)
+	out.add(setPriorityTo(t.side.first()), to)
 	return out
 }
 
@@ -181,7 +210,7 @@ func (s *schema) targetChain(d dialect, t target) chain {
 // new one. If a commit has just changed what is looked at, packets go on.
 func (s *schema) sticky(out *chain, d dialect, c class) {
 	for range 2 {
-		out.add(setRandom(c.slots, c.firstSlot()), jumpTo(memberOfSlot(c.nodePort)))
+		out.add(setRandom(c.slots, c.side().first()), jumpTo(memberOfSlot(c.nodePort)))
 		out.add(isMember, remember(clientOfPool(d), priority, s.clients, c.affinity))
 		out.add(jumpTo(toMember(c.local)))
 	}

@@ -14,19 +14,24 @@ import (
 
 // Drift returns what the Sync of a process that starts now would write of each family, by a Sync
 // that writes to a record. It writes nothing to the kernel.
-func Drift(_ context.Context, states map[cluster.Family]kernelnat.State, settings netfilter.Settings) (map[cluster.Family][]status.Drift, error) {
+func Drift(ctx context.Context, states map[cluster.Family]kernelnat.State, settings netfilter.Settings) (map[cluster.Family][]status.Drift, error) {
+	return DriftFor(ctx, states, settings, nil)
+}
+
+// DriftFor is Drift with a Chooser for each IP family, whose Ready is not called.
+func DriftFor(_ context.Context, states map[cluster.Family]kernelnat.State, settings netfilter.Settings, choosers map[cluster.Family]Chooser) (map[cluster.Family][]status.Drift, error) {
 	out := make(map[cluster.Family][]status.Drift)
 	for family, state := range states {
 		var err error
-		if out[family], err = drift(family, state, settings); err != nil {
+		if out[family], err = drift(family, state, settings, choosers[family]); err != nil {
 			return nil, err
 		}
 	}
 	return out, nil
 }
 
-func drift(family cluster.Family, state kernelnat.State, settings netfilter.Settings) ([]status.Drift, error) {
-	b := &Backend{language: language{family}, settings: settings, schema: newSchema(family, settings.CountEndpoints)}
+func drift(family cluster.Family, state kernelnat.State, settings netfilter.Settings, chooser Chooser) ([]status.Drift, error) {
+	b := &Backend{language: language{family}, settings: settings, schema: newSchema(family, settings.CountEndpoints), chooser: chooser}
 	have, err := b.readHeld()
 	if unsupported(err) && !slices.ContainsFunc(state.Services, func(s plan.Service) bool { return len(s.Frontends) > 0 }) {
 		return nil, nil
@@ -36,6 +41,7 @@ func drift(family cluster.Family, state kernelnat.State, settings netfilter.Sett
 	if b.dialect, err = dialectOf(b.language, settings, state); err != nil {
 		return nil, err
 	}
+	b.dialect.virtual = rangeOf(chooser)
 	b.dialect.localhost = b.dialect.localhost && netfilter.MayRouteLocalnet()
 	s := b.session(have)
 	table := b.thing("table", "")

@@ -54,8 +54,8 @@ func appendKey(b []byte, k plan.Key) []byte {
 }
 
 // appendSlot is a slot of a frontend.
-func appendSlot(b []byte, k plan.Key, far bool, slot int) []byte {
-	return appendNumber(appendKey(b, k), firstSlot(far)+uint32(slot))
+func appendSlot(b []byte, k plan.Key, s side, slot int) []byte {
+	return appendNumber(appendKey(b, k), s.first()+uint32(slot))
 }
 
 // appendSource is the first and the last key of a frontend's clients in a range.

@@ -51,7 +51,7 @@ func (b *Backend) size(name cluster.ServiceName) int {
 	}
 	n := 0
 	for _, f := range s.frontends {
-		n += 4 + len(f.near) + len(f.far)
+		n += 4 + len(f.near) + len(f.far) + len(f.loopback)
 	}
 	return n
 }

@@ -32,6 +32,7 @@ func (s *service) lingering(held *service) *service {
 		case h.class != 0 && f.class != 0:
 			stay(&f.near, h.near)
 			stay(&f.far, h.far)
+			stay(&f.loopback, h.loopback)
 		}
 		out.frontends[i] = f
 	}

@@ -19,7 +19,14 @@ import (
 // Look returns what the kernel holds of one Service, nil if there is no table of ours. It asks
 // for the elements that packets to the Service meet, one by one, over a socket of its own. So
 // it costs what the Service costs. It reads of the state its Node alone, and writes nothing.
-func Look(_ context.Context, family cluster.Family, p plan.Service, state kernelnat.State, settings netfilter.Settings) (*status.Kernel, error) {
+func Look(ctx context.Context, family cluster.Family, p plan.Service, state kernelnat.State, settings netfilter.Settings) (*status.Kernel, error) {
+	return LookFor(ctx, family, p, state, settings, nil)
+}
+
+// LookFor is Look for a table in which pools lead to virtual servers of a Chooser. Its Server is
+// told as before what the kernel has. It returns nil for a table without a Chooser, and Look for
+// one with.
+func LookFor(_ context.Context, family cluster.Family, p plan.Service, state kernelnat.State, settings netfilter.Settings, chooser Chooser) (*status.Kernel, error) {
 	s, err := dial()
 	if err != nil {
 		return nil, err
@@ -34,20 +41,51 @@ func Look(_ context.Context, family cluster.Family, p plan.Service, state kernel
 	if err := errors.Join(s.readChains(l.language, l.have), s.readRules(l.language, l.have), s.readSets(l.language, l.have)); err != nil && !errors.Is(err, errDumpInterrupted) {
 		return nil, fmt.Errorf("read table %s of nftables for %s: %w", tableName, family, err)
 	}
+	if (l.have.chains[chainVirtual] != nil) != (chooser != nil) {
+		return nil, nil
+	}
 	d, err := dialectOf(l.language, settings, state)
 	if err != nil {
 		return nil, err
 	}
-	d.localhost = d.localhost && l.have.chains[chainLoopback] != nil
+	d.localhost, d.virtual = d.localhost && l.have.chains[chainLoopback] != nil, rangeOf(chooser)
 	out := &status.Kernel{Wrong: l.shared(d)}
-	planned := newState(l.schema)
-	target := planned.target(nil, &p)
+	planned := newState(l.schema).chosenBy(chooser)
+	held, err := l.led(planned, &p)
+	if err != nil {
+		return nil, fmt.Errorf("read what table %s of nftables has for %s: %w", tableName, p.Name, err)
+	}
+	target := planned.target(held, &p)
 	for i := range target.frontends {
 		held, err := l.frontend(planned, &target.frontends[i], d)
 		if err != nil {
 			return nil, fmt.Errorf("read what table %s of nftables has for %s: %w", tableName, p.Frontends[i].Key, err)
 		}
 		out.Frontends = append(out.Frontends, held)
+	}
+	return out, nil
+}
+
+// led returns the first slots of pools, which a Chooser is told of.
+func (l *look) led(planned *state, p *plan.Service) (*service, error) {
+	if planned.chooser == nil {
+		return nil, nil
+	}
+	out := new(service)
+	for i := range p.Pools {
+		held := &pool{port: p.Pools[i].Port, protocol: p.Pools[i].Protocol}
+		for _, f := range p.Of(i) {
+			for _, side := range []side{near, far} {
+				e, there, err := l.element(l.schema.placeOf(f.Kind == plan.NodePort).endpoints, appendSlot(nil, f.Key, side, 0))
+				if err != nil {
+					return nil, err
+				}
+				if there {
+					*held.slotsFor(f.Local && side == near) = []netip.AddrPort{addrPortOf(e.data)}
+				}
+			}
+		}
+		out.pools = append(out.pools, held)
 	}
 	return out, nil
 }
@@ -137,8 +175,8 @@ func (l *look) frontend(planned *state, f *frontend, d dialect) (out status.Held
 			return out, err
 		}
 	}
-	for _, far := range []bool{false, true} {
-		if err := l.slots(&out, place, f, far); err != nil {
+	for _, side := range sides {
+		if err := l.slots(&out, place, f, side); err != nil {
 			return out, err
 		}
 	}
@@ -217,8 +255,8 @@ const (
 
 // slots compares the endpoints in a frontend's slots. Which endpoint is in which slot depends
 // on what was before, and decides nothing, but under policies that say so.
-func (l *look) slots(out *status.Held, place *place, f *frontend, far bool) error {
-	planned := f.slots(far)
+func (l *look) slots(out *status.Held, place *place, f *frontend, side side) error {
+	planned := f.slots(side)
 	missing := make(map[netip.AddrPort]int, len(planned))
 	for _, e := range planned[:min(len(planned), mostSlots)] {
 		missing[e]++
@@ -226,7 +264,7 @@ func (l *look) slots(out *status.Held, place *place, f *frontend, far bool) erro
 	whole := len(planned) <= mostSlots
 	strange := make(map[netip.AddrPort]bool)
 	for i := range min(len(planned), mostSlots) {
-		key := appendSlot(nil, f.Key, far, i)
+		key := appendSlot(nil, f.Key, side, i)
 		e, there, err := l.element(place.endpoints, key)
 		if err != nil {
 			return err
@@ -245,7 +283,7 @@ func (l *look) slots(out *status.Held, place *place, f *frontend, far bool) erro
 			strange[at] = true
 		}
 		if f.pool.number != 0 {
-			if err := l.member(out, place, f, key, far, at); err != nil {
+			if err := l.member(out, place, f, key, side == far, at); err != nil {
 				return err
 			}
 		}

@@ -30,8 +30,8 @@ type passage struct {
 	// of them.
 	stage, at int
 	to        *frontend
-	slot      [2]int
-	copied    [2]bool
+	slot      [len(sides)]int
+	copied    [len(sides)]bool
 }
 
 // pooled is a pool on its way: both members that come and members that go are in between.
@@ -86,8 +86,8 @@ func (l *limited) spent() bool { return l.elements <= 0 || l.looks <= 0 }
 // limits by what one frontend has besides its slots and, with client affinity, by the members of
 // one pool, which plan bounds. A pool is planned in one step.
 func (p *passage) step(w *limited) (done bool) {
-	stages := []func(*limited) (over bool){p.planPools, p.come, p.lead, p.leave, p.remove, p.forget}
-	const leaving = 3
+	stages := []func(*limited) (over bool){p.planPools, p.guard, p.come, p.lead, p.leave, p.remove, p.forget}
+	const leaving = 4
 	for p.stage < len(stages) {
 		if w.spent() {
 			return false
@@ -112,8 +112,11 @@ func (p *passage) planPools(w *limited) (over bool) {
 		return true
 	}
 	old := p.held.poolOf(p.plan, p.at, p.taken)
-	on := pooled{place: p.at, to: p.pool(old, &p.plan.Pools[p.at])}
+	on := pooled{place: p.at, to: p.pool(p.plan.Name, old, &p.plan.Pools[p.at])}
 	between := *on.to
+	if old.virtual != nil || on.to.virtual != nil {
+		between.virtual = &virtual{behind: slices.Clone(old.behind())}
+	}
 	if old.members != nil {
 		between.members = maps.Clone(old.members)
 		maps.Copy(between.members, on.to.members)
@@ -134,6 +137,37 @@ func (p *passage) planPools(w *limited) (over bool) {
 	return false
 }
 
+// guard has the next pool's endpoints be in hairpin that are behind virtual servers.
+func (p *passage) guard(w *limited) (over bool) {
+	for ; p.at < len(p.pools); p.at++ {
+		on := p.pools[p.at]
+		for i := &p.slot[0]; *i < len(on.to.behind()); *i++ {
+			if w.spent() {
+				return false
+			}
+			w.looks--
+			e := on.to.behind()[*i]
+			p.refer(w, e.Addr(), 1)
+			on.between.virtual.behind = append(on.between.virtual.behind, e)
+		}
+		p.slot[0] = 0
+	}
+	return true
+}
+
+// unguard is the reverse, of those that are no more behind them.
+func (p *passage) unguard(w *limited, of *pool, stay int) (over bool) {
+	for len(of.behind()) > stay {
+		if w.spent() {
+			return false
+		}
+		w.looks--
+		p.refer(w, of.virtual.behind[0].Addr(), -1)
+		of.virtual.behind = of.virtual.behind[1:]
+	}
+	return true
+}
+
 // come writes the endpoints that the next frontend comes to have.
 func (p *passage) come(w *limited) (over bool) {
 	if p.at == len(p.plan.Frontends) {
@@ -143,7 +177,7 @@ func (p *passage) come(w *limited) (over bool) {
 	if p.to == nil {
 		p.enter(w, f)
 	}
-	if held := &p.held.frontends[p.places[f.Key]]; p.grow(w, held, 0) && p.grow(w, held, 1) {
+	if held := &p.held.frontends[p.places[f.Key]]; p.growAll(w, held) {
 		p.to = nil
 		p.at++
 	}
@@ -153,7 +187,7 @@ func (p *passage) come(w *limited) (over bool) {
 // enter begins with a frontend.
 func (p *passage) enter(w *limited, f *plan.Frontend) {
 	to := slotted(p.plan.Name, f, p.pools[f.Pool].to)
-	p.to, p.slot, p.copied = &to, [2]int{}, [2]bool{}
+	p.to, p.slot, p.copied = &to, [len(sides)]int{}, [len(sides)]bool{}
 	at, had := p.places[f.Key]
 	if !had {
 		fresh := frontend{Key: f.Key, service: to.service, pool: p.pools[f.Pool].between, sources: to.sources}
@@ -179,17 +213,27 @@ func (p *passage) renumber(w *limited, before, now *frontend) {
 		return
 	}
 	left := w.elements
-	p.writeSlots(w, before, now, false)
-	p.writeSlots(w, before, now, true)
-	if w.looks -= len(now.near) + len(now.far); w.elements != left {
+	for _, side := range sides {
+		p.writeSlots(w, before, now, side)
+		w.looks -= len(now.slots(side))
+	}
+	if w.elements != left {
 		w.looks = 0
 	}
 }
 
-// grow fills the slots that a frontend is to have, near (0) or far (1).
-func (p *passage) grow(w *limited, held *frontend, side int) (over bool) {
-	far := side == 1
-	slots, to, i := held.slots(far), p.to.slots(far), p.slot[side]
+// growAll fills the slots that a frontend is to have.
+func (p *passage) growAll(w *limited, held *frontend) (over bool) {
+	for _, side := range sides {
+		if !p.grow(w, held, side) {
+			return false
+		}
+	}
+	return true
+}
+
+func (p *passage) grow(w *limited, held *frontend, side side) (over bool) {
+	slots, to, i := held.slots(side), p.to.slots(side), p.slot[side]
 	for ; i < len(to) && !w.spent(); i++ {
 		w.looks--
 		var had netip.AddrPort
@@ -208,19 +252,11 @@ func (p *passage) grow(w *limited, held *frontend, side int) (over bool) {
 		} else {
 			slots = append(slots, to[i])
 		}
-		p.writeSlot(w, slot{held.Key, far, i}, inSlot{had, held.member(had)}, inSlot{to[i], held.member(to[i])})
+		p.writeSlot(w, slot{held.Key, side, i}, inSlot{had, held.member(had)}, inSlot{to[i], held.member(to[i])})
 	}
-	held.setSlots(far, slots)
+	*held.slotsOf(side) = slots
 	p.slot[side] = i
 	return i == len(to)
-}
-
-func (f *frontend) setSlots(far bool, slots []netip.AddrPort) {
-	if far {
-		f.far = slots
-	} else {
-		f.near = slots
-	}
 }
 
 // lead has packets go to the next frontend as they are to, or no more if it goes. Its class is
@@ -254,27 +290,36 @@ func (p *passage) leave(w *limited) (over bool) {
 	}
 	f := &p.plan.Frontends[p.at]
 	held, to := &p.held.frontends[p.places[f.Key]], slotted(p.plan.Name, f, p.pools[f.Pool].to)
-	if !p.cut(w, held, false, len(to.near)) || !p.cut(w, held, true, len(to.far)) {
+	if !p.cut(w, held, &to) {
 		return false
 	}
 	before := *held
-	held.pool, held.near, held.far = to.pool, to.near, to.far
+	held.pool, held.near, held.far, held.loopback = to.pool, to.near, to.far, to.loopback
 	p.renumber(w, &before, held)
 	p.next.frontends = append(p.next.frontends, *held)
 	p.at++
 	return false
 }
 
-// cut takes out the last slots of a frontend until there are so many.
-func (p *passage) cut(w *limited, held *frontend, far bool, to int) (over bool) {
-	slots := held.slots(far)
+// cut takes out the last slots of a frontend until there are as many as it is to have.
+func (p *passage) cut(w *limited, held, to *frontend) (over bool) {
+	for _, side := range sides {
+		if !p.cutTo(w, held, side, len(to.slots(side))) {
+			return false
+		}
+	}
+	return true
+}
+
+func (p *passage) cutTo(w *limited, held *frontend, side side, to int) (over bool) {
+	slots := held.slots(side)
 	for len(slots) > to && !w.spent() {
 		w.looks--
 		last := len(slots) - 1
-		p.writeSlot(w, slot{held.Key, far, last}, inSlot{slots[last], held.member(slots[last])}, inSlot{})
+		p.writeSlot(w, slot{held.Key, side, last}, inSlot{slots[last], held.member(slots[last])}, inSlot{})
 		slots = slots[:last]
 	}
-	held.setSlots(far, slots)
+	*held.slotsOf(side) = slots
 	return len(slots) <= to
 }
 
@@ -285,7 +330,7 @@ func (p *passage) remove(w *limited) (over bool) {
 	}
 	at, last := p.going[len(p.going)-1], len(p.held.frontends)-1
 	held := &p.held.frontends[at]
-	if !p.cut(w, held, false, 0) || !p.cut(w, held, true, 0) {
+	if !p.cut(w, held, &nothing) {
 		return false
 	}
 	p.writeMarks(w, held, &frontend{Key: held.Key})
@@ -302,6 +347,9 @@ func (p *passage) remove(w *limited) (over bool) {
 func (p *passage) forget(w *limited) (over bool) {
 	if p.at < len(p.pools) {
 		on := p.pools[p.at]
+		if !p.unguard(w, on.between, len(on.to.behind())) {
+			return false
+		}
 		p.writeMembers(w, &service{pools: []*pool{on.between}}, &service{pools: []*pool{on.to}})
 		p.held.pools[on.place] = on.to
 		p.taken[on.to] = true
@@ -314,6 +362,11 @@ func (p *passage) forget(w *limited) (over bool) {
 		return true
 	case p.taken[all[i]]:
 		p.at++
+	case len(all[i].behind()) > 0:
+		rest := *all[i] // it is never written to
+		rest.virtual = &virtual{behind: rest.virtual.behind}
+		all[i] = &rest
+		p.unguard(w, all[i], 0)
 	default:
 		p.writeMembers(w, &service{pools: all[i : i+1]}, nil)
 		all[i] = all[len(all)-1]

@@ -58,7 +58,7 @@ func (e *elementsOf) commit() {
 // says is what the kernel holds if the state is right.
 func (s *state) says(t testing.TB) map[string]string {
 	out := newElements(t)
-	again := newState(s.schema)
+	again := newState(s.schema).chosenBy(s.chooser)
 	again.classIDs = s.classIDs
 	for c, used := range s.classes {
 		again.classes[c] = &usedClass{id: used.id}
@@ -87,50 +87,55 @@ func (s *state) leads(t testing.TB, held *service) {
 // next one leads from there to what it is to hold.
 func TestPassagesMayEndAnywhere(t *testing.T) {
 	for seed := range uint64(3) {
-		c := churn{rand.New(rand.NewPCG(7, seed)), cluster.IPv4, 40}
-		s := newState(newSchema(cluster.IPv4, false))
-		kernel := newElements(t)
-		for round := range 60 {
-			to := c.small(c.IntN(2))
-			if c.IntN(5) == 0 && len(to.Frontends) > 0 { // at once
-				next := s.target(s.services[to.Name], &to)
-				s.change(kernel, s.services[to.Name], next)
-				s.services[to.Name] = next
+		passages(t, seed, nil)
+		passages(t, seed, chooserOfSome{})
+	}
+}
+
+func passages(t *testing.T, seed uint64, chooser Chooser) {
+	c := churn{rand.New(rand.NewPCG(7, seed)), cluster.IPv4, 40}
+	s := newState(newSchema(cluster.IPv4, false)).chosenBy(chooser)
+	kernel := newElements(t)
+	for round := range 60 {
+		to := c.small(c.IntN(2))
+		if c.IntN(5) == 0 && len(to.Frontends) > 0 { // at once
+			next := s.target(s.services[to.Name], &to)
+			s.change(kernel, s.services[to.Name], next)
+			s.services[to.Name] = next
+			kernel.commit()
+			continue
+		}
+		p, whole := s.begin(&to), c.IntN(3) > 0
+		before := new(service)
+		for done := false; !done && (whole || c.IntN(8) > 0); {
+			if p.held != s.services[to.Name] {
+				p = s.begin(&to)
+			}
+			*before = service{frontends: append([]frontend(nil), p.held.frontends...)}
+			most := 1 + c.IntN(20)
+			done = p.step(&limited{writer: kernel, elements: most, looks: 10 * most})
+			kernel.commit()
+			if says := s.says(t); !maps.Equal(says, kernel.all) {
+				t.Fatalf("seed %d, round %d, stage %d: the kernel holds something else (-known +held):\n%s", seed, round, p.stage, cmp.Diff(says, kernel.all))
+			}
+			s.leads(t, p.held)
+			s.stillThere(t, before, p.held)
+			if done {
+				wantPlan(t, s, &to)
+			}
+			if c.IntN(10) == 0 {
+				other := c.small(2 + c.IntN(3)) // which may take a frontend over
+				if len(other.Frontends) > 0 && len(to.Frontends) > 0 {
+					other.Frontends[0].Key = to.Frontends[len(to.Frontends)-1].Key
+				}
+				next := s.target(s.services[other.Name], &other)
+				s.change(kernel, s.services[other.Name], next)
+				s.services[other.Name] = next
 				kernel.commit()
-				continue
 			}
-			p, whole := s.begin(&to), c.IntN(3) > 0
-			before := new(service)
-			for done := false; !done && (whole || c.IntN(8) > 0); {
-				if p.held != s.services[to.Name] {
-					p = s.begin(&to)
-				}
-				*before = service{frontends: append([]frontend(nil), p.held.frontends...)}
-				most := 1 + c.IntN(20)
-				done = p.step(&limited{writer: kernel, elements: most, looks: 10 * most})
-				kernel.commit()
-				if says := s.says(t); !maps.Equal(says, kernel.all) {
-					t.Fatalf("seed %d, round %d, stage %d: the kernel holds something else (-known +held):\n%s", seed, round, p.stage, cmp.Diff(says, kernel.all))
-				}
-				s.leads(t, p.held)
-				s.stillThere(t, before, p.held)
-				if done {
-					wantPlan(t, s, &to)
-				}
-				if c.IntN(10) == 0 {
-					other := c.small(2 + c.IntN(3)) // which may take a frontend over
-					if len(other.Frontends) > 0 && len(to.Frontends) > 0 {
-						other.Frontends[0].Key = to.Frontends[len(to.Frontends)-1].Key
-					}
-					next := s.target(s.services[other.Name], &other)
-					s.change(kernel, s.services[other.Name], next)
-					s.services[other.Name] = next
-					kernel.commit()
-				}
-			}
-			if t.Failed() {
-				t.Fatalf("seed %d, round %d", seed, round)
-			}
+		}
+		if t.Failed() {
+			t.Fatalf("seed %d, round %d", seed, round)
 		}
 	}
 }

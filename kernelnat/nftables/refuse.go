@@ -59,7 +59,7 @@ func (b *Backend) restore(ctx context.Context, have *held) error {
 	if err != nil {
 		return err
 	}
-	d.localhost = have.chains[chainLoopback] != nil
+	d.localhost, d.virtual = have.chains[chainLoopback] != nil, rangeOf(b.chooser)
 	fixed := b.schema.fixedChains(d)
 	batch := newBatch(b.family)
 	for name, c := range have.chains {

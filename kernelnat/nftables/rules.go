@@ -15,13 +15,19 @@ import (
 // Rules prints what Sync would write to a kernel without any rules, on this node, as nft
 // reads it. It writes nothing to the kernel.
 func Rules(w io.Writer, family cluster.Family, state kernelnat.State, settings netfilter.Settings) error {
+	return RulesFor(w, family, state, settings, nil)
+}
+
+// RulesFor is Rules where pools lead to virtual servers of a Chooser.
+func RulesFor(w io.Writer, family cluster.Family, state kernelnat.State, settings netfilter.Settings, chooser Chooser) error {
 	schema := newSchema(family, settings.CountEndpoints)
 	d, err := dialectOf(language{family}, settings, state)
 	if err != nil {
 		return err
 	}
+	d.virtual = rangeOf(chooser)
 	l := listing{of: make(map[*set][]string)}
-	made := newState(schema)
+	made := newState(schema).chosenBy(chooser)
 	for i := range state.Services {
 		made.change(&l, nil, made.target(nil, &state.Services[i]))
 	}

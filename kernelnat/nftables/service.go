@@ -27,6 +27,7 @@ type frontend struct {
 	class, inside uint32
 	drops         bool
 	near, far     []netip.AddrPort // its slots, and those for clients inside the cluster
+	loopback      []netip.AddrPort // and those at 127.0.0.0/8, where virtual servers take no packets
 	sources       []netip.Prefix   // disjoint
 }
 
@@ -58,11 +59,19 @@ type pool struct {
 	port           string
 	protocol       cluster.Protocol
 	cluster, local []netip.AddrPort
+	virtual        *virtual // nil: neither of them is a virtual server
 	// With client affinity: what the numbers of its members begin with, all endpoints, and
 	// the number in the pool that a new one may have.
 	number  uint32
 	members map[netip.AddrPort]poolMember
 	next    uint32
+}
+
+// virtual is what a pool has besides its virtual servers: the endpoints behind them and, where
+// NodePorts are at 127.0.0.0/8, the slots there.
+type virtual struct {
+	behind         []netip.AddrPort
+	cluster, local []netip.AddrPort
 }
 
 // poolMember is an endpoint of clients that are remembered.
@@ -145,6 +154,8 @@ func (n *numbering) release(number uint32) { delete(n.used, number) }
 // ahead of the kernel while that is written.
 type state struct {
 	schema   *schema
+	chooser  Chooser      // nil: there is none
+	virtual  netip.Prefix // its range
 	services map[cluster.ServiceName]*service
 	holders  map[plan.Key]cluster.ServiceName // of frontends
 	hairpin  map[[16]byte]int32               // how many slots an address is in; without pointers
@@ -179,7 +190,7 @@ func (s *state) target(old *service, p *plan.Service) *service {
 	next := &service{pools: make([]*pool, len(p.Pools)), frontends: make([]frontend, len(p.Frontends))}
 	taken := make(map[*pool]bool)
 	for i := range p.Pools {
-		next.pools[i] = s.pool(old.poolOf(p, i, taken), &p.Pools[i])
+		next.pools[i] = s.pool(p.Name, old.poolOf(p, i, taken), &p.Pools[i])
 	}
 	for i := range p.Frontends {
 		f := &p.Frontends[i]
@@ -206,8 +217,11 @@ func (s *service) poolOf(p *plan.Service, at int, taken map[*pool]bool) *pool {
 	return s.pools[at]
 }
 
-func (s *state) pool(old *pool, p *plan.Pool) *pool {
-	next := &pool{port: p.Port, protocol: p.Protocol, cluster: slotsOf(old.cluster, p, false), local: slotsOf(old.local, p, true)}
+func (s *state) pool(name cluster.ServiceName, old *pool, p *plan.Pool) *pool {
+	next := &pool{port: p.Port, protocol: p.Protocol}
+	if s.chooser == nil || !s.choose(name, next, old, p) {
+		next.cluster, next.local = slotsOf(old.cluster, p, false), slotsOf(old.local, p, true)
+	}
 	if p.AffinitySeconds == 0 {
 		return next
 	}
@@ -257,6 +271,9 @@ func (s *state) frontend(name cluster.ServiceName, f *plan.Frontend, p *pool, of
 		nodePort: f.Kind == plan.NodePort, masquerade: f.Masquerade, restricted: len(f.Sources) > 0,
 		slots: len(out.near), policy: policyOf(of),
 	}
+	if !hasShortcut(f) {
+		c.loopback = len(out.loopback)
+	}
 	if p.number != 0 {
 		c.affinity, c.local = of.AffinitySeconds, f.Local
 	}
@@ -266,7 +283,7 @@ func (s *state) frontend(name cluster.ServiceName, f *plan.Frontend, p *pool, of
 	if hasShortcut(f) {
 		c.shortcut, c.inside = true, f.Inside
 		if n := len(out.far); n > 0 {
-			out.inside = s.class(class{nodePort: c.nodePort, far: true, affinity: c.affinity, slots: n, policy: c.policy, turns: c.turns})
+			out.inside = s.class(class{nodePort: c.nodePort, far: true, affinity: c.affinity, slots: n, policy: c.policy, turns: c.turns, loopback: len(out.loopback)})
 		}
 	}
 	if c.slots > 0 || out.inside != 0 {
@@ -286,6 +303,9 @@ func slotted(name cluster.ServiceName, f *plan.Frontend, p *pool) frontend {
 	}
 	if hasShortcut(f) {
 		out.far = p.cluster
+	}
+	if f.Kind == plan.NodePort {
+		out.loopback = p.direct(ofLoopback(f))
 	}
 	return out
 }
@@ -329,7 +349,7 @@ func disjoint(f *plan.Frontend) []netip.Prefix {
 // class returns the number of a class.
 func (s *state) class(c class) uint32 {
 	if c.slots == 0 {
-		c.affinity, c.local, c.policy, c.turns = 0, false, cluster.Random, 0
+		c.affinity, c.local, c.policy, c.turns, c.loopback = 0, false, cluster.Random, 0, 0
 	}
 	used := s.classes[c]
 	if used == nil {

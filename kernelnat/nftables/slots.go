@@ -8,6 +8,9 @@ import (
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
+// Lacks are the policies that no rules of nf_tables amount to: they count connections.
+var Lacks = cluster.Schedulers()
+
 // slotsOf returns the slots of a pool, which have endpoints in proportion to their weights.
 // Where it matters which slot has which endpoint, that is as package plan says.
 func slotsOf(old []netip.AddrPort, p *plan.Pool, local bool) []netip.AddrPort {
@@ -26,9 +29,9 @@ func slotsOf(old []netip.AddrPort, p *plan.Pool, local bool) []netip.AddrPort {
 }
 
 // policyOf is how a connection chooses among the slots of a pool. Who has not been to any
-// endpoint of a pool with client affinity gets any.
+// endpoint of a pool with client affinity gets any, and so does who asks past a virtual server.
 func policyOf(p *plan.Pool) cluster.Policy {
-	if p.AffinitySeconds > 0 {
+	if p.AffinitySeconds > 0 || p.Policy.OfIPVS() {
 		return cluster.Random
 	}
 	return p.Policy

@@ -88,7 +88,7 @@ func (b *Backend) readTwice() (have *held, err error) {
 
 // session begins a Sync of a kernel that holds this. Where it writes to is for the caller to say.
 func (b *Backend) session(have *held) *session {
-	return &session{Backend: b, have: have, state: newState(b.schema), written: make(map[[2]string]int)}
+	return &session{Backend: b, have: have, state: newState(b.schema).chosenBy(b.chooser), written: make(map[[2]string]int)}
 }
 
 // transaction is what a session writes to: a batch for the kernel, or for Drift a record. It
@@ -131,7 +131,8 @@ func (s *session) fits(d dialect) bool {
 	if s.have.flags&unix.NFT_TABLE_F_DORMANT != 0 {
 		return false
 	}
-	based := make(map[string]hook)
+	// Another backend has that one, or has had it.
+	based := map[string]hook{chainVirtual: hookVirtual}
 	for _, c := range s.schema.fixedChains(d) {
 		have := s.have.chains[c.name]
 		if c.hook != nil {
@@ -192,6 +193,7 @@ func (s *session) sync(state kernelnat.State) error {
 	before := s.sourcesHeld()
 	for _, next := range all {
 		s.state.writeMembers(s, nil, next)
+		s.state.writeBehind(s, nil, next)
 		s.state.pairs(nil, next, func(old, next *frontend) {
 			s.removeSources(before, next)
 			s.state.writeTargets(s, old, next)

@@ -37,11 +37,14 @@ type Options struct {
 	*directive.Stanza
 }
 
-// Use takes the backend of that name.
+// Use takes the backend of that name, and its policy if no other is configured.
 func (o *Options) Use(name string) error {
 	backend, err := backends.Find(name)
 	o.Backend = name
 	backend.Limit(&o.Plan)
+	if o.Stanza == nil || !o.Has("load_balancing") && !o.Has("ipvs_scheduler") {
+		o.Plan.Policy = backend.Policy
+	}
 	return err
 }
 
@@ -74,6 +77,7 @@ var options = directive.Table[Options]{Noun: "kernelnat option", Parsers: map[st
 	"no_such_service":    parseNoSuchService,
 	"healthz":            parseHealthz,
 	"load_balancing":     parseLoadBalancing,
+	"ipvs_scheduler":     parseScheduler,
 	"connection_metrics": parseConnectionMetrics,
 	"endpoint_metrics":   directive.Flag(func(o *Options) *bool { return &o.CountEndpoints }),
 	"dry_run":            directive.Flag(func(o *Options) *bool { return &o.DryRun }),
@@ -132,7 +136,12 @@ func (o *Options) complete() {
 	if o.Backend == "iptables" && o.CountEndpoints {
 		o.Faultf("endpoint_metrics", mend, "endpoint_metrics")
 	}
-	if slices.Contains(o.Plan.Lacks, o.Plan.Policy) {
+	switch {
+	case o.Has("ipvs_scheduler") && o.Has("load_balancing"):
+		o.Faultf("ipvs_scheduler", "kernelnat has ipvs_scheduler and load_balancing, which both say how endpoints take turns: keep one")
+	case o.Has("ipvs_scheduler") && o.Backend != "ipvs":
+		o.Faultf("ipvs_scheduler", "ipvs_scheduler is for backend ipvs, and the backend is %s: take it out, or choose backend ipvs", o.Backend)
+	case slices.Contains(o.Plan.Lacks, o.Plan.Policy):
 		o.Faultf("load_balancing", "load_balancing is %s, which backend %s does not have: choose another policy, or another backend", o.Plan.Policy, o.Backend)
 	}
 }
@@ -168,8 +177,26 @@ func parseBackend(o *Options, args []string) error {
 	return o.Use(name)
 }
 
+func parseScheduler(o *Options, args []string) error {
+	var names []string
+	for _, p := range cluster.Schedulers() {
+		names = append(names, p.String())
+	}
+	all := strings.Join(names, ", ")
+	name, err := oneArgument(args, "a scheduler of IPVS: "+all)
+	if err != nil {
+		return err
+	}
+	p, err := cluster.ParsePolicy(name)
+	if err != nil || !p.OfIPVS() {
+		return fmt.Errorf("%q is no scheduler of IPVS: use one of %s", name, all)
+	}
+	o.Plan.Policy = p
+	return nil
+}
+
 func parseLoadBalancing(o *Options, args []string) error {
-	name, err := oneArgument(args, "random, round_robin or source_hash")
+	name, err := oneArgument(args, "random, round_robin or source_hash, or with backend ipvs a scheduler of it")
 	if err != nil {
 		return err
 	}

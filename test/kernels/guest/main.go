@@ -18,15 +18,17 @@ import (
 var environment = []string{
 	"PATH=/usr/sbin:/sbin:/usr/bin:/bin",
 	"E2E_REQUIRED=1",
+	"IPVS_REQUIRED=1",
 	"COREDNS=/coredns",
 }
 
 // modules are those that rules of nftables need. The kernel would load them by itself, one
 // after the other, while a program waits for its first rules: in an emulated machine that
-// takes seconds. What a kernel does not have as a module it has built in, or lacks.
+// takes seconds. Linux 5.10 does not load ip_vs by itself. What a kernel does not have as a module it has built in, or lacks.
 var modules = []string{
 	"nf_tables", "nf_conntrack", "nf_nat", "nft_ct", "nft_chain_nat", "nft_nat", "nft_masq", "nft_numgen", "nft_hash", "nft_fib",
 	"nft_fib_ipv4", "nft_fib_ipv6", "nft_reject", "nft_reject_ipv4", "nft_reject_ipv6", "nft_counter",
+	"ip_vs",
 }
 
 func main() {
@@ -55,7 +57,8 @@ func run(argv []string) error {
 	if err != nil {
 		return err
 	}
-	if out, err := exec.Command("modprobe", append([]string{"-a", "-q"}, modules...)...).CombinedOutput(); len(out) > 0 {
+	// Process 1 has no PATH.
+	if out, err := exec.Command("/sbin/modprobe", append([]string{"-a", "-q"}, modules...)...).CombinedOutput(); len(out) > 0 {
 		fmt.Printf("guest: modprobe: %v\n%s", err, out)
 	}
 	loopback, err := netlink.LinkByName("lo")

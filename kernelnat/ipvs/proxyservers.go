@@ -1,0 +1,141 @@
+package ipvs
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/cloudflare/ipvs"
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat/plan"
+	"github.com/vishvananda/netlink"
+)
+
+// proxyLink is what kube-proxy in its IPVS mode has the addresses of Services on.
+const proxyLink = "kube-ipvs0"
+
+// LeaveProxy removes what kube-proxy in its IPVS mode has left in one family besides rules: virtual
+// servers at addresses of kube-ipvs0, and at NodePorts of Services, with those addresses. New
+// connections are translated before they come there. Of those that are older all packets go by
+// these servers: if they are to be waited for, servers that have any stay, for no new ones, and
+// LeaveProxy returns how many there are.
+func LeaveProxy(family cluster.Family, services []plan.Service, wait bool) (connections int, err error) {
+	link, err := netlink.LinkByName(proxyLink)
+	var none netlink.LinkNotFoundError
+	if errors.As(err, &none) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("look for %s: %w", proxyLink, err)
+	}
+	p := &proxyServers{family: family, link: link, nodePorts: nodePortsOf(services), busy: make(map[netip.Addr]bool)}
+	if p.addresses, err = netlink.AddrList(link, netlink.FAMILY_ALL); err != nil {
+		return 0, fmt.Errorf("list the addresses of %s: %w", proxyLink, err)
+	}
+	if connections, err = p.removeServers(new(client), wait); err != nil {
+		return connections, fmt.Errorf("remove the virtual servers of kube-proxy: %w", err)
+	}
+	if err := p.removeAddresses(); err != nil {
+		return connections, fmt.Errorf("remove addresses of %s: %w", proxyLink, err)
+	}
+	return connections, nil
+}
+
+// nodePortsOf returns those of Services, as keys of a frontend's place.
+func nodePortsOf(services []plan.Service) map[plan.Key]bool {
+	out := make(map[plan.Key]bool)
+	for i := range services {
+		for _, f := range services[i].Frontends {
+			if f.Kind == plan.NodePort {
+				out[f.Key] = true
+			}
+		}
+	}
+	return out
+}
+
+// proxyServers is what kube-proxy has left in one family.
+type proxyServers struct {
+	family    cluster.Family
+	link      netlink.Link
+	addresses []netlink.Addr // of both families
+	nodePorts map[plan.Key]bool
+	busy      map[netip.Addr]bool // those of servers that stay
+}
+
+func (p *proxyServers) removeServers(c *client, wait bool) (connections int, err error) {
+	var all []ipvs.ServiceExtended
+	err = c.send(func(k ipvs.Client) (err error) { all, err = k.Services(); return err })
+	if errors.Is(err, errNotLoaded) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	for _, s := range all {
+		if !p.has(s.Service) {
+			continue
+		}
+		n, err := p.removeServer(c, s.Service, wait)
+		if connections += n; err != nil {
+			return connections, err
+		}
+		p.busy[s.Address] = p.busy[s.Address] || n > 0
+	}
+	return connections, nil
+}
+
+// has reports whether kube-proxy has made a virtual server.
+func (p *proxyServers) has(s ipvs.Service) bool {
+	if s.FWMark != 0 || cluster.FamilyOf(s.Address) != p.family {
+		return false
+	}
+	at := func(a netlink.Addr) bool { return a.IP.Equal(s.Address.AsSlice()) }
+	return slices.ContainsFunc(p.addresses, at) || p.nodePorts[plan.NodePortKey(p.family, s.Port, cluster.Protocol(s.Protocol))]
+}
+
+func (p *proxyServers) removeServer(c *client, s ipvs.Service, wait bool) (connections int, err error) {
+	var all []ipvs.DestinationExtended
+	if err := c.send(func(k ipvs.Client) (err error) { all, err = k.Destinations(s); return err }); err != nil {
+		return 0, err
+	}
+	for _, d := range all {
+		connections += int(d.ActiveConnections + d.InactiveConnections)
+	}
+	if connections == 0 || !wait {
+		return 0, c.send(func(k ipvs.Client) error { return k.RemoveService(s) })
+	}
+	for _, d := range all {
+		if d.Weight == 0 {
+			continue
+		}
+		d.Weight = 0
+		if err := c.send(func(k ipvs.Client) error { return k.UpdateDestination(s, d.Destination) }); err != nil {
+			return connections, err
+		}
+	}
+	return connections, nil
+}
+
+// removeAddresses removes those that no server needs, and the link with the last one.
+func (p *proxyServers) removeAddresses() error {
+	left := 0
+	for _, a := range p.addresses {
+		addr, _ := netip.AddrFromSlice(a.IP)
+		addr = addr.Unmap()
+		if cluster.FamilyOf(addr) != p.family || p.busy[addr] {
+			if !addr.IsLinkLocalUnicast() {
+				left++
+			}
+			continue
+		}
+		if err := netlink.AddrDel(p.link, &a); err != nil {
+			return fmt.Errorf("%s: %w", addr, err)
+		}
+	}
+	if left == 0 {
+		return netlink.LinkDel(p.link)
+	}
+	return nil
+}

@@ -1,0 +1,104 @@
+package nftables
+
+import (
+	"context"
+	"hash/fnv"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat"
+	"github.com/clusterip/clusterip/kernelnat/backendtest"
+	"github.com/clusterip/clusterip/kernelnat/plan"
+)
+
+// chooserOfSome takes the pools that have an even number of endpoints.
+type chooserOfSome struct{}
+
+func (chooserOfSome) Range() netip.Prefix { return netip.MustParsePrefix("192.88.99.0/24") }
+
+func (chooserOfSome) Server(service cluster.ServiceName, p *plan.Pool, local bool, _ netip.AddrPort) (at netip.AddrPort, chosen bool) {
+	if n := len(p.For(local)); n == 0 || n%2 == 1 || p.AffinitySeconds > 0 || p.Policy == cluster.SourceHash {
+		return at, false
+	}
+	h := fnv.New32a()
+	h.Write([]byte(service.String() + p.Port + p.Protocol.String()))
+	host := byte(0)
+	if local {
+		host = 1
+	}
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 88, 99, host}), uint16(1+h.Sum32()%60000)), true
+}
+
+func (chooserOfSome) Ready(context.Context) error { return nil }
+
+func (chooserOfSome) Keep(netip.AddrPort, cluster.Protocol) []netip.AddrPort { return nil }
+
+// An endpoint that comes to a virtual server, or goes, is an element of hairpin; and of the slots at
+// 127.0.0.0/8 where there is a NodePort.
+func TestElementsOfVirtualServers(t *testing.T) {
+	for _, nodePort := range []uint16{0, 30080} {
+		service := func(endpoints int) plan.Service {
+			var all []netip.AddrPort
+			for i := range endpoints {
+				all = append(all, endpointOf(i))
+			}
+			o := backendtest.Outside{Verdict: plan.Forward, NodePort: nodePort}
+			return backendtest.Named("echo", o.Add(backendtest.Port(cluster.TCP, netip.MustParseAddrPort("10.43.0.1:80"), all...)))
+		}
+		s := newState(newSchema(cluster.IPv4, false)).chosenBy(chooserOfSome{})
+		var written tally
+		step := func(p plan.Service) int {
+			written = 0
+			next := s.target(s.services[p.Name], &p)
+			s.change(&written, s.services[p.Name], next)
+			s.services[p.Name] = next
+			return int(written)
+		}
+		step(service(2000))
+		want := 2
+		if nodePort != 0 {
+			want += 2 + 2 // two slots, and another class
+		}
+		if n := step(service(2002)); n != want {
+			t.Errorf("NodePort %d: two endpoints more are %d elements, want %d", nodePort, n, want)
+		}
+		held := s.services[service(1).Name]
+		for _, f := range held.frontends {
+			if len(f.near) != 1 || !s.virtual.Contains(f.near[0].Addr()) {
+				t.Errorf("%s has slots %v, want a virtual server", f.Key, f.near)
+			}
+			if n := len(f.loopback); (n == 2002) != (f.At.Addr().IsUnspecified()) || n != 0 && n != 2002 {
+				t.Errorf("%s has %d slots at 127.0.0.0/8", f.Key, n)
+			}
+		}
+	}
+}
+
+// A table whose pools lead to virtual servers becomes one without them, and back, without being made
+// anew: what was translated before stays.
+func TestChooserComesAndGoes(t *testing.T) {
+	h := newHost(t)
+	endpoints := []netip.AddrPort{endpointOf(0), endpointOf(1)}
+	o := backendtest.Outside{Verdict: plan.Forward, NodePort: 30080}
+	state := kernelnat.State{Services: []plan.Service{backendtest.Named("echo", o.Add(backendtest.Port(cluster.TCP, netip.MustParseAddrPort("10.43.0.1:80"), endpoints...)))}}
+	for i, chooser := range []Chooser{nil, chooserOfSome{}, chooserOfSome{}, nil} {
+		choosers := make(map[cluster.Family]Chooser)
+		if chooser != nil {
+			choosers[cluster.IPv4] = chooser
+		}
+		both, err := NewFor(settings, choosers)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := both[cluster.IPv4]
+		var written []string
+		h.do(func() (err error) { written, err = b.Sync(t.Context(), state); return err })
+		b.Close()
+		text := strings.Join(written, "; ")
+		if strings.Contains(text, "another layout") || i == 2 && len(written) > 0 {
+			t.Errorf("Sync %d writes %s", i, text)
+		}
+	}
+}
