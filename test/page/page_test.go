@@ -123,6 +123,7 @@ func TestPage(t *testing.T) {
 func overview(b *browser, server string) {
 	b.open("/")
 	b.says("dry_run is set")
+	b.becomes("nothing is said of rules that are not written", `!/In step|Audited|Services with rules/.test(document.body.innerText)`)
 	ask(b.t, server, 30)
 	value[bool](b, again)
 	b.becomes("the rate of queries", `/all \d/.test(document.querySelector(".charts .now").innerText)`)
@@ -147,6 +148,7 @@ func search(_ *testing.T, b *browser) {
 	b.says("10.43.0.10:80/TCP")
 	b.do(chromedp.Click(".row a"))
 	b.says("shop/web works: 10.43.0.10:80/TCP leads to 3 endpoints")
+	b.says("was not looked at: dry_run is set")
 	b.becomes("the path is drawn", `document.querySelectorAll("svg.graph .link:not(.none)").length === 5`)
 	b.becomes("most goes where the line is thick", `[...document.querySelectorAll("svg.graph .link")].every((l) => l.getAttribute("stroke-width") >= 3)`)
 }

@@ -54,13 +54,14 @@ function service(s) {
 }
 
 function family(f) {
+  const dryRun = !f.looked && !f.whyNot; // for all other reasons there are words
   return [
     table(`NAT, ${f.family}`, ["Frontend", "Kind", "New connections", "What a packet meets", "Counted"], f.frontends.map((t) => [
       el("code", {}, t.at), t.kind,
       [el("span", { class: t.verdict === "refused" ? "why" : "" }, t.verdict), t.why && ` ${t.why}`, t.verdict === "forward" && ` to ${count(t.endpoints)}${t.local ? " on this node" : ""}`, t.client && `; ${t.client}`],
       [el("ul", { class: "plain" }, (t.meets ?? []).map((m) => el("li", {}, el("code", {}, m)))), el("ul", { class: "plain why" }, (t.wrong ?? []).map((m) => el("li", {}, m)))],
       t.connections == null ? null : count(t.connections)])),
-    el("dl", {}, fact("Backend", f.backend), fact("Node", f.node), fact("In step", f.updated && ago(f.updated)), fact("The kernel", f.looked ? "was looked at" : `was not looked at: ${f.whyNot}`),
+    el("dl", {}, fact("Backend", f.backend), fact("Node", f.node), fact("In step", !dryRun && f.updated && ago(f.updated)), fact("The kernel", f.looked ? "was looked at" : `was not looked at: ${dryRun ? "dry_run is set" : f.whyNot}`),
       fact("Asked for beyond the bounds", f.excess), fact("Waiting", f.waiting), fact("Error", f.error),
       fact("Last repair", f.lastRepair && `${ago(f.lastRepair.at)}, of what ${f.lastRepair.by || "somebody else"} had changed: ${f.lastRepair.what.join("; ")}`)),
     (f.wrong ?? []).concat(f.others ?? []).map((w) => el("p", { class: "why" }, w))];
