@@ -104,6 +104,7 @@ func TestPage(t *testing.T) {
 	}{
 		{"overview", func(_ *testing.T, b *browser) { overview(b, server) }},
 		{"search", search},
+		{"wording", wording},
 		{"keyboard", keyboard},
 		{"hostile", hostileText},
 		{"narrow", narrow},
@@ -144,13 +145,27 @@ func search(_ *testing.T, b *browser) {
 	b.do(chromedp.SendKeys(".filter input[type=search]", "shop/web"))
 	b.becomes("one is found", `document.querySelectorAll(".row").length === 1`)
 	b.says("33.3 %")
+	b.says("not ready")
 	b.says("web.shop.svc.cluster.local.")
 	b.says("10.43.0.10:80/TCP")
 	b.do(chromedp.Click(".row a"))
 	b.says("shop/web works: 10.43.0.10:80/TCP leads to 3 endpoints")
 	b.says("was not looked at: dry_run is set")
+	b.says("yes, to 3 endpoints")
+	b.says("no: not ready")
 	b.becomes("the path is drawn", `document.querySelectorAll("svg.graph .link:not(.none)").length === 5`)
 	b.becomes("most goes where the line is thick", `[...document.querySelectorAll("svg.graph .link")].every((l) => l.getAttribute("stroke-width") >= 3)`)
+}
+
+// Words are those of coredns explain.
+func wording(_ *testing.T, b *browser) {
+	b.open("/explain?target=shop/empty")
+	b.says("connections are refused: no endpoint counts")
+	b.open("/services?search=shop/empty")
+	b.says("connections are refused: no endpoint counts")
+	b.open("/explain?target=nobody.shop")
+	b.says("does not exist")
+	b.becomes("none of the JSON's", `!/nxdomain|elsewhere/.test(document.body.innerText)`)
 }
 
 // All can be done without a mouse.
