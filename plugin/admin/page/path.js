@@ -31,6 +31,11 @@ function graph(e) {
     links.push([client, entry, 0.3]);
   }
   if (e.service.externalName) links.push([entry, node(2, "endpoint", e.service.externalName, "looked up elsewhere"), 0.3]);
+  const missing = missingFrontend(e);
+  if (missing) {
+    links.push([entry, node(2, "frontend bad", missing, "no such port"), 0]);
+    return { nodes, links };
+  }
   const ends = endpoints(e, node);
   const fronts = (e.nat ?? []).flatMap((f) => f.frontends).slice(0, most.frontends);
   if (fronts.length === 0) for (const [row, end] of ends) links.push([entry, end, row.counts ? row.share ?? 1 / Math.max(1, ends.length) : 0]);
@@ -46,6 +51,16 @@ function graph(e) {
   const all = (e.service.endpoints?.length ?? 0) + (e.service.left ?? 0);
   if (all > ends.length) node(3, "rest", `and ${all - ends.length} more`);
   return { nodes: nodes.toSorted((a, b) => a.column - b.column), links };
+}
+
+// missingFrontend is the target, if it is a port that an address of the Service does not have.
+function missingFrontend(e) {
+  const [, host, port, protocol] = /^(.+):(\d+)(\/\w+)?$/.exec(e.target) ?? [];
+  if (!host || !URL.canParse(`http://${host}`)) return null;
+  const address = new URL(`http://${host}`).hostname; // as Go writes it: IPv6 in lower case, without needless zeros
+  const there = (e.nat ?? []).flatMap((f) => f.frontends).map((f) => f.at.toLowerCase()).filter((at) => at.startsWith(`${address}:`));
+  const wanted = `${address}:${port}${protocol ?? "/"}`.toLowerCase();
+  return there.length && !there.some((at) => at.startsWith(wanted)) ? e.target : null;
 }
 
 function endpoints(e, node) {
