@@ -110,11 +110,11 @@ $(PEERS)/etcd:
 
 # Debian's, unpacked: its package, installed, would start a server.
 promtool:
-	@command -v promtool >/dev/null && exit 0; \
+	@command -v promtool && exit 0; \
 	if [ "$$(id -u)" = 0 ]; then apt-get update -qq; fi; \
 	mkdir -p $(TOOLS) && cd $(TOOLS) && apt-get download -qq -o APT::Sandbox::User=root prometheus && \
 	dpkg-deb --fsys-tarfile prometheus_*.deb | tar -xO ./usr/bin/promtool >promtool.new && \
-	chmod +x promtool.new && rm prometheus_*.deb && mv promtool.new promtool || \
+	chmod +x promtool.new && rm prometheus_*.deb && mv promtool.new promtool && echo "$(TOOLS)/promtool" || \
 	echo "missing on this machine: promtool (without it the rules in docs/alerts.yaml are not tested)"
 
 # .golangci.yml says which linters.

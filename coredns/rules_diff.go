@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/clusterip/clusterip/cluster"
@@ -24,6 +25,13 @@ type familyDrift struct {
 	Family  string         `json:"family"`
 	Backend string         `json:"backend"`
 	Drift   []status.Drift `json:"drift"`
+
+	services int // that want rules
+}
+
+// onlyCommon reports whether no Service has a part in it: rules that all need would be added.
+func (f *familyDrift) onlyCommon() bool {
+	return f.services == 0 && !slices.ContainsFunc(f.Drift, func(d status.Drift) bool { return d.Service != "" || d.Change != status.DriftAdd })
 }
 
 // diffRules prints what a start of the program would change in this kernel, and reports whether
@@ -55,7 +63,7 @@ func diffRules(b *block, q *rulesQuestion, told *report) (changes bool, err erro
 	var all []familyDrift
 	for _, family := range q.families {
 		changes = changes || len(drift[family]) > 0
-		all = append(all, familyDrift{family.String(), backend.Name, append([]status.Drift{}, drift[family]...)})
+		all = append(all, familyDrift{family.String(), backend.Name, append([]status.Drift{}, drift[family]...), len(states[family].Services)})
 	}
 	out := bufio.NewWriterSize(os.Stdout, 64<<10)
 	if q.json {
@@ -83,6 +91,10 @@ const maxDrift = 50
 func writeDrift(w io.Writer, f *familyDrift) {
 	if len(f.Drift) == 0 {
 		fmt.Fprintf(w, "%s, %s: nothing would change.\n", f.Family, f.Backend)
+		return
+	}
+	if f.onlyCommon() {
+		fmt.Fprintf(w, "%s, %s: no Service wants rules; %d would be added that all Services need; -o json has them.\n", f.Family, f.Backend, len(f.Drift))
 		return
 	}
 	counts := make(map[status.DriftChange]int)

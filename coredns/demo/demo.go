@@ -68,7 +68,7 @@ browser, as long as this runs: http://%s/`,
 		netlab.GatewayIPv4.Addr(), s.dir, clientIP, page))
 	err = p.perform(script)
 	if err == nil {
-		p.screen.note(fmt.Sprintf("Every step showed what the page says, in %.0f s.", time.Since(began).Seconds()))
+		p.screen.note(fmt.Sprintf("Every step showed what the notes say, in %.0f s.", time.Since(began).Seconds()))
 		if o.Shell {
 			err = p.shell()
 		}

@@ -118,7 +118,7 @@ func TestDemo(t *testing.T) {
 			if strings.Contains(text, "✗") || strings.Contains(text, "\x1b") {
 				t.Error("a cross or an escape sequence in the output")
 			}
-			_, after, _ := strings.Cut(text, "Every step showed what the page says")
+			_, after, _ := strings.Cut(text, "Every step showed what the notes say")
 			if !regexp.MustCompile(c.want).MatchString(after) {
 				t.Errorf("no match of %q in the output's end", c.want)
 			}

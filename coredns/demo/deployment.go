@@ -28,7 +28,7 @@ type podSpec struct {
 }
 
 // The pods of the Deployment, in the order in which scaling adds them. The first
-// three have the addresses of the page, so the chains get the page's names.
+// three have the addresses of the notes, so the chains get the notes' names.
 var echoPods = []podSpec{
 	{Name: "echo-server-7d4b9c6f58-2xkqp", App: "echo-server", IP: netip.MustParseAddr("10.42.0.49")},
 	{Name: "echo-server-7d4b9c6f58-8mzvt", App: "echo-server", IP: netip.MustParseAddr("10.42.1.63")},

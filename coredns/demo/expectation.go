@@ -84,7 +84,7 @@ func resolvesTo(name string, want ...netip.Addr) expectation {
 }
 
 // fields brings a rule of iptables -L to one form: columns are separated by one
-// blank, and the protocols are numbers as in iptables 1.8.9 and the page, where
+// blank, and the protocols are numbers as in iptables 1.8.9 and the notes, where
 // other versions write names.
 func fields(line string) string {
 	f := strings.Fields(line)
@@ -114,8 +114,8 @@ func (p *play) serviceRule(port int) expectation {
 	}
 }
 
-// pageChain is the listing on the page, but for the ClusterIP, which is random.
-const pageChain = `Chain KUBE-SVC-EF6QQNEDGUCXH6TD (1 references)
+// notesChain is the listing in the notes, but for the ClusterIP, which is random.
+const notesChain = `Chain KUBE-SVC-EF6QQNEDGUCXH6TD (1 references)
 num target prot opt source destination
 1 KUBE-MARK-MASQ 6 -- !10.42.0.0/16 %s /* testing/echo-server-clusterip cluster IP */ tcp dpt:8080
 2 KUBE-SEP-OCROO4CKUGE2RS3Z 0 -- 0.0.0.0/0 0.0.0.0/0 /* testing/echo-server-clusterip -> 10.42.0.49:5678 */ statistic mode random probability 0.33333333349
@@ -123,14 +123,14 @@ num target prot opt source destination
 4 KUBE-SEP-XTMO5XT2DVXLF33I 0 -- 0.0.0.0/0 0.0.0.0/0 /* testing/echo-server-clusterip -> 10.42.1.64:5678 */
 `
 
-// chainOfPage expects the page's listing, word by word.
-func (p *play) chainOfPage(out string) error {
+// chainOfNotes expects the notes' listing, word by word.
+func (p *play) chainOfNotes(out string) error {
 	var got strings.Builder
 	for line := range strings.Lines(out) {
 		got.WriteString(fields(line) + "\n")
 	}
-	if want := fmt.Sprintf(pageChain, p.clusterIP); got.String() != want {
-		return fmt.Errorf("the page has:\n%s", want)
+	if want := fmt.Sprintf(notesChain, p.clusterIP); got.String() != want {
+		return fmt.Errorf("the notes have:\n%s", want)
 	}
 	return nil
 }

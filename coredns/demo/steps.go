@@ -65,11 +65,11 @@ func names(p *play) {
 }
 
 func rules(p *play) {
-	p.show(onNode, "iptables -t nat -L -n | grep KUBE-SVC", "the Service's line, with the page's chain name", p.serviceRule(8080))
+	p.show(onNode, "iptables -t nat -L -n | grep KUBE-SVC", "the Service's line, with the notes' chain name", p.serviceRule(8080))
 }
 
 func chain(p *play) {
-	p.show(onNode, listChain, "the page's lines: 33 % for pod 1, 50 % of the rest for pod 2, what is left for pod 3", p.chainOfPage)
+	p.show(onNode, listChain, "the notes' lines: 33 % for pod 1, 50 % of the rest for pod 2, what is left for pod 3", p.chainOfNotes)
 }
 
 func balance(p *play) {

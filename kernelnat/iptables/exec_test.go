@@ -84,7 +84,7 @@ func TestParseVersion(t *testing.T) {
 	}
 }
 
-// syncFails syncs the page's Service, which must fail with this in the error.
+// syncFails syncs the notes' Service, which must fail with this in the error.
 func (h *host) syncFails(t *testing.T, ctx context.Context, want ...string) error {
 	t.Helper()
 	return h.syncServicesFails(t, ctx, []plan.Service{pageService()}, want...)

@@ -69,7 +69,7 @@ func TestLook(t *testing.T) {
 			h.do(t, func() error { return b.Sync(t.Context(), all) })
 		}
 		if seen < 3 {
-			t.Errorf("the page's Service has %d chains", seen)
+			t.Errorf("the notes' Service has %d chains", seen)
 		}
 		h.run(t, "iptables", "-t", "nat", "-D", "PREROUTING", "1")
 		if wrong := h.looked(t, page, cluster.IPv4); len(wrong) != 1 || !strings.Contains(wrong[0], "chain PREROUTING of table nat lacks the rule") {

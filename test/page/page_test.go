@@ -104,6 +104,10 @@ func TestPage(t *testing.T) {
 	}{
 		{"overview", func(_ *testing.T, b *browser) { overview(b, server) }},
 		{"search", search},
+		{"wording", wording},
+		{"missing port", missingPort},
+		{"tables", tables},
+		{"unknown view", unknownView},
 		{"keyboard", keyboard},
 		{"hostile", hostileText},
 		{"narrow", narrow},
@@ -123,6 +127,7 @@ func TestPage(t *testing.T) {
 func overview(b *browser, server string) {
 	b.open("/")
 	b.says("dry_run is set")
+	b.becomes("nothing is said of rules that are not written", `!/In step|Audited|Services with rules/.test(document.body.innerText)`)
 	ask(b.t, server, 30)
 	value[bool](b, again)
 	b.becomes("the rate of queries", `/all \d/.test(document.querySelector(".charts .now").innerText)`)
@@ -143,12 +148,63 @@ func search(_ *testing.T, b *browser) {
 	b.do(chromedp.SendKeys(".filter input[type=search]", "shop/web"))
 	b.becomes("one is found", `document.querySelectorAll(".row").length === 1`)
 	b.says("33.3 %")
+	b.says("not ready")
 	b.says("web.shop.svc.cluster.local.")
 	b.says("10.43.0.10:80/TCP")
 	b.do(chromedp.Click(".row a"))
 	b.says("shop/web works: 10.43.0.10:80/TCP leads to 3 endpoints")
+	b.says("was not looked at: dry_run is set")
+	b.says("yes, to 3 endpoints")
+	b.says("no: not ready")
 	b.becomes("the path is drawn", `document.querySelectorAll("svg.graph .link:not(.none)").length === 5`)
 	b.becomes("most goes where the line is thick", `[...document.querySelectorAll("svg.graph .link")].every((l) => l.getAttribute("stroke-width") >= 3)`)
+}
+
+// Words are those of coredns explain.
+func wording(_ *testing.T, b *browser) {
+	b.open("/explain?target=shop/empty")
+	b.says("connections are refused: no endpoint counts")
+	b.open("/services?search=shop/empty")
+	b.says("connections are refused: no endpoint counts")
+	b.open("/explain?target=nobody.shop")
+	b.says("does not exist")
+	b.becomes("none of the JSON's", `!/nxdomain|elsewhere/.test(document.body.innerText)`)
+}
+
+// The path to a port that the Service lacks ends there.
+func missingPort(_ *testing.T, b *browser) {
+	for _, target := range []string{"10.43.0.10:81/TCP", "10.43.0.10:8", "10.43.0.10:80/UDP"} {
+		b.open("/explain?target=" + target)
+		b.says("which has no port")
+		b.becomes("the port is drawn as a fault", `document.querySelector("svg.graph .frontend.bad").textContent === `+quote(target+"no such port")+` && document.querySelectorAll("svg.graph .link:not(.none)").length === 1`)
+	}
+	b.open("/explain?target=10.43.0.10:80")
+	b.becomes("a port that there is, is not", `document.querySelector("svg.graph .frontend:not(.bad)")`)
+}
+
+// Tables have what there is to tell, and heads that can be read.
+func tables(_ *testing.T, b *browser) {
+	heads := func(caption string) string {
+		return `[...document.querySelectorAll("table")].find((t) => t.caption.textContent === ` + quote(caption) + `).tHead.innerText.split(/\s*\t\s*/).join()`
+	}
+	b.open("/explain?target=shop/web")
+	b.says("shop/web works")
+	b.becomes("all columns", heads("Endpoints")+` === "Endpoint,Port,Pod,Node,Zone,State,Counts,Share"`)
+	b.becomes("no columns about a kernel that was not looked at", heads("Frontends, IPv4")+` === "Frontend,Kind,In force"`)
+	b.becomes("heads are in one line each", `[...document.querySelectorAll("th")].every((h) => h.getClientRects()[0].height < 40)`)
+	b.open("/explain?target=data/db")
+	b.says("data/db works")
+	b.becomes("no nodes nor zones", `!/Node|Zone/.test(`+heads("Endpoints")+`)`)
+}
+
+// An address of a view that there is not says so.
+func unknownView(_ *testing.T, b *browser) {
+	for _, view := range []string{"/foo", "/constructor"} {
+		b.open(view)
+		b.says("There is no view #" + view)
+	}
+	b.do(chromedp.Click("main a"))
+	b.says("dry_run is set")
 }
 
 // All can be done without a mouse.

@@ -1,20 +1,26 @@
 // What is shown is said by the part of the address behind "#". While the page is visible an
 // overview is asked for every few seconds, and the view asks for what it shows besides.
 
-import { el } from "./dom.js";
+import { chip, el } from "./dom.js";
 import { Overview } from "./overview.js";
 import { Services } from "./services.js";
 import { Explanation } from "./explain.js";
 import { record } from "./series.js";
 
 const period = 5000; // ms
-const views = { "": Overview, services: Services, explain: Explanation };
+const views = new Map([["", Overview], ["services", Services], ["explain", Explanation]]);
 const main = document.getElementById("main");
 const state = document.getElementById("state");
 const target = document.getElementById("target");
 const from = document.getElementById("from");
 
 let view, timer, asked;
+
+// Unknown is in the place of a view that there is not.
+class Unknown {
+  title = "No such view";
+  root = el("p", { class: "verdict wrong", role: "alert" }, chip("wrong"), `There is no view ${location.hash}. `, el("a", { href: "#/" }, "Overview"));
+}
 
 // ask returns the JSON at a path, or an Error with the sentence of the server.
 async function ask(path, query = {}) {
@@ -51,10 +57,11 @@ function route(event) {
   asked?.abort();
   asked = new AbortController();
   const params = new URLSearchParams(query);
-  const sameView = view instanceof (views[path] ?? Overview) && view.turnTo?.(params);
+  const View = views.get(path) ?? Unknown;
+  const sameView = view instanceof View && view.turnTo?.(params);
   if (!sameView) {
     view?.close?.();
-    view = new (views[path] ?? Overview)(params, ask);
+    view = new View(params, ask);
     main.replaceChildren(view.root);
     document.title = `${view.title} · clusterip`;
     if (event) main.focus({ preventScroll: true });

@@ -23,12 +23,17 @@ export function show(place, ...nodes) {
   if (focused) [...place.querySelectorAll("a")].find((a) => a.getAttribute("href") === focused)?.focus();
 }
 
+const isEmpty = (cell) => cell == null || cell === "" || (Array.isArray(cell) && cell.every((c) => !c));
+
 // table is readable on a phone too, where each row is a block and each cell says what it is.
-export function table(caption, heads, rows) {
+// Columns that have a head alone are left out.
+export function table(caption, allHeads, allRows) {
+  const kept = (_, i) => allRows.length === 0 || allRows.some((cells) => !isEmpty(cells[i]));
+  const heads = allHeads.filter(kept), rows = allRows.map((cells) => cells.filter(kept));
   return el("table", {}, el("caption", {}, caption),
     el("thead", {}, el("tr", {}, heads.map((h) => el("th", { scope: "col" }, h)))),
     el("tbody", {}, rows.map((cells) => el("tr", {}, cells.map((c, i) =>
-      c == null || c === "" || (Array.isArray(c) && c.length === 0) ? el("td", { class: "empty" }) : el("td", { "data-head": heads[i] }, el("div", {}, c)))))));
+      isEmpty(c) ? el("td", { class: "empty" }) : el("td", { "data-head": heads[i] }, el("div", {}, c)))))));
 }
 
 const marks = { ok: "✓", notice: "i", unknown: "?", wrong: "✗" };

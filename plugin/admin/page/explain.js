@@ -1,6 +1,7 @@
 import { ago, chip, count, el, explainLink, fact, more, show, table } from "./dom.js";
 import { share } from "./services.js";
 import { path } from "./path.js";
+import { force, outcome, reason } from "./words.js";
 
 const narrow = matchMedia("(max-width: 700px)");
 
@@ -40,28 +41,29 @@ export class Explanation {
 
 const names = (e) => table("Names", ["Name", "Why", "Records"], e.names.map((n) => [
   n.answers ? el("b", {}, n.name) : n.name, n.why,
-  [n.outcome !== "records" && el("span", { class: "faint" }, n.outcome), el("ul", { class: "plain" }, (n.records ?? []).map((r) =>
+  [n.outcome !== "records" && el("span", { class: "faint" }, outcome(n)), el("ul", { class: "plain" }, (n.records ?? []).map((r) =>
     el("li", {}, el("code", {}, `${r.type} ${r.data}`), " ", el("span", { class: "faint" }, `${r.ttl} s${r.why ? `, ${r.why}` : ""}`)))), more(n.left ?? 0)]]));
 
 function service(s) {
   return [
     el("dl", {}, fact("Service", s.name), fact("Kind", s.kind), fact("ClusterIPs", s.clusterIPs?.join(", ")), fact("External name", s.externalName), fact("Ports", s.ports?.join(", "))),
     s.hints && el("ul", { class: "plain" }, s.hints.map((h) => el("li", {}, h))),
-    s.endpoints && table("Endpoints", ["Endpoint", "Port", "Pod", "Node", "Zone", "State", "New connections", "Counted"], s.endpoints.map((e) => [
-      el("code", {}, e.address), e.port, e.pod, e.node, e.zone, [e.state, e.reason && el("span", { class: "why" }, ` ${e.reason.replaceAll("_", " ")}`)],
-      share(e), e.connections == null ? null : count(e.connections)])),
+    s.endpoints && table("Endpoints", ["Endpoint", "Port", "Pod", "Node", "Zone", "State", "Counts", "Share", "Connections"], s.endpoints.map((e) => [
+      el("code", {}, e.address), e.port, e.pod, e.node, e.zone, e.state, e.counts ? "yes" : el("span", { class: "why" }, `no: ${reason(e)}`),
+      (e.share ?? e.localShare) == null ? null : share(e), e.connections == null ? null : count(e.connections)])),
     more(s.left ?? 0)];
 }
 
 function family(f) {
+  const dryRun = !f.looked && !f.whyNot; // for all other reasons there are words
   return [
-    table(`NAT, ${f.family}`, ["Frontend", "Kind", "New connections", "What a packet meets", "Counted"], f.frontends.map((t) => [
+    table(`Frontends, ${f.family}`, ["Frontend", "Kind", "In force", "What a packet meets in the kernel", "Connections"], f.frontends.map((t) => [
       el("code", {}, t.at), t.kind,
-      [el("span", { class: t.verdict === "refused" ? "why" : "" }, t.verdict), t.why && ` ${t.why}`, t.verdict === "forward" && ` to ${count(t.endpoints)}${t.local ? " on this node" : ""}`, t.client && `; ${t.client}`],
-      [el("ul", { class: "plain" }, (t.meets ?? []).map((m) => el("li", {}, el("code", {}, m)))), el("ul", { class: "plain why" }, (t.wrong ?? []).map((m) => el("li", {}, m)))],
+      [el("span", { class: t.verdict === "forward" ? "" : "why" }, force(t)), t.client && `; a connection of the client ${t.client}`],
+      [t.meets && el("ul", { class: "plain" }, t.meets.map((m) => el("li", {}, el("code", {}, m)))), t.wrong && el("ul", { class: "plain why" }, t.wrong.map((m) => el("li", {}, m)))],
       t.connections == null ? null : count(t.connections)])),
-    el("dl", {}, fact("Backend", f.backend), fact("Node", f.node), fact("In step", f.updated && ago(f.updated)), fact("The kernel", f.looked ? "was looked at" : `was not looked at: ${f.whyNot}`),
-      fact("Asked for beyond the bounds", f.excess), fact("Waiting", f.waiting), fact("Error", f.error),
+    el("dl", {}, fact("Backend", f.backend), fact("Node", f.node), fact("In step", !dryRun && f.updated && ago(f.updated)), fact("The kernel", f.looked ? "was looked at" : `was not looked at: ${dryRun ? "dry_run is set" : f.whyNot}`),
+      fact("Left out", f.excess), fact("Waiting", f.waiting), fact("Error", f.error),
       fact("Last repair", f.lastRepair && `${ago(f.lastRepair.at)}, of what ${f.lastRepair.by || "somebody else"} had changed: ${f.lastRepair.what.join("; ")}`)),
     (f.wrong ?? []).concat(f.others ?? []).map((w) => el("p", { class: "why" }, w))];
 }

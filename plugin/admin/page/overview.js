@@ -49,12 +49,13 @@ function block(b, now) {
 }
 
 function family(f, now) {
+  const written = !f.text.startsWith("dry_run is set"); // else these times and numbers are of what would be
   return el("section", { class: "family" },
     el("h4", {}, `NAT, ${f.family}`),
     el("p", {}, chip(f.condition), f.text, "."),
     el("dl", {},
-      fact("Backend", f.backend), fact("Node", f.node), fact("Services with rules", `${count(f.services)}, ${count(f.ports)} ports`),
-      fact("In step", ago(f.updated, now)), fact("Audited", ago(f.audited, now)), fact("Last failure", f.failed && ago(f.failed, now)),
+      fact("Backend", f.backend), fact("Node", f.node), fact("Services with rules", written && `${count(f.services)}, ${count(f.ports)} ports`),
+      fact("In step", written && ago(f.updated, now)), fact("Audited", written && ago(f.audited, now)), fact("Last failure", f.failed && ago(f.failed, now)),
       fact("Repairs", `${count(f.repairs)}${f.lastRepair ? `, the last ${ago(f.lastRepair.at, now)} of what ${f.lastRepair.by || "somebody else"} had changed` : ""}`)),
     f.lastRepair && el("details", {}, el("summary", {}, "What was repaired last"), el("ul", { class: "plain" }, f.lastRepair.what.map((w) => el("li", {}, el("code", {}, w))))),
     f.refused && [table("Refused frontends", ["Service", "Asked for", "Why"], f.refused.map((r) => [explainLink(r.service), r.at, r.why])), more(f.refusedLeft ?? 0)]);

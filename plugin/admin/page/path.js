@@ -2,6 +2,7 @@
 // the top down, so that words keep their size.
 
 import { percent, svg } from "./dom.js";
+import { force, outcome, reason } from "./words.js";
 
 const most = { frontends: 4, endpoints: 10 };
 const widest = 10; // of a line, in CSS pixels
@@ -26,16 +27,21 @@ function graph(e) {
   const found = e.names?.find((n) => n.answers) ?? e.names?.find((n) => n.outcome === "records") ?? e.names?.[0];
   let entry = client;
   if (found) {
-    entry = node(1, found.outcome === "records" ? "name" : "name bad", found.name.replace(/\.$/, ""), found.outcome === "records" ? "" : found.outcome);
+    entry = node(1, found.outcome === "records" ? "name" : "name bad", found.name.replace(/\.$/, ""), found.outcome === "records" ? "" : outcome(found));
     links.push([client, entry, 0.3]);
   }
   if (e.service.externalName) links.push([entry, node(2, "endpoint", e.service.externalName, "looked up elsewhere"), 0.3]);
+  const missing = missingFrontend(e);
+  if (missing) {
+    links.push([entry, node(2, "frontend bad", missing, "no such port"), 0]);
+    return { nodes, links };
+  }
   const ends = endpoints(e, node);
   const fronts = (e.nat ?? []).flatMap((f) => f.frontends).slice(0, most.frontends);
   if (fronts.length === 0) for (const [row, end] of ends) links.push([entry, end, row.counts ? row.share ?? 1 / Math.max(1, ends.length) : 0]);
   for (const f of fronts) {
     const bad = f.verdict !== "forward";
-    const front = node(2, bad ? "frontend bad" : "frontend", f.at, bad ? f.verdict : f.kind);
+    const front = node(2, bad ? "frontend bad" : "frontend", f.at, bad ? force(f).replace(/^(connections are \w+):.*/, "$1") : f.kind);
     links.push([entry, front, bad ? 0 : 0.3]);
     for (const [row, end] of ends) {
       const share = f.local ? row.localShare : row.share;
@@ -47,11 +53,21 @@ function graph(e) {
   return { nodes: nodes.toSorted((a, b) => a.column - b.column), links };
 }
 
+// missingFrontend is the target, if it is a port that an address of the Service does not have.
+function missingFrontend(e) {
+  const [, host, port, protocol] = /^(.+):(\d+)(\/\w+)?$/.exec(e.target) ?? [];
+  if (!host || !URL.canParse(`http://${host}`)) return null;
+  const address = new URL(`http://${host}`).hostname; // as Go writes it: IPv6 in lower case, without needless zeros
+  const there = (e.nat ?? []).flatMap((f) => f.frontends).map((f) => f.at.toLowerCase()).filter((at) => at.startsWith(`${address}:`));
+  const wanted = `${address}:${port}${protocol ?? "/"}`.toLowerCase();
+  return there.length && !there.some((at) => at.startsWith(wanted)) ? e.target : null;
+}
+
 function endpoints(e, node) {
   const rows = (e.service.endpoints ?? []).toSorted((a, b) => b.counts - a.counts || (b.share ?? 0) - (a.share ?? 0)).slice(0, most.endpoints);
   return rows.map((row) => {
     const share = row.share ?? row.localShare;
-    const note = [row.pod, share == null ? row.counts ? "" : (row.reason ?? "").replaceAll("_", " ") : percent(share)].filter(Boolean).join(", ");
+    const note = [row.pod, share == null ? row.counts ? "" : reason(row) : percent(share)].filter(Boolean).join(", ");
     return [row, node(3, row.counts ? "endpoint" : "endpoint bad", row.address, note)];
   });
 }

@@ -1,4 +1,5 @@
 import { chip, count, el, explainLink, more, percent, show } from "./dom.js";
+import { force, reason } from "./words.js";
 
 // Services shows a page of them, as the server cuts it.
 export class Services {
@@ -81,8 +82,8 @@ function row(r) {
       (r.names ?? []).map((n) => el("span", { class: "faint name" }, n)),
       !r.works && el("span", { class: "why" }, r.verdict)),
     el("ul", { class: "plain", "aria-label": "Frontends" }, (r.frontends ?? []).map((f) =>
-      el("li", {}, el("code", {}, f.at), f.verdict !== "forward" && el("span", { class: f.verdict === "refused" ? "why" : "faint" }, ` ${f.verdict}`))), r.frontendsLeft ? el("li", {}, more(r.frontendsLeft)) : null),
-    el("ul", { class: "plain", "aria-label": "Endpoints" }, (r.endpoints ?? []).map((e) => el("li", {}, share(e), el("code", {}, e.address), " ", el("span", { class: "faint" }, e.counts ? e.pod : (e.reason ?? "").replaceAll("_", " ")))),
+      el("li", {}, el("code", {}, f.at), f.verdict !== "forward" && el("span", { class: f.verdict === "refused" ? "why" : "faint" }, ` ${force(f)}`))), r.frontendsLeft ? el("li", {}, more(r.frontendsLeft)) : null),
+    el("ul", { class: "plain", "aria-label": "Endpoints" }, (r.endpoints ?? []).map((e) => el("li", {}, share(e), el("code", {}, e.address), " ", el("span", { class: "faint" }, e.counts ? e.pod : reason(e)))),
       all > 4 ? el("li", {}, more(all - r.endpoints.length)) : null));
 }
 
