@@ -279,3 +279,11 @@ func TestQuick(t *testing.T) {
 		}
 	}
 }
+
+// A socket that cannot be made has a mend, and no name that nobody has chosen.
+func TestUnmade(t *testing.T) {
+	err := (&socket{path: "/proc/admin.sock"}).listen()
+	if err == nil || !strings.HasPrefix(err.Error(), "make the socket /proc/admin.sock: ") || !strings.HasSuffix(err.Error(), ": give admin a path that this user may write") || strings.Contains(err.Error(), fmt.Sprint(os.Getpid())) {
+		t.Errorf("the error is %v", err)
+	}
+}

@@ -9,6 +9,7 @@ package admin
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"path/filepath"
 	"strings"
@@ -38,7 +39,7 @@ func setup(c *caddy.Controller) error {
 	}
 	c.Set(onePerServer{}, true)
 	a := newAnswers(explain.ServerOf(c))
-	s := &socket{path: o.Socket, handler: a.handler(newLane(0))}
+	s := &socket{path: o.Socket, place: o.Place, handler: a.handler(newLane(0))}
 	// On a reload the next server takes the path over before this one ends, or it fails and
 	// this one takes it back. That its server block serves comes before all that.
 	c.OnStartup(s.open)
@@ -54,6 +55,7 @@ func setup(c *caddy.Controller) error {
 
 // Options are where admin answers.
 type Options struct {
+	Place  string         // of the directive: FILE:LINE
 	Socket string         // the path of a Unix socket
 	Page   netip.AddrPort // the zero value: there is no page
 }
@@ -64,6 +66,7 @@ func Parse(c *caddy.Controller) (o Options, err error) {
 		if directives > 0 {
 			return o, plugin.ErrOnce
 		}
+		o.Place = fmt.Sprintf("%s:%d", c.File(), c.Line())
 		for _, arg := range c.RemainingArgs() {
 			switch page, isPage := parsePage(arg); {
 			case filepath.IsAbs(arg) && o.Socket == "":

@@ -19,6 +19,7 @@ import (
 // else: its mode says so, and each connection is looked at.
 type socket struct {
 	path    string
+	place   string // of the directive
 	handler http.Handler
 
 	mu      sync.Mutex
@@ -34,7 +35,7 @@ func (s *socket) open() error {
 	defer s.mu.Unlock()
 	s.shut()
 	if err := s.listen(); err != nil {
-		log.Errorf("coredns explain cannot ask this process: %v", err)
+		log.Errorf("%s: coredns explain cannot ask this process: %v", s.place, err)
 	}
 	return nil
 }
@@ -43,18 +44,18 @@ func (s *socket) open() error {
 // another mode, nor one without a socket during a reload.
 func (s *socket) listen() error {
 	if err := os.MkdirAll(filepath.Dir(s.path), 0o755); err != nil {
-		return fmt.Errorf("make the folder of the socket: %w; give admin another path, or create the folder (systemd: RuntimeDirectory=clusterip)", err)
+		return fmt.Errorf("make the folder of the socket %s: %w: give admin a path that this user may write, or create the folder (systemd: RuntimeDirectory=clusterip)", s.path, pathless(err))
 	}
 	if err := Obstacle(s.path); err != nil {
 		return err
 	}
 	fresh := fmt.Sprintf("%s.%d", s.path, os.Getpid())
 	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("make the socket: %w", err)
+		return s.unmade(err)
 	}
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: fresh, Net: "unix"})
 	if err != nil {
-		return fmt.Errorf("make the socket: %w", err)
+		return s.unmade(err)
 	}
 	l.SetUnlinkOnClose(false) // the path may be another's by then
 	var of unix.Stat_t
@@ -62,7 +63,7 @@ func (s *socket) listen() error {
 	if err != nil {
 		l.Close()
 		os.Remove(fresh)
-		return fmt.Errorf("make the socket: %w", err)
+		return s.unmade(err)
 	}
 	s.inode = of.Ino
 	s.clients = &clients{answered: make(map[net.Conn]bool)}
@@ -73,6 +74,19 @@ func (s *socket) listen() error {
 	s.server.RegisterOnShutdown(s.clients.endWaiting)
 	go s.server.Serve(trusted{l})
 	return nil
+}
+
+// unmade says why there is no socket.
+func (s *socket) unmade(err error) error {
+	return fmt.Errorf("make the socket %s: %w: give admin a path that this user may write", s.path, pathless(err))
+}
+
+// pathless leaves the name out under which a socket is made: nobody has chosen it.
+func pathless(err error) error {
+	if errno, is := errors.AsType[unix.Errno](err); is {
+		return errno
+	}
+	return err
 }
 
 // Obstacle says what is in the place of a socket, nil for nothing or a socket.
