@@ -31,7 +31,8 @@ const explainTimeout = time.Minute
 // runExplain says whether a name, an address or a Service works, and why not. It asks the
 // process that runs or, where none answers, reads what the Corefile names.
 func runExplain(flags *flag.FlagSet, args []string) int {
-	conf := confFlag(flags)
+	conf := flags.String("conf", "", "Corefile whose process is asked or, where none answers, which is read (default: ask at "+explain.DefaultSocket+", else ./Corefile, else the built-in example)")
+	withExitCodes(flags)
 	var q explain.Question
 	flags.StringVar(&q.Namespace, "namespace", "", "`namespace` that short names are looked up from (default: that of -from, or that of the search list in /etc/resolv.conf, or default)")
 	flags.StringVar(&q.From, "from", "", "`client`: an IP address, or a Pod as NAMESPACE/NAME")
@@ -74,6 +75,15 @@ func runExplain(flags *flag.FlagSet, args []string) int {
 	return 0
 }
 
+// withExitCodes has the usage say what the exit codes mean.
+func withExitCodes(flags *flag.FlagSet) {
+	usage := flags.Usage
+	flags.Usage = func() {
+		usage()
+		fmt.Fprintln(flags.Output(), "It exits with 0 if the target works, 1 if it does not or nobody could be asked, and 2 for wrong usage.")
+	}
+}
+
 // searchList is that of this machine; without one short names are those of a namespace.
 func searchList() []string {
 	conf, err := dns.ClientConfigFromFile("/etc/resolv.conf")
@@ -86,13 +96,13 @@ func searchList() []string {
 // explainFrom asks the process whose socket the Corefile names. Without a Corefile given it is
 // the one at the usual place.
 func explainFrom(ctx context.Context, conf string, q explain.Question) (e status.Explanation, err error) {
+	var usual error // why nobody answers at the usual place
 	if conf == "" {
 		if e, err = explain.Ask(ctx, explain.DefaultSocket, q); !errors.Is(err, explain.ErrNoProcess) {
+			tellUnread()
 			return e, err
 		}
-		if !errors.Is(err, fs.ErrNotExist) { // as mostly: nothing of ours runs here
-			fmt.Fprintf(os.Stderr, "%v: reading what the Corefile names\n", err)
-		}
+		usual = err
 	}
 	input, done, err := subcommandCorefile(conf)
 	defer done()
@@ -103,15 +113,24 @@ func explainFrom(ctx context.Context, conf string, q explain.Question) (e status
 	if err != nil {
 		return e, err
 	}
-	switch {
-	case socket == "":
-	case conf != "" || socket != explain.DefaultSocket:
-		if e, err = explain.Ask(ctx, socket, q); !errors.Is(err, explain.ErrNoProcess) {
-			return e, err
+	why := usual
+	if socket != "" && (conf != "" || socket != explain.DefaultSocket) {
+		if e, why = explain.Ask(ctx, socket, q); !errors.Is(why, explain.ErrNoProcess) {
+			return e, why
 		}
-		fmt.Fprintf(os.Stderr, "%v: reading what %s names\n", err, input.Path())
+	}
+	// Without the directive no socket is what one expects.
+	if why != nil && (socket != "" || !errors.Is(why, fs.ErrNotExist)) {
+		fmt.Fprintf(os.Stderr, "%v: reading what %s names; if a process runs, its log says why it has no socket there\n", why, input.Path())
 	}
 	return explainOffline(ctx, input, q)
+}
+
+// tellUnread says that a Corefile here has no say: the process may have been started with another.
+func tellUnread() {
+	if _, err := os.Stat(caddy.DefaultConfigFile); err == nil {
+		fmt.Fprintf(os.Stderr, "The process at %s is asked, and ./%s is not read: -conf ./%s asks about that.\n", explain.DefaultSocket, caddy.DefaultConfigFile, caddy.DefaultConfigFile)
+	}
 }
 
 // explainOffline reads what a Corefile names, as the server would start with it.
@@ -148,49 +167,19 @@ func partsOf(b *block) (*explain.Parts, error) {
 	}
 	store := cluster.NewStore()
 	store.Apply(update)
-	place := b.names.Origin().String()
+	place := b.names.SourcePlace()
 	p := &explain.Parts{
 		Store: store, Names: clusterip.New(b.names, store, nil).Explained(),
 		Source: func() status.Source {
 			return status.Source{Kind: b.names.SourceKind(), Place: place, Synced: store.HasSynced()}
 		},
-		Hints:  func(n cluster.ServiceName) []status.Hint { return hintsOf(problems, n) },
-		Faults: faultsOf(problems, b.names.Manifest.StateFile()),
+		Hints:  func(n cluster.ServiceName) []status.Hint { return clusterip.HintsOf(problems, n) },
+		Faults: func() []status.Fault { return clusterip.FaultsOf(problems, b.names.Manifest.StateFile()) },
 	}
 	if b.hasNAT {
 		p.NAT = kernelnat.Preview(b.nat, update)
 	}
 	return p, nil
-}
-
-// hintsOf are what a folder says of a Service.
-func hintsOf(problems []manifest.Problem, n cluster.ServiceName) (hints []status.Hint) {
-	for _, p := range problems {
-		if p.Object != "Service "+n.String() {
-			continue
-		}
-		h := status.Hint{Text: p.Err.Error()}
-		if lacks, is := errors.AsType[*manifest.NoEndpoint](p.Err); is {
-			h.Text, h.NoEndpoint = lacks.What, lacks.Mend
-		}
-		hints = append(hints, h)
-	}
-	return hints
-}
-
-// faultsOf are the errors of a folder but those about its state file: what keeps a Service
-// from being read, and what may hold any.
-func faultsOf(problems []manifest.Problem, state string) (faults []status.Fault) {
-	for _, p := range problems {
-		kind, name, _ := strings.Cut(p.Object, " ")
-		may := kind == "" || kind == "Service" || kind == "object" // whose kind is missing
-		if p.Severity != manifest.Error || p.File == state || p.Option != "" || !may {
-			continue
-		}
-		namespace, name, _ := strings.Cut(name, "/")
-		faults = append(faults, status.Fault{Service: cluster.ServiceName{Namespace: namespace, Name: name}, Text: p.Error()})
-	}
-	return faults
 }
 
 func writeExplanationJSON(e *status.Explanation) error {

@@ -47,8 +47,8 @@ type Parts struct {
 	NAT    NAT // nil: there is no kernelnat
 	// Hints, if not nil, returns what the source says of a Service.
 	Hints func(cluster.ServiceName) []status.Hint
-	// Faults are what the source cannot read, where it was read for this.
-	Faults []status.Fault
+	// Faults, if not nil, returns what the source cannot read.
+	Faults func() []status.Fault
 	// Told, if not nil, returns what the source says of itself.
 	Told func() status.Told
 	// Answers counts queries for names of Services, by outcome, and Writes how long it takes
@@ -101,7 +101,10 @@ func Explain(ctx context.Context, parts []*Parts, q Question) (status.Explanatio
 func (p *Parts) find(target status.Target, q Question) (status.Facts, error) {
 	f := status.Facts{
 		Target: target, Namespace: strings.ToLower(q.Namespace), DNS: p.Names.DNS(), Source: p.Source(),
-		All: p.Store.Services(), Namespaces: p.Store.Namespaces(), Faults: p.Faults,
+		All: p.Store.Services(), Namespaces: p.Store.Namespaces(),
+	}
+	if p.Faults != nil {
+		f.Faults = p.Faults()
 	}
 	if q.From != "" {
 		client, err := p.client(q.From, f.All)

@@ -257,7 +257,7 @@ var kinds = map[plan.Kind]string{plan.ClusterIP: "cluster IP", plan.ExternalIP: 
 var verdictWords = map[plan.Verdict]string{plan.Forward: "forward", plan.Reject: "reject", plan.Drop: "drop"}
 
 func (j *joiner) family(f *FamilyFacts) Family {
-	out := Family{Family: f.Family.String(), Backend: f.Backend, Node: f.NAT.Node.Name, Excess: f.Plan.Asked.Excess, Looked: f.Kernel != nil, WhyNot: f.WhyNot, Error: f.NAT.Error}
+	out := Family{Family: f.Family.String(), Backend: f.Backend, DryRun: f.DryRun, Node: f.NAT.Node.Name, Excess: f.Plan.Asked.Excess, Looked: f.Kernel != nil, WhyNot: f.WhyNot, Error: f.NAT.Error}
 	if !f.NAT.Updated.IsZero() {
 		out.Updated = &f.NAT.Updated
 	}

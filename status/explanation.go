@@ -157,7 +157,8 @@ type Endpoint struct {
 type Family struct {
 	Family    string     `json:"family"` // "IPv4" or "IPv6"
 	Backend   string     `json:"backend,omitempty"`
-	Node      string     `json:"node,omitempty"` // that the plan is for
+	DryRun    bool       `json:"dryRun,omitempty"` // nothing is written to the kernel
+	Node      string     `json:"node,omitempty"`   // that the plan is for
 	Frontends []Frontend `json:"frontends"`
 	// Excess is what the Service asks for beyond the bounds, in words.
 	Excess string `json:"excess,omitempty"`
@@ -208,7 +209,9 @@ type Frontend struct {
 // Flows are the connections to the Service that the kernel tracks.
 type Flows struct {
 	Total int    `json:"total"`
-	Some  []Flow `json:"some,omitempty"` // at most MaxFlows
+	Some  []Flow `json:"some,omitempty"` // at most MaxFlows, of those that have not ended
+	// Ended is how many of Total both sides have ended, as far as the kernel tells.
+	Ended int `json:"ended,omitempty"`
 	// WhyNot is why they could not be listed.
 	WhyNot string `json:"whyNot,omitempty"`
 }

@@ -21,7 +21,7 @@ type Facts struct {
 	// are. Hints are what the source says of it.
 	Service *cluster.Service
 	Hints   []Hint
-	// Faults are what keeps the source from reading objects, where it is asked for that.
+	// Faults are what keeps the source from reading objects.
 	Faults     []Fault
 	All        []*cluster.Service
 	Namespaces []string
@@ -35,14 +35,15 @@ type Facts struct {
 // Hint is what a source says of a Service.
 type Hint struct {
 	Text string
-	// NoEndpoint, if not "", mends that the Service has no endpoint that counts.
-	NoEndpoint string
+	// Lacks, if not "", is why the Service has no endpoint that counts, and NoEndpoint mends that.
+	Lacks, NoEndpoint string
 }
 
 // Fault is why a source cannot read something.
 type Fault struct {
 	Service cluster.ServiceName // the zero one if it is not known what it is about
 	Text    string              // with its place
+	Option  string              // of clusterip, if not a manifest but that is to be mended; else ""
 }
 
 // DNS is how names are answered.

@@ -36,9 +36,20 @@ func (j *joiner) judge() {
 		}
 	}
 	j.out.Verdict = j.praise()
+	j.judgeMood()
+}
+
+// judgeMood has the verdict say that a Service would work, where nothing is written or nobody
+// knows.
+func (j *joiner) judgeMood() {
+	would := strings.Replace(j.out.Verdict, " works", " would work", 1)
+	dry := slices.ContainsFunc(j.Families, func(f FamilyFacts) bool { return f.DryRun })
 	unseen := slices.ContainsFunc(j.out.Steps, func(s Step) bool { return s.Name == "kernel" && s.Condition == Unknown })
-	if unseen && !j.Source.Live {
-		j.out.Verdict = strings.Replace(j.out.Verdict, " works", " would work", 1) + " No process of this Corefile was asked, and the kernel has none of its rules or was not looked at."
+	switch {
+	case dry && would != j.out.Verdict: // what leads there without NAT works in any case
+		j.out.Verdict = strings.TrimSuffix(would, ".") + "; dry_run is set, so nothing is written to the kernel."
+	case unseen && !j.Source.Live:
+		j.out.Verdict = would + " No process of this Corefile was asked, and the kernel has none of its rules or was not looked at."
 	}
 }
 
@@ -109,9 +120,9 @@ func (j *joiner) isFocus(f *plan.Frontend) bool {
 	t := &j.Target
 	switch {
 	case t.Name != "":
-		return f.Kind == plan.ClusterIP
+		return f.Kind == plan.ClusterIP && t.hasPort(f.At.Port(), f.Protocol)
 	case !t.isAddress():
-		return true
+		return t.Port == 0 || f.Kind != plan.NodePort && t.hasPort(f.At.Port(), f.Protocol)
 	case j.rank() == isNodePort:
 		return f.Kind == plan.NodePort && f.At.Port() == t.At.Port() && (t.Protocol == 0 || f.Protocol == t.Protocol)
 	}
@@ -136,30 +147,41 @@ func (j *joiner) judgeService() {
 		j.unreadManifest(s.Name)
 		return
 	case s.Remembered:
-		j.step(step, Wrong, "mend its manifest: coredns check names the place", "of Service %s only its addresses are known, from an earlier run, since its manifest cannot be read", s.Name)
+		j.step(step, Wrong, "mend the manifest", "of Service %s only its addresses are known, from an earlier run, since its manifest cannot be read: %s", s.Name, j.whyUnread(s.Name))
 		return
 	case s.Proxy == cluster.NoProxy() && s.Kind == cluster.KindClusterIP:
 		j.step(step, Wrong, "take the label service.kubernetes.io/headless off, or write clusterIP: None", "Service %s has the label service.kubernetes.io/headless, with which every proxy leaves its addresses alone", s.Name)
 		return
 	case s.Kind == cluster.KindClusterIP && len(s.ClusterIPs) == 0:
-		j.step(step, Wrong, "free an address, or enlarge the range (service_cidr)", "Service %s has no ClusterIP: none could be allocated", s.Name)
+		j.noClusterIP()
 		return
 	case t.isAddress() && j.rank() == isOtherPort:
-		var ports []string
-		for _, p := range s.Ports {
-			ports = append(ports, portText(p))
-		}
-		asked := fmt.Sprint(t.At.Port())
-		if t.Protocol != 0 {
-			asked += "/" + t.Protocol.String()
-		}
-		j.step(step, Wrong, fmt.Sprintf("ask for one of these, or add the port to Service %s", s.Name), "%s is Service %s, which has no port %s, but %s", t.At.Addr(), s.Name, asked, listed(ports, maxNear))
+		j.noPort(t.At.Port(), fmt.Sprintf("%s is Service %s, which", t.At.Addr(), s.Name))
+		return
+	case t.Port != 0 && s.Kind == cluster.KindClusterIP && !slices.ContainsFunc(s.Ports, func(p cluster.Port) bool { return t.hasPort(p.Port, p.Protocol) }):
+		j.noPort(t.Port, fmt.Sprintf("Service %s", s.Name))
 		return
 	case t.isAddress() && j.rank() == isEndpoint:
 		j.step(step, Notice, "", "%s is an endpoint of Service %s and no frontend: packets go there without NAT", t.At.Addr(), s.Name)
 		return
 	}
 	j.step(step, OK, "", "Service %s, %s%s", s.Name, kindOf(s), ofAddresses(s))
+	if slices.ContainsFunc(j.Faults, func(f Fault) bool { return f.Service == s.Name }) {
+		j.step(step, Notice, "mend the manifest", "not all that the manifest of Service %s says is in force: %s", s.Name, j.whyUnread(s.Name))
+	}
+}
+
+// noPort is for a port that the Service does not have.
+func (j *joiner) noPort(number uint16, who string) {
+	var ports []string
+	for _, p := range j.Service.Ports {
+		ports = append(ports, portText(p))
+	}
+	asked := fmt.Sprint(number)
+	if j.Target.Protocol != 0 {
+		asked += "/" + j.Target.Protocol.String()
+	}
+	j.step("service", Wrong, fmt.Sprintf("ask for one of these, or add the port to Service %s", j.name()), "%s has no port %s, but %s", who, asked, listed(ports, maxNear))
 }
 
 func ofAddresses(s *cluster.Service) string {
@@ -198,18 +220,39 @@ func (j *joiner) noHolder() {
 // before goes on with that, and was not asked.
 func (j *joiner) unreadManifest(n cluster.ServiceName) {
 	j.unread = true
-	why := j.faultsOf(n)
-	if len(why) == 0 {
-		why = []string{"coredns check names the place"}
+	j.step(j.missingStep(), Wrong, "mend the manifest; to ask the process that runs, give its Corefile the directive admin", "the manifest of Service %s cannot be read, and a process that runs goes on with what it last read of it: %s", n, j.whyUnread(n))
+}
+
+// whyUnread is what keeps a Service from being read, in words.
+func (j *joiner) whyUnread(n cluster.ServiceName) string {
+	if why := j.faultsOf(n); len(why) > 0 {
+		return listed(why, maxNear)
 	}
-	j.step(j.missingStep(), Wrong, "mend the manifest; to ask the process that runs, give its Corefile the directive admin", "the manifest of Service %s cannot be read, and a process that runs goes on with what it last read of it: %s", n, listed(why, maxNear))
+	return "coredns check names the place"
+}
+
+// noClusterIP is for a Service that got no address: its manifest asks for one that it cannot
+// have, as when service_cidr is another, or there is none left.
+func (j *joiner) noClusterIP() {
+	n := j.name()
+	var why []string
+	for _, f := range j.Faults {
+		if f.Service == n || f.Option != "" {
+			why = append(why, f.Text)
+		}
+	}
+	if len(why) == 0 {
+		j.step("service", Wrong, "free an address, or enlarge the range (service_cidr)", "Service %s has no ClusterIP: none could be allocated", n)
+		return
+	}
+	j.step("service", Wrong, "mend the manifest, or service_cidr in the Corefile", "Service %s has no ClusterIP: %s", n, listed(why, maxNear))
 }
 
 // faultsOf are what keeps a Service from being read, or may, if none is known to.
 func (j *joiner) faultsOf(n cluster.ServiceName) (texts []string) {
 	for _, of := range []cluster.ServiceName{n, {}} {
 		for _, f := range j.Faults {
-			if f.Service == of {
+			if f.Service == of && f.Option == "" {
 				texts = append(texts, f.Text)
 			}
 		}
@@ -223,6 +266,10 @@ func (j *joiner) faultsOf(n cluster.ServiceName) (texts []string) {
 // noService is for a Service that there is not: one in another namespace, or of another name.
 func (j *joiner) noService(meant cluster.ServiceName) {
 	if slices.ContainsFunc(j.Faults, func(f Fault) bool { return f.Service == meant }) {
+		if j.Source.Live {
+			j.step(j.missingStep(), Wrong, "mend the manifest", "there is no Service %s, since its manifest cannot be read: %s", meant, j.whyUnread(meant))
+			return
+		}
 		j.unreadManifest(meant)
 		return
 	}
@@ -243,6 +290,11 @@ func (j *joiner) noService(meant cluster.ServiceName) {
 			text += fmt.Sprintf("; the nearest is %s", n)
 		}
 	}
+	if j.isNamespace(meant) && len(same) == 0 {
+		j.out.Near = j.servicesIn(meant.Name)
+		j.step(j.missingStep(), Wrong, "ask for SERVICE."+meant.Name, "%s is a namespace, and %s", meant.Name, text)
+		return
+	}
 	mend := fmt.Sprintf("create it, or ask for another: kubectl -n %s get services", meant.Namespace)
 	if j.Source.Kind == FromManifests {
 		mend = fmt.Sprintf("write its manifest into %s, or ask for another", j.Source.Place)
@@ -259,12 +311,31 @@ func (j *joiner) noService(meant cluster.ServiceName) {
 		mend = fmt.Sprintf("ask for %s", j.nearName())
 	case len(j.Faults) > 0:
 		if why := j.faultsOf(meant); len(why) > 0 {
-			j.unread = true
-			text += " in what can be read, but it may be in what cannot, with which a process that runs goes on as it was: " + listed(why, maxNear)
+			text += " in what can be read, but it may be in what cannot"
+			if j.unread = !j.Source.Live; j.unread {
+				text += ", with which a process that runs goes on as it was"
+			}
+			text += ": " + listed(why, maxNear)
 			mend = "mend that, or write its manifest"
 		}
 	}
 	j.step(j.missingStep(), Wrong, mend, "%s", text)
+}
+
+// isNamespace reports whether a short name that was asked for is that of a namespace.
+func (j *joiner) isNamespace(meant cluster.ServiceName) bool {
+	return j.Target.Name == meant.Name && slices.Contains(j.Namespaces, meant.Name)
+}
+
+// servicesIn are some of the Services of a namespace.
+func (j *joiner) servicesIn(namespace string) (names []string) {
+	for _, s := range j.All {
+		if s.Name.Namespace == namespace {
+			names = append(names, s.Name.String())
+		}
+	}
+	slices.Sort(names)
+	return names[:min(len(names), maxNear)]
 }
 
 // missingStep is the one that fails where there is no Service.

@@ -94,6 +94,10 @@ func (j *joiner) nobody(f *FamilyFacts, pool int, port string, front *plan.Front
 		return
 	}
 	text, mend := j.lack(reasons)
+	if text == noEndpoints {
+		j.step(step, Wrong, mend, "%s: %s has no endpoints, so connections to port %s are refused", f.Family, j.name(), port)
+		return
+	}
 	j.step(step, Wrong, mend, "%s: port %s of %s has no endpoint, so connections are refused: %s", f.Family, port, j.name(), text)
 }
 
@@ -145,8 +149,7 @@ func (j *joiner) lack(reasons map[plan.Reason][]cluster.Endpoint) (text, mend st
 		}
 	}
 	if first == 0 {
-		text = "it has no endpoints"
-		return text, j.mendNone()
+		return j.none()
 	}
 	text = "none of its endpoints counts: " + strings.Join(parts, "; ")
 	return text, j.mendReason(first, reasons[first][0])
@@ -166,18 +169,21 @@ func callEndpoint(e *cluster.Endpoint) string {
 	return e.Addr.String()
 }
 
-// mendNone mends that there are no endpoints at all.
-func (j *joiner) mendNone() string {
+// noEndpoints is what is said where no more is known.
+const noEndpoints = "it has no endpoints"
+
+// none says why there are no endpoints at all, and what mends that.
+func (j *joiner) none() (text, mend string) {
 	n := j.name()
 	for _, h := range j.Hints {
 		if h.NoEndpoint != "" {
-			return h.NoEndpoint
+			return h.Lacks, h.NoEndpoint
 		}
 	}
 	if j.Source.Kind == FromManifests {
-		return fmt.Sprintf("coredns check says what it lacks: Pods with status.podIPs that its selector matches, or an EndpointSlice with the label kubernetes.io/service-name: %s in namespace %s", n.Name, n.Namespace)
+		return noEndpoints, fmt.Sprintf("write Pods with status.podIPs that its selector matches, or an EndpointSlice with the label kubernetes.io/service-name: %s in namespace %s", n.Name, n.Namespace)
 	}
-	return fmt.Sprintf("have its selector match pods: kubectl -n %s describe service %s; kubectl -n %s get pods --show-labels", n.Namespace, n.Name, n.Namespace)
+	return noEndpoints, fmt.Sprintf("have its selector match pods: kubectl -n %s describe service %s; kubectl -n %s get pods --show-labels", n.Namespace, n.Name, n.Namespace)
 }
 
 // mendReason mends why an endpoint does not count.

@@ -26,8 +26,10 @@ func (j *joiner) judgeName() {
 		types[r.Type]++
 	}
 	switch {
+	case end.Outcome == NoData && j.Service != nil && j.Service.Kind == cluster.KindClusterIP && len(j.Service.ClusterIPs) == 0:
+		// judgeService says why.
 	case end.Outcome == NoData:
-		j.step("name", Wrong, "", "%s exists, and has no records of its own", end.Name)
+		j.step("name", Wrong, "ask for a name below it, or for SERVICE.NAMESPACE", "%s exists, and has no records of its own", end.Name)
 	case end.Outcome == NXDomain:
 		j.step("name", Wrong, fmt.Sprintf("correct spec.externalName of the Service that is an alias of %s", end.Name), "%s leads to %s, which does not exist", n.Name, end.Name)
 	case end.Outcome == Elsewhere:

@@ -16,12 +16,14 @@ type Target struct {
 	Service cluster.ServiceName // if it was asked for itself
 	// At is an address, and a port or 0. A NodePort is at the unspecified address of IPv4.
 	At netip.AddrPort
+	// Port is that of the Service, where a Name or a Service was asked for with one; else 0.
+	Port uint16
 	// Protocol is 0 if any is meant.
 	Protocol cluster.Protocol
 }
 
 // Forms are the ways to write a Target.
-const Forms = "a name such as web.shop, NAMESPACE/SERVICE, ADDRESS:PORT/PROTOCOL (the protocol, or the port too, may be left out), or a NodePort such as 30080/TCP"
+const Forms = "a name such as web.shop, NAMESPACE/SERVICE, either with :PORT/PROTOCOL behind it, a URL such as http://web.shop, ADDRESS:PORT/PROTOCOL (the protocol, or the port too, may be left out), or a NodePort such as 30080/TCP"
 
 // ParseTarget reads a Target. A number alone is a NodePort, since no Service can be called
 // that; what has a slash and is no address is a Service.
@@ -30,30 +32,74 @@ func ParseTarget(text string) (Target, error) {
 	if text == "" || len(text) > maxTarget || strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return t, fmt.Errorf("%.300q is no target: give %s", text, Forms)
 	}
+	if scheme, rest, is := strings.Cut(text, "://"); is {
+		err := t.parseURL(scheme, rest)
+		return t, err
+	}
 	place, protocol, slash := strings.Cut(text, "/")
 	if at, ok := parseAt(place); ok {
 		t.At = at
-		if !slash {
-			return t, nil
-		}
-		var err error
-		if t.Protocol, err = cluster.ParseProtocol(strings.ToUpper(protocol)); err != nil || protocol == "" {
-			return t, fmt.Errorf("%q: the protocol is TCP, UDP or SCTP, as in %s/TCP", text, place)
-		}
-		return t, nil
+		err := t.parseProtocol(protocol, slash)
+		return t, err
 	}
-	if slash {
-		if place == "" || protocol == "" || strings.Contains(protocol, "/") {
-			return t, fmt.Errorf("%q is no target: give %s", text, Forms)
+	host, after, hasPort := strings.Cut(text, ":")
+	if hasPort {
+		port, protocol, slash := strings.Cut(after, "/")
+		number, err := strconv.ParseUint(port, 10, 16)
+		if err != nil || number == 0 {
+			return t, fmt.Errorf("%q has no port of 1 to 65535 behind the colon: give %s", text, Forms)
 		}
-		t.Service = cluster.ServiceName{Namespace: strings.ToLower(place), Name: strings.ToLower(protocol)}
-		return t, nil
+		if t.Port, err = uint16(number), t.parseProtocol(protocol, slash); err != nil {
+			return t, err
+		}
 	}
-	if strings.Contains(text, ":") {
-		return t, fmt.Errorf("%q is no address with a port: give %s", text, Forms)
+	namespace, name, slash := strings.Cut(host, "/")
+	switch {
+	case host == "" || slash && (namespace == "" || name == "" || strings.Contains(name, "/")):
+		return t, fmt.Errorf("%q is no target: give %s", text, Forms)
+	case slash:
+		t.Service = cluster.ServiceName{Namespace: strings.ToLower(namespace), Name: strings.ToLower(name)}
+	default:
+		t.Name = strings.ToLower(host)
 	}
-	t.Name = strings.ToLower(text)
 	return t, nil
+}
+
+// parseProtocol reads what stands behind a slash, if there is one.
+func (t *Target) parseProtocol(text string, given bool) (err error) {
+	if !given {
+		return nil
+	}
+	if t.Protocol, err = cluster.ParseProtocol(strings.ToUpper(text)); err != nil || text == "" {
+		return fmt.Errorf("%q: the protocol is TCP, UDP or SCTP, as in %s/TCP", t.Text, strings.TrimSuffix(t.Text, "/"+text))
+	}
+	return nil
+}
+
+// schemePorts are the ports of URLs without one.
+var schemePorts = map[string]uint16{"http": 80, "https": 443}
+
+// parseURL takes of a URL where a client connects to.
+func (t *Target) parseURL(scheme, rest string) error {
+	port, known := schemePorts[strings.ToLower(scheme)]
+	if !known {
+		return fmt.Errorf("%q: of URLs those with http and https are known: give HOST:PORT/PROTOCOL", t.Text)
+	}
+	if end := strings.IndexAny(rest, "/?#"); end >= 0 {
+		rest = rest[:end]
+	}
+	of, err := ParseTarget(rest[strings.LastIndex(rest, "@")+1:])
+	switch {
+	case err != nil || of.IsNodePort():
+		return fmt.Errorf("%q has no host that can be asked for: give %s", t.Text, Forms)
+	case !of.isAddress() && of.Port == 0:
+		of.Port = port
+	case of.isAddress() && of.At.Port() == 0:
+		of.At = netip.AddrPortFrom(of.At.Addr(), port)
+	}
+	of.Text, of.Protocol = t.Text, cluster.TCP
+	*t = of
+	return nil
 }
 
 // maxTarget is longer than any name.
@@ -80,6 +126,11 @@ func (t *Target) IsNodePort() bool { return t.At.IsValid() && t.At.Addr().IsUnsp
 // takes reports whether a frontend at an address and port is meant.
 func (t *Target) takes(at netip.AddrPort, protocol cluster.Protocol) bool {
 	return at.Addr() == t.At.Addr() && (t.At.Port() == 0 || at.Port() == t.At.Port()) && (t.Protocol == 0 || protocol == t.Protocol)
+}
+
+// hasPort reports whether a port of a Service is meant by a Target that is no address.
+func (t *Target) hasPort(port uint16, protocol cluster.Protocol) bool {
+	return (t.Port == 0 || t.Port == port) && (t.Protocol == 0 || t.Protocol == protocol)
 }
 
 // Candidates returns the names that a client in a namespace looks up for a name, in that

@@ -16,6 +16,15 @@ func TestParseTarget(t *testing.T) {
 		"Web.Shop.":             {Name: "web.shop."},
 		"_http._tcp.web.shop":   {Name: "_http._tcp.web.shop"},
 		"shop/web":              {Service: cluster.ServiceName{Namespace: "shop", Name: "web"}},
+		"web.shop:8080":         {Name: "web.shop", Port: 8080},
+		"web.shop.:53/udp":      {Name: "web.shop.", Port: 53, Protocol: cluster.UDP},
+		"shop/web:80":           {Service: cluster.ServiceName{Namespace: "shop", Name: "web"}, Port: 80},
+		"shop/web:80/TCP":       {Service: cluster.ServiceName{Namespace: "shop", Name: "web"}, Port: 80, Protocol: cluster.TCP},
+		"http://web.shop":       {Name: "web.shop", Port: 80, Protocol: cluster.TCP},
+		"https://web.shop/a/b":  {Name: "web.shop", Port: 443, Protocol: cluster.TCP},
+		"HTTP://web.shop:81/?q": {Name: "web.shop", Port: 81, Protocol: cluster.TCP},
+		"http://10.43.0.7/a:b":  {At: at("10.43.0.7:80"), Protocol: cluster.TCP},
+		"http://[fd00::7]:81":   {At: at("[fd00::7]:81"), Protocol: cluster.TCP},
 		"10.43.0.7":             {At: at("10.43.0.7:0")},
 		"10.43.0.7:80":          {At: at("10.43.0.7:80")},
 		"10.43.0.7:53/udp":      {At: at("10.43.0.7:53"), Protocol: cluster.UDP},
@@ -35,7 +44,7 @@ func TestParseTarget(t *testing.T) {
 			t.Errorf("%q: %+v, %v; want %+v", text, got, err, want)
 		}
 	}
-	for _, text := range []string{"", "a b", "a\x1b[31m", "a/b/c", "/web", "shop/", "10.43.0.7:80/", "10.43.0.7:80/icmp", "a:80", "10.43.0.7:99999", strings.Repeat("a", 301)} {
+	for _, text := range []string{"", "a b", "a\x1b[31m", "a/b/c", "/web", "shop/", "10.43.0.7:80/", "10.43.0.7:80/icmp", "a:80/icmp", "a:", "a:0", "a:b", ":x", "a/b/c:80", "ftp://a", "http://", "http://:80", "http://80", "10.43.0.7:99999", strings.Repeat("a", 301)} {
 		if got, err := ParseTarget(text); err == nil {
 			t.Errorf("%q is taken: %+v", text, got)
 		}

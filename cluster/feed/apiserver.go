@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/clusterip/clusterip/cluster/kubernetes"
+	"github.com/clusterip/clusterip/cluster/manifest"
 )
 
 // APIServer is the Origin of objects that a Kubernetes API server has. What is needed
@@ -36,8 +37,8 @@ func (a apiServer) key() any       { return a.options }
 func (a apiServer) hasNodes() bool { return true }
 
 // faults implements Origin. The API server has refused what has some.
-func (a apiServer) faults() []string { return nil }
-func (a apiServer) close()           {}
+func (a apiServer) present() []manifest.Problem { return nil }
+func (a apiServer) close()                      {}
 
 // beside implements Origin. Limits of requests that differ alone have everything read
 // and kept a second time.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/cluster/manifest"
 )
 
 // logged is a Logger that keeps what it is told.
@@ -44,7 +45,7 @@ func (r *recorder) String() string                { return "the recorder" }
 func (r *recorder) Accept(n Needs) (Needs, error) { return n, nil }
 func (r *recorder) key() any                      { return r }
 func (r *recorder) hasNodes() bool                { return false }
-func (r *recorder) faults() []string              { return nil }
+func (r *recorder) present() []manifest.Problem   { return nil }
 func (r *recorder) beside(Origin, Logger) error   { return nil }
 func (r *recorder) check() error                  { return nil }
 func (r *recorder) close()                        {}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/cluster/manifest"
 )
 
 // Logger is told what becomes of sources.
@@ -204,9 +205,9 @@ func (s *Subscription) Heard() (oldest time.Time) {
 	return oldest
 }
 
-// Faults returns what is wrong with the objects themselves, as far as the source can tell,
-// sorted.
-func (s *Subscription) Faults() []string { return s.feed.origin.faults() }
+// Problems returns what is wrong with the objects themselves, as far as the source can tell,
+// the errors first. It must not be written to.
+func (s *Subscription) Problems() []manifest.Problem { return s.feed.origin.present() }
 
 // Warn tells the owner of a Service what is wrong, where there is a way to: at an API
 // server by an Event.

@@ -33,9 +33,9 @@ func (f *folder) String() string {
 // Accept implements Origin. A folder is read whole in any case.
 func (f *folder) Accept(Needs) (Needs, error) { return Needs{}, nil }
 
-func (f *folder) hasNodes() bool   { return false }
-func (f *folder) faults() []string { return f.problems.faults() }
-func (f *folder) close()           { f.problems.report(nil, nil) }
+func (f *folder) hasNodes() bool              { return false }
+func (f *folder) present() []manifest.Problem { return f.problems.list() }
+func (f *folder) close()                      { f.problems.report(nil, nil) }
 
 func (f *folder) key() any {
 	return fmt.Sprintf("%q %q %v", absolute(f.options.Dir), absolute(f.options.StateFile()), f.options.ServiceCIDRs)
@@ -94,18 +94,14 @@ func (fromFolder) Watches() []kubernetes.Watch              { return nil }
 type problems struct {
 	mu      sync.Mutex
 	present map[string]manifest.Severity // by message
+	all     []manifest.Problem
 }
 
-// faults returns those that are errors, sorted.
-func (p *problems) faults() (out []string) {
+// list returns those that were reported last. The source makes a new slice for each report.
+func (p *problems) list() []manifest.Problem {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, message := range slices.Sorted(maps.Keys(p.present)) {
-		if p.present[message] == manifest.Error {
-			out = append(out, message)
-		}
-	}
-	return out
+	return p.all
 }
 
 // report takes all present problems; nil takes this folder's share out of the
@@ -136,5 +132,5 @@ func (p *problems) report(log Logger, all []manifest.Problem) {
 			log.Infof("no longer so: %s", message)
 		}
 	}
-	p.present = present
+	p.present, p.all = present, all
 }

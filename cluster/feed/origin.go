@@ -7,6 +7,7 @@ import (
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/cluster/kubernetes"
+	"github.com/clusterip/clusterip/cluster/manifest"
 )
 
 // Origin is where the objects of a feed are: see Folder and APIServer.
@@ -28,8 +29,8 @@ type Origin interface {
 	check() error
 	// open makes a source, which is not started.
 	open(Needs, Logger) (source, error)
-	// faults returns those of the objects that are present, sorted.
-	faults() []string
+	// present returns what is wrong with the objects by now. Nobody writes to it.
+	present() []manifest.Problem
 	// close is called when no source runs any more.
 	close()
 }

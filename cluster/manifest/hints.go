@@ -43,10 +43,14 @@ func (s *service) uses(e cluster.Endpoint) bool {
 func isUsable(e cluster.Endpoint) bool { return e.Ready || e.Serving && e.Terminating }
 
 // NoEndpoint says why a Service has no endpoint that takes connections. It is an error.
-type NoEndpoint struct{ What, Mend string }
+type NoEndpoint struct {
+	What  string // it does not have, and what comes of that
+	Lacks string // the cause
+	Mend  string
+}
 
-// Error returns what is wrong and the mend.
-func (e *NoEndpoint) Error() string { return e.What + ": " + e.Mend }
+// Error returns what is wrong, why, and the mend.
+func (e *NoEndpoint) Error() string { return e.What + ": " + e.Lacks + ": " + e.Mend }
 
 func (s *service) whyNoEndpoint(linked *cluster.Service, pods []*pod, named bool) error {
 	what := "it has no endpoints"
@@ -61,7 +65,7 @@ func (s *service) whyNoEndpoint(linked *cluster.Service, pods []*pod, named bool
 		effect = "its name does not exist (NXDOMAIN)"
 	}
 	lacks, mend := s.lacking(linked, pods, named)
-	return &NoEndpoint{fmt.Sprintf("%s, so %s: %s", what, effect, lacks), mend}
+	return &NoEndpoint{fmt.Sprintf("%s, so %s", what, effect), lacks, mend}
 }
 
 // lacking says what there is not, and what mends that. Pods that match come first: they

@@ -7,6 +7,7 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -28,15 +29,22 @@ type Flow struct {
 	Endpoint   netip.AddrPort // whose replies the client gets
 }
 
+// Found are the flows to some frontends.
+type Found struct {
+	Some  []Flow // that have not ended
+	Total int    // with those that have
+	Ended int    // as only TCP tells
+}
+
 // List returns the flows to some frontends in one IP family, at most so many, and how many
 // there are. It changes nothing. Where the kernel tracks more than MostListed it fails.
-func List(family cluster.Family, frontends []plan.Key, most int) (some []Flow, total int, err error) {
+func List(family cluster.Family, frontends []plan.Key, most int) (out Found, err error) {
 	if n, _, ok := Tracked(); ok && n > MostListed {
-		return nil, 0, fmt.Errorf("the kernel tracks %d flows, which takes too long to go through: conntrack -L lists them", n)
+		return out, fmt.Errorf("the kernel tracks %d flows, which takes too long to go through: conntrack -L lists them", n)
 	}
 	own, err := ownAddresses()
 	if err != nil {
-		return nil, 0, err
+		return out, err
 	}
 	wanted := make(map[plan.Key][]netip.AddrPort, len(frontends))
 	for _, f := range frontends {
@@ -48,19 +56,28 @@ func List(family cluster.Family, frontends []plan.Key, most int) (some []Flow, t
 	}
 	all, err := netlink.ConntrackTableList(netlink.ConntrackTable, inet)
 	if err != nil {
-		return nil, 0, fmt.Errorf("list %s conntrack entries: %w", family, err)
+		return out, fmt.Errorf("list %s conntrack entries: %w", family, err)
 	}
 	for _, f := range all {
 		protocol, to := cluster.Protocol(f.Forward.Protocol), addrPort(f.Forward.DstIP, f.Forward.DstPort)
 		if _, is := at(wanted, own, protocol, to); !is {
 			continue
 		}
-		if total++; len(some) < most {
-			some = append(some, Flow{
+		out.Total++
+		if hasEnded(f.ProtoInfo) {
+			out.Ended++
+		} else if len(out.Some) < most {
+			out.Some = append(out.Some, Flow{
 				Protocol: protocol, Client: addrPort(f.Forward.SrcIP, f.Forward.SrcPort), To: to,
 				Endpoint: addrPort(f.Reverse.SrcIP, f.Reverse.SrcPort),
 			})
 		}
 	}
-	return some, total, nil
+	return out, nil
+}
+
+// hasEnded reports whether both sides of a connection have ended it: its entry stays a while.
+func hasEnded(info netlink.ProtoInfo) bool {
+	tcp, is := info.(*netlink.ProtoInfoTCP)
+	return is && tcp != nil && (tcp.State == nl.TCP_CONNTRACK_TIME_WAIT || tcp.State == nl.TCP_CONNTRACK_CLOSE)
 }

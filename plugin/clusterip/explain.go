@@ -2,10 +2,12 @@ package clusterip
 
 import (
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/cluster/feed"
 	"github.com/clusterip/clusterip/explain"
 	"github.com/clusterip/clusterip/plugin/clusterip/zone"
@@ -22,14 +24,18 @@ func (h *Handler) Explained() Explained { return Explained{h} }
 
 // parts are what can be asked of the Handler's server block about its names.
 func (h *Handler) parts(s *feed.Subscription) explain.Parts {
-	kind := h.options.SourceKind()
+	kind, place := h.options.SourceKind(), h.options.SourcePlace()
 	return explain.Parts{Store: h.store, Names: h.Explained(), Source: func() status.Source {
 		return status.Source{
-			Kind: kind, Place: s.Place(), Process: os.Getpid(), Live: true,
+			Kind: kind, Place: place, Process: os.Getpid(), Live: true,
 			Synced: h.store.HasSynced(), OutOfTouch: s.Stale(outOfTouch),
 		}
 	}, Told: func() status.Told {
-		return status.Told{Heard: s.Heard(), Faults: s.Faults()}
+		return status.Told{Heard: s.Heard(), Faults: errorsOf(s.Problems())}
+	}, Hints: func(n cluster.ServiceName) []status.Hint {
+		return HintsOf(s.Problems(), n)
+	}, Faults: func() []status.Fault {
+		return FaultsOf(s.Problems(), h.options.Manifest.StateFile())
 	}, Answers: answersTotal}
 }
 
@@ -42,6 +48,15 @@ func (o *Options) SourceKind() string {
 		return "apiserver"
 	}
 	return status.FromManifests
+}
+
+// SourcePlace is that of a status.Source: a folder with its whole path, since who asks may be
+// in another than the process.
+func (o *Options) SourcePlace() string {
+	if dir, err := filepath.Abs(o.Manifest.Dir); err == nil && o.Manifest.Dir != "" {
+		return "the folder " + dir
+	}
+	return o.Origin().String()
 }
 
 // DNS returns how names are answered.

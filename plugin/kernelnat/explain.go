@@ -145,13 +145,13 @@ func (e Explained) Flows(families []status.FamilyFacts) *status.Flows {
 			keys = append(keys, front.Key)
 			serving[front.Key] = &f.Plan.Granted.Pools[front.Pool]
 		}
-		some, total, err := conntrack.List(f.Family, keys, status.MaxFlows-len(out.Some))
+		found, err := conntrack.List(f.Family, keys, status.MaxFlows-len(out.Some))
 		if err != nil {
 			out.WhyNot = err.Error()
 			continue
 		}
-		out.Total += total
-		for _, flow := range some {
+		out.Total, out.Ended = out.Total+found.Total, out.Ended+found.Ended
+		for _, flow := range found.Some {
 			next := status.Flow{Protocol: flow.Protocol.String(), Client: flow.Client, To: flow.To, Endpoint: flow.Endpoint}
 			pool := serving[plan.Key{At: flow.To, Protocol: flow.Protocol}]
 			if pool == nil {

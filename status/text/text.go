@@ -136,7 +136,7 @@ func (p *page) verdict(e *status.Explanation) {
 	}
 }
 
-// steps are all that was looked at, but for the one that the verdict tells.
+// steps are all that was looked at, each with its mend, but for that which the verdict tells.
 func (p *page) steps(e *status.Explanation) {
 	p.title("Steps")
 	signs := map[status.Condition]string{status.OK: "ok", status.Notice: "note", status.Unknown: "?", status.Wrong: "WRONG"}
@@ -147,11 +147,10 @@ func (p *page) steps(e *status.Explanation) {
 			color = red
 		}
 		p.line(2, color, fmt.Sprintf("%-5s  %-9s  %s", signs[s.Condition], s.Name, s.Text))
-		if s.Condition == status.Wrong {
-			if told && s.Mend != "" {
-				p.line(20, "", "mend: "+s.Mend)
-			}
-			told = true
+		first := s.Condition == status.Wrong && !told
+		told = told || first
+		if s.Mend != "" && !first {
+			p.line(20, "", "mend: "+s.Mend)
 		}
 	}
 }
@@ -272,7 +271,7 @@ func (p *page) family(f *status.Family) {
 	shown := p.most(len(f.Frontends))
 	for i := range f.Frontends[:shown] {
 		front := &f.Frontends[i]
-		t.add(front.At, front.Kind, front.Port, force(front), number(front.Connections))
+		t.add(front.At, front.Kind, front.Port, force(front, f.DryRun), number(front.Connections))
 	}
 	p.table(2, t.withoutEmpty())
 	for i := range f.Frontends[:shown] {
@@ -289,18 +288,21 @@ func (p *page) family(f *status.Family) {
 	p.kernel(f, shown)
 }
 
-// force says what is in force of a frontend.
-func force(f *status.Frontend) string {
-	local := ""
+// force says what is in force of a frontend, or planned where nothing is written.
+func force(f *status.Frontend, planned bool) string {
+	yes, local := "yes", ""
+	if planned {
+		yes = "planned"
+	}
 	if f.Local {
 		local = " on this node"
 	}
 	switch f.Verdict {
 	case "forward":
 		if f.Endpoints == 1 {
-			return "yes, to 1 endpoint" + local
+			return yes + ", to 1 endpoint" + local
 		}
-		return fmt.Sprintf("yes, to %d endpoints%s", f.Endpoints, local)
+		return fmt.Sprintf("%s, to %d endpoints%s", yes, f.Endpoints, local)
 	case "reject":
 		return "connections are refused: no endpoint counts"
 	case "drop":
@@ -356,8 +358,11 @@ func (p *page) flows(f *status.Flows) {
 		t.add(flow.Protocol, flow.Client.String(), "to "+flow.To.String(), "at "+flow.Endpoint.String(), stale)
 	}
 	p.table(2, t)
-	if n := f.Total - len(f.Some); n > 0 {
+	if n := f.Total - f.Ended - len(f.Some); n > 0 {
 		p.line(2, "", fmt.Sprintf("and %d more", n))
+	}
+	if f.Ended > 0 {
+		p.line(2, "", fmt.Sprintf("ended, and still tracked for a while: %d", f.Ended))
 	}
 }
 

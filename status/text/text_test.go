@@ -29,7 +29,7 @@ func example() *status.Explanation {
 			Frontends:  []status.Frontend{{At: "10.43.0.7:80/TCP", Kind: "cluster IP", Verdict: "forward", Endpoints: 1, Meets: []string{"map frontends"}, Wrong: []string{"map classes has no { 1 }"}}},
 			LastRepair: &status.Repair{At: at, By: "nft (process 7)", What: []string{"chain services"}},
 		}},
-		Flows: &status.Flows{Total: 0},
+		Flows: &status.Flows{Total: 7, Ended: 4},
 	}
 }
 
@@ -40,7 +40,7 @@ func TestRender(t *testing.T) {
 		"  ENDPOINT      POD ", "25.0 %  7\n", "no: not ready\n", `"evil\x1b[2J"`, "  and 6 more: -o json has 3\n",
 		"  kernel: kube-proxy runs here\n", "    WRONG: map classes has no { 1 }\n",
 		"  2026-11-29T12:00:00Z, 1m0s ago: nft (process 7) had changed our rules: chain services\n",
-		"  WRONG  kernel     IPv6: likewise\n                    mend: start it\n", "Connections that the kernel tracks\n  none\n",
+		"  WRONG  kernel     IPv6: likewise\n                    mend: start it\n", "Connections that the kernel tracks\n  and 3 more\n  ended, and still tracked for a while: 4\n",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("there is no %q in\n%s", want, got)
