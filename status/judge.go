@@ -290,11 +290,6 @@ func (j *joiner) noService(meant cluster.ServiceName) {
 			text += fmt.Sprintf("; the nearest is %s", n)
 		}
 	}
-	if j.isNamespace(meant) && len(same) == 0 {
-		j.out.Near = j.servicesIn(meant.Name)
-		j.step(j.missingStep(), Wrong, "ask for SERVICE."+meant.Name, "%s is a namespace, and %s", meant.Name, text)
-		return
-	}
 	mend := fmt.Sprintf("create it, or ask for another: kubectl -n %s get services", meant.Namespace)
 	if j.Source.Kind == FromManifests {
 		mend = fmt.Sprintf("write its manifest into %s, or ask for another", j.Source.Place)
@@ -320,11 +315,6 @@ func (j *joiner) noService(meant cluster.ServiceName) {
 		}
 	}
 	j.step(j.missingStep(), Wrong, mend, "%s", text)
-}
-
-// isNamespace reports whether a short name that was asked for is that of a namespace.
-func (j *joiner) isNamespace(meant cluster.ServiceName) bool {
-	return j.Target.Name == meant.Name && slices.Contains(j.Namespaces, meant.Name)
 }
 
 // servicesIn are some of the Services of a namespace.

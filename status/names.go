@@ -28,6 +28,9 @@ func (j *joiner) judgeName() {
 	switch {
 	case end.Outcome == NoData && j.Service != nil && j.Service.Kind == cluster.KindClusterIP && len(j.Service.ClusterIPs) == 0:
 		// judgeService says why.
+	case end.Outcome == NoData && slices.Contains(j.Namespaces, j.Target.Name):
+		j.out.Near = j.servicesIn(j.Target.Name)
+		j.step("name", Wrong, "ask for SERVICE."+j.Target.Name, "%s is a namespace, and has no address", j.Target.Name)
 	case end.Outcome == NoData:
 		j.step("name", Wrong, "ask for a name below it, or for SERVICE.NAMESPACE", "%s exists, and has no records of its own", end.Name)
 	case end.Outcome == NXDomain:
