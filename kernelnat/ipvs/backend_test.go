@@ -284,9 +284,9 @@ func TestInKernelServersAreNobodys(t *testing.T) {
 	}
 }
 
-// Ten thousand Services of ten endpoints are read at once, and written each once.
+// A thousand Services of ten endpoints are read at once, and written each once.
 func TestInKernelManyServices(t *testing.T) {
-	const services, endpoints = 10_000, 10
+	const services, endpoints = 1_000, 10
 	s := newSite(t, 0)
 	var all []plan.Service
 	for i := range services {

@@ -95,9 +95,18 @@ func (c *client) drop(s id, r real) error {
 func (c *client) held(s id) (held ipvs.ServiceExtended, all []ipvs.DestinationExtended, err error) {
 	err = c.send(func(k ipvs.Client) (err error) { held, err = k.Service(serviceOf(s, "")); return err })
 	if err == nil {
-		err = c.send(func(k ipvs.Client) (err error) { all, err = k.Destinations(serviceOf(s, "")); return err })
+		all, err = c.destinations(serviceOf(s, ""))
 	}
 	return held, all, of(s, "read", err)
+}
+
+// destinations takes none for what they are: the library says that they do not exist.
+func (c *client) destinations(of ipvs.Service) (all []ipvs.DestinationExtended, err error) {
+	err = c.send(func(k ipvs.Client) (err error) { all, err = k.Destinations(of); return err })
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return all, err
 }
 
 func of(s id, what string, err error) error {

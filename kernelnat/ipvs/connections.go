@@ -2,6 +2,7 @@ package ipvs
 
 import (
 	"errors"
+	"io/fs"
 	"net/netip"
 
 	"github.com/clusterip/clusterip/kernelnat"
@@ -35,7 +36,7 @@ func (b *Backend) Connections() ([]kernelnat.Connections, error) {
 // countsOf returns the connections of a virtual server's endpoints, none if it is not there.
 func (c *client) countsOf(of id, port kernelnat.Connections) (out []kernelnat.Connections, err error) {
 	_, all, err := c.held(of)
-	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENOENT) {
+	if errors.Is(err, unix.ESRCH) || errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	for _, d := range all {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"slices"
 
@@ -72,7 +73,7 @@ const shown = 4
 func (l *look) server(out *status.Held, wanted *server) error {
 	name := fmt.Sprintf("virtual server %s/%s", wanted.at, wanted.protocol)
 	service, all, err := l.kernel.held(wanted.id)
-	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENOENT) || errors.Is(err, errNotLoaded) {
+	if errors.Is(err, unix.ESRCH) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotLoaded) {
 		out.Wrong = append(out.Wrong, name+" is not there")
 		return nil
 	}

@@ -3,6 +3,7 @@ package ipvs
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"slices"
 
@@ -67,7 +68,7 @@ type proxyServers struct {
 func (p *proxyServers) removeServers(c *client, wait bool) (connections int, err error) {
 	var all []ipvs.ServiceExtended
 	err = c.send(func(k ipvs.Client) (err error) { all, err = k.Services(); return err })
-	if errors.Is(err, errNotLoaded) {
+	if errors.Is(err, errNotLoaded) || errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}
 	if err != nil {
@@ -96,8 +97,8 @@ func (p *proxyServers) has(s ipvs.Service) bool {
 }
 
 func (p *proxyServers) removeServer(c *client, s ipvs.Service, wait bool) (connections int, err error) {
-	var all []ipvs.DestinationExtended
-	if err := c.send(func(k ipvs.Client) (err error) { all, err = k.Destinations(s); return err }); err != nil {
+	all, err := c.destinations(s)
+	if err != nil {
 		return 0, err
 	}
 	for _, d := range all {

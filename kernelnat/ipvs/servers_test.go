@@ -235,3 +235,30 @@ func TestNumbers(t *testing.T) {
 		t.Errorf("%s, want one that is free", at)
 	}
 }
+
+// Ten thousand Services of ten endpoints are written each once, and the next process, which has read
+// them at once, writes nothing.
+func TestManyServicesAreWrittenOnce(t *testing.T) {
+	const services, endpoints = 10_000, 10
+	k := newFake()
+	at := make([]netip.AddrPort, services)
+	for process := range 2 {
+		s := newServers(cluster.IPv4, k, 0)
+		s.begin(maps.Clone(k.servers))
+		k.messages = 0
+		for i := range services {
+			pool := poolOf(cluster.LC, nil, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
+			var chosen bool
+			if at[i], chosen = s.Server(cluster.ServiceName{Namespace: "testing", Name: fmt.Sprint(i)}, &pool, false, at[i]); !chosen {
+				t.Fatalf("Service %d has no virtual server", i)
+			}
+		}
+		if err := s.Ready(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		removed, err := s.end(t.Context())
+		if want := (1 - process) * services * (1 + endpoints); err != nil || removed > 0 || k.messages != want {
+			t.Errorf("process %d: %d messages, %d removed, %v; want %d messages", process, k.messages, removed, err, want)
+		}
+	}
+}
