@@ -175,7 +175,7 @@ func (p *Parts) client(text string, all []*cluster.Service) (status.Client, erro
 			}
 		}
 	}
-	return status.Client{}, fmt.Errorf("the address of Pod %.300q is not known here: give its IP address (kubectl -n %s get pod %s -o wide)", text, namespace, name)
+	return status.Client{}, fmt.Errorf("the address of Pod %.300q is not known here: give its IP address (kubectl -n %.300q get pod %.300q -o wide)", text, namespace, name)
 }
 
 // maxAliases bounds a chain of aliases, as the server does.

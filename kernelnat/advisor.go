@@ -32,13 +32,15 @@ type Advisor struct {
 	changed  map[cluster.ServiceName]*cluster.Service // nil: gone
 	wake     chan struct{}                            // has room for one: something has changed
 	services map[cluster.ServiceName]*advised         // for Run: those that have, or had, faults
-	due      []dueFault                               // for Run: in the order in which they are
+	due      []dueService                             // for Run: each once, about in the order in which they are
 }
 
 // advised is what is known of a Service's faults.
 type advised struct {
 	present []timedFault // and when they are due
 	told    []timedFault // and when that was
+	isDue   bool         // it is in the Advisor's list
+	gone    bool         // there is no such Service any more
 }
 
 type timedFault struct {
@@ -46,9 +48,11 @@ type timedFault struct {
 	at time.Time
 }
 
-type dueFault struct {
+// dueService is one that may have a fault to tell at a time. However often its faults come and
+// go, it waits once.
+type dueService struct {
 	of cluster.ServiceName
-	timedFault
+	at time.Time
 }
 
 // NewAdvisor returns an Advisor for the Services of a proxy. Tell must not block.
@@ -76,13 +80,42 @@ func (a *Advisor) Run(ctx context.Context, store *cluster.Store) error {
 		}
 		now := time.Now()
 		a.takeChanges(now)
-		if len(a.due) > 0 && !now.Before(later(a.due[0].at, last.Add(faultsPer))) {
-			next := a.due[0]
-			if a.due = a.due[1:]; a.services[next.of].telling(next, now) {
-				a.tell(next.of, next.Fault)
-				last = now
-			}
+		if len(a.due) > 0 && !now.Before(later(a.due[0].at, last.Add(faultsPer))) && a.tellNext(now) {
+			last = now
 		}
+	}
+}
+
+// tellNext takes the first Service of those that wait, tells a fault of it if one is due, and has it
+// wait again if there are others. It reports whether one was told.
+func (a *Advisor) tellNext(now time.Time) (told bool) {
+	name := a.due[0].of
+	a.due = a.due[1:]
+	s := a.services[name]
+	s.isDue = false
+	if s.gone {
+		delete(a.services, name)
+		return false
+	}
+	for _, f := range s.present {
+		switch {
+		case now.Before(f.at):
+			a.wait(name, s, f.at)
+		case told && s.mayTell(f.Fault, now):
+			a.wait(name, s, now)
+		case !told && s.mayTell(f.Fault, now):
+			s.told, told = append(s.told, timedFault{f.Fault, now}), true
+			a.tell(name, f.Fault)
+		}
+	}
+	return told
+}
+
+// wait has a Service wait until a time, if it does not wait already.
+func (a *Advisor) wait(name cluster.ServiceName, s *advised, until time.Time) {
+	if !s.isDue {
+		s.isDue = true
+		a.due = append(a.due, dueService{name, until})
 	}
 }
 
@@ -124,12 +157,18 @@ func (a *Advisor) takeChanges(now time.Time) {
 
 // look notes what is wrong with a Service now.
 func (a *Advisor) look(name cluster.ServiceName, service *cluster.Service, now time.Time) {
+	known := a.services[name]
 	if service == nil {
-		delete(a.services, name)
+		switch {
+		case known == nil:
+		case known.isDue: // it may be another one by then
+			*known = advised{isDue: true, gone: true}
+		default:
+			delete(a.services, name)
+		}
 		return
 	}
 	faults := plan.Faults(service, a.proxy)
-	known := a.services[name]
 	switch {
 	case known == nil && len(faults) == 0:
 		return
@@ -137,6 +176,7 @@ func (a *Advisor) look(name cluster.ServiceName, service *cluster.Service, now t
 		known = &advised{}
 		a.services[name] = known
 	}
+	known.gone = false
 	var present []timedFault
 	for _, f := range faults {
 		at := slices.IndexFunc(known.present, func(t timedFault) bool { return t.Fault == f })
@@ -146,21 +186,13 @@ func (a *Advisor) look(name cluster.ServiceName, service *cluster.Service, now t
 		}
 		due := timedFault{f, now.Add(a.settles)}
 		present = append(present, due)
-		a.due = append(a.due, dueFault{name, due})
+		a.wait(name, known, due.at)
 	}
 	known.present = present
 }
 
-// telling reports whether a fault is to be told that is due, and notes that. It is not if it
-// is gone, or was meanwhile, or was told lately. The Service may be gone too.
-func (s *advised) telling(due dueFault, now time.Time) bool {
-	if s == nil || !slices.Contains(s.present, due.timedFault) {
-		return false
-	}
+// mayTell reports whether a fault was not told lately, nor too many others.
+func (s *advised) mayTell(f plan.Fault, now time.Time) bool {
 	s.told = slices.DeleteFunc(s.told, func(t timedFault) bool { return now.Sub(t.at) >= tellAgain })
-	if len(s.told) >= maxFaultsTold || slices.ContainsFunc(s.told, func(t timedFault) bool { return t.Fault == due.Fault }) {
-		return false
-	}
-	s.told = append(s.told, timedFault{due.Fault, now})
-	return true
+	return len(s.told) < maxFaultsTold && !slices.ContainsFunc(s.told, func(t timedFault) bool { return t.Fault == f })
 }

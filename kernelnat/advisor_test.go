@@ -148,3 +148,22 @@ func TestAdvisorTellsLittle(t *testing.T) {
 		}
 	})
 }
+
+// A Service whose faults come and go all the time waits once, however long the others that wait
+// before it take, and one that is made again and again too.
+func TestAdvisorRemembersLittle(t *testing.T) {
+	a := NewAdvisor(cluster.Proxy{}, func(cluster.ServiceName, plan.Fault) {})
+	now := time.Now()
+	name := clustertest.Name("shop/web")
+	ill := clustertest.Service("shop/web", "10.43.0.7")
+	well := cluster.New(ill, clustertest.Ready("10.42.0.1"))
+	ill.Ports = []cluster.Port{{Name: "other", Protocol: cluster.TCP, Port: 80}}
+	for i := range 10_000 {
+		for _, s := range []*cluster.Service{cluster.New(ill, clustertest.Ready("10.42.0.1")), well, nil}[:2+i%2] {
+			a.look(name, s, now.Add(time.Duration(i)*time.Millisecond))
+		}
+	}
+	if len(a.due) != 1 || len(a.services) != 1 {
+		t.Errorf("%d wait, of %d Services", len(a.due), len(a.services))
+	}
+}

@@ -49,18 +49,18 @@ func (j *joiner) service() *Service {
 	for _, p := range s.Ports {
 		out.Ports = append(out.Ports, portText(p))
 	}
-	var rows []Endpoint
 	switch {
 	case s.Kind == cluster.KindExternalName:
 	case len(j.Families) > 0:
 		for i := range j.Families {
-			rows = append(rows, endpointsOf(s, &j.Families[i])...)
+			rows, left := endpointsOf(s, &j.Families[i], MaxEndpoints-len(out.Endpoints))
+			out.Endpoints, out.Left = append(out.Endpoints, rows...), out.Left+left
 		}
 	default:
-		rows = namedEndpoints(s)
+		rows := namedEndpoints(s)
+		out.Left = max(0, len(rows)-MaxEndpoints)
+		out.Endpoints = rows[:len(rows)-out.Left]
 	}
-	out.Left = max(0, len(rows)-MaxEndpoints)
-	out.Endpoints = rows[:len(rows)-out.Left]
 	return out
 }
 
@@ -152,45 +152,67 @@ type dropKey struct {
 	endpoint cluster.Endpoint
 }
 
-// endpointsOf are those of each port, in one family.
-func endpointsOf(s *cluster.Service, f *FamilyFacts) []Endpoint {
+// byPool are those that were dropped, by the pool of which they were.
+func byPool(all []plan.Dropped) map[int][]*plan.Dropped {
+	out := make(map[int][]*plan.Dropped)
+	for i := range all {
+		out[all[i].Pool] = append(out[all[i].Pool], &all[i])
+	}
+	return out
+}
+
+// endpointsOf are the first of those of each port, in one family, and how many more there are.
+// Those of the other family are told if there are no others.
+func endpointsOf(s *cluster.Service, f *FamilyFacts, most int) (out []Endpoint, left int) {
+	var told []*cluster.Endpoint
+	for _, others := range []bool{false, true} {
+		for k := range s.Endpoints {
+			if e := &s.Endpoints[k]; (cluster.FamilyOf(e.Addr) != f.Family) == others {
+				told = append(told, e)
+			}
+		}
+		if len(told) > 0 {
+			break
+		}
+	}
+	dropped := byPool(f.Plan.Dropped)
+	for i := range f.Plan.Asked.Pools {
+		shown := told[:min(len(told), most-len(out))]
+		left += len(told) - len(shown)
+		if len(shown) > 0 {
+			out = append(out, endpointsOfPort(s, f, i, shown, slices.Concat(dropped[-1], dropped[i]))...)
+		}
+	}
+	return out, left
+}
+
+// endpointsOfPort are those of the port of a pool.
+func endpointsOfPort(s *cluster.Service, f *FamilyFacts, i int, told []*cluster.Endpoint, dropped []*plan.Dropped) (out []Endpoint) {
 	why := make(map[dropKey]plan.Reason)
-	for _, d := range f.Plan.Dropped {
+	for _, d := range dropped {
 		if key := (dropKey{d.Pool, d.Local, d.Endpoint}); why[key] == 0 {
 			why[key] = d.Why
 		}
 	}
-	others := false // those of the other family are told if there are no others
-	of := func(e *cluster.Endpoint) bool { return cluster.FamilyOf(e.Addr) == f.Family }
-	if !slices.ContainsFunc(s.Endpoints, func(e cluster.Endpoint) bool { return of(&e) }) {
-		others = true
-	}
-	var out []Endpoint
-	for i := range f.Plan.Asked.Pools {
-		pool := &f.Plan.Asked.Pools[i]
-		port := portOf(s, pool)
-		everywhere, here := shares(pool, false), shares(pool, true)
-		for k := range s.Endpoints {
-			e := &s.Endpoints[k]
-			if !of(e) && !others {
-				continue
+	pool := &f.Plan.Asked.Pools[i]
+	port := portOf(s, pool)
+	everywhere, here := shares(pool, false), shares(pool, true)
+	for _, e := range told {
+		row := rowOf(e)
+		row.Port = portName(port)
+		ofAll := why[dropKey{-1, false, *e}]
+		if number, has := e.PortFor(port); has {
+			at := netip.AddrPortFrom(e.Addr, number)
+			row.Address = at.String()
+			row.Connections = f.counted(i, at)
+			if ofAll != plan.OtherFamily && ofAll != plan.NamesOnly {
+				row.Share, row.LocalShare = shareOf(everywhere, at), shareOf(here, at)
 			}
-			row := rowOf(e)
-			row.Port = portName(port)
-			if number, has := e.PortFor(port); has {
-				at := netip.AddrPortFrom(e.Addr, number)
-				row.Address = at.String()
-				row.Connections = f.counted(i, at)
-				if !slices.ContainsFunc([]plan.Reason{plan.OtherFamily, plan.NamesOnly}, func(r plan.Reason) bool { return why[dropKey{-1, false, *e}] == r }) {
-					row.Share, row.LocalShare = shareOf(everywhere, at), shareOf(here, at)
-				}
-			}
-			reason := firstReason(why[dropKey{-1, false, *e}], why[dropKey{i, false, *e}], why[dropKey{i, true, *e}])
-			if row.Counts = row.Share != nil || row.LocalShare != nil; !row.Counts {
-				row.Reason = wordOf(reason)
-			}
-			out = append(out, row)
 		}
+		if row.Counts = row.Share != nil || row.LocalShare != nil; !row.Counts {
+			row.Reason = wordOf(firstReason(ofAll, why[dropKey{i, false, *e}], why[dropKey{i, true, *e}]))
+		}
+		out = append(out, row)
 	}
 	return out
 }

@@ -22,6 +22,7 @@ func (j *joiner) judgeEndpoints() {
 	for i := range j.Families {
 		f := &j.Families[i]
 		var good []string
+		lack := lacking{dropped: byPool(f.Plan.Dropped), more: make(map[Condition][]string)}
 		for k := range f.Plan.Asked.Pools {
 			pool := &f.Plan.Asked.Pools[k]
 			port := portName(portOf(s, pool))
@@ -33,9 +34,14 @@ func (j *joiner) judgeEndpoints() {
 				case front.Verdict == plan.Forward:
 					good = append(good, fmt.Sprintf("%s of port %s", plural(len(pool.For(front.Local)), "endpoint", "endpoints"), port))
 				default:
-					j.nobody(f, k, port, &front)
+					j.nobody(f, &lack, port, &front)
 				}
 				done[front.Verdict] = true
+			}
+		}
+		for _, c := range []Condition{Wrong, Notice} {
+			if ports := lack.more[c]; len(ports) > 0 {
+				j.step("endpoints", c, "", "%s: likewise %s: %s", f.Family, plural(len(ports), "more port has no endpoint", "more ports have no endpoint"), listed(ports, maxNear))
 			}
 		}
 		if len(good) > 0 {
@@ -78,13 +84,25 @@ func (j *joiner) judgeUsable() {
 	j.step("endpoints", Wrong, mend, "%s, %s", text, effect)
 }
 
-// nobody says why a port has no endpoint.
-func (j *joiner) nobody(f *FamilyFacts, pool int, port string, front *plan.Frontend) {
-	const step = "endpoints"
+// lacking is what was said of the ports of a family without endpoints.
+type lacking struct {
+	dropped map[int][]*plan.Dropped
+	said    int                    // of how many
+	more    map[Condition][]string // the others
+}
+
+// nobody says why a port has no endpoint: of the first few, since there may be thousands.
+func (j *joiner) nobody(f *FamilyFacts, lack *lacking, port string, front *plan.Frontend) {
+	condition := j.without(front)
+	if lack.said == maxNear {
+		lack.more[condition] = append(lack.more[condition], port)
+		return
+	}
+	lack.said++
 	reasons := make(map[plan.Reason][]cluster.Endpoint)
-	seen := make(map[cluster.Endpoint]bool)
-	for _, d := range f.Plan.Dropped {
-		if (d.Pool == -1 || d.Pool == pool) && !seen[d.Endpoint] && (d.Why != plan.OtherFamily || j.onlyOthers(f.Family)) && (!d.Local || front.Verdict == plan.Drop) {
+	seen, onlyOthers := make(map[cluster.Endpoint]bool), j.onlyOthers(f.Family)
+	for _, d := range slices.Concat(lack.dropped[-1], lack.dropped[front.Pool]) {
+		if !seen[d.Endpoint] && (d.Why != plan.OtherFamily || onlyOthers) && (!d.Local || front.Verdict == plan.Drop) {
 			seen[d.Endpoint] = true
 			reasons[d.Why] = append(reasons[d.Why], d.Endpoint)
 		}
@@ -95,10 +113,19 @@ func (j *joiner) nobody(f *FamilyFacts, pool int, port string, front *plan.Front
 	}
 	text, mend := j.lack(reasons)
 	if text == noEndpoints {
-		j.step(step, Wrong, mend, "%s: %s has no endpoints, so connections to port %s are refused", f.Family, j.name(), port)
+		j.step("endpoints", condition, mend, "%s: %s has no endpoints, so connections to port %s are refused", f.Family, j.name(), port)
 		return
 	}
-	j.step(step, Wrong, mend, "%s: port %s of %s has no endpoint, so connections are refused: %s", f.Family, port, j.name(), text)
+	j.step("endpoints", condition, mend, "%s: port %s of %s has no endpoint, so connections are refused: %s", f.Family, port, j.name(), text)
+}
+
+// without is how it is that a frontend has no endpoint. On another node it may have some: from
+// outside the cluster load balancers send there.
+func (j *joiner) without(front *plan.Frontend) Condition {
+	if front.Verdict == plan.Drop && front.Kind != plan.ClusterIP && !j.Target.isAddress() {
+		return Notice
+	}
+	return Wrong
 }
 
 // onlyOthers reports whether all endpoints are of the other family.
@@ -106,8 +133,7 @@ func (j *joiner) onlyOthers(family cluster.Family) bool {
 	return !slices.ContainsFunc(j.Service.Endpoints, func(e cluster.Endpoint) bool { return cluster.FamilyOf(e.Addr) == family })
 }
 
-// elsewhere is for the policy Local where no endpoint is on this node. From outside the
-// cluster that is meant to be so: load balancers send to other nodes.
+// elsewhere is for the policy Local where no endpoint is on this node.
 func (j *joiner) elsewhere(f *FamilyFacts, port string, front *plan.Frontend, reasons map[plan.Reason][]cluster.Endpoint) {
 	node := f.NAT.Node.Name
 	var nodes []string
@@ -117,19 +143,16 @@ func (j *joiner) elsewhere(f *FamilyFacts, port string, front *plan.Frontend, re
 		}
 	}
 	slices.Sort(nodes)
-	policy, condition := "externalTrafficPolicy", Notice
+	policy := "externalTrafficPolicy"
 	if front.Kind == plan.ClusterIP {
 		policy = "internalTrafficPolicy"
-	}
-	if front.Kind == plan.ClusterIP || j.Target.isAddress() {
-		condition = Wrong
 	}
 	text, mend := j.lack(reasons)
 	if len(nodes) > 0 {
 		text = "the others are on " + listed(nodes, maxNear)
 		mend = fmt.Sprintf("set %s: Cluster, or run a pod on %s; if %s is not this node's name, correct node_name", policy, node, node)
 	}
-	j.step("endpoints", condition, mend, "%s: %s of %s is Local, and port %s has no endpoint on this node, %s, so connections to %s are dropped here: %s",
+	j.step("endpoints", j.without(front), mend, "%s: %s of %s is Local, and port %s has no endpoint on this node, %s, so connections to %s are dropped here: %s",
 		f.Family, policy, j.name(), port, node, front.Key, text)
 }
 

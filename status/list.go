@@ -27,7 +27,7 @@ type Row struct {
 	FrontendsLeft int          `json:"frontendsLeft,omitempty"`
 	Endpoints     []Endpoint   `json:"endpoints,omitempty"`
 	EndpointsLeft int          `json:"endpointsLeft,omitempty"`
-	// Counting is how many of all endpoints count.
+	// Counting is how many of the endpoints count that an Explanation has.
 	Counting int    `json:"counting"`
 	Works    bool   `json:"works"`
 	Verdict  string `json:"verdict"`

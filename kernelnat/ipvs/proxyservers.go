@@ -23,8 +23,7 @@ const proxyLink = "kube-ipvs0"
 // LeaveProxy returns how many there are.
 func LeaveProxy(family cluster.Family, services []plan.Service, wait bool) (connections int, err error) {
 	link, err := netlink.LinkByName(proxyLink)
-	var none netlink.LinkNotFoundError
-	if errors.As(err, &none) {
+	if _, none := errors.AsType[netlink.LinkNotFoundError](err); none {
 		return 0, nil
 	}
 	if err != nil {

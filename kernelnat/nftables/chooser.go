@@ -3,6 +3,7 @@ package nftables
 import (
 	"context"
 	"net/netip"
+	"slices"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat/netfilter"
@@ -73,7 +74,7 @@ func (s *state) choose(name cluster.ServiceName, next, old *pool, p *plan.Pool) 
 		}
 		v := next.virtual
 		if endpoints := p.For(local); v.behind == nil {
-			v.behind = endpoints[:len(endpoints):len(endpoints)]
+			v.behind = slices.Clip(endpoints)
 		} else {
 			v.behind = append(v.behind, endpoints...)
 		}

@@ -26,12 +26,13 @@ type choice struct {
 // keep is a step: it returns the endpoints for which there is no reason to leave them
 // out, which is the zero Reason. It copies only when it must.
 func (c *choice) keep(all []cluster.Endpoint, without func(*cluster.Endpoint) Reason) []cluster.Endpoint {
-	kept := 0
+	kept, told := 0, 0
 	for i := range all {
 		why := without(&all[i])
 		if why == 0 {
 			kept++
-		} else if c.dropped != nil {
+		} else if c.dropped != nil && (len(*c.dropped) < maxDropped || told < alwaysTold) {
+			told++
 			*c.dropped = append(*c.dropped, Dropped{c.pool, c.local, all[i], why})
 		}
 	}

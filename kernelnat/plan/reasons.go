@@ -44,7 +44,16 @@ type Dropped struct {
 	Why      Reason
 }
 
-// Explain is Compute that also says which endpoints get no new connections, and why.
+// maxDropped is how many Explain tells of. Beyond that, each step tells of the first alwaysTold of
+// a pool: a Service with a thousand ports and endpoints drops millions, which take more memory
+// than all names.
+const (
+	maxDropped = 50_000
+	alwaysTold = 3
+)
+
+// Explain is Compute that also says which endpoints get no new connections, and why: of a Service
+// that drops very many, of some.
 func Explain(service *cluster.Service, family cluster.Family, node Node, options Options) (Service, []Dropped) {
 	var all []Dropped
 	return compute(service, &choice{family: family, node: node, dropped: &all}, options), all

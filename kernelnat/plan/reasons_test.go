@@ -79,3 +79,22 @@ func TestReasonOfBounds(t *testing.T) {
 		t.Errorf("%d endpoints of ports are beyond the bounds, want %d", beyond, want)
 	}
 }
+
+// Of a Service that drops millions of pairs, some are told of each port.
+func TestReasonsOfMillions(t *testing.T) {
+	const ports, endpoints = 1000, 1000
+	s := large(ports, endpoints, 0)
+	slice := *s.Endpoints[0].Slice
+	slice.Ports = nil
+	for i := range s.Endpoints {
+		s.Endpoints[i].Slice = &slice
+	}
+	_, dropped := plan.Explain(s, cluster.IPv4, self, plan.Options{})
+	told := make(map[int]int)
+	for _, d := range dropped {
+		told[d.Pool]++
+	}
+	if len(told) != ports || len(dropped) > 60_000 {
+		t.Errorf("%d are told, of %d ports", len(dropped), len(told))
+	}
+}

@@ -19,7 +19,7 @@ import (
 var backends = []struct{ name, tests string }{
 	{"iptables", "TestBackend"},
 	{"nftables", "TestBackend|TestNextProcessRewritesNothing|TestConnectionsAreCounted|TestSourcesThatOverlapThoseBefore|TestClientWhoseEndpointGoes|TestClientOfEndpointElsewhere|TestMoreClientsThanCanBeRemembered"},
-	{"ipvs", "TestBackend|TestChosenByIPVS|TestEndpointOnNode|TestConnectionsOutliveServers|TestForgottenFlowMoves|TestInKernel.*"},
+	{"ipvs", "TestBackend|TestChosenByIPVS|TestEndpointOnNode|TestConnectionsOutliveServers|TestForgottenFlowMoves|TestInKernelKept|TestInKernelOneMessage|TestInKernelSwitch|TestInKernelServersAreNobodys|TestInKernelUnknown|TestInKernelLarge|TestInKernelAfterProxy"},
 }
 
 const module = "github.com/clusterip/clusterip"
