@@ -206,10 +206,11 @@ func endpointsOfPort(s *cluster.Service, f *FamilyFacts, i int, told []*cluster.
 			row.Address = at.String()
 			row.Connections = f.counted(i, at)
 			if ofAll != plan.OtherFamily && ofAll != plan.NamesOnly {
+				row.Counts = plan.Contains(pool.Endpoints, at) || plan.Contains(pool.Local, at)
 				row.Share, row.LocalShare = shareOf(everywhere, at), shareOf(here, at)
 			}
 		}
-		if row.Counts = row.Share != nil || row.LocalShare != nil; !row.Counts {
+		if !row.Counts {
 			row.Reason = wordOf(firstReason(ofAll, why[dropKey{i, false, *e}], why[dropKey{i, true, *e}]))
 		}
 		out = append(out, row)

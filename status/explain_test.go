@@ -45,3 +45,23 @@ func TestManyPortsWithoutEndpoints(t *testing.T) {
 		t.Errorf("%d endpoints, %d left, the last %+v", n, e.Service.Left, e.Service.Endpoints[n-1])
 	}
 }
+
+// An endpoint counts also where nobody knows its share, since a scheduler of IPVS goes by the
+// connections that there are.
+func TestCountsWithoutShare(t *testing.T) {
+	s := cluster.New(clustertest.Service("shop/web", "10.43.0.7"), clustertest.Ready("10.42.0.7", "10.42.0.8"))
+	for policy, known := range map[cluster.Policy]bool{cluster.Random: true, cluster.RR: true, cluster.LC: false} {
+		e := Explain(Facts{
+			Target: Target{Text: "shop/web", Service: s.Name}, Source: Source{Synced: true}, Service: s,
+			Families: []FamilyFacts{{Family: cluster.IPv4, Plan: Plan(s, cluster.IPv4, plan.Options{Policy: policy}, NAT{})}},
+		})
+		if len(e.Service.Endpoints) != 2 {
+			t.Fatalf("%s: %d endpoints", policy, len(e.Service.Endpoints))
+		}
+		for _, row := range e.Service.Endpoints {
+			if !row.Counts || row.Reason != "" || (row.Share != nil) != known {
+				t.Errorf("%s: %+v", policy, row)
+			}
+		}
+	}
+}

@@ -25,8 +25,9 @@ type page struct {
 // without shutting it down; the one that goes on closes its page.
 var opened atomic.Pointer[page]
 
-// restFactor is for how many times as long as an answer took to make none is made for a page:
-// so it takes a twentieth of one processor at most, whoever asks for whatever.
+// restFactor is for how many times as long as an answer took to make none is made for a page: so
+// answers take a twentieth of one processor, whoever asks for whatever, but for those that take
+// so long that longestRest bounds the rest.
 const restFactor = 19
 
 func newPage(at netip.AddrPort, a *answers) *page {

@@ -3,6 +3,7 @@ package clusterip
 import (
 	"net/netip"
 	"sync"
+	"sync/atomic"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/plugin/clusterip/zone"
@@ -21,30 +22,49 @@ const (
 	otherNamespaces  = "other"
 )
 
-// missing has the counters of missingTotal.
-var missing clientNamespaces
+// Those of missingTotal.
+var (
+	missing        clientNamespaces
+	missingUnknown = missingTotal.WithLabelValues(unknownNamespace)
+	missingOther   = missingTotal.WithLabelValues(otherNamespaces)
+)
 
+// clientNamespaces are those that have a series of their own. A query that is counted takes a
+// lock only if it is the first of its namespace.
 type clientNamespaces struct {
-	mu       sync.Mutex
-	counters map[string]prometheus.Counter
+	counters sync.Map // of a namespace, a prometheus.Counter
+
+	mu    sync.Mutex
+	count atomic.Int32 // of counters
 }
 
-// counter returns that of a namespace, or of the pods that a client may be.
+// counter returns that of the namespace of the pods that a client may be.
 func (c *clientNamespaces) counter(clients []*cluster.Pod) prometheus.Counter {
 	namespace := namespaceOf(clients)
+	if namespace == unknownNamespace {
+		return missingUnknown
+	}
+	if counter, known := c.counters.Load(namespace); known {
+		return counter.(prometheus.Counter)
+	}
+	if c.count.Load() >= maxClientNamespaces {
+		return missingOther
+	}
+	return c.add(namespace)
+}
+
+func (c *clientNamespaces) add(namespace string) prometheus.Counter {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if counter := c.counters[namespace]; counter != nil {
-		return counter
+	if counter, known := c.counters.Load(namespace); known {
+		return counter.(prometheus.Counter)
 	}
-	if len(c.counters) >= maxClientNamespaces && namespace != unknownNamespace {
-		return missingTotal.WithLabelValues(otherNamespaces)
-	}
-	if c.counters == nil {
-		c.counters = make(map[string]prometheus.Counter)
+	if c.count.Load() >= maxClientNamespaces {
+		return missingOther
 	}
 	counter := missingTotal.WithLabelValues(namespace)
-	c.counters[namespace] = counter
+	c.counters.Store(namespace, counter)
+	c.count.Add(1)
 	return counter
 }
 

@@ -59,22 +59,7 @@ func setup(c *caddy.Controller) error {
 		fast.openWith(config, own, o.FastThreads)
 	}
 	c.OnShutdown(h.ending.begin)
-	c.OnStartup(func() error { // not where the Corefile is only checked
-		for _, what := range o.Warnings {
-			log.Warning(what)
-		}
-		h.findOthers(config)
-		fast.expect(config, own)
-		if o.Fast == FastOn {
-			if _, why := newLane(h, config); why != "" {
-				return o.Errorf("fastpath", "%s", Off{Where: config.Zone, Why: why, On: true})
-			}
-		}
-		// This is after all that was asked for in a setup: health sleeps for its
-		// lameduck, and kernelnat has flows to our sockets forgotten.
-		c.OnFinalShutdown(h.ending.finish)
-		return nil
-	})
+	c.OnStartup(func() error { return h.begin(c, config, own) })
 	leave := leaveWithServer(c, own)
 	started := false
 	config.AddPlugin(func(next plugin.Handler) plugin.Handler {
@@ -94,6 +79,24 @@ func setup(c *caddy.Controller) error {
 		return h
 	})
 	config.AddPlugin(accompany(h))
+	return nil
+}
+
+// begin is for a server that starts, and not for a Corefile that is only checked.
+func (h *Handler) begin(c *caddy.Controller, config *dnsserver.Config, own *feed.Server) error {
+	for _, what := range h.options.Warnings {
+		log.Warning(what)
+	}
+	h.findOthers(config)
+	fast.expect(config, own)
+	if h.options.Fast == FastOn {
+		if _, why := newLane(h, config); why != "" {
+			return h.options.Errorf("fastpath", "%s", Off{Where: config.Zone, Why: why, On: true})
+		}
+	}
+	// This is after all that was asked for in a setup: health sleeps for its
+	// lameduck, and kernelnat has flows to our sockets forgotten.
+	c.OnFinalShutdown(h.ending.finish)
 	return nil
 }
 

@@ -78,7 +78,7 @@ func golang(t *testing.T, b *buildah) {
 	b.do("copy", c, goEnv(t, "GOROOT"), "/usr/local/go")
 	b.do("copy", c, "/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/certs/")
 	b.do("config", "--env", "GOPATH=/go", "--env", "PATH=/usr/local/go/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-		"--env", "GOPROXY=file:///modules,https://proxy.golang.org", c)
+		"--env", "GOPROXY=file:///modules,"+goEnv(t, "GOPROXY"), c)
 	b.do("commit", "--rm", c, "docker.io/library/golang:1.26-bookworm")
 }
 
