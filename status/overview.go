@@ -44,6 +44,7 @@ type FamilyState struct {
 	Family    string    `json:"family"` // "IPv4" or "IPv6"
 	Backend   string    `json:"backend,omitempty"`
 	Node      string    `json:"node,omitempty"`
+	DryRun    bool      `json:"dryRun,omitempty"` // nothing is written: times and numbers are of what would be
 	Condition Condition `json:"condition"`
 	Text      string    `json:"text"`
 	Services  int       `json:"services"` // that have rules
@@ -115,7 +116,7 @@ func NewBlock(f BlockFacts) Block {
 func newFamilyState(f *FamilyFacts) FamilyState {
 	n := &f.NAT
 	out := FamilyState{
-		Family: f.Family.String(), Backend: f.Backend, Node: n.Node.Name, Services: n.Services, Ports: n.Ports,
+		Family: f.Family.String(), Backend: f.Backend, Node: n.Node.Name, DryRun: f.DryRun, Services: n.Services, Ports: n.Ports,
 		Updated: moment(n.Updated), Audited: moment(n.Audited), Failed: moment(n.Failed), Repairs: n.Repairs,
 	}
 	if len(n.Repaired) > 0 {

@@ -40,8 +40,8 @@ func TestFamilyCondition(t *testing.T) {
 		"notice: the rules of 1 large Service are being written":                  {NAT: large},
 		"notice: changes are being written":                                       {NAT: written, Pending: true},
 	} {
-		if s := newFamilyState(&f); fmt.Sprintf("%s: %s", s.Condition, s.Text) != want {
-			t.Errorf("%s: %s, want %s", s.Condition, s.Text, want)
+		if s := newFamilyState(&f); fmt.Sprintf("%s: %s", s.Condition, s.Text) != want || s.DryRun != f.DryRun {
+			t.Errorf("%s: %s, dry run %t, want %s", s.Condition, s.Text, s.DryRun, want)
 		}
 	}
 }

@@ -8,9 +8,11 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/clusterip/clusterip/cluster"
+	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -24,6 +26,15 @@ const maxWarnings = 64
 
 // eventTime bounds what one Event may take.
 const eventTime = 10 * time.Second
+
+// How fast Events are made, at most: every node sees the same faults.
+const (
+	warningsPer   = time.Second
+	warningsBurst = 10
+)
+
+// maxName is the most octets of an object's name (RFC 1123 subdomain).
+const maxName = 253
 
 // warning is something that the owner of a Service, or of a ServiceCIDR, is to know.
 type warning struct {
@@ -53,11 +64,15 @@ func (s *Source) warn(w warning) {
 
 // recordEvents makes Events of warnings until the context is done.
 func (s *Source) recordEvents(ctx context.Context) {
+	pace := rate.NewLimiter(rate.Every(warningsPer), warningsBurst)
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case w := <-s.warnings:
+			if pace.Wait(ctx) != nil {
+				return
+			}
 			if err := s.record(ctx, w); ctx.Err() == nil {
 				s.troubles.set("events", err)
 			}
@@ -81,7 +96,7 @@ func (s *Source) record(ctx context.Context, w warning) error {
 	host, _ := os.Hostname()
 	sum := sha256.Sum256([]byte(string(about.UID) + w.reason + w.text))
 	event := &eventsv1.Event{
-		ObjectMeta:          metav1.ObjectMeta{Namespace: namespace, Name: about.Name + "." + hex.EncodeToString(sum[:8])},
+		ObjectMeta:          metav1.ObjectMeta{Namespace: namespace, Name: eventName(about.Name, hex.EncodeToString(sum[:8]))},
 		EventTime:           metav1.NowMicro(),
 		ReportingController: "clusterip",
 		ReportingInstance:   "clusterip-" + host,
@@ -96,6 +111,13 @@ func (s *Source) record(ctx context.Context, w warning) error {
 		return explainEvent("create events.events.k8s.io", err)
 	}
 	return nil
+}
+
+// eventName is the name of an Event about an object. Names of Services are short; those of
+// ServiceCIDRs may be as long as any.
+func eventName(object, sum string) string {
+	kept := object[:min(len(object), maxName-len(".")-len(sum))]
+	return strings.TrimRight(kept, "-.") + "." + sum
 }
 
 // regarding returns the object that a warning is about; nil: it is gone.

@@ -16,15 +16,15 @@ import (
 )
 
 // Look returns what the kernel holds of one Service, nil if there are no chains of ours. It
-// lists the chains that packets to the Service pass, some at a time: with the nft variant that
-// costs what the Service costs. It writes nothing.
+// lists the chains that packets to the Service pass: with the nft variant that costs what the
+// Service costs. It writes nothing.
 func Look(ctx context.Context, family cluster.Family, p plan.Service, state kernelnat.State, settings netfilter.Settings) (*status.Kernel, error) {
 	l, err := newLook(ctx, family)
 	if l == nil || err != nil {
 		return nil, err
 	}
-	planned := render(l.variant.able([]plan.Service{p})[0])
-	l.prefetch(expected(planned, &p))
+	planned := render(l.tools.variant.able([]plan.Service{p})[0])
+	l.expect(planned, &p)
 	out := &status.Kernel{Wrong: l.jumps()}
 	for i := range p.Frontends {
 		held, err := l.frontend(planned, &p, &p.Frontends[i])
@@ -36,19 +36,8 @@ func Look(ctx context.Context, family cluster.Family, p plan.Service, state kern
 	return out, l.err
 }
 
-// look lists chains of one family.
-type look struct {
-	ctx     context.Context
-	variant variant
-	list    string // the path of iptables
-	chains  map[chainKey]listedChain
-	err     error
-}
-
-type listedChain struct {
-	rules []string
-	there bool
-}
+// look is what was listed for one Service.
+type look struct{ *listing }
 
 // newLook finds the variant that has our chains; nil if none has.
 func newLook(ctx context.Context, family cluster.Family) (*look, error) {
@@ -67,9 +56,9 @@ func newLook(ctx context.Context, family cluster.Family) (*look, error) {
 		if err != nil {
 			return nil, err
 		}
-		l := &look{ctx: ctx, variant: v, list: strings.TrimSuffix(t.save, "-save"), chains: make(map[chainKey]listedChain)}
+		l := look{newListing(ctx, t)}
 		if l.chain(tableNAT, chainServices).there {
-			return l, l.err
+			return &l, l.err
 		}
 		failed = errors.Join(failed, l.err)
 	}
@@ -79,39 +68,13 @@ func newLook(ctx context.Context, family cluster.Family) (*look, error) {
 	return nil, failed
 }
 
-// noChain is what iptables says of a chain or table that is not there.
-var noChain = []string{"No chain/target/match by that name", "does not exist", "Table does not exist", "incompatible, use 'nft' tool"}
-
-// chain lists a chain once.
-func (l *look) chain(table, name string) listedChain {
-	key := chainKey{table, name}
-	if c, known := l.chains[key]; known || l.err != nil {
-		return c
-	}
-	c, err := l.start(key)()
-	if err != nil {
-		l.err = err
-		return listedChain{}
-	}
-	l.chains[key] = c
-	return c
-}
-
-// atOnce is how many runs of iptables there are at the same time.
-const atOnce = 4
-
-// prefetch lists chains that chain is going to be asked for, some at a time. All run in the
-// network namespace of this thread.
-func (l *look) prefetch(keys []chainKey) {
-	for some := range slices.Chunk(keys, atOnce) {
-		var waits []func() (listedChain, error)
-		for _, key := range some {
-			waits = append(waits, l.start(key))
-		}
-		for i, wait := range waits {
-			c, err := wait()
-			l.chains[some[i]], l.err = c, errors.Join(l.err, err)
-		}
+// expect lists the chains that packets to a Service pass, in as few runs as there can be: those
+// whose names are known, then those for ranges of addresses that they lead to.
+func (l *look) expect(planned rendering, p *plan.Service) {
+	keys := expected(planned, p)
+	for len(keys) > 0 {
+		l.list(keys)
+		keys = l.ranges(planned, p)
 	}
 }
 
@@ -134,37 +97,23 @@ func expected(planned rendering, p *plan.Service) (keys []chainKey) {
 			keys = append(keys, chainKey{tableNAT, c.name})
 		}
 	}
-	seen := map[chainKey]bool{{tableNAT, chainServices}: true} // newLook has
-	return slices.DeleteFunc(keys, func(key chainKey) bool {
-		was := seen[key]
-		seen[key] = true
-		return was
-	})
+	return keys
 }
 
-// start has iptables list a chain, and returns a function that waits for that.
-func (l *look) start(key chainKey) (wait func() (listedChain, error)) {
-	var out strings.Builder
-	missing := false
-	ended := execution{
-		path: l.list, args: []string{"-t", key.table, "-S", key.name}, stdout: &out, timeout: saveTimeout,
-		explain: func(stderr string) error {
-			missing = slices.ContainsFunc(noChain, func(text string) bool { return strings.Contains(stderr, text) })
-			return explainSave(stderr)
-		},
-	}.start(l.ctx)
-	return func() (c listedChain, err error) {
-		if err := ended(); err != nil && !missing {
-			return c, err
-		}
-		c.there = !missing
-		for line := range strings.Lines(out.String()) {
-			if rule, is := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "-A "+key.name+" "); is {
-				c.rules = append(c.rules, rule)
+// ranges are the chains for ranges of addresses that lead to a Service's rules and are not listed yet.
+func (l *look) ranges(planned rendering, p *plan.Service) (keys []chainKey) {
+	for i := range p.Frontends {
+		for at, rules := range planned.shared {
+			for _, r := range rules {
+				if place(at) != filterNodePorts && isFor(r, &p.Frontends[i]) {
+					if next := l.follow(place(at), r); l.err == nil && !l.listed(next) {
+						keys = append(keys, next)
+					}
+				}
 			}
 		}
-		return c, nil
 	}
+	return keys
 }
 
 // jumps says which of those are missing that packets to Services are translated by.
@@ -180,7 +129,8 @@ func (l *look) jumps() (wrong []string) {
 	return wrong
 }
 
-// mostChains bounds the chains of a Service that are listed: each is one run of iptables.
+// mostChains bounds the chains of a port that are listed: each that is not there is one run of
+// iptables.
 const mostChains = 40
 
 // frontend says what packets to one meet: the rule of a shared chain, and the chains that it
@@ -231,32 +181,37 @@ func isFor(r rule, f *plan.Frontend) bool {
 	return r.Key == f.Key
 }
 
-// shared follows the chains for ranges of addresses to a rule, as a packet does.
+// shared says what is to be said of a rule of a shared chain.
 func (l *look) shared(out *status.Held, p place, r rule) {
+	last := l.follow(p, r)
+	switch have := l.chain(last.table, last.name); {
+	case !have.there:
+		out.Wrong = append(out.Wrong, fmt.Sprintf("chain %s of table %s is not there", last.name, last.table))
+	case slices.Contains(have.rules, r.text):
+		out.Meets = append(out.Meets, fmt.Sprintf("%s %s: %s", last.table, last.name, r.text))
+	default:
+		out.Wrong = append(out.Wrong, fmt.Sprintf("chain %s of table %s has no rule %s", last.name, last.table, r.text))
+	}
+}
+
+// follow goes through the chains for ranges of addresses, as a packet does, to the one with a rule
+// or the last of them, or to one that is not listed yet.
+func (l *look) follow(p place, r rule) chainKey {
 	at := shared[p]
-	name := at.chain
-	for {
-		have := l.chain(at.table, name)
-		if !have.there {
-			out.Wrong = append(out.Wrong, fmt.Sprintf("chain %s of table %s is not there", name, at.table))
-			return
-		}
+	last := chainKey{at.table, at.chain}
+	for passed := map[chainKey]bool{}; l.listed(last) && !passed[last]; {
+		passed[last] = true
+		have := l.chains[last]
 		if slices.Contains(have.rules, r.text) {
-			out.Meets = append(out.Meets, fmt.Sprintf("%s %s: %s", at.table, name, r.text))
-			return
+			break
 		}
-		next := ""
 		for _, rule := range have.rules {
-			if to := rangeChain(rule, at.ranges, r.At.Addr()); to != "" && to != name {
-				next = to
+			if to := rangeChain(rule, at.ranges, r.At.Addr()); to != "" {
+				last.name = to
 			}
 		}
-		if next == "" {
-			out.Wrong = append(out.Wrong, fmt.Sprintf("chain %s of table %s has no rule %s", name, at.table, r.text))
-			return
-		}
-		name = next
 	}
+	return last
 }
 
 // rangeChain returns the chain for a range that an address is in, if a rule leads there.

@@ -54,6 +54,7 @@ func (s *script) append(chain, rule string) {
 }
 
 func (s *script) insert(chain, rule string)     { s.line("-I ", chain, " ", rule) }
+func (s *script) list(chain string)             { s.line("-S ", chain) }
 func (s *script) deleteRule(chain, rule string) { s.line("-D ", chain, " ", rule) }
 
 func (s *script) line(parts ...string) {

@@ -49,7 +49,7 @@ function block(b, now) {
 }
 
 function family(f, now) {
-  const written = !f.text.startsWith("dry_run is set"); // else these times and numbers are of what would be
+  const written = !f.dryRun; // else these times and numbers are of what would be
   return el("section", { class: "family" },
     el("h4", {}, `NAT, ${f.family}`),
     el("p", {}, chip(f.condition), f.text, "."),
