@@ -7,14 +7,12 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
-	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/clusterip/clusterip/test/clustertest"
 	"github.com/clusterip/clusterip/test/dnsload"
 	"github.com/clusterip/clusterip/test/kubetest"
 	"github.com/miekg/dns"
@@ -111,26 +109,6 @@ func hammer(t *testing.T, site string, meanwhile func()) (answers, errors int64)
 func startLarge(t *testing.T, services int) (site, server string, p *kubetest.Process) {
 	t.Helper()
 	folder := t.TempDir()
-	const inFile = 1000
-	for first := 0; first < services; first += inFile {
-		var text strings.Builder
-		for i := first; i < min(first+inFile, services); i++ {
-			writeService(&text, i)
-		}
-		if err := os.WriteFile(filepath.Join(folder, fmt.Sprintf("%d.yaml", first)), []byte(text.String()), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	clustertest.WriteFolder(t, folder, services)
 	return startIn(t, folder, services)
-}
-
-func writeService(to io.Writer, i int) {
-	name, namespace := fmt.Sprintf("service-%d", i), fmt.Sprintf("ns-%d", i%100)
-	fmt.Fprintf(to, "---\napiVersion: v1\nkind: Service\nmetadata: {name: %s, namespace: %s}\nspec: {clusterIP: %s, ports: [{name: http, port: 80}]}\n",
-		name, namespace, netip.AddrFrom4([4]byte{10, byte(96 + (i+300)>>16), byte((i + 300) >> 8), byte(i + 300)}))
-	fmt.Fprintf(to, "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: %s-a, namespace: %s, labels: {kubernetes.io/service-name: %s}}\naddressType: IPv4\nports: [{name: http, port: 8080}]\nendpoints:\n", name, namespace, name)
-	for k := range 10 {
-		e := 10*i + k
-		fmt.Fprintf(to, "- {addresses: [%s], conditions: {ready: %t}}\n", netip.AddrFrom4([4]byte{10, byte(128 + e>>16), byte(e >> 8), byte(e)}), i%97 != 0)
-	}
 }
