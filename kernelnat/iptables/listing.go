@@ -74,7 +74,7 @@ func (l *listing) some(keys []chainKey) (read int) {
 		args = append(args, "--test")
 	}
 	var out strings.Builder
-	run := execution{path: l.tools.restore, args: args, stdin: s.buf.Bytes(), stdout: &out, timeout: saveTimeout, explain: explainSave}
+	run := execution{path: l.tools.restore, args: args, stdin: s.buf.Bytes(), stdout: &out, timeout: listTimeout, explain: explainSave}
 	if err := run.do(l.ctx); errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		l.err = err // of any other error one says what is wrong, about the first that is not listed
 		return 0
@@ -102,7 +102,7 @@ func (l *listing) one(key chainKey) {
 	var out strings.Builder
 	missing := false
 	err := execution{
-		path: strings.TrimSuffix(l.tools.save, "-save"), args: []string{"-t", key.table, "-S", key.name}, stdout: &out, timeout: saveTimeout,
+		path: strings.TrimSuffix(l.tools.save, "-save"), args: []string{"-t", key.table, "-S", key.name}, stdout: &out, timeout: listTimeout,
 		explain: func(stderr string) error {
 			missing = slices.ContainsFunc(noChain, func(text string) bool { return strings.Contains(stderr, text) })
 			return explainSave(stderr)

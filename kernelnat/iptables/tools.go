@@ -14,10 +14,12 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 )
 
-// How long a tool may take. A transaction of ordinary size takes well under a second.
+// How long a tool may take. A transaction of ordinary size takes well under a second. All rules of 10,000
+// Services of ten endpoints take ten seconds to save, and more than a minute on a node that starts a hundred pods.
 const (
 	versionTimeout = 10 * time.Second
-	saveTimeout    = time.Minute
+	listTimeout    = time.Minute
+	saveTimeout    = 5 * time.Minute
 	restoreTimeout = 2 * time.Minute
 )
 

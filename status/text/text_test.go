@@ -1,6 +1,8 @@
 package text
 
 import (
+	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -75,5 +77,23 @@ func TestStyle(t *testing.T) {
 	}
 	if n := strings.Count(bare, "é"); n != 150 || strings.Count(bare, "word") != 60 {
 		t.Errorf("%d of 150 are there", n)
+	}
+}
+
+// The page has the same words as coredns explain.
+func TestPageWords(t *testing.T) {
+	const file = "../../plugin/admin/page/words.js"
+	page, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for reason, words := range reasons {
+		want := fmt.Sprintf("%s: %q", reason, words)
+		if reason == "" {
+			want = fmt.Sprintf("%q", words)
+		}
+		if !strings.Contains(string(page), want) {
+			t.Errorf("%s lacks %s", file, want)
+		}
 	}
 }
