@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat/netlab"
@@ -76,52 +77,25 @@ func TestInKernelWeights(t *testing.T) {
 // A client keeps its endpoint, and under mh as good as no client moves whose endpoint stays.
 func TestInKernelHashing(t *testing.T) {
 	s := newSite(t, 5)
-	const clients = 200
-	var from []netip.Addr
-	s.must(s.client.Do(func() error {
-		links, err := netlink.LinkList()
-		if err != nil {
-			return err
-		}
-		for i := range clients {
-			a := netip.AddrFrom4([4]byte{10, 42, 9, byte(i + 1)})
-			from = append(from, a)
-			if err := netlink.AddrAdd(links[len(links)-1], &netlink.Addr{IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(32, 32)}}); err != nil {
-				return fmt.Errorf("add %s to %s: %w", a, links[len(links)-1].Attrs().Name, err)
-			}
-		}
-		return nil
-	}))
-	meet := func() (met []string) {
-		for _, a := range from {
-			var conn net.Conn
-			s.must(s.client.Do(func() (err error) {
-				d := net.Dialer{LocalAddr: &net.TCPAddr{IP: a.AsSlice()}, Timeout: patience}
-				conn, err = d.DialContext(t.Context(), "tcp", s.vip.String())
-				return err
-			}))
-			reply, err := netlab.ReadReply(bufio.NewReader(conn))
-			conn.Close()
-			s.must(err)
-			met = append(met, reply.Host)
-		}
-		return met
-	}
+	clients := s.clients(150)
 	for _, policy := range []cluster.Policy{cluster.SH, cluster.MH} {
 		s.sync(s.service(policy, nil, s.pods...))
-		first, again := meet(), meet()
+		first, again := s.meet(clients), s.meet(clients)
 		shares := make(map[string]int)
 		for i := range first {
 			if shares[first[i]]++; first[i] != again[i] {
-				t.Errorf("%s: %s meets %s, and then %s", policy, from[i], first[i], again[i])
+				t.Errorf("%s: %s meets %s, and then %s", policy, clients[i], first[i], again[i])
 			}
+		}
+		if len(shares) != len(s.pods) {
+			t.Errorf("%s: %v, want all %d endpoints", policy, shares, len(s.pods))
 		}
 		s.apply(s.service(policy, nil, s.pods[1:]...))
 		moved, mover := 0, 0
-		for i, host := range meet() {
+		for i, host := range s.meet(clients) {
 			switch {
 			case host == s.pods[0].Name:
-				t.Errorf("%s: %s meets %s, which is gone", policy, from[i], host)
+				t.Errorf("%s: %s meets %s, which is gone", policy, clients[i], host)
 			case first[i] == s.pods[0].Name:
 				mover++
 			case first[i] != host:
@@ -129,8 +103,59 @@ func TestInKernelHashing(t *testing.T) {
 			}
 		}
 		t.Logf("%s: %v, %d had the one that goes, and %d others move", policy, shares, mover, moved)
-		if policy == cluster.MH && moved > clients/50 {
-			t.Errorf("%d of %d clients move whose endpoint stays", moved, clients)
+		if policy == cluster.MH && moved > len(clients)/50 {
+			t.Errorf("%d of %d clients move whose endpoint stays", moved, len(clients))
 		}
 	}
+}
+
+// clients gives the client so many addresses more.
+func (s *site) clients(n int) (clients []netip.Addr) {
+	s.Helper()
+	s.must(s.client.Do(func() error {
+		link, err := netlink.LinkByName(netlab.Uplink)
+		if err != nil {
+			return err
+		}
+		for i := range n {
+			a := netip.AddrFrom4([4]byte{10, 42, 9, byte(i + 1)})
+			clients = append(clients, a)
+			if err := netlink.AddrAdd(link, &netlink.Addr{IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(32, 32)}}); err != nil {
+				return fmt.Errorf("add %s to %s: %w", a, netlab.Uplink, err)
+			}
+		}
+		return nil
+	}))
+	return clients
+}
+
+// meet has each of the client's addresses make a connection, and returns who answers. They are made
+// in one stay in the client's namespace, which an emulated machine takes long to enter.
+func (s *site) meet(clients []netip.Addr) (met []string) {
+	s.Helper()
+	s.must(s.client.Do(func() error {
+		for _, a := range clients {
+			from := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(a, 0)), Timeout: patience}
+			conn, err := from.DialContext(s.Context(), "tcp", s.vip.String())
+			if err != nil {
+				return fmt.Errorf("from %s: %w", a, err)
+			}
+			reply, err := replyOf(conn)
+			if err != nil {
+				return fmt.Errorf("from %s: %w", a, err)
+			}
+			met = append(met, reply.Host)
+		}
+		return nil
+	}))
+	return met
+}
+
+// replyOf reads the reply, and closes the connection.
+func replyOf(conn net.Conn) (netlab.Reply, error) {
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		return netlab.Reply{}, err
+	}
+	return netlab.ReadReply(bufio.NewReader(conn))
 }
