@@ -19,7 +19,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"math/rand/v2"
 	"os"
 
@@ -81,8 +80,8 @@ func (b *Backend) Untouched() bool {
 	if !b.known || !b.Backend.Untouched() {
 		return false
 	}
-	held, err := readHeld(b.servers.within)
-	return err == nil && maps.EqualFunc(held, b.servers.held, (*server).equal)
+	is, err := holds(b.servers.within, b.servers.held)
+	return err == nil && is
 }
 
 // Probe says why this kernel cannot have the backend. It changes nothing.
