@@ -79,6 +79,9 @@ func TestLeftoversOfBoth(t *testing.T) {
 	}
 	leave := func() error {
 		for _, b := range all {
+			if b.Probe(t.Context()) != nil {
+				continue // a kernel without IPVS
+			}
 			families, err := b.families(settings)
 			if err != nil {
 				return err
