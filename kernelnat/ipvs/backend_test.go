@@ -3,6 +3,7 @@ package ipvs
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os/exec"
@@ -27,10 +28,11 @@ var settings = netfilter.Settings{MasqueradeBit: netfilter.DefaultMasqueradeBit}
 // site is a node with pods and this backend for IPv4.
 type site struct {
 	*testing.T
-	node   *netlab.Node
-	pods   []*netlab.Host
-	client *netlab.Host
-	vip    netip.AddrPort
+	node     *netlab.Node
+	pods     []*netlab.Host
+	client   *netlab.Host
+	vip      netip.AddrPort
+	settings netfilter.Settings
 	*Backend
 	counted *client
 	now     plan.Service
@@ -48,7 +50,7 @@ func newSite(t *testing.T, pods int) *site {
 			t.Error(err)
 		}
 	})
-	s := &site{T: t, node: node, vip: netip.MustParseAddrPort("10.43.0.1:80")}
+	s := &site{T: t, node: node, settings: settings, vip: netip.MustParseAddrPort("10.43.0.1:80")}
 	for i := range pods + 1 {
 		pod, err := node.AddPod(fmt.Sprint("pod-", i), netip.MustParseAddr(fmt.Sprint("10.42.1.", i+1)), netip.MustParseAddr(fmt.Sprint("fd00:10:42::1:", i+1)))
 		s.must(err)
@@ -67,7 +69,7 @@ func (s *site) next() {
 		s.must(s.Backend.Close())
 	}
 	k := new(client)
-	backends, err := newBackends(settings, k)
+	backends, err := newBackends(s.settings, k)
 	s.must(err)
 	s.Backend, s.counted = backends[cluster.IPv4], k
 }
@@ -230,6 +232,50 @@ func (s *site) alive(conns []held, after string) {
 	for i, c := range conns {
 		if err := c.echo(after); err != nil {
 			s.Errorf("%s: connection %d: %v", after, i, err)
+		}
+	}
+}
+
+// Connections are counted of ports by nftables and, if asked for, of endpoints by IPVS: whichever
+// frontend they came to, each once.
+func TestInKernelConnectionsAreCounted(t *testing.T) {
+	s := newSite(t, 2)
+	o := backendtest.Outside{Verdict: plan.Forward, NodePort: 30080}
+	service := s.service(cluster.RR, nil, s.pods...)
+	service = backendtest.Named("echo", o.Add(service))
+	port := kernelnat.Connections{Service: service.Name, Port: service.Pools[0].Port}
+	l := &lab{T: t, node: s.node}
+	for _, endpoints := range []bool{false, true} {
+		s.settings.CountEndpoints = endpoints
+		s.next()
+		s.sync(service)
+		for range 3 {
+			s.ask(s.client)
+			s.ask(s.client)
+			l.ask(s.client, "tcp", netip.AddrPortFrom(s.node.Addr(cluster.IPv4), 30080))
+			l.ask(s.client, "tcp", netip.AddrPortFrom(s.node.Addr(cluster.IPv4), 30080))
+		}
+		got := make(map[kernelnat.Connections]uint64)
+		s.do(func() error {
+			all, err := s.Connections()
+			for _, c := range all {
+				of := c
+				of.Count = 0
+				got[of] = c.Count
+			}
+			return err
+		})
+		want := map[kernelnat.Connections]uint64{port: 12}
+		if endpoints { // the second time; IPVS has counted before it was asked
+			want[port] = 24
+			for _, e := range service.Pools[0].Endpoints {
+				of := port
+				of.Endpoint = e
+				want[of] = 12
+			}
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("counted are %v, want %v", got, want)
 		}
 	}
 }
@@ -404,7 +450,7 @@ func TestInKernelAfterProxy(t *testing.T) {
 	theirs := ipvs.Service{Address: s.vip.Addr(), Port: s.vip.Port(), Protocol: ipvs.TCP, Family: ipvs.INET, Scheduler: "rr", Netmask: netmask.MaskFrom(32, 32)}
 	nodePort := theirs
 	nodePort.Address, nodePort.Port = s.node.Addr(cluster.IPv4), 30080
-	foreign := theirs
+	foreign := nodePort
 	foreign.Address = netip.MustParseAddr("203.0.113.7")
 	s.do(func() error {
 		link := &netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: proxyLink}}
