@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -441,6 +442,36 @@ func TestInKernelLarge(t *testing.T) {
 		})
 		before = to
 	}
+}
+
+// Sets of kube-proxy in its IPVS mode go, but for those that somebody else looks into; all others stay.
+func TestInKernelSetsOfProxy(t *testing.T) {
+	s := newSite(t, 0)
+	const used, foreign = "KUBE-LOOP-BACK", "OTHERS"
+	s.do(func() error {
+		for _, name := range []string{"KUBE-CLUSTER-IP", proxySet(cluster.IPv6, "KUBE-LOAD-BALANCER-SOURCE-CIDR"), used, foreign} {
+			if err := netlink.IpsetCreate(name, "hash:ip", netlink.IpsetCreateOptions{}); err != nil {
+				return fmt.Errorf("create %s: %w", name, err)
+			}
+		}
+		if out, err := exec.Command("iptables", "-A", "OUTPUT", "-m", "set", "--match-set", used, "dst", "-j", "ACCEPT").CombinedOutput(); err != nil {
+			return fmt.Errorf("iptables: %w: %s", err, out)
+		}
+		for _, family := range cluster.Families {
+			if n, err := LeaveProxy(family, nil, true); n > 0 || err != nil {
+				t.Errorf("%s: %d connections are waited for, %v", family, n, err)
+			}
+		}
+		left, err := netlink.IpsetListAll()
+		var names []string
+		for _, l := range left {
+			names = append(names, l.SetName)
+		}
+		if slices.Sort(names); !slices.Equal(names, []string{used, foreign}) {
+			t.Errorf("left are %q", names)
+		}
+		return err
+	})
 }
 
 // What kube-proxy in its IPVS mode has left serves the connections that it has, and no new ones; then it goes.

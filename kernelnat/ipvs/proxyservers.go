@@ -21,8 +21,16 @@ const proxyLink = "kube-ipvs0"
 // machine has the address. New
 // connections are translated before they come there. Of those that are older all packets go by
 // these servers: if they are to be waited for, servers that have any stay, for no new ones, and
-// LeaveProxy returns how many there are.
+// LeaveProxy returns how many there are. With the last one go the sets that kube-proxy's rules
+// have looked into, which are gone.
 func LeaveProxy(family cluster.Family, services []plan.Service, wait bool) (connections int, err error) {
+	if connections, err = leaveServers(family, services, wait); connections > 0 || err != nil {
+		return connections, err
+	}
+	return 0, removeSets(family)
+}
+
+func leaveServers(family cluster.Family, services []plan.Service, wait bool) (connections int, err error) {
 	link, err := netlink.LinkByName(proxyLink)
 	if _, none := errors.AsType[netlink.LinkNotFoundError](err); none {
 		return 0, nil
