@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cloudflare/ipvs"
 	"github.com/cloudflare/ipvs/netmask"
@@ -256,16 +257,6 @@ func TestInKernelConnectionsAreCounted(t *testing.T) {
 			l.ask(s.client, "tcp", netip.AddrPortFrom(s.node.Addr(cluster.IPv4), 30080))
 			l.ask(s.client, "tcp", netip.AddrPortFrom(s.node.Addr(cluster.IPv4), 30080))
 		}
-		got := make(map[kernelnat.Connections]uint64)
-		s.do(func() error {
-			all, err := s.Connections()
-			for _, c := range all {
-				of := c
-				of.Count = 0
-				got[of] = c.Count
-			}
-			return err
-		})
 		want := map[kernelnat.Connections]uint64{port: 12}
 		if endpoints { // the second time; IPVS has counted before it was asked
 			want[port] = 24
@@ -275,10 +266,30 @@ func TestInKernelConnectionsAreCounted(t *testing.T) {
 				want[of] = 12
 			}
 		}
+		got := s.counts()
+		for until := time.Now().Add(patience); !maps.Equal(got, want) && time.Now().Before(until); got = s.counts() {
+			time.Sleep(patience / 100) // the kernel is not up to date at once
+		}
 		if !maps.Equal(got, want) {
 			t.Errorf("counted are %v, want %v", got, want)
 		}
 	}
+}
+
+// counts returns what Connections does, each without its count.
+func (s *site) counts() map[kernelnat.Connections]uint64 {
+	s.Helper()
+	got := make(map[kernelnat.Connections]uint64)
+	s.do(func() error {
+		all, err := s.Connections()
+		for _, c := range all {
+			of := c
+			of.Count = 0
+			got[of] = c.Count
+		}
+		return err
+	})
+	return got
 }
 
 // The backend nftables takes over, and this one again, and no connection notices.
