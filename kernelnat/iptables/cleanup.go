@@ -81,7 +81,7 @@ func (s *session) clean(kubelet bool) error {
 	for _, table := range []string{tableFilter, tableNAT, tableMangle} {
 		errs = append(errs, s.unlink(table, guarded))
 		have := s.have.table(table)
-		fixed := slices.DeleteFunc(slices.Clone(ownChains[table]), func(c string) bool {
+		fixed := slices.DeleteFunc(slices.Concat(ownChains[table], proxyIPVSChains[table]), func(c string) bool {
 			_, there := have.chains[c]
 			return !there
 		})

@@ -106,6 +106,12 @@ var ownChains = map[string][]string{
 	tableMangle: {chainCanary},
 }
 
+// proxyIPVSChains are those that kube-proxy has in its IPVS mode alone, by table.
+var proxyIPVSChains = map[string][]string{
+	tableNAT:    {"KUBE-NODE-PORT", "KUBE-LOAD-BALANCER"},
+	tableFilter: {"KUBE-IPVS-FILTER", "KUBE-IPVS-OUT-FILTER", "KUBE-NODE-PORT", "KUBE-SOURCE-RANGES-FIREWALL"},
+}
+
 // kubeletHints are chains that the kubelet makes in mangle, to tell others which
 // variant of iptables it uses; the second one since before 1.24.
 var kubeletHints = []string{"KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY"}

@@ -89,6 +89,7 @@ func (s *session) sync(ctx context.Context, to kernelnat.State, d dialect, keep 
 		s.filter(a, d, inUse)
 		s.dispatch(a, inUse)
 	}
+	s.leaveProxyIPVS()
 	// It is not known which chains belong to Services that keep theirs.
 	for _, table := range []string{tableFilter, tableNAT} {
 		s.removeChains(table, func(name string) bool {
@@ -96,6 +97,29 @@ func (s *session) sync(ctx context.Context, to kernelnat.State, d dialect, keep 
 		})
 	}
 	return a, s.flush()
+}
+
+// leaveProxyIPVS removes what kube-proxy has in its IPVS mode alone, to which none of our chains
+// leads. Chains that a rule of somebody else uses stay.
+func (s *session) leaveProxyIPVS() {
+	for _, table := range []string{tableFilter, tableNAT} {
+		have := s.have.table(table)
+		var gone []string
+		for _, c := range proxyIPVSChains[table] {
+			others := func(u use) bool { return u.to == c && !slices.Contains(builtinChains, u.from) }
+			if _, there := have.chains[c]; there && !slices.ContainsFunc(have.uses, others) {
+				gone = append(gone, c)
+			}
+		}
+		for _, u := range have.uses {
+			if slices.Contains(gone, u.to) {
+				s.delete(table, u)
+			}
+		}
+		have.uses = slices.DeleteFunc(have.uses, func(u use) bool { return slices.Contains(gone, u.to) })
+		s.remove(table, gone)
+		s.commit()
+	}
 }
 
 // services writes the chains of Services, of large ones only if they are there. It

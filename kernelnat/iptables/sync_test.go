@@ -236,6 +236,17 @@ var proxyRules = [][]string{
 	{"-t", "filter", "-N", "KUBE-NODEPORTS"},
 	{"-t", "filter", "-A", "KUBE-NODEPORTS", "-p", "tcp", "--dport", "30001", "-j", "ACCEPT"},
 	{"-t", "filter", "-A", "INPUT", "-m", "comment", "--comment", "kubernetes health check service ports", "-j", "KUBE-NODEPORTS"},
+	// These are of its IPVS mode.
+	{"-t", "nat", "-N", "KUBE-LOAD-BALANCER"},
+	{"-t", "nat", "-N", "KUBE-NODE-PORT"},
+	{"-t", "nat", "-A", "KUBE-NODE-PORT", "-p", "tcp", "-j", "KUBE-LOAD-BALANCER"},
+	{"-t", "nat", "-A", "KUBE-SERVICES", "-m", "addrtype", "--dst-type", "LOCAL", "-j", "KUBE-NODE-PORT"},
+	{"-t", "filter", "-N", "KUBE-SOURCE-RANGES-FIREWALL"},
+	{"-t", "filter", "-N", "KUBE-PROXY-FIREWALL"},
+	{"-t", "filter", "-A", "KUBE-PROXY-FIREWALL", "-j", "KUBE-SOURCE-RANGES-FIREWALL"},
+	{"-t", "filter", "-N", "KUBE-IPVS-FILTER"},
+	{"-t", "filter", "-A", "KUBE-IPVS-FILTER", "-m", "conntrack", "--ctstate", "NEW", "-d", "10.43.9.9", "-j", "REJECT"},
+	{"-t", "filter", "-A", "INPUT", "-m", "comment", "--comment", "kubernetes ipvs access filter", "-j", "KUBE-IPVS-FILTER"},
 }
 
 func (h *host) add(t *testing.T, rules [][]string) {
@@ -272,7 +283,7 @@ func TestForeignRules(t *testing.T) {
 		h.do(t, func() error { return b.Sync(ctx, all) })
 		saved := h.saved(t)
 		diff(t, foreign, withoutTables(foreign, rules(saved, false)))
-		for _, text := range []string{"AAAA", "30000", "30001"} {
+		for _, text := range []string{"AAAA", "30000", "30001", "KUBE-LOAD-BALANCER", "KUBE-NODE-PORT ", "KUBE-SOURCE-RANGES", "KUBE-IPVS"} {
 			if strings.Contains(saved, text) {
 				t.Errorf("%s is left of kube-proxy's rules:\n%s", text, saved)
 			}
