@@ -39,9 +39,10 @@ var Bounds = nftables.Bounds
 // Backend implements kernelnat.Backend for one IP family.
 type Backend struct {
 	*nftables.Backend
-	servers *servers
-	known   bool    // what the kernel has is
-	counts  *client // for Connections
+	servers  *servers
+	timeouts netfilter.IPVSTimeouts
+	known    bool    // what the kernel has is
+	counts   *client // for Connections
 }
 
 var _ kernelnat.Backend = (*Backend)(nil)
@@ -63,7 +64,7 @@ func newBackends(settings netfilter.Settings, k kernel) (map[cluster.Family]*Bac
 	for _, family := range cluster.Families {
 		// What the process before has numbered is elsewhere, most likely, if IPVS has lost it.
 		s := newServers(family, k, rand.Uint32N(addresses*ports))
-		out[family], choosers[family] = &Backend{servers: s, counts: counts}, s
+		out[family], choosers[family] = &Backend{servers: s, timeouts: settings.IPVS, counts: counts}, s
 	}
 	tables, err := nftables.NewFor(settings, choosers)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cloudflare/ipvs"
 	"github.com/cloudflare/ipvs/netmask"
@@ -277,6 +278,33 @@ func TestInKernelConnectionsAreCounted(t *testing.T) {
 		if !maps.Equal(got, want) {
 			t.Errorf("counted are %v, want %v", got, want)
 		}
+	}
+}
+
+// How long IPVS remembers connections is what is asked for, and what nobody asks for stays.
+func TestInKernelTimeouts(t *testing.T) {
+	s := newSite(t, 1)
+	timeouts := func() (c ipvs.Config) {
+		s.do(func() error {
+			k, err := ipvs.New()
+			if err == nil {
+				c, err = k.Config()
+			}
+			return err
+		})
+		return c
+	}
+	want := timeouts()
+	s.sync(s.service(cluster.LC, nil, s.pods...))
+	if got := timeouts(); got != want || want.TCPTimeout == 0 {
+		t.Errorf("unasked: %+v, before %+v", got, want)
+	}
+	s.settings.IPVS = netfilter.IPVSTimeouts{TCP: time.Hour, UDP: netfilter.MaxIPVSTimeout}
+	s.next()
+	s.sync(s.service(cluster.LC, nil, s.pods...))
+	want.TCPTimeout, want.UDPTimeout = 3600, 14*24*3600
+	if got := timeouts(); got != want {
+		t.Errorf("%+v, want %+v", got, want)
 	}
 }
 
