@@ -43,6 +43,7 @@ type Backend struct {
 	known    bool    // what the kernel has is
 	counts   *client // for Connections
 	counting bool    // those of endpoints
+	timeouts netfilter.IPVSTimeouts
 }
 
 var _ kernelnat.Backend = (*Backend)(nil)
@@ -64,7 +65,7 @@ func newBackends(settings netfilter.Settings, k kernel) (map[cluster.Family]*Bac
 	for _, family := range cluster.Families {
 		// What the process before has numbered is elsewhere, most likely, if IPVS has lost it.
 		s := newServers(family, k, rand.Uint32N(addresses*ports))
-		out[family], choosers[family] = &Backend{servers: s, counts: counts, counting: settings.CountEndpoints}, s
+		out[family], choosers[family] = &Backend{servers: s, counts: counts, counting: settings.CountEndpoints, timeouts: settings.IPVS}, s
 	}
 	tables, err := nftables.NewFor(settings, choosers)
 	if err != nil {

@@ -291,6 +291,33 @@ func (s *site) counts() map[kernelnat.Connections]uint64 {
 	return got
 }
 
+// How long IPVS remembers connections is what is asked for, and what nobody asks for stays.
+func TestInKernelTimeouts(t *testing.T) {
+	s := newSite(t, 1)
+	timeouts := func() (c ipvs.Config) {
+		s.do(func() error {
+			k, err := ipvs.New()
+			if err == nil {
+				c, err = k.Config()
+			}
+			return err
+		})
+		return c
+	}
+	want := timeouts()
+	s.sync(s.service(cluster.LC, nil, s.pods...))
+	if got := timeouts(); got != want || want.TCPTimeout == 0 {
+		t.Errorf("unasked: %+v, before %+v", got, want)
+	}
+	s.settings.IPVS = netfilter.IPVSTimeouts{TCP: time.Hour, UDP: netfilter.MaxIPVSTimeout}
+	s.next()
+	s.sync(s.service(cluster.LC, nil, s.pods...))
+	want.TCPTimeout, want.UDPTimeout = 3600, 14*24*3600
+	if got := timeouts(); got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+}
+
 // The backend nftables takes over, and this one again, and no connection notices.
 func TestInKernelSwitch(t *testing.T) {
 	s := newSite(t, 3)

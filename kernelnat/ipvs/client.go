@@ -10,11 +10,13 @@ import (
 	"github.com/cloudflare/ipvs"
 	"github.com/cloudflare/ipvs/netmask"
 	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat/netfilter"
 	"golang.org/x/sys/unix"
 )
 
 // kernel is what is asked of IPVS, one message each.
 type kernel interface {
+	remember(t netfilter.IPVSTimeouts) error // none if there is nothing to say
 	create(s *server) error
 	remove(of id) error
 	add(of id, r real) error
@@ -61,6 +63,17 @@ func (c *client) send(message func(ipvs.Client) error) error {
 	}
 	c.messages.Add(1)
 	return message(c.socket)
+}
+
+func (c *client) remember(t netfilter.IPVSTimeouts) error {
+	if t == (netfilter.IPVSTimeouts{}) {
+		return nil
+	}
+	config := ipvs.Config{TCPTimeout: uint32(t.TCP.Seconds()), TCPFinTimeout: uint32(t.TCPFin.Seconds()), UDPTimeout: uint32(t.UDP.Seconds())}
+	if err := c.send(func(k ipvs.Client) error { return k.SetConfig(config) }); err != nil {
+		return fmt.Errorf("say how long connections are to be remembered (%+v): %w", t, err)
+	}
+	return nil
 }
 
 func (c *client) create(s *server) error {

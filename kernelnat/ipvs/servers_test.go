@@ -10,6 +10,7 @@ import (
 
 	"github.com/cloudflare/ipvs"
 	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat/netfilter"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 )
 
@@ -20,6 +21,8 @@ type fake struct {
 }
 
 func newFake() *fake { return &fake{servers: make(map[id]*server)} }
+
+func (f *fake) remember(netfilter.IPVSTimeouts) error { return nil }
 
 func (f *fake) create(s *server) error {
 	f.messages++

@@ -22,6 +22,9 @@ func (b *Backend) Sync(ctx context.Context, state kernelnat.State) ([]string, er
 		}
 		return b.Backend.Sync(ctx, state) // a host without IPv6, say
 	}
+	if err := b.servers.kernel.remember(b.timeouts); err != nil {
+		return nil, b.failed("prepare this node for", err)
+	}
 	held, err := readHeld(b.servers.within)
 	if err != nil {
 		return nil, b.failed("read", err)

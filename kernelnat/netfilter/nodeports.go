@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/hostaddrs"
@@ -29,7 +30,17 @@ type Settings struct {
 	// KeepLocalnet has Cleanup leave route_localnet alone, because other rules need it; see
 	// SetRouteLocalnet.
 	KeepLocalnet bool
+	// IPVS is for how long IPVS remembers connections, where it chooses endpoints.
+	IPVS IPVSTimeouts
 }
+
+// IPVSTimeouts are how long after its last packet a connection counts as one of its endpoint, in whole
+// seconds. 0 leaves the kernel's value: 15 minutes, 2 minutes and 5 minutes.
+type IPVSTimeouts struct{ TCP, TCPFin, UDP time.Duration }
+
+// MaxIPVSTimeout is the most that each may be: the kernel takes no more ticks than fit into 31 bits, of which
+// there are a thousand a second at most.
+const MaxIPVSTimeout = 14 * 24 * time.Hour
 
 // NodePorts says at which addresses of this node NodePorts are. The zero value:
 // at all.

@@ -63,24 +63,27 @@ func (o *Options) Bridge() string {
 }
 
 var options = directive.Table[Options]{Noun: "kernelnat option", Parsers: map[string]directive.Parser[Options]{
-	"backend":            parseBackend,
-	"node_name":          parseNodeName,
-	"cluster_cidr":       parseClusterCIDR,
-	"detect_local":       parseDetectLocal,
-	"masquerade_all":     directive.Flag(func(o *Options) *bool { return &o.Plan.MasqueradeAll }),
-	"masquerade_bit":     parseMasqueradeBit,
-	"min_sync_period":    directive.Duration(0, func(o *Options) *time.Duration { return &o.MinSyncPeriod }),
-	"sync_period":        parseSyncPeriod,
-	"service_proxy_name": parseServiceProxyName,
-	"nodeport_addresses": parseNodePortAddresses,
-	"no_external_ips":    directive.Flag(func(o *Options) *bool { return &o.Plan.NoExternalIPs }),
-	"no_such_service":    parseNoSuchService,
-	"healthz":            parseHealthz,
-	"load_balancing":     parseLoadBalancing,
-	"ipvs_scheduler":     parseScheduler,
-	"connection_metrics": parseConnectionMetrics,
-	"endpoint_metrics":   directive.Flag(func(o *Options) *bool { return &o.CountEndpoints }),
-	"dry_run":            directive.Flag(func(o *Options) *bool { return &o.DryRun }),
+	"backend":             parseBackend,
+	"node_name":           parseNodeName,
+	"cluster_cidr":        parseClusterCIDR,
+	"detect_local":        parseDetectLocal,
+	"masquerade_all":      directive.Flag(func(o *Options) *bool { return &o.Plan.MasqueradeAll }),
+	"masquerade_bit":      parseMasqueradeBit,
+	"min_sync_period":     directive.Duration(0, func(o *Options) *time.Duration { return &o.MinSyncPeriod }),
+	"sync_period":         parseSyncPeriod,
+	"service_proxy_name":  parseServiceProxyName,
+	"nodeport_addresses":  parseNodePortAddresses,
+	"no_external_ips":     directive.Flag(func(o *Options) *bool { return &o.Plan.NoExternalIPs }),
+	"no_such_service":     parseNoSuchService,
+	"healthz":             parseHealthz,
+	"load_balancing":      parseLoadBalancing,
+	"ipvs_scheduler":      parseScheduler,
+	"ipvs_tcp_timeout":    ipvsTimeout(func(o *Options) *time.Duration { return &o.IPVS.TCP }),
+	"ipvs_tcpfin_timeout": ipvsTimeout(func(o *Options) *time.Duration { return &o.IPVS.TCPFin }),
+	"ipvs_udp_timeout":    ipvsTimeout(func(o *Options) *time.Duration { return &o.IPVS.UDP }),
+	"connection_metrics":  parseConnectionMetrics,
+	"endpoint_metrics":    directive.Flag(func(o *Options) *bool { return &o.CountEndpoints }),
+	"dry_run":             directive.Flag(func(o *Options) *bool { return &o.DryRun }),
 
 	// As kube-proxy's flags are named.
 	"conntrack_max_per_core":            connections(func(o *Options) *int { return &o.Sysctls.MaxPerCore }),
@@ -91,6 +94,19 @@ var options = directive.Table[Options]{Noun: "kernelnat option", Parsers: map[st
 	"conntrack_udp_timeout_stream":      directive.Duration(0, func(o *Options) *time.Duration { return &o.Sysctls.UDPStream }),
 	"conntrack_tcp_be_liberal":          directive.Flag(func(o *Options) *bool { return &o.Sysctls.TCPLiberal }),
 }}
+
+// ipvsTimeout is the Parser of one of the IPVSTimeouts.
+func ipvsTimeout(field func(*Options) *time.Duration) directive.Parser[Options] {
+	return func(o *Options, args []string) error {
+		if err := directive.Duration(0, field)(o, args); err != nil {
+			return err
+		}
+		if d := *field(o); d%time.Second != 0 || d > netfilter.MaxIPVSTimeout {
+			return fmt.Errorf("%v: IPVS counts whole seconds, up to %v: give such a duration, or 0 to leave the kernel's value", d, netfilter.MaxIPVSTimeout)
+		}
+		return nil
+	}
+}
 
 func connections(field func(*Options) *int) directive.Parser[Options] {
 	return directive.Count("of connections, or 0 to leave the kernel's value", field)
@@ -136,11 +152,14 @@ func (o *Options) complete() {
 	if o.Backend == "iptables" && o.CountEndpoints {
 		o.Faultf("endpoint_metrics", mend, "endpoint_metrics")
 	}
+	for _, option := range []string{"ipvs_scheduler", "ipvs_tcp_timeout", "ipvs_tcpfin_timeout", "ipvs_udp_timeout"} {
+		if o.Has(option) && o.Backend != "ipvs" {
+			o.Faultf(option, "%s is for backend ipvs, and the backend is %s: take it out, or choose backend ipvs", option, o.Backend)
+		}
+	}
 	switch {
 	case o.Has("ipvs_scheduler") && o.Has("load_balancing"):
 		o.Faultf("ipvs_scheduler", "kernelnat has ipvs_scheduler and load_balancing, which both say how endpoints take turns: keep one")
-	case o.Has("ipvs_scheduler") && o.Backend != "ipvs":
-		o.Faultf("ipvs_scheduler", "ipvs_scheduler is for backend ipvs, and the backend is %s: take it out, or choose backend ipvs", o.Backend)
 	case slices.Contains(o.Plan.Lacks, o.Plan.Policy):
 		o.Faultf("load_balancing", "load_balancing is %s, which backend %s does not have: choose another policy, or another backend", o.Plan.Policy, o.Backend)
 	}
