@@ -3,6 +3,8 @@ package preflight
 import (
 	"fmt"
 	"net/netip"
+
+	"github.com/clusterip/clusterip/hostaddrs"
 )
 
 // maxTold of a kind are told; more help no one.
@@ -29,17 +31,13 @@ func deaf(n *NAT, m Machine) []Finding {
 		own[a.Addr()] = a.Interface
 	}
 	for _, s := range m.Sockets {
-		listening[socket{s.UDP, netip.AddrPortFrom(s.At.Addr().Unmap(), s.At.Port())}] = true
+		listening[socket{s.UDP, s.At}] = true
 	}
 	var all []Finding
 	for _, e := range n.Endpoints {
 		link, is := own[e.At.Addr()]
-		everywhere := []netip.Addr{e.At.Addr(), netip.IPv6Unspecified()}
-		if e.At.Addr().Is4() {
-			everywhere = append(everywhere, netip.IPv4Unspecified())
-		}
-		for _, addr := range everywhere {
-			is = is && !listening[socket{e.UDP, netip.AddrPortFrom(addr, e.At.Port())}]
+		for _, at := range hostaddrs.Answering(e.At) {
+			is = is && !listening[socket{e.UDP, at}]
 		}
 		if !is {
 			continue

@@ -62,6 +62,8 @@ type FamilyFacts struct {
 	Plan    Planned
 	Kernel  *Kernel // nil: it was not looked at, and WhyNot says why
 	WhyNot  string
+	// Empty says that no kernelnat runs here and that the kernel has none of our rules.
+	Empty bool
 	// DryRun says that nothing is written; Pending, that changes wait to be.
 	DryRun, Pending bool
 }
@@ -110,6 +112,14 @@ type Kernel struct {
 	ForwardDrops  []string
 	// Unrouted are endpoints that no route leads to, with what the kernel says.
 	Unrouted map[netip.Addr]string
+	// Silent are endpoints at addresses of this machine where nobody listens.
+	Silent []PortAt
+}
+
+// PortAt is a port at an address.
+type PortAt struct {
+	At       netip.AddrPort
+	Protocol cluster.Protocol
 }
 
 // Held is what the kernel holds of a frontend.

@@ -44,12 +44,14 @@ func (j *joiner) judge() {
 func (j *joiner) judgeMood() {
 	would := strings.Replace(j.out.Verdict, " works", " would work", 1)
 	dry := slices.ContainsFunc(j.Families, func(f FamilyFacts) bool { return f.DryRun })
-	unseen := slices.ContainsFunc(j.out.Steps, func(s Step) bool { return s.Name == "kernel" && s.Condition == Unknown })
+	unseen := slices.IndexFunc(j.out.Steps, func(s Step) bool { return s.Name == "kernel" && s.Condition == Unknown })
 	switch {
 	case dry && would != j.out.Verdict: // what leads there without NAT works in any case
 		j.out.Verdict = strings.TrimSuffix(would, ".") + "; dry_run is set, so nothing is written to the kernel."
-	case unseen && !j.Source.Live:
-		j.out.Verdict = would + " No process of this Corefile was asked, and the kernel has none of its rules or was not looked at."
+	case unseen >= 0 && !j.Source.Live:
+		j.out.Verdict = fmt.Sprintf("%s No process of this Corefile was asked. %s.", would, j.out.Steps[unseen].Text)
+	case j.Target.Name != "" && !j.Source.Live && slices.ContainsFunc(j.Families, func(f FamilyFacts) bool { return f.Kernel != nil }):
+		j.out.Verdict = would + " No process of this Corefile was asked, which is to answer for the name."
 	}
 }
 

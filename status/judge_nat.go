@@ -97,7 +97,11 @@ func (j *joiner) judgeFamily(f *FamilyFacts) {
 		j.step("nat", Wrong, log, "%s: the rules of %s wait: %s", f.Family, j.name(), waiting)
 	}
 	if f.Kernel == nil {
-		j.step("kernel", Unknown, "", "%s: the kernel was not looked at: %s", f.Family, f.WhyNot)
+		text := "the kernel was not looked at: " + f.WhyNot
+		if f.Empty {
+			text = f.WhyNot
+		}
+		j.step("kernel", Unknown, "", "%s: %s", f.Family, text)
 		return
 	}
 	wrong := slices.Clone(f.Kernel.Wrong)
@@ -140,5 +144,13 @@ func (j *joiner) judgePassage(f *FamilyFacts) {
 	}
 	if len(without) > 0 {
 		j.step("kernel", Wrong, "correct the addresses, or add a route: ip route add "+without[0]+" via GATEWAY", "%s: no route of this machine leads to endpoints (%s), so the connections that they get fail: %s", f.Family, why, listed(without, 3))
+	}
+	var silent []string
+	for _, e := range f.Kernel.Silent {
+		silent = append(silent, fmt.Sprintf("%s/%s", e.At, e.Protocol))
+	}
+	if len(silent) > 0 {
+		j.step("kernel", Wrong, fmt.Sprintf("start the process, have it listen at %s or at all addresses, or correct the port", f.Kernel.Silent[0].At.Addr()),
+			"%s: nobody listens at endpoints that are this machine's own addresses, so the connections that they get are refused: %s", f.Family, listed(silent, 3))
 	}
 }

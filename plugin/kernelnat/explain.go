@@ -128,7 +128,7 @@ func (e Explained) absent(f *status.FamilyFacts) {
 			f.Kernel.Frontends = append(f.Kernel.Frontends, status.Held{})
 		}
 	default:
-		f.WhyNot = "no kernelnat runs in this network namespace, and none has left rules"
+		f.Empty, f.WhyNot = true, "no kernelnat runs in this network namespace, and none has left rules for it"
 	}
 }
 

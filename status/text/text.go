@@ -271,7 +271,8 @@ func (p *page) family(f *status.Family) {
 	shown := p.most(len(f.Frontends))
 	for i := range f.Frontends[:shown] {
 		front := &f.Frontends[i]
-		t.add(front.At, front.Kind, front.Port, force(front, f.DryRun), number(front.Connections))
+		planned := !f.Looked || len(f.Wrong)+len(front.Wrong) > 0
+		t.add(front.At, front.Kind, front.Port, force(front, planned), number(front.Connections))
 	}
 	p.table(2, t.withoutEmpty())
 	for i := range f.Frontends[:shown] {
@@ -288,7 +289,7 @@ func (p *page) family(f *status.Family) {
 	p.kernel(f, shown)
 }
 
-// force says what is in force of a frontend, or planned where nothing is written.
+// force says what is in force of a frontend, or only planned as far as is known.
 func force(f *status.Frontend, planned bool) string {
 	yes, local := "yes", ""
 	if planned {
@@ -314,7 +315,7 @@ func force(f *status.Frontend, planned bool) string {
 func (p *page) kernel(f *status.Family, shown int) {
 	if !f.Looked {
 		if f.WhyNot != "" {
-			p.line(2, "", "kernel: not looked at, since "+f.WhyNot)
+			p.line(2, "", "kernel: nothing is known, since "+f.WhyNot)
 		}
 		return
 	}

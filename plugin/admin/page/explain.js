@@ -58,7 +58,7 @@ function family(f) {
   return [
     table(`Frontends, ${f.family}`, ["Frontend", "Kind", "In force", "What a packet meets in the kernel", "Connections"], f.frontends.map((t) => [
       el("code", {}, t.at), t.kind,
-      [el("span", { class: t.verdict === "forward" ? "" : "why" }, force(t)), t.client && `; a connection of the client ${t.client}`],
+      [el("span", { class: t.verdict === "forward" ? "" : "why" }, force(t, !f.looked || f.wrong || t.wrong)), t.client && `; a connection of the client ${t.client}`],
       [t.meets && el("ul", { class: "plain" }, t.meets.map((m) => el("li", {}, el("code", {}, m)))), t.wrong && el("ul", { class: "plain why" }, t.wrong.map((m) => el("li", {}, m)))],
       t.connections == null ? null : count(t.connections)])),
     el("dl", {}, fact("Backend", f.backend), fact("Node", f.node), fact("In step", !f.dryRun && f.updated && ago(f.updated)), fact("The kernel", f.looked ? "was looked at" : `was not looked at: ${f.whyNot || "dry_run is set"}`),

@@ -12,10 +12,10 @@ const reasons = {
 export const outcome = (name) => outcomes[name.outcome] ?? name.outcome;
 export const reason = (endpoint) => (endpoint.reason ? reasons[endpoint.reason] ?? endpoint.reason : "no frontend leads there");
 
-// force says what is in force of a frontend.
-export function force(f) {
+// force says what is in force of a frontend, or only planned as far as is known.
+export function force(f, planned) {
   switch (f.verdict) {
-    case "forward": return `yes, to ${f.endpoints === 1 ? "1 endpoint" : `${f.endpoints} endpoints`}${f.local ? " on this node" : ""}`;
+    case "forward": return `${planned ? "planned" : "yes"}, to ${f.endpoints === 1 ? "1 endpoint" : `${f.endpoints} endpoints`}${f.local ? " on this node" : ""}`;
     case "reject": return "connections are refused: no endpoint counts";
     case "drop": return "connections are dropped: no endpoint is on this node";
     default: return `no: ${f.why}`;
