@@ -2,6 +2,7 @@ package ipvs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat/nftables"
 	"github.com/clusterip/clusterip/kernelnat/plan"
+	"golang.org/x/sys/unix"
 )
 
 // servers are the virtual servers of one IP family, and the Chooser of its nftables.Backend. What
@@ -134,11 +136,16 @@ func (s *servers) comeTo(ctx context.Context, wanted *server, most int) (message
 	fresh, changed := coming(held, wanted)
 	fresh = fresh[:min(len(fresh), most)]
 	changed = changed[:min(len(changed), most-len(fresh))]
+	messages += len(fresh) + len(changed)
 	if len(fresh)+len(changed) == 0 {
 		return messages, nil
 	}
-	if err := s.each(ctx, wanted.id, fresh, s.kernel.add); err != nil {
+	unfit, err := s.addEach(ctx, wanted.id, fresh)
+	if err != nil {
 		return 0, err
+	}
+	if len(unfit) > 0 {
+		fresh, wanted.reals = without(fresh, unfit), without(wanted.reals, unfit)
 	}
 	if err := s.each(ctx, wanted.id, changed, s.kernel.weigh); err != nil {
 		return 0, err
@@ -148,7 +155,21 @@ func (s *servers) comeTo(ctx context.Context, wanted *server, most int) (message
 	} else {
 		s.held[wanted.id] = &server{id: held.id, scheduler: held.scheduler, reals: with(with(held.reals, fresh), changed)}
 	}
-	return messages + len(fresh) + len(changed), nil
+	return messages, nil
+}
+
+// addEach adds endpoints, and returns those that the kernel takes for none: to it, an address that
+// is the broadcast address of one of this node's networks, say (net/netfilter/ipvs/ip_vs_ctl.c,
+// ip_vs_new_dest). It would say so again, and all other Services would wait for that.
+func (s *servers) addEach(ctx context.Context, of id, all []real) (unfit []real, err error) {
+	err = s.each(ctx, of, all, func(of id, r real) error {
+		err := s.kernel.add(of, r)
+		if errors.Is(err, unix.EINVAL) {
+			unfit, err = append(unfit, r), nil
+		}
+		return err
+	})
+	return unfit, err
 }
 
 func (s *servers) each(ctx context.Context, of id, all []real, write func(id, real) error) error {
