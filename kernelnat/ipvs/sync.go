@@ -13,6 +13,7 @@ import (
 // alone; others stay. While nftables plans, it says which virtual servers it leads to; those come
 // before it writes, and what nobody leads to any more goes after it.
 func (b *Backend) Sync(ctx context.Context, state kernelnat.State) ([]string, error) {
+	wrong := undone(b.servers.within)
 	b.known = false
 	if err := prepare(b.servers.within); err != nil {
 		if slices.ContainsFunc(state.Services, func(s plan.Service) bool { return len(s.Frontends) > 0 }) {
@@ -38,6 +39,7 @@ func (b *Backend) Sync(ctx context.Context, state kernelnat.State) ([]string, er
 		return written, b.failed("write", err)
 	}
 	b.known = true
+	written = append(written, wrong...)
 	if came := len(held) + removed - before; came > 0 {
 		written = append(written, fmt.Sprintf("virtual servers (%d)", came))
 	}
