@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/cloudflare/ipvs"
 	"github.com/clusterip/clusterip/cluster"
@@ -120,8 +121,8 @@ func TestOneChangeIsOneMessage(t *testing.T) {
 			t.Errorf("%s: %d messages and %s, want %d and %s", c.what, k.messages, now, c.messages, at)
 		}
 	}
-	if len(k.servers) != 0 || len(s.held) != 0 || len(s.wanted) != 0 || len(s.owned) != 0 {
-		t.Errorf("left: %v, %v, %v, %v", k.servers, s.held, s.wanted, s.owned)
+	if len(k.servers) != 0 || len(s.held) != 0 || len(s.wanted) != 0 || len(s.of) != 0 || len(s.owned) != 0 {
+		t.Errorf("left: %v, %v, %v, %v, %v", k.servers, s.held, s.wanted, s.of, s.owned)
 	}
 }
 
@@ -302,4 +303,41 @@ func TestManyServicesAreWrittenOnce(t *testing.T) {
 			t.Errorf("process %d: %d messages, %d removed, %v; want %d messages", process, k.messages, removed, err, want)
 		}
 	}
+}
+
+// A Service with very many ports costs what its size is, not its square.
+func TestManyPorts(t *testing.T) {
+	took := func(ports int) time.Duration {
+		s := newServers(cluster.IPv4, newFake(), 0)
+		began := processorTime()
+		for range 2 {
+			s.round++
+			for i := range ports {
+				pool := poolOf(cluster.RR, nil, 1)
+				pool.Port = fmt.Sprint("port-", i)
+				if _, chosen := s.Server(name, &pool, false, netip.AddrPort{}); !chosen {
+					t.Fatalf("port %d has no virtual server", i)
+				}
+			}
+			if err := s.Ready(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if all, err := s.finish(t.Context(), name, s.round, 1<<30); err != nil || !all || len(s.wanted[name]) != ports {
+				t.Fatal(all, err, len(s.wanted[name]))
+			}
+		}
+		return processorTime() - began
+	}
+	const few, times = 500, 32
+	one := min(took(few), took(few), took(few))
+	if many := took(times * few); many > 4*times*one {
+		t.Errorf("%d ports take %v, and %d times as many %v", few, one, times, many)
+	}
+}
+
+// processorTime is what this process has taken, however busy the machine is.
+func processorTime() time.Duration {
+	var used unix.Rusage
+	_ = unix.Getrusage(unix.RUSAGE_SELF, &used)
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
