@@ -1,6 +1,7 @@
 package ipvs
 
 import (
+	"net"
 	"slices"
 	"testing"
 
@@ -40,9 +41,16 @@ func TestRouteIsUndone(t *testing.T) {
 			if missed() {
 				t.Errorf("%s: the route is there: %q", family, undone(within))
 			}
+			other := *to
+			other.Dst = &net.IPNet{IP: slices.Clone(to.Dst.IP), Mask: to.Dst.Mask}
+			other.Dst.IP[2]++
+			must(netlink.RouteReplace(&other))
 			must(removeRoute(within))
 			if !missed() {
 				t.Errorf("%s: the route has gone", family)
+			}
+			if err := netlink.RouteDel(&other); err != nil {
+				t.Errorf("%s: the route to %s is somebody else's, and has gone: %v", family, other.Dst, err)
 			}
 		}
 		return nil
