@@ -107,10 +107,10 @@ func (s *Source) record(ctx context.Context, w warning) error {
 		Regarding:           *about,
 	}
 	_, err = s.clients.EventsV1().Events(namespace).Create(ctx, event, metav1.CreateOptions{})
-	if err != nil && !apierrors.IsAlreadyExists(err) {
-		return explainEvent("create events.events.k8s.io", err)
+	if err == nil || apierrors.IsAlreadyExists(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+		return nil // whoever deletes a namespace is told nothing of the Services in it
 	}
-	return nil
+	return explainEvent("create events.events.k8s.io", err)
 }
 
 // eventName is the name of an Event about an object. Names of Services are short; those of

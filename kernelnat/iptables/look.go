@@ -24,10 +24,11 @@ func Look(ctx context.Context, family cluster.Family, p plan.Service, state kern
 		return nil, err
 	}
 	planned := render(l.tools.variant.able([]plan.Service{p})[0])
+	l.plan(planned)
 	l.expect(planned, &p)
 	out := &status.Kernel{Wrong: l.jumps()}
 	for i := range p.Frontends {
-		held, err := l.frontend(planned, &p, &p.Frontends[i])
+		held, err := l.frontend(&p, &p.Frontends[i])
 		if err != nil {
 			return nil, fmt.Errorf("read the rules for %s: %w", p.Frontends[i].Key, err)
 		}
@@ -37,7 +38,68 @@ func Look(ctx context.Context, family cluster.Family, p plan.Service, state kern
 }
 
 // look is what was listed for one Service.
-type look struct{ *listing }
+type look struct {
+	*listing
+	planned map[plan.Key][]placed  // what is to be in shared chains
+	read    map[chainKey]*contents // of those of these chains that were looked at
+}
+
+// placed is a rule of a shared chain.
+type placed struct {
+	place
+	rule
+}
+
+// contents are what is looked for in a shared chain, of which there may be as many rules, and as
+// often, as the Service has frontends.
+type contents struct {
+	rules map[string]bool
+	leads []lead
+}
+
+// lead is a rule that leads to a chain for a range of addresses, or to any other.
+type lead struct {
+	of netip.Prefix
+	to string
+}
+
+func newLookOf(listed *listing) *look {
+	return &look{listing: listed, planned: make(map[plan.Key][]placed), read: make(map[chainKey]*contents)}
+}
+
+// plan takes over what is to be in shared chains.
+func (l *look) plan(planned rendering) {
+	for at, rules := range planned.shared {
+		for _, r := range rules {
+			if place(at) != filterNodePorts {
+				l.planned[r.Key] = append(l.planned[r.Key], placed{place(at), r})
+			}
+		}
+	}
+}
+
+// rulesFor are those of a frontend in shared chains.
+func (l *look) rulesFor(f *plan.Frontend) []placed {
+	if f.Kind == plan.NodePort {
+		return l.planned[anywhere(f.At.Port(), f.Protocol)]
+	}
+	return l.planned[f.Key]
+}
+
+// contents are those of a chain that is listed.
+func (l *look) contents(key chainKey) *contents {
+	if l.read[key] == nil {
+		c := &contents{rules: make(map[string]bool)}
+		for _, rule := range l.chains[key].rules {
+			c.rules[rule] = true
+			if to, ok := leadOf(rule); ok {
+				c.leads = append(c.leads, to)
+			}
+		}
+		l.read[key] = c
+	}
+	return l.read[key]
+}
 
 // newLook finds the variant that has our chains; nil if none has.
 func newLook(ctx context.Context, family cluster.Family) (*look, error) {
@@ -56,9 +118,9 @@ func newLook(ctx context.Context, family cluster.Family) (*look, error) {
 		if err != nil {
 			return nil, err
 		}
-		l := look{newListing(ctx, t)}
+		l := newLookOf(newListing(ctx, t))
 		if l.chain(tableNAT, chainServices).there {
-			return &l, l.err
+			return l, l.err
 		}
 		failed = errors.Join(failed, l.err)
 	}
@@ -74,7 +136,7 @@ func (l *look) expect(planned rendering, p *plan.Service) {
 	keys := expected(planned, p)
 	for len(keys) > 0 {
 		l.list(keys)
-		keys = l.ranges(planned, p)
+		keys = l.ranges(p)
 	}
 }
 
@@ -101,15 +163,11 @@ func expected(planned rendering, p *plan.Service) (keys []chainKey) {
 }
 
 // ranges are the chains for ranges of addresses that lead to a Service's rules and are not listed yet.
-func (l *look) ranges(planned rendering, p *plan.Service) (keys []chainKey) {
+func (l *look) ranges(p *plan.Service) (keys []chainKey) {
 	for i := range p.Frontends {
-		for at, rules := range planned.shared {
-			for _, r := range rules {
-				if place(at) != filterNodePorts && isFor(r, &p.Frontends[i]) {
-					if next := l.follow(place(at), r); l.err == nil && !l.listed(next) {
-						keys = append(keys, next)
-					}
-				}
+		for _, r := range l.rulesFor(&p.Frontends[i]) {
+			if next := l.follow(r); l.err == nil && !l.listed(next) {
+				keys = append(keys, next)
 			}
 		}
 	}
@@ -135,13 +193,9 @@ const mostChains = 40
 
 // frontend says what packets to one meet: the rule of a shared chain, and the chains that it
 // leads to.
-func (l *look) frontend(planned rendering, p *plan.Service, f *plan.Frontend) (out status.Held, err error) {
-	for at, rules := range planned.shared {
-		for _, r := range rules {
-			if place(at) != filterNodePorts && isFor(r, f) {
-				l.shared(&out, place(at), r)
-			}
-		}
+func (l *look) frontend(p *plan.Service, f *plan.Frontend) (out status.Held, err error) {
+	for _, r := range l.rulesFor(f) {
+		l.shared(&out, r)
 	}
 	chains := renderPool(*p, f.Pool).chains
 	for _, c := range chains[:min(len(chains), mostChains)] {
@@ -173,21 +227,13 @@ func renderPolicy(p *plan.Service, f *plan.Frontend) string {
 	return (&poolRendering{Pool: pool, name: portName(p.Name, pool.Port)}).policy(f.Local)
 }
 
-// isFor reports whether a rule is for a frontend.
-func isFor(r rule, f *plan.Frontend) bool {
-	if f.Kind == plan.NodePort {
-		return r.Key == anywhere(f.At.Port(), f.Protocol)
-	}
-	return r.Key == f.Key
-}
-
 // shared says what is to be said of a rule of a shared chain.
-func (l *look) shared(out *status.Held, p place, r rule) {
-	last := l.follow(p, r)
+func (l *look) shared(out *status.Held, r placed) {
+	last := l.follow(r)
 	switch have := l.chain(last.table, last.name); {
 	case !have.there:
 		out.Wrong = append(out.Wrong, fmt.Sprintf("chain %s of table %s is not there", last.name, last.table))
-	case slices.Contains(have.rules, r.text):
+	case l.contents(last).rules[r.text]:
 		out.Meets = append(out.Meets, fmt.Sprintf("%s %s: %s", last.table, last.name, r.text))
 	default:
 		out.Wrong = append(out.Wrong, fmt.Sprintf("chain %s of table %s has no rule %s", last.name, last.table, r.text))
@@ -196,37 +242,31 @@ func (l *look) shared(out *status.Held, p place, r rule) {
 
 // follow goes through the chains for ranges of addresses, as a packet does, to the one with a rule
 // or the last of them, or to one that is not listed yet.
-func (l *look) follow(p place, r rule) chainKey {
-	at := shared[p]
+func (l *look) follow(r placed) chainKey {
+	at := shared[r.place]
 	last := chainKey{at.table, at.chain}
 	for passed := map[chainKey]bool{}; l.listed(last) && !passed[last]; {
 		passed[last] = true
-		have := l.chains[last]
-		if slices.Contains(have.rules, r.text) {
+		have := l.contents(last)
+		if have.rules[r.text] {
 			break
 		}
-		for _, rule := range have.rules {
-			if to := rangeChain(rule, at.ranges, r.At.Addr()); to != "" {
-				last.name = to
+		for _, to := range have.leads {
+			if at.ranges != "" && strings.HasPrefix(to.to, at.ranges) && to.of.Contains(r.At.Addr()) {
+				last.name = to.to
 			}
 		}
 	}
 	return last
 }
 
-// rangeChain returns the chain for a range that an address is in, if a rule leads there.
-func rangeChain(rule, prefix string, addr netip.Addr) string {
-	if prefix == "" || !addr.IsValid() {
-		return ""
-	}
+// leadOf returns where a rule leads that is about addresses in a range.
+func leadOf(rule string) (out lead, ok bool) {
 	w := words(rule)
-	at := slices.Index(w, "-d")
-	to := slices.Index(w, "-j")
-	if at < 0 || to < 0 || to+1 >= len(w) || !strings.HasPrefix(w[to+1], prefix) {
-		return ""
+	at, to := slices.Index(w, "-d"), slices.Index(w, "-j")
+	if at < 0 || to < 0 || max(at, to)+1 >= len(w) {
+		return out, false
 	}
-	if of, err := netip.ParsePrefix(w[at+1]); err != nil || !of.Contains(addr) {
-		return ""
-	}
-	return w[to+1]
+	of, err := netip.ParsePrefix(w[at+1])
+	return lead{of, w[to+1]}, err == nil
 }

@@ -1,13 +1,18 @@
 package iptables
 
 import (
+	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/kernelnat/backendtest"
 	"github.com/clusterip/clusterip/kernelnat/netfilter"
 	"github.com/clusterip/clusterip/kernelnat/plan"
+	"golang.org/x/sys/unix"
 )
 
 // looked returns what is wrong with some Services, besides what others would miss too.
@@ -85,4 +90,53 @@ func TestLook(t *testing.T) {
 // isOf reports whether a chain is one of a Service.
 func isOf(p plan.Service, name string) bool {
 	return slices.ContainsFunc(render(p).chains, func(c chain) bool { return c.name == name })
+}
+
+// To look at a Service with very many ports costs what its size is, not its square.
+func TestLookAtManyPorts(t *testing.T) {
+	took := func(ports int) time.Duration {
+		of := make([]plan.Service, ports)
+		for i := range of {
+			o := backendtest.Outside{Verdict: plan.Forward, NodePort: uint16(20000 + i)}
+			of[i] = o.Add(backendtest.Port(cluster.TCP, netip.AddrPortFrom(netip.MustParseAddr("10.43.0.1"), uint16(i+1)), netip.MustParseAddrPort("10.42.0.1:80")))
+			of[i].Pools[0].Port = fmt.Sprint("p", i)
+		}
+		p := backendtest.Named("large", of...)
+		planned := render(p)
+		l := newLookOf(newListing(t.Context(), nil))
+		for at, rules := range planned.shared {
+			var texts []string
+			for _, r := range rules {
+				texts = append(texts, r.text)
+			}
+			l.chains[chainKey{shared[at].table, shared[at].chain}] = listedChain{texts, true}
+		}
+		for _, c := range planned.chains {
+			l.chains[chainKey{tableNAT, c.name}] = listedChain{c.rules, true}
+		}
+		for _, j := range jumps {
+			l.chains[chainKey{j.table, j.from}] = listedChain{nil, true}
+		}
+		began := processorTime()
+		l.plan(planned)
+		l.expect(planned, &p)
+		for i := range p.Frontends {
+			if held, err := l.frontend(&p, &p.Frontends[i]); err != nil || len(held.Wrong) > 0 || len(held.Meets) == 0 {
+				t.Fatalf("%s: %v, %q, %q", p.Frontends[i].Key, err, held.Wrong, held.Meets)
+			}
+		}
+		return processorTime() - began
+	}
+	const few, times = 250, 16
+	one := min(took(few), took(few), took(few))
+	if many := took(times * few); many > 4*times*one {
+		t.Errorf("%d ports take %v, and %d times as many %v", few, one, times, many)
+	}
+}
+
+// processorTime is what this process has taken, however busy the machine is.
+func processorTime() time.Duration {
+	var used unix.Rusage
+	_ = unix.Getrusage(unix.RUSAGE_SELF, &used)
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }

@@ -79,6 +79,9 @@ func newBackends(settings netfilter.Settings, k kernel) (map[cluster.Family]*Bac
 
 // Untouched implements kernelnat.Backend. IPVS tells nobody who has written to it.
 func (b *Backend) Untouched() bool {
+	if len(undone(b.servers.within)) > 0 {
+		return false
+	}
 	if !b.known || !b.Backend.Untouched() {
 		return false
 	}

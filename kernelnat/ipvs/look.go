@@ -26,6 +26,7 @@ func Look(ctx context.Context, family cluster.Family, p plan.Service, state kern
 	if out == nil || err != nil {
 		return out, err
 	}
+	out.Wrong = append(out.Wrong, undone(l.within)...)
 	for i, f := range p.Frontends {
 		of := &p.Pools[f.Pool]
 		for _, local := range []bool{f.Local, false} {

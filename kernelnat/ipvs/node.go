@@ -73,10 +73,13 @@ func routeTo(within netip.Prefix) (*netlink.Route, error) {
 	if err != nil {
 		return nil, err
 	}
-	to := &net.IPNet{IP: within.Addr().AsSlice(), Mask: net.CIDRMask(within.Bits(), within.Addr().BitLen())}
 	return &netlink.Route{
-		LinkIndex: lo.Attrs().Index, Dst: to, Table: unix.RT_TABLE_LOCAL, Type: unix.RTN_LOCAL, Scope: netlink.SCOPE_HOST, Protocol: routeProtocol,
+		LinkIndex: lo.Attrs().Index, Dst: networkOf(within), Table: unix.RT_TABLE_LOCAL, Type: unix.RTN_LOCAL, Scope: netlink.SCOPE_HOST, Protocol: routeProtocol,
 	}, nil
+}
+
+func networkOf(within netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: within.Addr().AsSlice(), Mask: net.CIDRMask(within.Bits(), within.Addr().BitLen())}
 }
 
 // removeRoute removes ours, if it is there.
@@ -85,8 +88,8 @@ func removeRoute(within netip.Prefix) error {
 	if within.Addr().Is6() {
 		family = netlink.FAMILY_V6
 	}
-	ours := &netlink.Route{Protocol: routeProtocol, Table: unix.RT_TABLE_LOCAL}
-	routes, err := netlink.RouteListFiltered(family, ours, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
+	ours := &netlink.Route{Protocol: routeProtocol, Table: unix.RT_TABLE_LOCAL, Dst: networkOf(within)}
+	routes, err := netlink.RouteListFiltered(family, ours, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE|netlink.RT_FILTER_DST)
 	if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
 		return nil // a host without IPv6
 	}

@@ -2,6 +2,7 @@ package ipvs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat/nftables"
 	"github.com/clusterip/clusterip/kernelnat/plan"
+	"golang.org/x/sys/unix"
 )
 
 // servers are the virtual servers of one IP family, and the Chooser of its nftables.Backend. What
@@ -21,6 +23,7 @@ type servers struct {
 
 	held   map[id]*server                      // what the kernel has; nil: that is not known
 	wanted map[cluster.ServiceName][]*assigned // what Services are to have, and have had
+	of     map[pooled]*assigned                // the same: a Service may have thousands of ports
 	owned  map[netip.AddrPort]bool             // where these are
 	round  int
 	waits  []*assigned // those of which something may be to come
@@ -32,16 +35,24 @@ func newServers(family cluster.Family, k kernel, first uint32) *servers {
 	within := ranges[family]
 	return &servers{
 		within: within, kernel: k, numbers: numbers{within, first}, held: make(map[id]*server),
-		wanted: make(map[cluster.ServiceName][]*assigned), owned: make(map[netip.AddrPort]bool),
+		wanted: make(map[cluster.ServiceName][]*assigned), of: make(map[pooled]*assigned), owned: make(map[netip.AddrPort]bool),
 	}
 }
 
 // assigned is the virtual server of a pool, for all its endpoints or for those on this node.
 type assigned struct {
-	port  string
-	local bool
+	pooled
 	round int // in which it was wanted last
 	*server
+}
+
+// pooled is what a virtual server is for, as long as it has its place.
+type pooled struct {
+	service   cluster.ServiceName
+	port      string
+	protocol  cluster.Protocol
+	local     bool
+	scheduler string
 }
 
 // Range implements nftables.Chooser.
@@ -55,22 +66,20 @@ func (s *servers) Server(service cluster.ServiceName, p *plan.Pool, local bool, 
 	if !is {
 		return at, false
 	}
-	all := s.wanted[service]
-	i := slices.IndexFunc(all, func(a *assigned) bool {
-		return a.port == p.Port && a.protocol == p.Protocol && a.local == local && a.scheduler == scheduler
-	})
+	of := pooled{service, p.Port, p.Protocol, local, scheduler}
 	next := &server{id: id{protocol: p.Protocol}, scheduler: scheduler, reals: realsOf(p, local)}
-	if i < 0 {
+	a := s.of[of]
+	if a == nil {
 		if next.at, is = s.place(before, next); !is {
 			return at, false
 		}
-		i, all = len(all), append(all, &assigned{port: p.Port, local: local})
-		s.wanted[service], s.owned[next.at] = all, true
+		a = &assigned{pooled: of}
+		s.of[of], s.wanted[service], s.owned[next.at] = a, append(s.wanted[service], a), true
 	} else {
-		next.at = all[i].at
+		next.at = a.at
 	}
-	all[i].server, all[i].round = next, s.round
-	s.waits = append(s.waits, all[i])
+	a.server, a.round = next, s.round
+	s.waits = append(s.waits, a)
 	return next.at, true
 }
 
@@ -134,11 +143,16 @@ func (s *servers) comeTo(ctx context.Context, wanted *server, most int) (message
 	fresh, changed := coming(held, wanted)
 	fresh = fresh[:min(len(fresh), most)]
 	changed = changed[:min(len(changed), most-len(fresh))]
+	messages += len(fresh) + len(changed)
 	if len(fresh)+len(changed) == 0 {
 		return messages, nil
 	}
-	if err := s.each(ctx, wanted.id, fresh, s.kernel.add); err != nil {
+	unfit, err := s.addEach(ctx, wanted.id, fresh)
+	if err != nil {
 		return 0, err
+	}
+	if len(unfit) > 0 {
+		fresh, wanted.reals = without(fresh, unfit), without(wanted.reals, unfit)
 	}
 	if err := s.each(ctx, wanted.id, changed, s.kernel.weigh); err != nil {
 		return 0, err
@@ -148,7 +162,21 @@ func (s *servers) comeTo(ctx context.Context, wanted *server, most int) (message
 	} else {
 		s.held[wanted.id] = &server{id: held.id, scheduler: held.scheduler, reals: with(with(held.reals, fresh), changed)}
 	}
-	return messages + len(fresh) + len(changed), nil
+	return messages, nil
+}
+
+// addEach adds endpoints, and returns those that the kernel takes for none: to it, an address that
+// is the broadcast address of one of this node's networks, say (net/netfilter/ipvs/ip_vs_ctl.c,
+// ip_vs_new_dest). It would say so again, and all other Services would wait for that.
+func (s *servers) addEach(ctx context.Context, of id, all []real) (unfit []real, err error) {
+	err = s.each(ctx, of, all, func(of id, r real) error {
+		err := s.kernel.add(of, r)
+		if errors.Is(err, unix.EINVAL) {
+			unfit, err = append(unfit, r), nil
+		}
+		return err
+	})
+	return unfit, err
 }
 
 func (s *servers) each(ctx context.Context, of id, all []real, write func(id, real) error) error {
@@ -174,6 +202,7 @@ func (s *servers) finish(ctx context.Context, service cluster.ServiceName, since
 			return false, err
 		} else {
 			delete(s.owned, a.at)
+			delete(s.of, a.pooled)
 		}
 	}
 	if s.wanted[service] = stay; stay == nil {
@@ -227,6 +256,7 @@ func (s *servers) remove(of id) error {
 func (s *servers) begin(held map[id]*server) {
 	s.held, s.waits = held, nil
 	clear(s.wanted)
+	clear(s.of)
 	clear(s.owned)
 	s.round++
 }

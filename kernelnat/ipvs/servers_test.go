@@ -7,17 +7,20 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/cloudflare/ipvs"
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat/netfilter"
 	"github.com/clusterip/clusterip/kernelnat/plan"
+	"golang.org/x/sys/unix"
 )
 
 // fake is a kernel that refuses what the real one does.
 type fake struct {
 	servers  map[id]*server
 	messages int
+	unfit    netip.Addr // no endpoint, to the kernel
 }
 
 func newFake() *fake { return &fake{servers: make(map[id]*server)} }
@@ -53,6 +56,10 @@ func (f *fake) change(of id, r real, there bool, reals func(*server) []real) err
 }
 
 func (f *fake) add(of id, r real) error {
+	if r.at.Addr() == f.unfit {
+		f.messages++
+		return fmt.Errorf("add %v: %w", r, unix.EINVAL)
+	}
 	return f.change(of, r, false, func(s *server) []real { return with(s.reals, []real{r}) })
 }
 
@@ -117,8 +124,8 @@ func TestOneChangeIsOneMessage(t *testing.T) {
 			t.Errorf("%s: %d messages and %s, want %d and %s", c.what, k.messages, now, c.messages, at)
 		}
 	}
-	if len(k.servers) != 0 || len(s.held) != 0 || len(s.wanted) != 0 || len(s.owned) != 0 {
-		t.Errorf("left: %v, %v, %v, %v", k.servers, s.held, s.wanted, s.owned)
+	if len(k.servers) != 0 || len(s.held) != 0 || len(s.wanted) != 0 || len(s.of) != 0 || len(s.owned) != 0 {
+		t.Errorf("left: %v, %v, %v, %v, %v", k.servers, s.held, s.wanted, s.of, s.owned)
 	}
 }
 
@@ -141,6 +148,41 @@ func TestSchedulerChanges(t *testing.T) {
 	}
 	if h := k.servers[id{second, cluster.TCP}]; len(k.servers) != 1 || h == nil || h.scheduler != "wrr" {
 		t.Errorf("the kernel has %v, want %s by wrr", k.servers, second)
+	}
+}
+
+// An address that is no endpoint to the kernel holds up nobody, nor the others beside it.
+func TestUnfitEndpoints(t *testing.T) {
+	k := newFake()
+	s := newServers(cluster.IPv4, k, 0)
+	weights := make([]cluster.Weight, 40)
+	for i := range weights {
+		weights[i] = 1
+	}
+	pool := poolOf(cluster.RR, weights[:2], 1, 2)
+	k.unfit = pool.Endpoints[1].Addr()
+	for port := range 10 {
+		pool.Endpoints = append(pool.Endpoints, netip.AddrPortFrom(k.unfit, uint16(100+port)))
+	}
+	pool.Endpoints = append(pool.Endpoints, poolOf(cluster.RR, nil, 3).Endpoints...)
+	pool.Weights = weights[:len(pool.Endpoints)]
+	want := []real{{pool.Endpoints[0], 1}, {pool.Endpoints[len(pool.Endpoints)-1], 1}}
+	for _, most := range []int{2, 1 << 30} {
+		s.round++
+		at, _ := s.Server(name, &pool, false, netip.AddrPort{})
+		steps := 0
+		for all := false; !all; steps++ {
+			var err error
+			if all, err = s.come(t.Context(), most); err != nil || steps > len(pool.Endpoints) {
+				t.Fatalf("after %d steps of %d messages: %v", steps, most, err)
+			}
+		}
+		if all, err := s.finish(t.Context(), name, s.round, 1<<30); err != nil || !all {
+			t.Fatal(all, err)
+		}
+		if got := k.servers[id{at, cluster.TCP}]; got == nil || !slices.Equal(got.reals, want) || !got.equal(s.held[got.id]) {
+			t.Errorf("steps of %d messages: the kernel has %v, want %v", most, got, want)
+		}
 	}
 }
 
@@ -264,4 +306,41 @@ func TestManyServicesAreWrittenOnce(t *testing.T) {
 			t.Errorf("process %d: %d messages, %d removed, %v; want %d messages", process, k.messages, removed, err, want)
 		}
 	}
+}
+
+// A Service with very many ports costs what its size is, not its square.
+func TestManyPorts(t *testing.T) {
+	took := func(ports int) time.Duration {
+		s := newServers(cluster.IPv4, newFake(), 0)
+		began := processorTime()
+		for range 2 {
+			s.round++
+			for i := range ports {
+				pool := poolOf(cluster.RR, nil, 1)
+				pool.Port = fmt.Sprint("port-", i)
+				if _, chosen := s.Server(name, &pool, false, netip.AddrPort{}); !chosen {
+					t.Fatalf("port %d has no virtual server", i)
+				}
+			}
+			if err := s.Ready(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if all, err := s.finish(t.Context(), name, s.round, 1<<30); err != nil || !all || len(s.wanted[name]) != ports {
+				t.Fatal(all, err, len(s.wanted[name]))
+			}
+		}
+		return processorTime() - began
+	}
+	const few, times = 500, 32
+	one := min(took(few), took(few), took(few))
+	if many := took(times * few); many > 4*times*one {
+		t.Errorf("%d ports take %v, and %d times as many %v", few, one, times, many)
+	}
+}
+
+// processorTime is what this process has taken, however busy the machine is.
+func processorTime() time.Duration {
+	var used unix.Rusage
+	_ = unix.Getrusage(unix.RUSAGE_SELF, &used)
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }

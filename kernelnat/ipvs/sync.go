@@ -14,6 +14,7 @@ import (
 // alone; others stay. While nftables plans, it says which virtual servers it leads to; those come
 // before it writes, and what nobody leads to any more goes after it.
 func (b *Backend) Sync(ctx context.Context, state kernelnat.State) ([]string, error) {
+	wrong := undone(b.servers.within)
 	b.known = false
 	if err := prepare(b.servers.within, b.counting); err != nil {
 		none := errors.Is(err, errNotLoaded) || errors.Is(err, errNoConntrack)
@@ -43,6 +44,7 @@ func (b *Backend) Sync(ctx context.Context, state kernelnat.State) ([]string, er
 		return written, b.failed("write", err)
 	}
 	b.known = true
+	written = append(written, wrong...)
 	if came := len(held) + removed - before; came > 0 {
 		written = append(written, fmt.Sprintf("virtual servers (%d)", came))
 	}

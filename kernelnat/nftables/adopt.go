@@ -56,6 +56,9 @@ func (s *session) adopted(p *plan.Service) *service {
 	for i := range p.Pools {
 		held := &pool{port: p.Pools[i].Port, protocol: p.Pools[i].Protocol, members: make(map[netip.AddrPort]poolMember)}
 		for _, f := range p.Of(i) {
+			if s.chooser != nil && !s.isOf(p.Name, held, &f) {
+				continue
+			}
 			near := s.slots(held, f.Key, f.Kind == plan.NodePort, near)
 			far := s.slots(held, f.Key, f.Kind == plan.NodePort, far)
 			if !f.Local {
@@ -74,6 +77,14 @@ func (s *session) adopted(p *plan.Service) *service {
 		old.pools = append(old.pools, held)
 	}
 	return old
+}
+
+// isOf reports whether a frontend in the kernel is that of a port. The virtual server of another one
+// is not to be taken over with it: other frontends of that one may still lead there.
+func (s *session) isOf(name cluster.ServiceName, port *pool, f *plan.Frontend) bool {
+	now := frontend{Key: f.Key, service: name, pool: port}
+	connections := s.schema.placeOf(f.Kind == plan.NodePort).connections
+	return s.have.elements[connections.name][string(appendKey(nil, f.Key))] == now.comment()
 }
 
 // slots returns those of a frontend that are in the kernel, and notes which members are in them.

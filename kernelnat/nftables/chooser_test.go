@@ -4,6 +4,7 @@ import (
 	"context"
 	"hash/fnv"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -101,4 +102,74 @@ func TestChooserComesAndGoes(t *testing.T) {
 			t.Errorf("Sync %d writes %s", i, text)
 		}
 	}
+}
+
+// An endpoint that says it is where virtual servers are gets no packets.
+func TestEndpointsAreNoVirtualServers(t *testing.T) {
+	own, other := endpointOf(1), netip.MustParseAddrPort("192.88.99.0:7")
+	for _, c := range []struct {
+		endpoints []netip.AddrPort
+		want      int
+	}{{[]netip.AddrPort{own, other, endpointOf(2)}, 2}, {[]netip.AddrPort{other}, 0}} {
+		p := backendtest.Named("echo", backendtest.Port(cluster.TCP, netip.MustParseAddrPort("10.43.0.1:80"), c.endpoints...))
+		f := newState(newSchema(cluster.IPv4, false)).chosenBy(chooserOfSome{}).target(nil, &p).frontends[0]
+		if len(f.near) != c.want || slices.Contains(f.near, other) || (f.class != 0) != (c.want > 0) {
+			t.Errorf("%v: slots %v and class %x", c.endpoints, f.near, f.class)
+		}
+	}
+}
+
+// taker is a Chooser whose virtual servers are taken over as they are.
+type taker struct {
+	chooserOfSome
+	given map[netip.AddrPort]string // to the Services that it was told of
+	next  uint16
+}
+
+func (k *taker) Server(service cluster.ServiceName, p *plan.Pool, local bool, before netip.AddrPort) (at netip.AddrPort, chosen bool) {
+	if len(p.For(local)) == 0 {
+		return at, false
+	}
+	if at = before; !at.IsValid() || k.given[at] != "" {
+		k.next++
+		at = netip.AddrPortFrom(netip.MustParseAddr("192.88.99.0"), k.next)
+	}
+	k.given[at] = service.String() + ":" + p.Port
+	return at, true
+}
+
+// Who has got a frontend of another Service, or of another port, while nobody ran does not take the
+// virtual server over that others of its frontends still lead to.
+func TestVirtualServersStayTheirServices(t *testing.T) {
+	h := newHost(t)
+	port := func(name string, clusterIP int, nodePort uint16) plan.Service {
+		o := backendtest.Outside{Verdict: plan.Forward, NodePort: nodePort}
+		p := o.Add(withEndpoints(clusterIP, 2))
+		p.Pools[0].Port = name
+		return p
+	}
+	of := func(name string, ports ...plan.Service) plan.Service { return backendtest.Named(name, ports...) }
+	sync := func(k *taker, services ...plan.Service) {
+		b := newBackendFor(t, k)
+		h.do(func() error { _, err := b.Sync(t.Context(), kernelnat.State{Services: services}); return err })
+		b.Close()
+	}
+	first := &taker{given: make(map[netip.AddrPort]string)}
+	sync(first, of("b", port("http", 2, 30080)), of("c", port("old", 4, 30081)))
+	second := &taker{given: make(map[netip.AddrPort]string), next: first.next}
+	sync(second, of("a", port("http", 1, 30080)), of("b", port("http", 2, 0)), of("c", port("new", 3, 30081), port("old", 4, 0)))
+	for at, was := range first.given {
+		if is := second.given[at]; is != was {
+			t.Errorf("%s is of %q, and was of %s", at, is, was)
+		}
+	}
+}
+
+func newBackendFor(t *testing.T, chooser Chooser) *Backend {
+	t.Helper()
+	both, err := NewFor(settings, map[cluster.Family]Chooser{cluster.IPv4: chooser})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return both[cluster.IPv4]
 }

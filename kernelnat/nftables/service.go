@@ -220,7 +220,7 @@ func (s *service) poolOf(p *plan.Service, at int, taken map[*pool]bool) *pool {
 func (s *state) pool(name cluster.ServiceName, old *pool, p *plan.Pool) *pool {
 	next := &pool{port: p.Port, protocol: p.Protocol}
 	if s.chooser == nil || !s.choose(name, next, old, p) {
-		next.cluster, next.local = slotsOf(old.cluster, p, false), slotsOf(old.local, p, true)
+		next.cluster, next.local = s.real(slotsOf(old.cluster, p, false)), s.real(slotsOf(old.local, p, true))
 	}
 	if p.AffinitySeconds == 0 {
 		return next
@@ -232,6 +232,16 @@ func (s *state) pool(name cluster.ServiceName, old *pool, p *plan.Pool) *pool {
 		next.numberMembers(old)
 	}
 	return next
+}
+
+// real returns slots without endpoints that say they are where virtual servers are. These would be
+// other Services', and be taken over for this one's when the next process finds them in its slots.
+func (s *state) real(slots []netip.AddrPort) []netip.AddrPort {
+	isVirtual := func(e netip.AddrPort) bool { return s.virtual.Contains(e.Addr()) }
+	if s.chooser == nil || !slices.ContainsFunc(slots, isVirtual) {
+		return slots
+	}
+	return slices.DeleteFunc(slices.Clone(slots), isVirtual)
 }
 
 // numberMembers gives the endpoints numbers: those that they had or, if they are new, others
