@@ -22,7 +22,7 @@ ARGS =
 KUBERNETES := $(shell sed -n 's,.*k8s.io/kubernetes \(v[^ ]*\).*,\1,p' test/peers/go.mod)
 export PEERS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/clusterip/peers/$(KUBERNETES)
 
-.PHONY: build demo test promtool integration rolling kernels endurance peers lint vuln release release-check bench bench-nat bench-nat-alone performance bench-dns screenshots page-cost setup
+.PHONY: build demo test promtool integration rolling kernels kernels-proxy endurance peers lint vuln release release-check bench bench-nat bench-nat-alone performance bench-dns screenshots page-cost setup
 
 build:
 	go build -o coredns/coredns ./coredns
@@ -58,10 +58,14 @@ rolling: setup peers
 # On the kernels of Debian's releases, emulated: about 5 minutes each. KERNELS=5.10,6.1
 # names some.
 KERNELS ?= all
-kernels: PACKAGES += qemu-system-x86:qemu-system-x86_64 kmod:depmod
+kernels kernels-proxy: PACKAGES += qemu-system-x86:qemu-system-x86_64 kmod:depmod ipset:ipset
 kernels: setup
 	KERNELS=$(KERNELS) go test -v -count=1 -run TestEveryNftLists ./kernelnat/nftables
 	KERNELS=$(KERNELS) go test -v -count=1 -timeout 6h ./test/kernels
+
+# Beside kube-proxy in its IPVS mode, in such machines. It is not part of kernels, nor of CI.
+kernels-proxy: setup peers
+	KERNELS=$(KERNELS) PEERS_REQUIRED=1 go test -v -count=1 -timeout 6h -run TestBesideProxy ./test/kernels
 
 # What becomes of connections while rules change, are flushed by others or have lost their
 # process, and of rules when writes go wrong: half an hour.

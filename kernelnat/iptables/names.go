@@ -106,6 +106,13 @@ var ownChains = map[string][]string{
 	tableMangle: {chainCanary},
 }
 
+// modeChains are the chains of fixed name that kube-proxy has in its IPVS mode alone, by table. Its
+// iptables mode leaves them where they are; ours removes them.
+var modeChains = map[string][]string{
+	tableNAT:    {"KUBE-NODE-PORT", "KUBE-LOAD-BALANCER"},
+	tableFilter: {"KUBE-NODE-PORT", "KUBE-SOURCE-RANGES-FIREWALL", "KUBE-IPVS-FILTER", "KUBE-IPVS-OUT-FILTER"},
+}
+
 // kubeletHints are chains that the kubelet makes in mangle, to tell others which
 // variant of iptables it uses; the second one since before 1.24.
 var kubeletHints = []string{"KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY"}

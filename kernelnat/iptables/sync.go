@@ -95,7 +95,16 @@ func (s *session) sync(ctx context.Context, to kernelnat.State, d dialect, keep 
 			return inUse[name] || keep != nil && !strings.HasPrefix(name, prefixRange)
 		})
 	}
+	s.leaveMode()
 	return a, s.flush()
+}
+
+// leaveMode removes the chains of kube-proxy's IPVS mode, to which nothing leads any more.
+func (s *session) leaveMode() {
+	for _, table := range []string{tableFilter, tableNAT} {
+		s.remove(table, s.there(table, modeChains[table]))
+		s.commit()
+	}
 }
 
 // services writes the chains of Services, of large ones only if they are there. It

@@ -397,6 +397,9 @@ func TestInKernelLarge(t *testing.T) {
 	}
 }
 
+// foreignSet is an ipset of somebody else, who takes names alike (kube-router's network policies).
+const foreignSet = "KUBE-SRC-3QZAZGCCQ2BPFRT6"
+
 // What kube-proxy in its IPVS mode has left serves the connections that it has, and no new ones; then it goes.
 func TestInKernelAfterProxy(t *testing.T) {
 	s := newSite(t, 2)
@@ -417,6 +420,11 @@ func TestInKernelAfterProxy(t *testing.T) {
 		var err error
 		if k, err = ipvs.New(); err != nil {
 			return err
+		}
+		for _, name := range []string{"KUBE-CLUSTER-IP", foreignSet} {
+			if out, err := exec.Command("ipset", "create", name, "hash:ip,port").CombinedOutput(); err != nil {
+				return fmt.Errorf("ipset create %s: %w: %s", name, err, out)
+			}
 		}
 		for _, v := range []ipvs.Service{theirs, nodePort, foreign} {
 			if err := k.CreateService(v); err != nil {
@@ -447,6 +455,13 @@ func TestInKernelAfterProxy(t *testing.T) {
 	}
 	leave(true, 2)
 	leave(false, 0)
+	s.do(func() error {
+		sets, err := exec.Command("ipset", "list", "-n").Output()
+		if string(sets) != foreignSet+"\n" {
+			t.Errorf("ipsets %q are left, want that of somebody else", sets)
+		}
+		return err
+	})
 	s.do(func() error {
 		left, err := k.Services()
 		for _, l := range left {

@@ -16,12 +16,17 @@ import (
 // proxyLink is what kube-proxy in its IPVS mode has the addresses of Services on.
 const proxyLink = "kube-ipvs0"
 
-// LeaveProxy removes what kube-proxy in its IPVS mode has left in one family besides rules: virtual
-// servers at addresses of kube-ipvs0, and at NodePorts of Services, with those addresses. New
-// connections are translated before they come there. Of those that are older all packets go by
+// LeaveProxy removes what kube-proxy in its IPVS mode has left in one family besides rules, which
+// are gone: the ipsets that they referred to, and virtual servers at addresses of kube-ipvs0, and at
+// NodePorts of Services, with those addresses. New connections are translated before they come there. Of those that are older all packets go by
 // these servers: if they are to be waited for, servers that have any stay, for no new ones, and
 // LeaveProxy returns how many there are.
 func LeaveProxy(family cluster.Family, services []plan.Service, wait bool) (connections int, err error) {
+	connections, err = leaveProxyServers(family, services, wait)
+	return connections, errors.Join(err, removeProxySets(family))
+}
+
+func leaveProxyServers(family cluster.Family, services []plan.Service, wait bool) (connections int, err error) {
 	link, err := netlink.LinkByName(proxyLink)
 	if _, none := errors.AsType[netlink.LinkNotFoundError](err); none {
 		return 0, nil
