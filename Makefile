@@ -48,6 +48,7 @@ test: setup promtool
 	go test -race -count=1 -timeout 20m ./...
 
 # Beside kube-apiserver, kube-proxy and kubectl. Building those, and etcd, takes 13 minutes, once.
+integration: PACKAGES += ipset:ipset
 integration: setup peers
 	E2E_REQUIRED=1 PEERS_REQUIRED=1 go test -race -count=1 -timeout 20m ./test/differential/... ./test/kubernetes/...
 

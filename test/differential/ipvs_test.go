@@ -26,13 +26,13 @@ const ipvs = "ipvs"
 func requireIPVS(t *testing.T) {
 	t.Helper()
 	require(t)
-	netlab.Require(t, "ipset")
 	if _, err := os.Stat("/proc/net/ip_vs"); errors.Is(err, fs.ErrNotExist) {
 		if os.Getenv("IPVS_REQUIRED") == "1" {
 			t.Fatal("this kernel has no ip_vs, or has not loaded it")
 		}
 		t.Skip("this kernel has no ip_vs, or has not loaded it: make kernels-proxy runs this test")
 	}
+	netlab.Require(t, "ipset")
 }
 
 // ipvsDifference are flows that fare otherwise with kube-proxy in its IPVS mode than in its others,
