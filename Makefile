@@ -56,13 +56,14 @@ integration: setup peers
 rolling: setup peers
 	E2E_REQUIRED=1 PEERS_REQUIRED=1 go test -v -race -count=1 -timeout 20m -run TestRollingRestart ./test/kubernetes -rollouts 10
 
-# On the kernels of Debian's releases, emulated: about 5 minutes each. KERNELS=5.10,6.1
-# names some.
+# On the kernels of Debian's releases, emulated. KERNELS=5.10,6.1 names some, and leaves out
+# what takes long: WHOLE=true runs that on them too.
 KERNELS ?= all
+WHOLE ?= $(if $(filter all,$(KERNELS)),true,false)
 kernels kernels-proxy: PACKAGES += qemu-system-x86:qemu-system-x86_64 kmod:depmod ipset:ipset
 kernels: setup
 	KERNELS=$(KERNELS) go test -v -count=1 -run TestEveryNftLists ./kernelnat/nftables
-	KERNELS=$(KERNELS) go test -v -count=1 -timeout 6h ./test/kernels
+	KERNELS=$(KERNELS) go test -v -count=1 -timeout 6h ./test/kernels -whole=$(WHOLE)
 
 # Beside kube-proxy in its IPVS mode, in such machines. It is not part of kernels, nor of CI.
 kernels-proxy: setup peers

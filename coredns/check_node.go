@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"slices"
 	"strconv"
 
 	"github.com/clusterip/clusterip/cluster"
@@ -51,7 +52,7 @@ func (c *check) node(path string, parsed []caddyfile.ServerBlock, servers []cadd
 // asked is what a server block asks of the kernel, and the ports that its Services have it open.
 func (c *check) asked(b block) (*preflight.NAT, []preflight.Port) {
 	n := &preflight.NAT{
-		Place: b.nat.Place, Backend: b.nat.Backend, ClusterCIDRs: b.nat.Plan.ClusterCIDRs, Bridge: b.nat.Bridge(),
+		Place: b.nat.Place, Backend: b.nat.Backend, Policies: []string{b.nat.Plan.Policy.String()}, ClusterCIDRs: b.nat.Plan.ClusterCIDRs, Bridge: b.nat.Bridge(),
 		Tracked: b.nat.Sysctls.Limit(runtime.NumCPU()), CIDRPlace: b.names.Place("service_cidr"),
 	}
 	if chosen, _, err := backends.Choose(b.nat.Backend); err == nil {
@@ -61,12 +62,24 @@ func (c *check) asked(b block) (*preflight.NAT, []preflight.Port) {
 	if !known {
 		return n, nil
 	}
+	n.Policies = append(n.Policies, policies(update)...)
 	n.ServiceCIDRs, n.NodePorts = update.ServiceCIDRs, nodePorts(update, b.names.Manifest.Dir == "")
 	if b.names.Manifest.Dir != "" {
 		n.Endpoints = c.load(b).endpoints(b.nat.Plan.Proxy)
 	}
 	n.AtLoopback = n.NodePorts[1] > 0 && b.nat.NodePorts.AtLoopback(kernelnat.PlanNode(update, b.nat.NodeName))
 	return n, c.healthPorts(b, update)
+}
+
+// policies are those that Services ask for by annotation.
+func policies(u cluster.Update) (all []string) {
+	for _, s := range u.Services {
+		if s.Service != nil && s.Service.Policy != nil {
+			all = append(all, s.Service.Policy.String())
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // known is what the source of a server block says; an API server is asked for it.

@@ -160,7 +160,7 @@ func plannedRules(b *block, update cluster.Update, family cluster.Family, told *
 	}
 	options := b.nat.Options
 	options.Family = family
-	backend.Limit(&options.Plan)
+	backend.LimitHere(&options.Plan)
 	options.Overlaps = func(o plan.Overlap) { told.notice("kernelnat: %v", o) }
 	options.Refused = func(service cluster.ServiceName, why string) {
 		told.notice("kernelnat: Service %s: %s", service, why)

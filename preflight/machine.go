@@ -26,7 +26,8 @@ type Machine struct {
 	// ProxyTables are those of nf_tables that kube-proxy has there, such as "ip kube-proxy".
 	ProxyTables []string
 
-	Backend  error // why the backend cannot be used
+	Backend  error   // why the backend cannot be used
+	Missing  []error // why policies cannot be used
 	IPTables IPTables
 
 	Addresses []Address

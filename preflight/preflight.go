@@ -33,8 +33,10 @@ type Port struct {
 // NAT is what is asked of the kernel.
 type NAT struct {
 	// Place returns where an option of kernelnat is, or the directive.
-	Place        func(options ...string) string
-	Backend      string // iptables, nftables or ipvs
+	Place   func(options ...string) string
+	Backend string // iptables, nftables or ipvs
+	// Policies are the names of those that endpoints are chosen by.
+	Policies     []string
 	ServiceCIDRs []netip.Prefix
 	CIDRPlace    string // where they come from
 	ClusterCIDRs []netip.Prefix

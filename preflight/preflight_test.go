@@ -79,6 +79,7 @@ func TestJudge(t *testing.T) {
 		}, " this machine: there are rules of kube-proxy, or of an earlier run: the table ip kube-proxy of nf_tables, chains KUBE-SERVICES of iptables-legacy: kernelnat takes them over"},
 		"kernelnat":     {func(_ *Config, m *Machine) { m.Running, m.IPTables.Own = &Process{3, "coredns", ""}, []string{"nft"} }, " Corefile:: kernelnat runs here already, in coredns (process 3), "},
 		"no backend":    {func(_ *Config, m *Machine) { m.Backend = errors.New("install the package iptables") }, "F Corefile:backend:: backend iptables cannot be used here: install the package iptables: mend that, or choose backend nftables"},
+		"no scheduler":  {func(c *Config, m *Machine) { c.NAT.Backend, m.Missing = "ipvs", []error{errors.New("no twos")} }, " Corefile:ipvs_scheduler:backend:: no twos, so connections of who asks for it go to random endpoints: load the module, or choose another policy"},
 		"no nf_tables":  {func(c *Config, m *Machine) { c.NAT.Backend, m.Backend = "nftables", errors.New("IPv4: no") }, "F Corefile:backend:: backend nftables cannot be used here: IPv4: no: load the modules of nf_tables, or choose backend iptables"},
 		"both variants": {func(_ *Config, m *Machine) { m.IPTables.Foreign["legacy"] = 3 }, " this machine: iptables-legacy has 3 rules, while iptables-nft is in use here: packets pass both, and what one accepts the other may drop; kernelnat writes to iptables-nft: have all programs use one variant"},
 		"no route": {func(_ *Config, m *Machine) {

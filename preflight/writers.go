@@ -49,19 +49,26 @@ func writers(n *NAT, m Machine) (all []Finding) {
 
 // backend says whether the kernel and the tools have what the backend needs. What cannot be
 // tried for want of a privilege is said by privileges.
-func backend(n *NAT, m Machine) []Finding {
+func backend(n *NAT, m Machine) (all []Finding) {
+	for _, missing := range m.Missing {
+		all = append(all, Finding{n.Place("ipvs_scheduler", "backend"), missing.Error() + ", so connections of who asks for it go to random endpoints",
+			"load the module, or choose another policy", false})
+	}
 	if m.Backend == nil || len(m.Lacks) > 0 {
-		return nil
+		return all
 	}
 	mend := "load the modules of nf_tables, or choose backend iptables"
-	if n.Backend == "iptables" {
+	switch n.Backend {
+	case "iptables":
 		mend = "mend that, or choose backend nftables"
+	case "ipvs":
+		mend = "load the modules, or choose another backend"
 	}
 	what := m.Backend.Error()
 	if joined, ok := m.Backend.(interface{ Unwrap() []error }); ok {
 		what = strings.ReplaceAll(errors.Join(joined.Unwrap()...).Error(), "\n", "; ")
 	}
-	return []Finding{{n.Place("backend"), fmt.Sprintf("backend %s cannot be used here: %s", n.Backend, what), mend, true}}
+	return append(all, Finding{n.Place("backend"), fmt.Sprintf("backend %s cannot be used here: %s", n.Backend, what), mend, true})
 }
 
 // variants says where both variants of iptables have rules of others: packets pass both.

@@ -39,6 +39,8 @@ type Backend struct {
 	// leave removes what is its own, for a backend that has taken its place; nil: what Cleanup
 	// of its families removes.
 	leave func(context.Context, cluster.Family, netfilter.Settings) error
+	// missing says why this kernel cannot choose by a policy; nil: it can by all that are not in Lacks.
+	missing func(cluster.Policy) error
 	// probe says why this machine cannot have it. It changes nothing.
 	probe func(context.Context) error
 	// Rules prints what Sync of one family would write to a kernel without any rules,
@@ -60,7 +62,7 @@ type Backend struct {
 var all = []Backend{
 	{Name: Default, Places: "iptables, nft and legacy variant", Lacks: iptables.Lacks, families: iptables.New, probe: iptables.Probe, Rules: iptables.Rules, Look: iptables.Look, drift: iptables.Drift, left: iptables.Left, Bounds: plan.DefaultBounds},
 	{Name: preferred, Places: "nftables", Lacks: nftables.Lacks, StickyAtRandom: true, families: nftables.New, probe: func(context.Context) error { return nftables.Probe() }, Rules: nftables.Rules, Look: nftables.Look, drift: nftables.Drift, left: nftables.Left, Bounds: nftables.Bounds},
-	{Name: "ipvs", over: preferred, leave: ipvs.Leave, Places: "IPVS", StickyAtRandom: true, families: ipvs.New, probe: func(context.Context) error { return ipvs.Probe() }, Rules: ipvs.Rules, Look: ipvs.Look, drift: ipvs.Drift, left: ipvs.Left, Bounds: ipvs.Bounds, Policy: ipvs.DefaultScheduler},
+	{Name: "ipvs", over: preferred, leave: ipvs.Leave, missing: new(ipvs.Schedulers).Missing, Places: "IPVS", StickyAtRandom: true, families: ipvs.New, probe: func(context.Context) error { return ipvs.Probe() }, Rules: ipvs.Rules, Look: ipvs.Look, drift: ipvs.Drift, left: ipvs.Left, Bounds: ipvs.Bounds, Policy: ipvs.DefaultScheduler},
 }
 
 const (
@@ -112,6 +114,21 @@ func (b Backend) Probe(ctx context.Context) error { return b.probe(ctx) }
 // Limit tells plans what they may ask of the backend.
 func (b Backend) Limit(o *plan.Options) {
 	o.Lacks, o.StickyAtRandom, o.Bounds = b.Lacks, b.StickyAtRandom, b.Bounds
+}
+
+// LimitHere is Limit, and tells plans what this kernel has too.
+func (b Backend) LimitHere(o *plan.Options) {
+	b.Limit(o)
+	o.Missing = b.missing
+}
+
+// Missing says why this kernel cannot choose by a policy that the backend has, or nil. What is a
+// module is loaded.
+func (b Backend) Missing(p cluster.Policy) error {
+	if b.missing == nil {
+		return nil
+	}
+	return b.missing(p)
 }
 
 // New returns the backends of both IP families. It writes nothing. When one of them has

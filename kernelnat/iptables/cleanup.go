@@ -80,8 +80,11 @@ func (s *session) clean(kubelet bool) error {
 	guarded := s.guarded(kubelet)
 	for _, table := range []string{tableFilter, tableNAT, tableMangle} {
 		errs = append(errs, s.unlink(table, guarded))
-		// Those of the mode lead to ours.
-		fixed := s.there(table, slices.Concat(modeChains[table], ownChains[table]))
+		have := s.have.table(table)
+		fixed := slices.DeleteFunc(slices.Concat(ownChains[table], proxyIPVSChains[table]), func(c string) bool {
+			_, there := have.chains[c]
+			return !there
+		})
 		if table == tableFilter && guarded {
 			fixed = append(fixed, chainFirewall)
 		}
@@ -95,15 +98,6 @@ func (s *session) clean(kubelet bool) error {
 		s.commit()
 	}
 	return errors.Join(append(errs, s.flush())...)
-}
-
-// there returns those of some chains that are there.
-func (s *session) there(table string, chains []string) []string {
-	have := s.have.table(table)
-	return slices.DeleteFunc(slices.Clone(chains), func(c string) bool {
-		_, there := have.chains[c]
-		return !there
-	})
 }
 
 func (s *session) guarded(kubelet bool) bool {

@@ -106,11 +106,10 @@ var ownChains = map[string][]string{
 	tableMangle: {chainCanary},
 }
 
-// modeChains are the chains of fixed name that kube-proxy has in its IPVS mode alone, by table. Its
-// iptables mode leaves them where they are; ours removes them.
-var modeChains = map[string][]string{
+// proxyIPVSChains are those that kube-proxy has in its IPVS mode alone, by table.
+var proxyIPVSChains = map[string][]string{
 	tableNAT:    {"KUBE-NODE-PORT", "KUBE-LOAD-BALANCER"},
-	tableFilter: {"KUBE-NODE-PORT", "KUBE-SOURCE-RANGES-FIREWALL", "KUBE-IPVS-FILTER", "KUBE-IPVS-OUT-FILTER"},
+	tableFilter: {"KUBE-IPVS-FILTER", "KUBE-IPVS-OUT-FILTER", "KUBE-NODE-PORT", "KUBE-SOURCE-RANGES-FIREWALL"},
 }
 
 // kubeletHints are chains that the kubelet makes in mangle, to tell others which

@@ -218,7 +218,7 @@ func keepsText(table, chain string) bool {
 
 func owned(table, chain string) bool {
 	return table == tableNAT && rank(chain) >= 0 || table == tableFilter && strings.HasPrefix(chain, prefixRange) ||
-		slices.Contains(ownChains[table], chain) || slices.Contains(modeChains[table], chain)
+		slices.Contains(ownChains[table], chain) || slices.Contains(proxyIPVSChains[table], chain)
 }
 
 var digestSeed = maphash.MakeSeed()

@@ -89,20 +89,35 @@ func (s *session) sync(ctx context.Context, to kernelnat.State, d dialect, keep 
 		s.filter(a, d, inUse)
 		s.dispatch(a, inUse)
 	}
+	s.leaveProxyIPVS()
 	// It is not known which chains belong to Services that keep theirs.
 	for _, table := range []string{tableFilter, tableNAT} {
 		s.removeChains(table, func(name string) bool {
 			return inUse[name] || keep != nil && !strings.HasPrefix(name, prefixRange)
 		})
 	}
-	s.leaveMode()
 	return a, s.flush()
 }
 
-// leaveMode removes the chains of kube-proxy's IPVS mode, to which nothing leads any more.
-func (s *session) leaveMode() {
+// leaveProxyIPVS removes what kube-proxy has in its IPVS mode alone, to which none of our chains
+// leads. Chains that a rule of somebody else uses stay.
+func (s *session) leaveProxyIPVS() {
 	for _, table := range []string{tableFilter, tableNAT} {
-		s.remove(table, s.there(table, modeChains[table]))
+		have := s.have.table(table)
+		var gone []string
+		for _, c := range proxyIPVSChains[table] {
+			others := func(u use) bool { return u.to == c && !slices.Contains(builtinChains, u.from) }
+			if _, there := have.chains[c]; there && !slices.ContainsFunc(have.uses, others) {
+				gone = append(gone, c)
+			}
+		}
+		for _, u := range have.uses {
+			if slices.Contains(gone, u.to) {
+				s.delete(table, u)
+			}
+		}
+		have.uses = slices.DeleteFunc(have.uses, func(u use) bool { return slices.Contains(gone, u.to) })
+		s.remove(table, gone)
 		s.commit()
 	}
 }

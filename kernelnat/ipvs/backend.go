@@ -19,7 +19,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"math/rand/v2"
 	"os"
 
@@ -40,9 +39,10 @@ var Bounds = nftables.Bounds
 // Backend implements kernelnat.Backend for one IP family.
 type Backend struct {
 	*nftables.Backend
-	servers *servers
-	known   bool    // what the kernel has is
-	counts  *client // for Connections
+	servers  *servers
+	known    bool    // what the kernel has is
+	counts   *client // for Connections
+	counting bool    // those of endpoints
 }
 
 var _ kernelnat.Backend = (*Backend)(nil)
@@ -64,7 +64,7 @@ func newBackends(settings netfilter.Settings, k kernel) (map[cluster.Family]*Bac
 	for _, family := range cluster.Families {
 		// What the process before has numbered is elsewhere, most likely, if IPVS has lost it.
 		s := newServers(family, k, rand.Uint32N(addresses*ports))
-		out[family], choosers[family] = &Backend{servers: s, counts: counts}, s
+		out[family], choosers[family] = &Backend{servers: s, counts: counts, counting: settings.CountEndpoints}, s
 	}
 	tables, err := nftables.NewFor(settings, choosers)
 	if err != nil {
@@ -81,8 +81,8 @@ func (b *Backend) Untouched() bool {
 	if !b.known || !b.Backend.Untouched() {
 		return false
 	}
-	held, err := readHeld(b.servers.within)
-	return err == nil && maps.EqualFunc(held, b.servers.held, (*server).equal)
+	is, err := holds(b.servers.within, b.servers.held)
+	return err == nil && is
 }
 
 // Probe says why this kernel cannot have the backend. It changes nothing.

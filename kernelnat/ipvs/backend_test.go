@@ -3,11 +3,14 @@ package ipvs
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cloudflare/ipvs"
 	"github.com/cloudflare/ipvs/netmask"
@@ -27,10 +30,11 @@ var settings = netfilter.Settings{MasqueradeBit: netfilter.DefaultMasqueradeBit}
 // site is a node with pods and this backend for IPv4.
 type site struct {
 	*testing.T
-	node   *netlab.Node
-	pods   []*netlab.Host
-	client *netlab.Host
-	vip    netip.AddrPort
+	node     *netlab.Node
+	pods     []*netlab.Host
+	client   *netlab.Host
+	vip      netip.AddrPort
+	settings netfilter.Settings
 	*Backend
 	counted *client
 	now     plan.Service
@@ -48,7 +52,7 @@ func newSite(t *testing.T, pods int) *site {
 			t.Error(err)
 		}
 	})
-	s := &site{T: t, node: node, vip: netip.MustParseAddrPort("10.43.0.1:80")}
+	s := &site{T: t, node: node, settings: settings, vip: netip.MustParseAddrPort("10.43.0.1:80")}
 	for i := range pods + 1 {
 		pod, err := node.AddPod(fmt.Sprint("pod-", i), netip.MustParseAddr(fmt.Sprint("10.42.1.", i+1)), netip.MustParseAddr(fmt.Sprint("fd00:10:42::1:", i+1)))
 		s.must(err)
@@ -67,7 +71,7 @@ func (s *site) next() {
 		s.must(s.Backend.Close())
 	}
 	k := new(client)
-	backends, err := newBackends(settings, k)
+	backends, err := newBackends(s.settings, k)
 	s.must(err)
 	s.Backend, s.counted = backends[cluster.IPv4], k
 }
@@ -234,6 +238,59 @@ func (s *site) alive(conns []held, after string) {
 	}
 }
 
+// Connections are counted of ports by nftables and, if asked for, of endpoints by IPVS: whichever
+// frontend they came to, each once.
+func TestInKernelConnectionsAreCounted(t *testing.T) {
+	s := newSite(t, 2)
+	o := backendtest.Outside{Verdict: plan.Forward, NodePort: 30080}
+	service := s.service(cluster.RR, nil, s.pods...)
+	service = backendtest.Named("echo", o.Add(service))
+	port := kernelnat.Connections{Service: service.Name, Port: service.Pools[0].Port}
+	l := &lab{T: t, node: s.node}
+	for round, endpoints := range []bool{true, false} {
+		s.settings.CountEndpoints = endpoints
+		s.next()
+		s.sync(service)
+		for range 3 {
+			s.ask(s.client)
+			s.ask(s.client)
+			l.ask(s.client, "tcp", netip.AddrPortFrom(s.node.Addr(cluster.IPv4), 30080))
+			l.ask(s.client, "tcp", netip.AddrPortFrom(s.node.Addr(cluster.IPv4), 30080))
+		}
+		want := map[kernelnat.Connections]uint64{port: uint64(12 * (round + 1))}
+		if endpoints {
+			for _, e := range service.Pools[0].Endpoints {
+				of := port
+				of.Endpoint = e
+				want[of] = 6
+			}
+		}
+		got := s.counts()
+		for until := time.Now().Add(patience); !maps.Equal(got, want) && time.Now().Before(until); got = s.counts() {
+			time.Sleep(patience / 100) // the kernel is not up to date at once
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("counted are %v, want %v", got, want)
+		}
+	}
+}
+
+// counts returns what Connections does, each without its count.
+func (s *site) counts() map[kernelnat.Connections]uint64 {
+	s.Helper()
+	got := make(map[kernelnat.Connections]uint64)
+	s.do(func() error {
+		all, err := s.Connections()
+		for _, c := range all {
+			of := c
+			of.Count = 0
+			got[of] = c.Count
+		}
+		return err
+	})
+	return got
+}
+
 // The backend nftables takes over, and this one again, and no connection notices.
 func TestInKernelSwitch(t *testing.T) {
 	s := newSite(t, 3)
@@ -397,8 +454,35 @@ func TestInKernelLarge(t *testing.T) {
 	}
 }
 
-// foreignSet is an ipset of somebody else, who takes names alike (kube-router's network policies).
-const foreignSet = "KUBE-SRC-3QZAZGCCQ2BPFRT6"
+// Sets of kube-proxy in its IPVS mode go, but for those that somebody else looks into; all others stay.
+func TestInKernelSetsOfProxy(t *testing.T) {
+	s := newSite(t, 0)
+	const used, foreign = "KUBE-LOOP-BACK", "OTHERS"
+	s.do(func() error {
+		for _, name := range []string{"KUBE-CLUSTER-IP", proxySet(cluster.IPv6, "KUBE-LOAD-BALANCER-SOURCE-CIDR"), used, foreign} {
+			if err := netlink.IpsetCreate(name, "hash:ip", netlink.IpsetCreateOptions{}); err != nil {
+				return fmt.Errorf("create %s: %w", name, err)
+			}
+		}
+		if out, err := exec.Command("iptables", "-A", "OUTPUT", "-m", "set", "--match-set", used, "dst", "-j", "ACCEPT").CombinedOutput(); err != nil {
+			return fmt.Errorf("iptables: %w: %s", err, out)
+		}
+		for _, family := range cluster.Families {
+			if n, err := LeaveProxy(family, nil, true); n > 0 || err != nil {
+				t.Errorf("%s: %d connections are waited for, %v", family, n, err)
+			}
+		}
+		left, err := netlink.IpsetListAll()
+		var names []string
+		for _, l := range left {
+			names = append(names, l.SetName)
+		}
+		if slices.Sort(names); !slices.Equal(names, []string{used, foreign}) {
+			t.Errorf("left are %q", names)
+		}
+		return err
+	})
+}
 
 // What kube-proxy in its IPVS mode has left serves the connections that it has, and no new ones; then it goes.
 func TestInKernelAfterProxy(t *testing.T) {
@@ -407,7 +491,7 @@ func TestInKernelAfterProxy(t *testing.T) {
 	theirs := ipvs.Service{Address: s.vip.Addr(), Port: s.vip.Port(), Protocol: ipvs.TCP, Family: ipvs.INET, Scheduler: "rr", Netmask: netmask.MaskFrom(32, 32)}
 	nodePort := theirs
 	nodePort.Address, nodePort.Port = s.node.Addr(cluster.IPv4), 30080
-	foreign := theirs
+	foreign := nodePort
 	foreign.Address = netip.MustParseAddr("203.0.113.7")
 	s.do(func() error {
 		link := &netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: proxyLink}}
@@ -420,11 +504,6 @@ func TestInKernelAfterProxy(t *testing.T) {
 		var err error
 		if k, err = ipvs.New(); err != nil {
 			return err
-		}
-		for _, name := range []string{"KUBE-CLUSTER-IP", foreignSet} {
-			if out, err := exec.Command("ipset", "create", name, "hash:ip,port").CombinedOutput(); err != nil {
-				return fmt.Errorf("ipset create %s: %w: %s", name, err, out)
-			}
 		}
 		for _, v := range []ipvs.Service{theirs, nodePort, foreign} {
 			if err := k.CreateService(v); err != nil {
@@ -455,13 +534,6 @@ func TestInKernelAfterProxy(t *testing.T) {
 	}
 	leave(true, 2)
 	leave(false, 0)
-	s.do(func() error {
-		sets, err := exec.Command("ipset", "list", "-n").Output()
-		if string(sets) != foreignSet+"\n" {
-			t.Errorf("ipsets %q are left, want that of somebody else", sets)
-		}
-		return err
-	})
 	s.do(func() error {
 		left, err := k.Services()
 		for _, l := range left {

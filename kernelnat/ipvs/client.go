@@ -66,7 +66,7 @@ func (c *client) send(message func(ipvs.Client) error) error {
 func (c *client) create(s *server) error {
 	err := c.send(func(k ipvs.Client) error { return k.CreateService(serviceOf(s.id, s.scheduler)) })
 	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w: the kernel has no scheduler %s, or cannot load it: modprobe ip_vs_%s", err, s.scheduler, s.scheduler)
+		err = noScheduler(s.scheduler)
 	}
 	return of(s.id, "add", err)
 }

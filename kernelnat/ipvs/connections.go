@@ -10,7 +10,8 @@ import (
 )
 
 // Connections implements kernelnat.Backend. nftables counts those of ports; those of endpoints are
-// IPVS's, which is asked for the endpoints of each virtual server if endpoints are counted.
+// IPVS's, which is asked for the endpoints of each virtual server if endpoints are counted. The
+// kernel brings those up to date every two seconds.
 func (b *Backend) Connections() ([]kernelnat.Connections, error) {
 	all, err := b.Backend.Connections()
 	if err != nil {

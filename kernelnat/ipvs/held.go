@@ -2,6 +2,7 @@ package ipvs
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -11,9 +12,6 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
-
-	"github.com/clusterip/clusterip/cluster"
 )
 
 // listing has all virtual servers of both families with all their endpoints, in one read
@@ -23,84 +21,136 @@ const listing = "/proc/thread-self/net/ip_vs"
 
 // readHeld returns the virtual servers of a range. There are none where there is no IPVS.
 func readHeld(within netip.Prefix) (map[id]*server, error) {
-	file, err := os.Open(listing)
-	if errors.Is(err, fs.ErrNotExist) {
-		return make(map[id]*server), nil
-	}
+	held := make(map[id]*server)
+	err := readEach(within, func(s *server) bool {
+		held[s.id] = &server{id: s.id, scheduler: s.scheduler, reals: slices.Clone(s.reals)}
+		return true
+	})
 	if err != nil {
 		return nil, err
-	}
-	defer file.Close()
-	held, err := parseHeld(file, within)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", listing, err)
 	}
 	return held, nil
 }
 
-// parseHeld reads the virtual servers of a range. Lines that it does not know are others', or
-// its head.
-func parseHeld(r io.Reader, within netip.Prefix) (map[id]*server, error) {
-	held := make(map[id]*server)
-	var now *server // nil: not in the range
+// holds reports whether these are all virtual servers of a range.
+func holds(within netip.Prefix, all map[id]*server) (bool, error) {
+	same := 0
+	err := readEach(within, func(s *server) bool {
+		is := all[s.id] != nil && all[s.id].equal(s)
+		if is {
+			same++
+		}
+		return is
+	})
+	return err == nil && same == len(all), err
+}
+
+// readEach has a function see the virtual servers of a range one by one, until it has seen enough.
+// It is not to keep them.
+func readEach(within netip.Prefix, see func(*server) (more bool)) error {
+	file, err := os.Open(listing)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if err := parseEach(file, within, see); err != nil {
+		return fmt.Errorf("read %s: %w", listing, err)
+	}
+	return nil
+}
+
+// parseEach is readEach. Lines that it does not know are others', or its head.
+func parseEach(r io.Reader, within netip.Prefix, see func(*server) (more bool)) error {
+	var now server // no address: not in the range
+	seen := func() bool {
+		if !now.at.IsValid() {
+			return true
+		}
+		slices.SortFunc(now.reals, compareReals) // the kernel has them in the order in which they came
+		now.reals = slices.CompactFunc(now.reals, func(a, b real) bool { return a.at == b.at })
+		return see(&now)
+	}
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
-		fields := strings.Fields(lines.Text())
-		if len(fields) < 3 {
+		first, rest := field(lines.Bytes())
+		second, rest := field(rest)
+		third, rest := field(rest)
+		if len(third) == 0 {
 			continue
 		}
-		if fields[0] != "->" {
-			if now = serverIn(fields, within); now != nil {
-				held[now.id] = now
+		if string(first) != "->" {
+			if !seen() {
+				return nil
+			}
+			now.id, now.reals = idIn(first, second, within), now.reals[:0]
+			if string(third) != now.scheduler { // mostly many have the same
+				now.scheduler = string(third)
 			}
 			continue
 		}
-		if now == nil || len(fields) < 4 {
+		fourth, _ := field(rest)
+		if !now.at.IsValid() || len(fourth) == 0 {
 			continue
 		}
-		at, ok := parseAddrPort(fields[1])
-		weight, err := strconv.ParseUint(fields[3], 10, 31)
+		at, ok := parseAddrPort(second)
+		weight, err := strconv.ParseUint(string(fourth), 10, 31)
 		if !ok || err != nil {
-			return nil, fmt.Errorf("line %q has no endpoint: this version does not know the format", lines.Text())
+			return fmt.Errorf("line %q has no endpoint: this version does not know the format", lines.Text())
 		}
 		now.reals = append(now.reals, real{at, uint32(weight)})
 	}
-	for _, s := range held {
-		slices.SortFunc(s.reals, compareReals) // the kernel has them in the order in which they came
-		s.reals = slices.CompactFunc(s.reals, func(a, b real) bool { return a.at == b.at })
+	if err := lines.Err(); err != nil {
+		return err
 	}
-	return held, lines.Err()
+	seen()
+	return nil
 }
 
-// serverIn returns the one that a line is about, if it is in a range.
-func serverIn(fields []string, within netip.Prefix) *server {
-	protocol, known := map[string]cluster.Protocol{"TCP": cluster.TCP, "UDP": cluster.UDP, "SCTP": cluster.SCTP}[fields[0]]
-	at, ok := parseAddrPort(fields[1])
-	if !known || !ok || !within.Contains(at.Addr()) {
-		return nil
+// field returns the first word of a line, empty if there is none, and what follows it.
+func field(line []byte) (word, rest []byte) {
+	line = bytes.TrimLeft(line, " ")
+	if end := bytes.IndexByte(line, ' '); end >= 0 {
+		return line[:end], line[end:]
 	}
-	return &server{id: id{at, protocol}, scheduler: fields[2]}
+	return line, nil
+}
+
+// idIn returns that of a line with a virtual server, without an address if it is not in a range.
+func idIn(protocol, text []byte, within netip.Prefix) (of id) {
+	for _, p := range protocols {
+		if p.String() == string(protocol) {
+			of.protocol = p
+		}
+	}
+	if at, ok := parseAddrPort(text); ok && of.protocol != 0 && within.Contains(at.Addr()) {
+		of.at = at
+	}
+	return of
 }
 
 // parseAddrPort reads 0A2A0031:162E or [fd00:0010:0042:0000:0000:0000:0000:0049]:162E.
-func parseAddrPort(text string) (at netip.AddrPort, ok bool) {
-	colon := strings.LastIndexByte(text, ':')
+func parseAddrPort(text []byte) (at netip.AddrPort, ok bool) {
+	colon := bytes.LastIndexByte(text, ':')
 	if colon < 0 {
 		return at, false
 	}
-	port, err := strconv.ParseUint(text[colon+1:], 16, 16)
+	port, err := strconv.ParseUint(string(text[colon+1:]), 16, 16)
 	if err != nil {
 		return at, false
 	}
 	var addr netip.Addr
-	if inside, is6 := strings.CutPrefix(text[:colon], "["); is6 {
-		addr, err = netip.ParseAddr(strings.TrimSuffix(inside, "]"))
+	if inside, is6 := bytes.CutPrefix(text[:colon], []byte("[")); is6 {
+		addr, err = netip.ParseAddr(string(bytes.TrimSuffix(inside, []byte("]"))))
 	} else {
-		var bytes []byte
-		bytes, err = hex.DecodeString(inside)
-		if addr, ok = netip.AddrFromSlice(bytes); err == nil && (!ok || !addr.Is4()) {
+		var four [4]byte
+		if len(inside) != hex.EncodedLen(len(four)) {
 			return at, false
 		}
+		_, err = hex.Decode(four[:], inside)
+		addr = netip.AddrFrom4(four)
 	}
-	return netip.AddrPortFrom(addr, uint16(port)), err == nil && addr.IsValid()
+	return netip.AddrPortFrom(addr, uint16(port)), err == nil
 }

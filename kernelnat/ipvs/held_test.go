@@ -24,6 +24,16 @@ FWM  00000007 rr
   -> 0A2A0031:0000      Route   1      0          0         
 `
 
+// parseHeld returns all virtual servers of a range.
+func parseHeld(text string, within netip.Prefix) (map[id]server, error) {
+	held := make(map[id]server)
+	err := parseEach(strings.NewReader(text), within, func(s *server) bool {
+		held[s.id] = server{s.id, s.scheduler, slices.Clone(s.reals)}
+		return true
+	})
+	return held, err
+}
+
 func TestParseHeld(t *testing.T) {
 	for _, c := range []struct {
 		family cluster.Family
@@ -37,7 +47,7 @@ func TestParseHeld(t *testing.T) {
 			{id{netip.MustParseAddrPort("[100:0:0:1::]:1"), cluster.TCP}, "mh", []real{{netip.MustParseAddrPort("[fd00:10:42::49]:5678"), 1}}},
 		}},
 	} {
-		held, err := parseHeld(strings.NewReader(listed), ranges[c.family])
+		held, err := parseHeld(listed, ranges[c.family])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -45,7 +55,7 @@ func TestParseHeld(t *testing.T) {
 			t.Errorf("%s: %d virtual servers, want %d", c.family, len(held), len(c.want))
 		}
 		for _, w := range c.want {
-			if got := held[w.id]; got == nil || !got.equal(&w) {
+			if got := held[w.id]; !got.equal(&w) {
 				t.Errorf("%s: %v, want %v", c.family, got, w)
 			}
 		}
@@ -53,7 +63,7 @@ func TestParseHeld(t *testing.T) {
 }
 
 func TestParseHeldOfAnotherFormat(t *testing.T) {
-	_, err := parseHeld(strings.NewReader("TCP  C0586300:0001 rr\n  -> pod-a:80 Masq 1\n"), ranges[cluster.IPv4])
+	_, err := parseHeld("TCP  C0586300:0001 rr\n  -> pod-a:80 Masq 1\n", ranges[cluster.IPv4])
 	if err == nil || !strings.Contains(err.Error(), "pod-a:80") {
 		t.Errorf("%v, want the line", err)
 	}
@@ -64,7 +74,7 @@ func FuzzParseHeld(f *testing.F) {
 	f.Add("TCP  [100::0001]:0001 rr\n  -> C0586300:0001 x 2\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		for family, within := range ranges {
-			held, err := parseHeld(strings.NewReader(text), within)
+			held, err := parseHeld(text, within)
 			if err != nil {
 				continue
 			}

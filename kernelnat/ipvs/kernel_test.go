@@ -185,7 +185,7 @@ func (l *lab) ask(from *netlab.Host, network string, to netip.AddrPort) netlab.R
 
 // Whoever asks, at a ClusterIP or a NodePort, gets endpoints in turn, which see a pod as it is and
 // others as the node.
-func TestChosenByIPVS(t *testing.T) {
+func TestInKernelChosenByIPVS(t *testing.T) {
 	required(t)
 	l := newLab(t)
 	for _, family := range cluster.Families {
@@ -220,7 +220,7 @@ func TestChosenByIPVS(t *testing.T) {
 }
 
 // A process on the node itself is an endpoint, for the node too.
-func TestEndpointOnNode(t *testing.T) {
+func TestInKernelEndpointOnNode(t *testing.T) {
 	required(t)
 	l := newLab(t)
 	l.must(errors.Join(l.node.ServeTCP(targetPort), l.node.ServeUDP(targetPort)))
@@ -269,7 +269,7 @@ func (h held) echo(text string) error {
 
 // Least connections are the same for each endpoint, and connections outlive the endpoint and the
 // virtual server that they were made by.
-func TestConnectionsOutliveServers(t *testing.T) {
+func TestInKernelConnectionsOutliveServers(t *testing.T) {
 	required(t)
 	l := newLab(t)
 	s := l.server(cluster.IPv4, ipvs.TCP, "lc", l.pods...)
@@ -305,7 +305,7 @@ func TestConnectionsOutliveServers(t *testing.T) {
 
 // A UDP flow whose endpoint goes, and which conntrack is told to forget, goes on at another endpoint
 // with its next datagram.
-func TestForgottenFlowMoves(t *testing.T) {
+func TestInKernelForgottenFlowMoves(t *testing.T) {
 	required(t)
 	l := newLab(t)
 	s := l.server(cluster.IPv4, ipvs.UDP, "rr", l.pods[0])

@@ -18,8 +18,12 @@ import (
 const routeProtocol = 99
 
 // prepare has the kernel take packets to virtual servers, and connection tracking learn what IPVS
-// has chosen.
-func prepare(within netip.Prefix) error {
+// has chosen. counting says that the connections of endpoints are asked for.
+func prepare(within netip.Prefix, counting bool) error {
+	estimate := "0"
+	if counting {
+		estimate = "1"
+	}
 	for _, s := range []struct {
 		name, value string
 		needed      bool
@@ -28,8 +32,8 @@ func prepare(within netip.Prefix) error {
 		// A flow that connection tracking is told to forget goes to another endpoint at once.
 		{"expire_nodest_conn", "1", true},
 		// Rates, which nobody reads: the kernel would go through all endpoints every two seconds.
-		// Linux 6.2 can leave them out.
-		{"run_estimation", "0", false},
+		// Linux 6.2 can leave them out, and the counts that can be read with them.
+		{"run_estimation", estimate, false},
 	} {
 		if err := setSysctl(s.name, s.value); err != nil && (s.needed || !errors.Is(err, fs.ErrNotExist)) {
 			return err

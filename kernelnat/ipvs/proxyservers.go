@@ -17,17 +17,21 @@ import (
 // proxyLink is what kube-proxy in its IPVS mode has the addresses of Services on.
 const proxyLink = "kube-ipvs0"
 
-// LeaveProxy removes what kube-proxy in its IPVS mode has left in one family besides rules, which
-// are gone: the ipsets that they referred to, and virtual servers at addresses of kube-ipvs0, and at
-// NodePorts of Services, with those addresses. New connections are translated before they come there. Of those that are older all packets go by
+// LeaveProxy removes what kube-proxy in its IPVS mode has left in one family besides rules: virtual
+// servers at addresses of kube-ipvs0, with those addresses, and at NodePorts of Services where this
+// machine has the address. New
+// connections are translated before they come there. Of those that are older all packets go by
 // these servers: if they are to be waited for, servers that have any stay, for no new ones, and
-// LeaveProxy returns how many there are.
+// LeaveProxy returns how many there are. With the last one go the sets that kube-proxy's rules
+// have looked into, which are gone.
 func LeaveProxy(family cluster.Family, services []plan.Service, wait bool) (connections int, err error) {
-	connections, err = leaveProxyServers(family, services, wait)
-	return connections, errors.Join(err, removeProxySets(family))
+	if connections, err = leaveServers(family, services, wait); connections > 0 || err != nil {
+		return connections, err
+	}
+	return 0, removeSets(family)
 }
 
-func leaveProxyServers(family cluster.Family, services []plan.Service, wait bool) (connections int, err error) {
+func leaveServers(family cluster.Family, services []plan.Service, wait bool) (connections int, err error) {
 	link, err := netlink.LinkByName(proxyLink)
 	if _, none := errors.AsType[netlink.LinkNotFoundError](err); none {
 		return 0, nil
@@ -38,6 +42,9 @@ func leaveProxyServers(family cluster.Family, services []plan.Service, wait bool
 	p := &proxyServers{family: family, link: link, nodePorts: nodePortsOf(services), busy: make(map[netip.Addr]bool)}
 	if p.addresses, err = netlink.AddrList(link, netlink.FAMILY_ALL); err != nil {
 		return 0, fmt.Errorf("list the addresses of %s: %w", proxyLink, err)
+	}
+	if p.own, err = netlink.AddrList(nil, netlink.FAMILY_ALL); err != nil {
+		return 0, fmt.Errorf("list the addresses of this machine: %w", err)
 	}
 	if connections, err = p.removeServers(new(client), wait); err != nil {
 		return connections, fmt.Errorf("remove the virtual servers of kube-proxy: %w", err)
@@ -66,6 +73,7 @@ type proxyServers struct {
 	family    cluster.Family
 	link      netlink.Link
 	addresses []netlink.Addr // of both families
+	own       []netlink.Addr // of the whole machine
 	nodePorts map[plan.Key]bool
 	busy      map[netip.Addr]bool // those of servers that stay
 }
@@ -98,7 +106,8 @@ func (p *proxyServers) has(s ipvs.Service) bool {
 		return false
 	}
 	at := func(a netlink.Addr) bool { return a.IP.Equal(s.Address.AsSlice()) }
-	return slices.ContainsFunc(p.addresses, at) || p.nodePorts[plan.NodePortKey(p.family, s.Port, cluster.Protocol(s.Protocol))]
+	return slices.ContainsFunc(p.addresses, at) ||
+		p.nodePorts[plan.NodePortKey(p.family, s.Port, cluster.Protocol(s.Protocol))] && slices.ContainsFunc(p.own, at)
 }
 
 func (p *proxyServers) removeServer(c *client, s ipvs.Service, wait bool) (connections int, err error) {

@@ -3,7 +3,6 @@ package ipvs
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"strings"
 
@@ -12,8 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// proxySets are the ipsets that rules of kube-proxy's IPVS mode refer to, as IPv4 has them
-// (pkg/proxy/ipvs/ipset.go of Kubernetes).
+// proxySets are the sets that the rules of kube-proxy's IPVS mode look into (pkg/proxy/ipvs/ipset.go).
 var proxySets = []string{
 	"KUBE-LOOP-BACK", "KUBE-CLUSTER-IP", "KUBE-EXTERNAL-IP", "KUBE-EXTERNAL-IP-LOCAL",
 	"KUBE-LOAD-BALANCER", "KUBE-LOAD-BALANCER-LOCAL", "KUBE-LOAD-BALANCER-FW", "KUBE-LOAD-BALANCER-SOURCE-IP", "KUBE-LOAD-BALANCER-SOURCE-CIDR",
@@ -21,27 +19,28 @@ var proxySets = []string{
 	"KUBE-NODE-PORT-SCTP-HASH", "KUBE-NODE-PORT-LOCAL-SCTP-HASH", "KUBE-HEALTH-CHECK-NODE-PORT", "KUBE-IPVS-IPS",
 }
 
-// proxySet is the name of one in a family. That of IPv6 is cut where the kernel would not take it.
-func proxySet(name string, family cluster.Family) string {
+// proxySet is the name of a set in one family.
+func proxySet(family cluster.Family, name string) string {
 	if family == cluster.IPv4 {
 		return name
 	}
-	name = "KUBE-6-" + strings.TrimPrefix(name, "KUBE-")
+	name = strings.Replace(name, "KUBE-", "KUBE-6-", 1)
 	return name[:min(len(name), nl.IPSET_MAXNAMELEN-1)]
 }
 
-// setsLoaded is there where the kernel has ipsets: asked for one, it would load them.
-const setsLoaded = "/sys/module/ip_set"
+// setsModule is there if the kernel has sets. Who asks for one has it load the module.
+const setsModule = "/sys/module/ip_set"
 
-// removeProxySets removes those of a family. The rules that refer to them are gone.
-func removeProxySets(family cluster.Family) error {
-	if _, err := os.Stat(setsLoaded); errors.Is(err, fs.ErrNotExist) {
+// removeSets removes kube-proxy's of one family, but for those that a rule of somebody else looks into.
+func removeSets(family cluster.Family) error {
+	if _, err := os.Stat(setsModule); err != nil {
 		return nil
 	}
 	for _, name := range proxySets {
-		name = proxySet(name, family)
-		if err := removeSet(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("remove ipset %s, which kube-proxy's IPVS mode has left: %w", name, err)
+		name = proxySet(family, name)
+		err := removeSet(name)
+		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, nl.IPSetError(nl.IPSET_ERR_BUSY)) {
+			return fmt.Errorf("remove set %s: %w", name, err)
 		}
 	}
 	return nil

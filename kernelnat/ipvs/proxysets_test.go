@@ -16,7 +16,7 @@ func TestProxySet(t *testing.T) {
 		// As kube-proxy cuts it.
 		{cluster.IPv6, "KUBE-LOAD-BALANCER-SOURCE-CIDR", "KUBE-6-LOAD-BALANCER-SOURCE-CID"},
 	} {
-		if got := proxySet(c.name, c.family); got != c.want {
+		if got := proxySet(c.family, c.name); got != c.want {
 			t.Errorf("%s of %s is called %s, want %s", c.name, c.family, got, c.want)
 		}
 	}

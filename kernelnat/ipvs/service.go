@@ -44,14 +44,20 @@ func schedulerOf(p *plan.Pool, local bool) (scheduler string, is bool) {
 		return "", false
 	}
 	if p.WeightsFor(local) != nil {
-		switch p.Policy {
-		case cluster.RR:
-			return cluster.WRR.String(), true
-		case cluster.LC:
-			return cluster.WLC.String(), true
-		}
+		return weighted(p.Policy).String(), true
 	}
 	return p.Policy.String(), true
+}
+
+// weighted is the policy beside one that looks at weights.
+func weighted(p cluster.Policy) cluster.Policy {
+	switch p {
+	case cluster.RR:
+		return cluster.WRR
+	case cluster.LC:
+		return cluster.WLC
+	}
+	return p
 }
 
 // realsOf returns the endpoints of a pool. The plan has them sorted.

@@ -2,6 +2,7 @@ package ipvs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -14,8 +15,9 @@ import (
 // before it writes, and what nobody leads to any more goes after it.
 func (b *Backend) Sync(ctx context.Context, state kernelnat.State) ([]string, error) {
 	b.known = false
-	if err := prepare(b.servers.within); err != nil {
-		if slices.ContainsFunc(state.Services, func(s plan.Service) bool { return len(s.Frontends) > 0 }) {
+	if err := prepare(b.servers.within, b.counting); err != nil {
+		none := errors.Is(err, errNotLoaded) || errors.Is(err, errNoConntrack)
+		if none || slices.ContainsFunc(state.Services, func(s plan.Service) bool { return len(s.Frontends) > 0 }) {
 			return nil, b.failed("prepare this node for", err)
 		}
 		return b.Backend.Sync(ctx, state) // a host without IPv6, say

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -34,6 +35,8 @@ type Options struct {
 	Policy cluster.Policy
 	// Lacks are the policies that the backend does not have.
 	Lacks []cluster.Policy
+	// Missing, if not nil, says why the kernel cannot choose by a policy that the backend has.
+	Missing func(cluster.Policy) error
 	// StickyAtRandom says that the backend chooses at random, by weights, where clients keep
 	// their endpoint.
 	StickyAtRandom bool
@@ -177,22 +180,36 @@ func (c *computation) pods() Clients {
 	return Clients{}
 }
 
-// policy is how endpoints take turns. Random takes the place of what the backend lacks.
+// policy is how endpoints take turns. Random takes the place of what the backend or the kernel lacks.
 func (c *computation) policy() cluster.Policy {
-	policy := c.options.Policy
-	if own := c.service.Policy; own != nil {
+	policy, own := c.options.Policy, c.service.Policy
+	if own != nil {
 		policy = *own
+	}
+	lacks := c.options.lacking(policy)
+	if own != nil {
 		switch {
-		case slices.Contains(c.options.Lacks, policy):
-			c.over.add("annotation clusterip.io/load-balancing: this backend has no %s, so connections go to random endpoints: choose another policy, or another backend", policy)
+		case lacks != nil:
+			c.over.add("annotation clusterip.io/load-balancing: %v, so connections go to random endpoints: choose another policy, or another backend", lacks)
 		case policy != cluster.Random && c.options.StickyAtRandom && c.service.AffinitySeconds > 0:
 			c.over.add("annotation clusterip.io/load-balancing %q: with sessionAffinity ClientIP this backend chooses a client's endpoint at random, by weights: take the annotation or sessionAffinity off, or say random", policy)
 		}
 	}
-	if slices.Contains(c.options.Lacks, policy) {
+	if lacks != nil {
 		return cluster.Random
 	}
 	return policy
+}
+
+// lacking says why endpoints cannot take turns so, nil if they can.
+func (o *Options) lacking(policy cluster.Policy) error {
+	if slices.Contains(o.Lacks, policy) {
+		return fmt.Errorf("this backend has no %s", policy)
+	}
+	if o.Missing == nil {
+		return nil
+	}
+	return o.Missing(policy)
 }
 
 // expand makes the frontends of all ports, each Key once, and the pools, which are

@@ -1,6 +1,7 @@
 package plan_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -110,24 +111,33 @@ func TestWeightlessIsToldApart(t *testing.T) {
 
 func TestPolicy(t *testing.T) {
 	lacks := []cluster.Policy{cluster.SourceHash}
+	missing := func(p cluster.Policy) error {
+		if p == cluster.TwoS {
+			return errors.New("this kernel has no twos")
+		}
+		return nil
+	}
 	for _, test := range []struct {
 		own     *cluster.Policy
 		options plan.Options
 		want    cluster.Policy
-		told    bool
+		told    string
 	}{
-		{nil, plan.Options{}, cluster.Random, false},
-		{nil, plan.Options{Policy: cluster.RoundRobin}, cluster.RoundRobin, false},
-		{new(cluster.Random), plan.Options{Policy: cluster.RoundRobin}, cluster.Random, false},
-		{new(cluster.SourceHash), plan.Options{}, cluster.SourceHash, false},
-		{new(cluster.SourceHash), plan.Options{Policy: cluster.RoundRobin, Lacks: lacks}, cluster.Random, true},
-		{new(cluster.RoundRobin), plan.Options{Lacks: lacks}, cluster.RoundRobin, false},
+		{nil, plan.Options{}, cluster.Random, ""},
+		{nil, plan.Options{Policy: cluster.RoundRobin}, cluster.RoundRobin, ""},
+		{new(cluster.Random), plan.Options{Policy: cluster.RoundRobin}, cluster.Random, ""},
+		{new(cluster.SourceHash), plan.Options{}, cluster.SourceHash, ""},
+		{new(cluster.SourceHash), plan.Options{Policy: cluster.RoundRobin, Lacks: lacks}, cluster.Random, "this backend has no source_hash, so"},
+		{new(cluster.RoundRobin), plan.Options{Lacks: lacks}, cluster.RoundRobin, ""},
+		{new(cluster.TwoS), plan.Options{Missing: missing}, cluster.Random, "this kernel has no twos, so"},
+		{new(cluster.LC), plan.Options{Missing: missing}, cluster.LC, ""},
+		{nil, plan.Options{Policy: cluster.TwoS, Missing: missing}, cluster.Random, ""},
 	} {
 		s := *service(false, endpoint("10.42.0.1", ready, there))
 		s.Policy = test.own
 		p := plan.Compute(&s, cluster.IPv4, self, test.options)
-		if p.Pools[0].Policy != test.want || strings.Contains(p.Excess, "clusterip.io/load-balancing: this backend has no source_hash") != test.told {
-			t.Errorf("%v, %+v: %s, told %q", test.own, test.options, p.Pools[0].Policy, p.Excess)
+		if p.Pools[0].Policy != test.want || !strings.Contains(p.Excess, test.told) || test.told == "" && p.Excess != "" {
+			t.Errorf("%v, %s: %s, told %q", test.own, test.options.Policy, p.Pools[0].Policy, p.Excess)
 		}
 	}
 }

@@ -274,6 +274,11 @@ func (n *nat) controllers() (map[cluster.Family]*kernelnat.Controller, error) {
 	} else {
 		log.Infof("backend %s is %s: %s", n.options.Backend, chosen.Name, why)
 	}
+	if !n.options.DryRun {
+		if err := chosen.Missing(n.options.Plan.Policy); err != nil {
+			log.Errorf("%s: %v: connections go to random endpoints, until a start that finds it", n.options.Place("ipvs_scheduler", "backend"), err)
+		}
+	}
 	families, err := chosen.New(n.options.Settings)
 	if err != nil {
 		return nil, err
@@ -289,6 +294,7 @@ func (n *nat) controllers() (map[cluster.Family]*kernelnat.Controller, error) {
 		options.Family = family
 		chosen.Limit(&options.Plan)
 		if !n.options.DryRun {
+			chosen.LimitHere(&options.Plan)
 			options.HealthChecks = n.checks.Grant
 			options.Refused = func(service cluster.ServiceName, why string) { n.feed.Warn(service, "FrontendRefused", why) }
 			options.Overlaps = func(o plan.Overlap) {

@@ -41,7 +41,7 @@ func Look(ctx context.Context, c preflight.Config) preflight.Machine {
 		return m
 	}
 	if m.Lacks = lacks(); !slices.Contains(m.Lacks, "CAP_NET_ADMIN") {
-		unseen(rules(ctx, &m, c.NAT.Backend))
+		unseen(rules(ctx, &m, c.NAT))
 	}
 	unseen(proxies(&m))
 	for _, name := range preflight.Sysctls {
@@ -93,18 +93,30 @@ func lacks() (all []string) {
 	return all
 }
 
+// missing says why the kernel cannot choose by some of these policies.
+func missing(b backends.Backend, policies []string) (all []error) {
+	for _, name := range policies {
+		if p, err := cluster.ParsePolicy(name); err == nil {
+			all = append(all, b.Missing(p))
+		}
+	}
+	return slices.DeleteFunc(all, func(err error) bool { return err == nil })
+}
+
 // patience is how long the tools of iptables may take, all together: one may hang.
 const patience = 20 * time.Second
 
 // rules looks at what others have written, and at whether the backend can be used.
-func rules(ctx context.Context, m *preflight.Machine, name string) error {
+func rules(ctx context.Context, m *preflight.Machine, n *preflight.NAT) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	b, err := backends.Find(name)
+	b, err := backends.Find(n.Backend)
 	if err != nil {
 		return err
 	}
-	m.Backend = b.Probe(ctx)
+	if m.Backend = b.Probe(ctx); m.Backend == nil {
+		m.Missing = missing(b, n.Policies)
+	}
 	found, _ := iptables.Presence(ctx) // the error matters to the backend alone
 	m.IPTables = preflight.IPTables{Uses: found.Uses, Foreign: found.Foreign}
 	for variant, own := range found.Own {

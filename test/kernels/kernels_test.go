@@ -7,6 +7,7 @@
 package kernels
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,13 +15,37 @@ import (
 	"testing"
 )
 
-// backends are those that are tried, with the tests of theirs that depend on the kernel. Each
-// is a package below kernelnat.
-var backends = []struct{ name, tests string }{
-	{"iptables", "TestBackend"},
-	{"nftables", "TestBackend|TestNextProcessRewritesNothing|TestConnectionsAreCounted|TestSourcesThatOverlapThoseBefore|TestClientWhoseEndpointGoes|TestClientOfEndpointElsewhere|TestMoreClientsThanCanBeRemembered"},
-	{"ipvs", "TestBackend|TestChosenByIPVS|TestEndpointOnNode|TestConnectionsOutliveServers|TestForgottenFlowMoves|TestInKernelKept|TestInKernelOneMessage|TestInKernelSwitch|TestInKernelServersAreNobodys|TestInKernelUnknown|TestInKernelLarge|TestInKernelAfterProxy"},
+// trial is what one machine runs: tests of a program, which have programLimit.
+type trial struct {
+	name    string   // that of the subtest
+	program string   // below /tests
+	run     string   // a pattern of tests
+	args    []string // more of them
+	long    bool     // only if the whole is asked for
 }
+
+// trials are in each kernel's order. The cases of a suite that takes too long for one machine are
+// divided by their first letter, so that none is left out.
+var trials = []trial{
+	{name: "fastpath", program: "fastpath", run: "^(TestSteering|TestSteeringToPlaces|TestWhoAnswers|TestBadQueries)$"},
+	{name: "iptables", program: "iptables", run: "^TestBackend$"},
+	{name: "iptables-program", program: "e2e", run: startChangeCleanup, args: []string{"-backend=iptables"}},
+	{name: "nftables", program: "nftables", run: "^(TestBackend|TestNextProcessRewritesNothing|TestConnectionsAreCounted|TestSourcesThatOverlapThoseBefore|TestClientWhoseEndpointGoes|TestClientOfEndpointElsewhere|TestMoreClientsThanCanBeRemembered)$"},
+	{name: "nftables-program", program: "e2e", run: startChangeCleanup, args: []string{"-backend=nftables"}},
+	{name: "ipvs-a", program: "ipvs", run: "^TestBackend$/^[A-R]"},
+	{name: "ipvs-s", program: "ipvs", run: "^TestBackend$/^[S-Z]"},
+	{name: "ipvs-kernel", program: "ipvs", run: "^TestInKernel", args: []string{"-test.skip=" + measures}},
+	{name: "ipvs-measures", program: "ipvs", run: measures, long: true},
+	{name: "ipvs-program", program: "e2e", run: startChangeCleanup, args: []string{"-backend=ipvs"}},
+}
+
+const (
+	startChangeCleanup = "^TestStartChangeCleanup$"
+	// measures are tests of ipvs with hundreds of connections, or of Services.
+	measures = "^TestInKernel(Hashing|LeastConnections|ManyServices|Weights)$"
+)
+
+var whole = flag.Bool("whole", false, "run what takes long too")
 
 const module = "github.com/clusterip/clusterip"
 
@@ -48,13 +73,12 @@ func TestKernels(t *testing.T) {
 			if err := initramfs(disk, image.modules, files); err != nil {
 				t.Fatal(err)
 			}
-			t.Run("fastpath", func(t *testing.T) {
-				boot(t, image.file, disk, "/tests/fastpath", "-test.run=^(TestSteering|TestSteeringToPlaces|TestSteering|TestSteeringToPlaces|TestWhoAnswers|TestBadQueries)$")
-			})
-			for _, backend := range backends {
-				t.Run(backend.name, func(t *testing.T) {
-					boot(t, image.file, disk, "/tests/"+backend.name, "-test.run=^("+backend.tests+")$")
-					boot(t, image.file, disk, "/tests/e2e", "-test.run=^TestStartChangeCleanup$", "-backend="+backend.name)
+			for _, trial := range trials {
+				t.Run(trial.name, func(t *testing.T) {
+					if trial.long && !*whole {
+						t.Skip("it takes long: -whole runs it, and make kernels WHOLE=true")
+					}
+					boot(t, image.file, disk, append([]string{"/tests/" + trial.program, "-test.run=" + trial.run}, trial.args...)...)
 				})
 			}
 		})
@@ -94,14 +118,11 @@ func build(dir string) (map[string]string, error) {
 	if err := goBuild("/coredns", "build", "/coredns"); err != nil {
 		return nil, err
 	}
-	if err := goBuild("/tests/e2e", "test", "-c", "/test/e2e"); err != nil {
-		return nil, err
-	}
-	if err := goBuild("/tests/fastpath", "test", "-c", "/plugin/clusterip/fastpath"); err != nil {
-		return nil, err
-	}
-	for _, backend := range backends {
-		if err := goBuild("/tests/"+backend.name, "test", "-c", "/kernelnat/"+backend.name); err != nil {
+	for program, path := range map[string]string{
+		"e2e": "/test/e2e", "fastpath": "/plugin/clusterip/fastpath",
+		"iptables": "/kernelnat/iptables", "nftables": "/kernelnat/nftables", "ipvs": "/kernelnat/ipvs",
+	} {
+		if err := goBuild("/tests/"+program, "test", "-c", path); err != nil {
 			return nil, err
 		}
 	}
