@@ -29,11 +29,15 @@ var environment = []string{
 
 // modules are those that rules of nftables need. The kernel would load them by itself, one
 // after the other, while a program waits for its first rules: in an emulated machine that
-// takes seconds. Linux 5.10 does not load ip_vs by itself. What a kernel does not have as a module it has built in, or lacks.
+// takes seconds. Linux 5.10 does not load ip_vs by itself.
+// Those of the last line have something in each network namespace, and are not loaded while one ends. On
+// Linux 5.10 that takes for ever where IPVS has had an endpoint on the node itself: the loopback stays in use.
+// What a kernel does not have as a module it has built in, or lacks.
 var modules = []string{
 	"nf_tables", "nf_conntrack", "nf_nat", "nft_ct", "nft_chain_nat", "nft_nat", "nft_masq", "nft_numgen", "nft_hash", "nft_fib",
 	"nft_fib_ipv4", "nft_fib_ipv6", "nft_reject", "nft_reject_ipv4", "nft_reject_ipv6", "nft_counter",
 	"ip_vs",
+	"nf_conntrack_netlink", "ip_vs_lblc", "ip_vs_lblcr", "ip_set",
 	"virtio_pci", "virtio_net",
 }
 
