@@ -37,8 +37,8 @@ var modules = []string{
 	"nf_tables", "nf_conntrack", "nf_nat", "nft_ct", "nft_chain_nat", "nft_nat", "nft_masq", "nft_numgen", "nft_hash", "nft_fib",
 	"nft_fib_ipv4", "nft_fib_ipv6", "nft_reject", "nft_reject_ipv4", "nft_reject_ipv6", "nft_counter",
 	"ip_vs",
+	"virtio_pci", "virtio_net", // for those that reach the machine outside
 	"nf_conntrack_netlink", "ip_vs_lblc", "ip_vs_lblcr", "ip_set",
-	"virtio_pci", "virtio_net",
 }
 
 // outside is the machine's address in QEMU's user network, if it has a link there.
