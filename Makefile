@@ -22,7 +22,7 @@ ARGS =
 KUBERNETES := $(shell sed -n 's,.*k8s.io/kubernetes \(v[^ ]*\).*,\1,p' test/peers/go.mod)
 export PEERS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/clusterip/peers/$(KUBERNETES)
 
-.PHONY: build demo test promtool integration rolling kernels endurance peers lint vuln release release-check bench bench-nat bench-nat-alone performance bench-dns screenshots page-cost setup
+.PHONY: build demo test promtool integration rolling kernels kernels-proxy endurance peers lint vuln release release-check bench bench-nat bench-nat-alone performance bench-dns screenshots page-cost setup
 
 build:
 	go build -o coredns/coredns ./coredns
@@ -48,6 +48,7 @@ test: setup promtool
 	go test -race -count=1 -timeout 20m ./...
 
 # Beside kube-apiserver, kube-proxy and kubectl. Building those, and etcd, takes 13 minutes, once.
+integration: PACKAGES += ipset:ipset
 integration: setup peers
 	E2E_REQUIRED=1 PEERS_REQUIRED=1 go test -race -count=1 -timeout 20m ./test/differential/... ./test/kubernetes/...
 
@@ -59,10 +60,14 @@ rolling: setup peers
 # what takes long: WHOLE=true runs that on them too.
 KERNELS ?= all
 WHOLE ?= $(if $(filter all,$(KERNELS)),true,false)
-kernels: PACKAGES += qemu-system-x86:qemu-system-x86_64 kmod:depmod
+kernels kernels-proxy: PACKAGES += qemu-system-x86:qemu-system-x86_64 kmod:depmod ipset:ipset
 kernels: setup
 	KERNELS=$(KERNELS) go test -v -count=1 -run TestEveryNftLists ./kernelnat/nftables
 	KERNELS=$(KERNELS) go test -v -count=1 -timeout 6h ./test/kernels -whole=$(WHOLE)
+
+# Beside kube-proxy in its IPVS mode, in such machines. It is not part of kernels, nor of CI.
+kernels-proxy: setup peers
+	KERNELS=$(KERNELS) PEERS_REQUIRED=1 go test -v -count=1 -timeout 6h -run TestBesideProxy ./test/kernels
 
 # What becomes of connections while rules change, are flushed by others or have lost their
 # process, and of rules when writes go wrong: half an hour.

@@ -22,8 +22,11 @@ func (j jump) is(u use) bool {
 // or ours.
 func hasOwnComment(rule string) bool {
 	of := commentOf(rule)
-	return of != "" && slices.ContainsFunc(jumps, func(j jump) bool { return commentOf(j.rule) == of })
+	return of != "" && (slices.Contains(modeComments, of) || slices.ContainsFunc(jumps, func(j jump) bool { return commentOf(j.rule) == of }))
 }
+
+// modeComments are what jumps say that kube-proxy has in its IPVS mode alone.
+var modeComments = []string{"kubernetes health check rules", "kube-proxy firewall rules", "kubernetes ipvs access filter"}
 
 const newConnections = "-m conntrack --ctstate NEW "
 

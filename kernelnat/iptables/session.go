@@ -82,7 +82,7 @@ func (s *session) write(table string, chains ...chain) {
 }
 
 // link has the built-in chains of a table lead to ours by each jump once, and by no jump
-// that is not ours any more: an older kube-proxy had others.
+// that is not ours any more: an older kube-proxy had others, and so has its IPVS mode.
 func (s *session) link(table string) {
 	have := s.have.table(table)
 	old := slices.DeleteFunc(slices.Clone(have.uses), func(u use) bool { return !slices.Contains(builtinChains, u.from) || !hasOwnComment(u.rule) })
@@ -96,6 +96,7 @@ func (s *session) link(table string) {
 		s.delete(table, u)
 		s.written = append(s.written, "no "+table+" "+u.from+" "+u.rule)
 	}
+	have.uses = slices.DeleteFunc(have.uses, func(u use) bool { return slices.Contains(old, u) })
 }
 
 // once has a jump be there once. There may be several: two programs that insert at the

@@ -247,6 +247,7 @@ var proxyRules = [][]string{
 	{"-t", "filter", "-N", "KUBE-IPVS-FILTER"},
 	{"-t", "filter", "-A", "KUBE-IPVS-FILTER", "-m", "conntrack", "--ctstate", "NEW", "-d", "10.43.9.9", "-j", "REJECT"},
 	{"-t", "filter", "-A", "INPUT", "-m", "comment", "--comment", "kubernetes ipvs access filter", "-j", "KUBE-IPVS-FILTER"},
+	{"-t", "filter", "-A", "FORWARD", "-m", "comment", "--comment", "kube-proxy firewall rules", "-j", "KUBE-PROXY-FIREWALL"},
 }
 
 func (h *host) add(t *testing.T, rules [][]string) {
@@ -283,7 +284,7 @@ func TestForeignRules(t *testing.T) {
 		h.do(t, func() error { return b.Sync(ctx, all) })
 		saved := h.saved(t)
 		diff(t, foreign, withoutTables(foreign, rules(saved, false)))
-		for _, text := range []string{"AAAA", "30000", "30001", "KUBE-LOAD-BALANCER", "KUBE-NODE-PORT ", "KUBE-SOURCE-RANGES", "KUBE-IPVS"} {
+		for _, text := range []string{"AAAA", "30000", "30001", "KUBE-LOAD-BALANCER", "KUBE-NODE-PORT ", "KUBE-SOURCE-RANGES", "KUBE-IPVS", "kube-proxy firewall rules"} {
 			if strings.Contains(saved, text) {
 				t.Errorf("%s is left of kube-proxy's rules:\n%s", text, saved)
 			}

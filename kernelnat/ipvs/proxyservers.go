@@ -11,6 +11,7 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // proxyLink is what kube-proxy in its IPVS mode has the addresses of Services on.
@@ -132,24 +133,37 @@ func (p *proxyServers) removeServer(c *client, s ipvs.Service, wait bool) (conne
 	return connections, nil
 }
 
-// removeAddresses removes those that no server needs, and the link with the last one.
+// removeAddresses removes those that no server needs, and the link if none is left. The other family
+// may do so at the same time: the one that looks last finds none.
 func (p *proxyServers) removeAddresses() error {
-	left := 0
 	for _, a := range p.addresses {
-		addr, _ := netip.AddrFromSlice(a.IP)
-		addr = addr.Unmap()
+		addr := addrOf(a)
 		if cluster.FamilyOf(addr) != p.family || p.busy[addr] {
-			if !addr.IsLinkLocalUnicast() {
-				left++
-			}
 			continue
 		}
-		if err := netlink.AddrDel(p.link, &a); err != nil {
+		if err := netlink.AddrDel(p.link, &a); err != nil && !isGone(err) {
 			return fmt.Errorf("%s: %w", addr, err)
 		}
 	}
-	if left == 0 {
-		return netlink.LinkDel(p.link)
+	left, err := netlink.AddrList(p.link, netlink.FAMILY_ALL)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(left, func(a netlink.Addr) bool { return !addrOf(a).IsLinkLocalUnicast() }) {
+		return nil
+	}
+	if err := netlink.LinkDel(p.link); err != nil && !isGone(err) {
+		return err
 	}
 	return nil
+}
+
+func addrOf(a netlink.Addr) netip.Addr {
+	addr, _ := netip.AddrFromSlice(a.IP)
+	return addr.Unmap()
+}
+
+// isGone is true of the kernel's error if the link or its address is not there.
+func isGone(err error) bool {
+	return errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EADDRNOTAVAIL)
 }

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/clusterip/clusterip/cluster"
-	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
@@ -39,10 +38,24 @@ func removeSets(family cluster.Family) error {
 	}
 	for _, name := range proxySets {
 		name = proxySet(family, name)
-		err := netlink.IpsetDestroy(name)
+		err := removeSet(name)
 		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, nl.IPSetError(nl.IPSET_ERR_BUSY)) {
 			return fmt.Errorf("remove set %s: %w", name, err)
 		}
 	}
 	return nil
+}
+
+// removeSet does what netlink.IpsetDestroy does, which panics at errors that are not the kernel's.
+func removeSet(name string) error {
+	const what = nl.IPSET_CMD_DESTROY
+	request := nl.NewNetlinkRequest(what|unix.NFNL_SUBSYS_IPSET<<8, nl.GetIpsetFlags(what))
+	request.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_NETLINK, Version: nl.NFNETLINK_V0})
+	request.AddData(nl.NewRtAttr(nl.IPSET_ATTR_PROTOCOL, nl.Uint8Attr(nl.IPSET_PROTOCOL)))
+	request.AddData(nl.NewRtAttr(nl.IPSET_ATTR_SETNAME, nl.ZeroTerminated(name)))
+	_, err := request.Execute(unix.NETLINK_NETFILTER, 0)
+	if number, is := errors.AsType[unix.Errno](err); is && number >= nl.IPSET_ERR_PRIVATE {
+		return nl.IPSetError(number)
+	}
+	return err
 }

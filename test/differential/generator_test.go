@@ -20,6 +20,7 @@ type features struct {
 	sessionAffinity       bool
 	externalTrafficPolicy bool
 	hints                 bool
+	once                  bool // one Service of each kind, and not two
 }
 
 // served is what kernelnat serves: switch on here what it learns.
@@ -27,6 +28,11 @@ var served = features{
 	dualStack: true, nodePorts: true, loadBalancers: true, externalIPs: true, sessionAffinity: true, externalTrafficPolicy: true,
 	hints: true,
 }
+
+// few is served with fewer Services, which fewSeed makes most different ones of.
+var few = func() features { f := served; f.once = true; return f }()
+
+const fewSeed = 13
 
 // generator makes objects, the same for the same seed.
 type generator struct {
@@ -39,7 +45,8 @@ func generate(seed uint64, f features) objects {
 	g := generator{features: f, random: rand.New(rand.NewPCG(seed, 0))}
 	for _, policy := range []corev1.ServiceInternalTrafficPolicy{corev1.ServiceInternalTrafficPolicyCluster, corev1.ServiceInternalTrafficPolicyLocal} {
 		for _, shape := range shapes {
-			for range 2 {
+			g.add(policy, shape)
+			if !f.once {
 				g.add(policy, shape)
 			}
 		}

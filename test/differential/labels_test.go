@@ -88,7 +88,7 @@ func (o *objects) clusterIP(t *testing.T, service string) netip.AddrPort {
 // answering returns the pods that answer at an address, sorted.
 func (n *node) answering(at netip.AddrPort) []string {
 	seen := make(map[string]bool)
-	from := &client{Host: n.client}
+	from := &client{Host: n.client, patience: answerTime}
 	for range 2 * tries {
 		reply, err := from.ask(n.t.Context(), flow{network: "tcp", to: at})
 		if err != nil {

@@ -120,23 +120,39 @@ func TestDifferencesAreDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, section, _ := strings.Cut(string(text), "\n## Differences from kube-proxy\n")
-	section, _, _ = strings.Cut(section, "\n## ")
-	section = strings.Join(strings.Fields(section), " ")
-	var reasons []string
+	var reasons, ofIPVS []string
 	for _, d := range differences {
 		reasons = append(reasons, d.reason)
 	}
+	for _, d := range ipvsDifferences {
+		ofIPVS = append(ofIPVS, d.reason)
+	}
 	for _, d := range modeDifferences {
 		reasons = append(reasons, d.reasons...)
+		if d.ipvs != "" {
+			ofIPVS = append(ofIPVS, d.ipvs)
+		}
+		if differ := d.fates.ipvs[0] != d.fates.ipvs[1]; differ != (d.ipvs != "") {
+			t.Errorf("%s: ours differs from IPVS: %t, for the reason %q", d.what, differ, d.ipvs)
+		}
 		differ := d.fates.iptables[0] != d.fates.iptables[1] || d.fates.nftables[0] != d.fates.nftables[1]
 		if differ != (len(d.reasons) > 0) {
 			t.Errorf("%s: ours differs: %t, for the reasons %q", d.what, differ, d.reasons)
 		}
 	}
+	listed(t, string(text), "## Differences from kube-proxy", reasons)
+	listed(t, string(text), "### Differences from kube-proxy's IPVS mode", ofIPVS)
+}
+
+// listed fails the test unless a section lists some reasons.
+func listed(t *testing.T, text, title string, reasons []string) {
+	t.Helper()
+	_, section, _ := strings.Cut(text, "\n"+title+"\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	section = strings.Join(strings.Fields(section), " ")
 	for _, reason := range reasons {
 		if !strings.Contains(section, "- "+reason) {
-			t.Errorf("docs/nat.md does not list %q", reason)
+			t.Errorf("docs/nat.md does not list %q in %q", reason, title)
 		}
 	}
 }

@@ -20,8 +20,12 @@ import (
 )
 
 // patience bounds every wait for something that should come about. Both cores may
-// be busy with the other side.
-const patience = 30 * time.Second
+// be busy with the other side, and emulated.
+const patience = 2 * time.Minute
+
+// firstSync bounds the first sync of kube-proxy with all generated objects. In its IPVS mode it
+// starts a program for each element of an ipset, which is slow in an emulated machine.
+const firstSync = 15 * time.Minute
 
 // modes are those of kube-proxy, and the backends of ours.
 var modes = []string{"iptables", "nftables"}
@@ -77,6 +81,7 @@ type node struct {
 	t      *testing.T
 	pods   map[string]*netlab.Host
 	client *netlab.Host
+	inTurn bool // whether pods answer in turn, and not at random
 }
 
 func newNode(t *testing.T) *node {

@@ -26,9 +26,13 @@ const (
 	// A TCP client sends again after a second; only then is it told when it is
 	// refused over IPv6 and not reset.
 	answerTime = 2500 * time.Millisecond
+	// emulatedAnswerTime is answerTime in an emulated machine, whose processors are slow and shared.
+	emulatedAnswerTime = 4 * answerTime
 	// tries are made for each pod that might answer. One of k pods is missed
 	// by k times as many with a chance of less than k / e^tries.
 	tries = 20
+	// turns are made for each pod where pods answer in turn, to one client at a time.
+	turns = 2
 	// askers ask at the same time on each node. Mostly they wait.
 	askers = 16
 )
@@ -55,7 +59,8 @@ func (f flow) String() string {
 // client is a host that asks.
 type client struct {
 	*netlab.Host
-	sctp sync.Mutex
+	patience time.Duration // after which a packet counts as dropped
+	sctp     sync.Mutex
 }
 
 func (c *client) ask(ctx context.Context, f flow) (netlab.Reply, error) {
@@ -66,7 +71,7 @@ func (c *client) ask(ctx context.Context, f flow) (netlab.Reply, error) {
 		defer c.sctp.Unlock()
 		ask = c.askSCTP
 	}
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	ctx, cancel := context.WithTimeout(ctx, c.patience)
 	defer cancel()
 	return ask(ctx, f.network, f.to)
 }
@@ -76,52 +81,81 @@ type party struct{ who, mode string }
 
 func (s party) String() string { return s.who + " " + s.mode }
 
+// comparison is what becomes of flows with some parties.
+type comparison struct {
+	given objects
+	nodes map[party]*node
+	flows []flow
+	fates map[party]map[string][]string
+}
+
+// compare has parties be given the same objects, each on a node of its own.
+func compare(t *testing.T, parties ...party) *comparison {
+	t.Helper()
+	control := kubetest.Start(t)
+	given := generate(seed, served)
+	if parties[0].mode == ipvs {
+		given = generate(fewSeed, few)
+	}
+	given.addExposed()
+	given.create(t, control, 1)
+	given = list(t, control)
+
+	c := &comparison{given: given, nodes: make(map[party]*node), flows: given.flows(), fates: make(map[party]map[string][]string)}
+	manifests := given.manifests(t)
+	for _, p := range parties {
+		start, n := time.Now(), newNode(t)
+		n.inTurn = p.mode == ipvs // the scheduler rr is what both have there
+		c.nodes[p] = n
+		if p.who == "ours" {
+			n.startOurs(p.mode, manifests)
+		} else {
+			control.StartProxy(n.Node, p.mode, firstSync)
+		}
+		t.Logf("%s: its rules are written after %v", p, time.Since(start).Round(time.Second))
+	}
+	// How that one fares is among the known differences.
+	c.flows = slices.DeleteFunc(c.flows, func(f flow) bool { return f.service.Name == deserted.Name })
+	c.ask()
+	return c
+}
+
+// ask finds out what becomes of the flows.
+func (c *comparison) ask() {
+	var mu sync.Mutex
+	var asking sync.WaitGroup
+	for p, n := range c.nodes {
+		asking.Go(func() {
+			start, got := time.Now(), n.fates(c.flows)
+			n.t.Logf("%s: %d flows in %v", p, len(c.flows), time.Since(start).Round(time.Second))
+			mu.Lock()
+			defer mu.Unlock()
+			c.fates[p] = got
+		})
+	}
+	asking.Wait()
+}
+
 // The same packets meet the same fate on all nodes, whoever sends them and however
 // they are translated.
 func TestPackets(t *testing.T) {
 	require(t)
-	c := kubetest.Start(t)
-	given := generate(seed, served)
-	given.addExposed()
-	given.create(t, c, 1)
-	given = list(t, c)
-
-	nodes, manifests := make(map[party]*node), given.manifests(t)
+	var parties []party
 	for _, mode := range modes {
-		n := newNode(t)
-		nodes[party{"kube-proxy", mode}] = n
-		c.StartProxy(n.Node, mode, patience)
-		n = newNode(t)
-		nodes[party{"ours", mode}] = n
-		n.startOurs(mode, manifests)
+		parties = append(parties, party{"kube-proxy", mode}, party{"ours", mode})
 	}
-
-	flows := given.flows()
-	// How that one fares is among the known differences.
-	flows = slices.DeleteFunc(flows, func(f flow) bool { return f.service.Name == deserted.Name })
-	fates := make(map[party]map[string][]string)
-	var mu sync.Mutex
-	var asking sync.WaitGroup
-	for p, n := range nodes {
-		asking.Go(func() {
-			got := n.fates(flows)
-			mu.Lock()
-			defer mu.Unlock()
-			fates[p] = got
-		})
-	}
-	asking.Wait()
+	c := compare(t, parties...)
 	for _, mode := range modes {
 		ours := party{"ours", mode}
-		checkVariety(t, fates[ours])
-		sameFates(t, fates, party{"kube-proxy", mode}, ours, flows)
+		checkVariety(t, c.fates[ours])
+		sameFates(t, c.fates, party{"kube-proxy", mode}, ours, c.flows)
 	}
 	// The modes of kube-proxy differ here, and ours with them: what the node itself sends
 	// to addresses outside the cluster is refused by nftables alone.
-	alike := slices.DeleteFunc(slices.Clone(flows), func(f flow) bool { return f.from == "node" && f.external() })
-	sameFates(t, fates, party{"ours", "iptables"}, party{"ours", "nftables"}, alike)
-	for p, n := range nodes {
-		n.checkDifferences(p, &given)
+	alike := slices.DeleteFunc(slices.Clone(c.flows), func(f flow) bool { return f.from == "node" && f.external() })
+	sameFates(t, c.fates, party{"ours", "iptables"}, party{"ours", "nftables"}, alike)
+	for p, n := range c.nodes {
+		n.checkDifferences(p, &c.given)
 	}
 }
 
@@ -146,10 +180,7 @@ func checkVariety(t *testing.T, fates map[string][]string) {
 	met := make(map[string]int)
 	for _, fate := range fates {
 		for _, what := range fate {
-			if strings.Contains(what, " sees ") {
-				what = "answered"
-			}
-			met[what]++
+			met[kindOf(what)]++
 		}
 	}
 	t.Logf("%d flows: %v", len(fates), met)
@@ -158,6 +189,16 @@ func checkVariety(t *testing.T, fates map[string][]string) {
 			t.Errorf("no flow was %s", what)
 		}
 	}
+}
+
+// kindOf is what is alike in fates: "answered", "refused" and so on.
+func kindOf(what string) string {
+	for _, answered := range []string{" sees ", "pods answer", "which see "} {
+		if strings.Contains(what, answered) {
+			return "answered"
+		}
+	}
+	return what
 }
 
 // flows lists who asks for what: every frontend of every Service, from a pod, a
@@ -222,12 +263,15 @@ func (o *objects) backends(s *corev1.Service) int {
 
 // fates asks for all the flows. Those of one client to one Service come one after
 // the other: two that meet may each be given a pod of its own before sessionAffinity
-// has one noted.
+// has one noted. Where pods answer in turn, those of all clients do.
 func (n *node) fates(flows []flow) map[string][]string {
 	clients := n.clients()
 	groups := make(map[[2]string][]flow)
 	for _, f := range flows {
 		key := [2]string{f.from, f.service.Name}
+		if n.inTurn {
+			key[0] = ""
+		}
 		groups[key] = append(groups[key], f)
 	}
 	todo := make(chan []flow)
@@ -258,7 +302,10 @@ func (n *node) fates(flows []flow) map[string][]string {
 func (n *node) clients() map[string]*client {
 	out := make(map[string]*client)
 	for name, host := range map[string]*netlab.Host{"client": n.client, "local-0": n.pods["local-0"], "node": n.Host, "outside": n.Outside} {
-		out[name] = &client{Host: host}
+		out[name] = &client{Host: host, patience: answerTime}
+		if n.inTurn {
+			out[name].patience = emulatedAnswerTime
+		}
 	}
 	return out
 }
@@ -267,19 +314,36 @@ func (n *node) clients() map[string]*client {
 // see the client, or that it is refused or dropped. What refuses or drops does it
 // always, and ends the asking.
 func (n *node) fate(from *client, f flow) []string {
-	seen := make(map[string]bool)
+	tries := tries
+	if n.inTurn {
+		tries = turns
+	}
+	seen, answers := make(map[string]bool), true
 	for range tries * max(1, f.pods) {
 		what, answered := n.try(from, f)
 		seen[what] = true
-		if !answered {
+		if answers = answered; !answers {
 			break
 		}
 	}
-	if f.service.Spec.SessionAffinity == corev1.ServiceAffinityClientIP {
-		// Which pod a client is given is chance, that it stays is not.
-		return []string{fmt.Sprintf("%d outcomes", len(seen))}
+	if answers && f.service.Spec.SessionAffinity == corev1.ServiceAffinityClientIP {
+		return []string{fmt.Sprintf("%d pods answer", len(seen)), f.seenAs(seen)}
 	}
 	return slices.Sorted(maps.Keys(seen))
+}
+
+// seenAs says as whom a client is seen that stays with its pod. Which one it is given is chance, and
+// a pod that is given itself is not seen as one that is given another.
+func (f flow) seenAs(seen map[string]bool) string {
+	as := make(map[string]bool)
+	for what := range seen {
+		_, who, _ := strings.Cut(what, " sees ")
+		as[who] = true
+	}
+	if f.from == "local-0" {
+		return "which see somebody"
+	}
+	return "which see " + strings.Join(slices.Sorted(maps.Keys(as)), ", ")
 }
 
 func (n *node) try(from *client, f flow) (what string, answered bool) {

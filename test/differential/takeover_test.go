@@ -77,7 +77,7 @@ func TestTakeover(t *testing.T) {
 	running := run(n, walk[0])
 	eventually(t, "an answer", func() error { return ask(n.client, "tcp", echo) })
 	established := []*connection{dial(t, n.client, echo), dial(t, n.client, echoIPv6), dial(t, n.Outside, echoNode), dial(t, n.Host, echo)}
-	asking := keepAsking(n)
+	asking := keepAsking(n, usual)
 	for i, p := range walk[1:] {
 		what := fmt.Sprintf("%s, after %s", p, walk[i])
 		running.Stop(syscall.SIGTERM)
@@ -184,7 +184,7 @@ func TestTakenBack(t *testing.T) {
 		t.Fatalf("too few Services for chains by range:\n%s", strings.Join(rules, "\n"))
 	}
 	established := dial(t, n.client, echo)
-	asking := keepAsking(n)
+	asking := keepAsking(n, usual)
 	ours.Stop(syscall.SIGTERM)
 	established.alive("the end of ours")
 	c.StartProxy(n.Node, "iptables", patience)
@@ -238,14 +238,25 @@ func (o *objects) withoutService(name string) *objects {
 }
 
 func ask(from *netlab.Host, network string, to netip.AddrPort) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	return askWithin(5*time.Second, from, network, to)
+}
+
+func askWithin(limit time.Duration, from *netlab.Host, network string, to netip.AddrPort) error {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	_, err := from.Ask(ctx, network, to)
 	return err
 }
 
-// pause is that between two connections: 200 begin in a second.
-const pause = 5 * time.Millisecond
+// tempo is that of an asker.
+type tempo struct{ pause, limit time.Duration }
+
+var (
+	// usual is 200 connections in a second.
+	usual = tempo{pause: 5 * time.Millisecond, limit: 5 * time.Second}
+	// emulated is for a machine that has the processors for no more.
+	emulated = tempo{pause: 300 * time.Millisecond, limit: 30 * time.Second}
+)
 
 // asker makes connections all the time, and waits for none before the next.
 type asker struct {
@@ -257,7 +268,7 @@ type asker struct {
 }
 
 // keepAsking has clients of all kinds ask in turn.
-func keepAsking(n *node) *asker {
+func keepAsking(n *node, at tempo) *asker {
 	ways := []struct {
 		from    *netlab.Host
 		network string
@@ -268,7 +279,7 @@ func keepAsking(n *node) *asker {
 	a := &asker{stop: make(chan struct{}), ended: make(chan struct{})}
 	go func() {
 		defer close(a.ended)
-		next := time.NewTicker(pause)
+		next := time.NewTicker(at.pause)
 		defer next.Stop()
 		for i := 0; ; i++ {
 			select {
@@ -278,7 +289,7 @@ func keepAsking(n *node) *asker {
 			}
 			way := ways[i%len(ways)]
 			a.asking.Go(func() {
-				err := ask(way.from, way.network, way.to)
+				err := askWithin(at.limit, way.from, way.network, way.to)
 				a.mu.Lock()
 				defer a.mu.Unlock()
 				if a.made++; err != nil {
@@ -318,7 +329,7 @@ func (a *asker) end(t *testing.T) {
 	t.Helper()
 	a.halt()
 	a.none(t, "at the end")
-	if a.made < 100 {
+	if a.made < 20 {
 		t.Errorf("only %d connections were made", a.made)
 	}
 	t.Logf("%d connections", a.made)

@@ -13,7 +13,7 @@ import (
 
 // tools are the programs that the tests, and the kernel, start in the machine.
 func tools() []string {
-	out := []string{"nft", "modprobe"}
+	out := []string{"nft", "modprobe", "ipset"}
 	for _, tool := range []string{"iptables", "ip6tables"} {
 		for _, variant := range []string{"", "-nft", "-legacy"} {
 			for _, does := range []string{"", "-save", "-restore"} {
@@ -98,14 +98,14 @@ func (a *archive) addTools() error {
 }
 
 // addModules adds the modules of the network with all that these depend on: everything
-// but file systems, and of the drivers only those of interfaces without hardware.
+// but file systems, and of the drivers only those of interfaces without hardware, and of QEMU's.
 func (a *archive) addModules(dir string) error {
 	drivers := filepath.Join(dir, "kernel", "drivers")
 	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		switch below := strings.TrimPrefix(path, drivers+"/"); {
 		case err != nil:
 			return err
-		case path == filepath.Join(dir, "kernel", "fs"), d.IsDir() && below != path && below != "net":
+		case path == filepath.Join(dir, "kernel", "fs"), d.IsDir() && below != path && below != "net" && below != "virtio":
 			return fs.SkipDir
 		case !d.Type().IsRegular(), d.Name() == "vmlinuz":
 			return nil

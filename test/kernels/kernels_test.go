@@ -87,8 +87,14 @@ func TestKernels(t *testing.T) {
 
 // boot runs a test binary in a machine and reports its tests as subtests.
 func boot(t *testing.T, kernel, disk string, test ...string) {
-	test = append(test, "-test.v=test2json", "-test.timeout="+programLimit.String())
-	output, failure := run(t.Context(), t.TempDir(), kernel, disk, test...)
+	t.Helper()
+	machine{kernel, disk, noNetwork, programLimit}.boot(t, test...)
+}
+
+func (m machine) boot(t *testing.T, test ...string) {
+	t.Helper()
+	test = append(test, "-test.v=test2json", "-test.timeout="+m.limit.String())
+	output, failure := m.run(t.Context(), t.TempDir(), test...)
 	whole, err := results(output)
 	if err != nil {
 		t.Fatal(err)
@@ -105,15 +111,7 @@ func boot(t *testing.T, kernel, disk string, test ...string) {
 // build builds what the machines run, and returns the files by their path in there.
 func build(dir string) (map[string]string, error) {
 	files := make(map[string]string)
-	goBuild := func(path string, args ...string) error {
-		files[path] = filepath.Join(dir, filepath.Base(path))
-		cmd := exec.Command("go", append(args[:len(args)-1:len(args)-1], "-ldflags=-s -w", "-o", files[path], module+args[len(args)-1])...)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("go %v: %w\n%s", args, err, out)
-		}
-		return nil
-	}
+	goBuild := func(path string, args ...string) error { return buildInto(files, dir, path, args...) }
 	if err := goBuild("/init", "build", "/test/kernels/guest"); err != nil {
 		return nil, err
 	}
@@ -129,4 +127,15 @@ func build(dir string) (map[string]string, error) {
 		}
 	}
 	return files, nil
+}
+
+// buildInto has go build one file of a machine, as args say, of which the last one is a package.
+func buildInto(files map[string]string, dir, path string, args ...string) error {
+	files[path] = filepath.Join(dir, filepath.Base(path))
+	cmd := exec.Command("go", append(args[:len(args)-1:len(args)-1], "-ldflags=-s -w", "-o", files[path], module+args[len(args)-1])...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go %v: %w\n%s", args, err, out)
+	}
+	return nil
 }

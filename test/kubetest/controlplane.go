@@ -44,9 +44,13 @@ type ControlPlane struct {
 }
 
 // Start starts Debian's etcd and an API server and waits until it is ready. The test's
-// end stops them and removes their data.
+// end stops them and removes their data. In a machine of test/kernels, which has one outside, it
+// waits for that.
 func Start(t testing.TB) *ControlPlane {
 	t.Helper()
+	if path := outside(); path != "" {
+		return reach(t, path)
+	}
 	return StartWith(t, Listing)
 }
 
@@ -115,7 +119,7 @@ func (c *ControlPlane) Wipe() {
 
 func (c *ControlPlane) command(name string, args ...string) *exec.Cmd {
 	c.t.Helper()
-	path, err := program(name)
+	path, err := Peer(name)
 	if err != nil {
 		c.t.Fatal(err)
 	}

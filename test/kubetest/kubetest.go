@@ -38,8 +38,12 @@ func Require(t testing.TB) {
 		t.Skip("needs Kubernetes: make integration runs it")
 	}
 	var errs []error
-	for _, name := range []string{string(Listing), string(Streaming), "kube-apiserver", "kube-proxy", "kubectl"} {
-		_, err := program(name)
+	needed := []string{string(Listing), string(Streaming), "kube-apiserver", "kube-proxy", "kubectl"}
+	if outside() != "" {
+		needed = []string{"kube-proxy"}
+	}
+	for _, name := range needed {
+		_, err := Peer(name)
 		errs = append(errs, err)
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -47,9 +51,9 @@ func Require(t testing.TB) {
 	}
 }
 
-// program finds a program that `make peers` has put into $PEERS, or where the
+// Peer finds a program that `make peers` has put into $PEERS, or where the
 // Makefile has it by default.
-func program(name string) (string, error) {
+func Peer(name string) (string, error) {
 	dir := os.Getenv("PEERS")
 	if dir == "" {
 		cache, err := os.UserCacheDir()

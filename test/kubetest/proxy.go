@@ -30,12 +30,12 @@ var metrics = netip.MustParseAddrPort("127.0.0.1:10249")
 var synced = regexp.MustCompile(`(?m)^kubeproxy_sync_proxy_rules_last_timestamp_seconds\{ip_family="IPv[46]"\} [1-9]`)
 
 // StartProxy starts kube-proxy on a node and waits until it has written the rules
-// of all Services that are there, but no longer than the limit. mode is iptables or
-// nftables.
-func (c *ControlPlane) StartProxy(node *netlab.Node, mode string, limit time.Duration) *Process {
+// of all Services that are there, but no longer than the limit. mode is iptables, nftables or
+// ipvs.
+func (c *ControlPlane) StartProxy(node *netlab.Node, mode string, limit time.Duration, flags ...string) *Process {
 	c.t.Helper()
 	c.AddNode(Node())
-	p := c.LaunchProxy(node, mode, NodeName)
+	p := c.LaunchProxy(node, mode, NodeName, flags...)
 	p.await("first sync of both families", limit, func() error {
 		body, err := Get(node.Host, metrics, "/metrics")
 		if err != nil {

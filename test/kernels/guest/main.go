@@ -5,6 +5,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -20,6 +21,10 @@ var environment = []string{
 	"E2E_REQUIRED=1",
 	"IPVS_REQUIRED=1",
 	"COREDNS=/coredns",
+	// Of these there is something in some machines only.
+	"PEERS_REQUIRED=1",
+	"PEERS=/peers",
+	"OUTSIDE_KUBECONFIG=/kubeconfig",
 }
 
 // modules are those that rules of nftables need. The kernel would load them by itself, one
@@ -32,8 +37,12 @@ var modules = []string{
 	"nf_tables", "nf_conntrack", "nf_nat", "nft_ct", "nft_chain_nat", "nft_nat", "nft_masq", "nft_numgen", "nft_hash", "nft_fib",
 	"nft_fib_ipv4", "nft_fib_ipv6", "nft_reject", "nft_reject_ipv4", "nft_reject_ipv6", "nft_counter",
 	"ip_vs",
+	"virtio_pci", "virtio_net", // for those that reach the machine outside
 	"nf_conntrack_netlink", "ip_vs_lblc", "ip_vs_lblcr", "ip_set",
 }
+
+// outside is the machine's address in QEMU's user network, if it has a link there.
+const outside, outsideLink = "10.0.2.15/24", "eth0"
 
 func main() {
 	if os.Getpid() != 1 {
@@ -65,12 +74,8 @@ func run(argv []string) error {
 	if out, err := exec.Command("/sbin/modprobe", append([]string{"-a", "-q"}, modules...)...).CombinedOutput(); len(out) > 0 {
 		fmt.Printf("guest: modprobe: %v\n%s", err, out)
 	}
-	loopback, err := netlink.LinkByName("lo")
-	if err == nil {
-		err = netlink.LinkSetUp(loopback)
-	}
-	if err != nil {
-		return fmt.Errorf("the loopback: %w", err)
+	if err := setUpLinks(); err != nil {
+		return fmt.Errorf("the network: %w", err)
 	}
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = environment, line, line
@@ -82,4 +87,26 @@ func run(argv []string) error {
 		return err
 	}
 	return unix.IoctlSetInt(int(line.Fd()), unix.TCSBRK, 1) // until all has been sent
+}
+
+func setUpLinks() error {
+	loopback, err := netlink.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	if err := netlink.LinkSetUp(loopback); err != nil {
+		return err
+	}
+	link, err := netlink.LinkByName(outsideLink)
+	if _, none := errors.AsType[netlink.LinkNotFoundError](err); none {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	addr, err := netlink.ParseAddr(outside)
+	if err != nil {
+		return err
+	}
+	return errors.Join(netlink.AddrAdd(link, addr), netlink.LinkSetUp(link))
 }
