@@ -43,6 +43,9 @@ func newComparison(conf string, before, paths []string) (*comparison, error) {
 	if err := c.configure(conf, len(before) == 0); err != nil {
 		return nil, err
 	}
+	if len(before) == 0 && c.serves(paths) {
+		return nil, fmt.Errorf("%s is the folder that %s serves, so it would be compared with itself: say with -before what it was, or see with coredns rules -diff what this kernel lacks", paths[0], c.block.names.Place("manifests"))
+	}
 	today, err := c.today(before)
 	if err != nil {
 		return nil, err
@@ -69,6 +72,16 @@ func newComparison(conf string, before, paths []string) (*comparison, error) {
 		c.problems = append(c.problems, planProblem{Problem: manifest.Problem{Object: "Service " + service.String(), Err: errors.New(why)}})
 	})
 	return c, nil
+}
+
+// serves reports whether the one path that is given is the folder of manifests of the Corefile.
+func (c *comparison) serves(paths []string) bool {
+	if !c.configured || c.block.names.Manifest.Dir == "" || len(paths) != 1 {
+		return false
+	}
+	given, err := os.Stat(paths[0])
+	served, errServed := os.Stat(c.block.names.Manifest.Dir)
+	return err == nil && errServed == nil && os.SameFile(given, served)
 }
 
 // withoutCorefile has the defaults of all options.

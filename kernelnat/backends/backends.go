@@ -157,8 +157,9 @@ type alone struct {
 	since     time.Time // when connections of kube-proxy's IPVS mode were first waited for
 }
 
-// longestWait is for how long connections go on by the virtual servers that kube-proxy has made.
-const longestWait = 15 * time.Minute
+// longestWait is for how long connections go on by the virtual servers that kube-proxy has made: those
+// that are still open then end. Meanwhile the kernel is asked anew every few minutes.
+const longestWait = 24 * time.Hour
 
 func (a *alone) Sync(ctx context.Context, state kernelnat.State) ([]string, error) {
 	written, errPartial := a.Backend.Sync(ctx, state)

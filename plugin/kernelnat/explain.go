@@ -128,7 +128,10 @@ func (e Explained) absent(f *status.FamilyFacts) {
 			f.Kernel.Frontends = append(f.Kernel.Frontends, status.Held{})
 		}
 	default:
-		f.Empty, f.WhyNot = true, "no kernelnat runs in this network namespace, and none has left rules for it"
+		f.Empty, f.WhyNot = true, "no kernelnat runs in this network namespace, and none has left rules"
+		if f.Backend != backends.Auto {
+			f.WhyNot += " of backend " + f.Backend
+		}
 	}
 }
 
