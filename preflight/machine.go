@@ -35,6 +35,9 @@ type Machine struct {
 	Unrouted map[netip.Prefix]string
 	// ForwardDrops are the chains that drop what is forwarded, unless one of their rules accepts it.
 	ForwardDrops []string
+	// InputDrops are those that drop so what comes to this machine, if the first packets of connections do, at
+	// addresses of Entries.
+	InputDrops, Entries []string
 	// Unreached are the addresses of endpoints that no route leads to.
 	Unreached map[netip.Addr]string
 	Bridges   []string

@@ -96,6 +96,10 @@ func forwarding(n *NAT, m Machine) (all []Finding) {
 				fmt.Sprintf("set %s=1, if there are such", f.sysctl), false})
 		}
 	}
+	for _, chain := range m.InputDrops {
+		all = append(all, Finding{Here, chain + " drops what comes to this machine, unless a rule there accepts it, and the first packets of connections to Services pass it",
+			"have it accept packets to " + strings.Join(m.Entries, " and "), false})
+	}
 	for _, chain := range m.ForwardDrops {
 		all = append(all, Finding{Here, chain + " drops what is forwarded, unless a rule there accepts it, whatever other tables say: connections of this machine reach Services, but those of pods and of other machines may not",
 			"have it accept packets to and from the endpoints", false})

@@ -110,6 +110,10 @@ type Kernel struct {
 	// ForwardDrops are the chains that drop what is forwarded, unless one of their rules accepts it.
 	ForwardingOff string
 	ForwardDrops  []string
+	// InputDrops are those that drop so what comes to this machine, where the first packets of connections
+	// do, at addresses of Entry.
+	InputDrops []string
+	Entry      netip.Prefix
 	// Unrouted are endpoints that no route leads to, with what the kernel says.
 	Unrouted map[netip.Addr]string
 	// Silent are endpoints at addresses of this machine where nobody listens.

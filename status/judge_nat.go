@@ -137,6 +137,9 @@ func (j *joiner) judgePassage(f *FamilyFacts) {
 	for _, chain := range f.Kernel.ForwardDrops {
 		j.step("kernel", Notice, "have it accept packets to and from the endpoints, if pods or other machines are clients", "%s: %s drops what is forwarded, unless a rule there accepts it; %s", f.Family, chain, inside)
 	}
+	for _, chain := range f.Kernel.InputDrops {
+		j.step("kernel", Notice, fmt.Sprintf("have it accept packets to %s", f.Kernel.Entry), "%s: %s drops what comes to this machine, unless a rule there accepts it; the first packets of connections pass it", f.Family, chain)
+	}
 	var without []string
 	why := ""
 	for _, addr := range slices.SortedFunc(maps.Keys(f.Kernel.Unrouted), netip.Addr.Compare) {

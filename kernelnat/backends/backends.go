@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -41,6 +42,8 @@ type Backend struct {
 	leave func(context.Context, cluster.Family, netfilter.Settings) error
 	// missing says why this kernel cannot choose by a policy; nil: it can by all that are not in Lacks.
 	missing func(cluster.Policy) error
+	// entry is where packets come to this machine before their endpoint is chosen; nil: they do not.
+	entry func(cluster.Family) netip.Prefix
 	// probe says why this machine cannot have it. It changes nothing.
 	probe func(context.Context) error
 	// Rules prints what Sync of one family would write to a kernel without any rules,
@@ -62,7 +65,7 @@ type Backend struct {
 var all = []Backend{
 	{Name: Default, Places: "iptables, nft and legacy variant", Lacks: iptables.Lacks, families: iptables.New, probe: iptables.Probe, Rules: iptables.Rules, Look: iptables.Look, drift: iptables.Drift, left: iptables.Left, Bounds: plan.DefaultBounds},
 	{Name: preferred, Places: "nftables", Lacks: nftables.Lacks, StickyAtRandom: true, families: nftables.New, probe: func(context.Context) error { return nftables.Probe() }, Rules: nftables.Rules, Look: nftables.Look, drift: nftables.Drift, left: nftables.Left, Bounds: nftables.Bounds},
-	{Name: "ipvs", over: preferred, leave: ipvs.Leave, missing: new(ipvs.Schedulers).Missing, Places: "IPVS", StickyAtRandom: true, families: ipvs.New, probe: func(context.Context) error { return ipvs.Probe() }, Rules: ipvs.Rules, Look: ipvs.Look, drift: ipvs.Drift, left: ipvs.Left, Bounds: ipvs.Bounds, Policy: ipvs.DefaultScheduler},
+	{Name: "ipvs", over: preferred, leave: ipvs.Leave, missing: new(ipvs.Schedulers).Missing, entry: ipvs.Range, Places: "IPVS", StickyAtRandom: true, families: ipvs.New, probe: func(context.Context) error { return ipvs.Probe() }, Rules: ipvs.Rules, Look: ipvs.Look, drift: ipvs.Drift, left: ipvs.Left, Bounds: ipvs.Bounds, Policy: ipvs.DefaultScheduler},
 }
 
 const (
@@ -120,6 +123,15 @@ func (b Backend) Limit(o *plan.Options) {
 func (b Backend) LimitHere(o *plan.Options) {
 	b.Limit(o)
 	o.Missing = b.missing
+}
+
+// Entry is where packets in one IP family come to this machine before their endpoint is chosen; the zero
+// Prefix: they do not.
+func (b Backend) Entry(family cluster.Family) netip.Prefix {
+	if b.entry == nil {
+		return netip.Prefix{}
+	}
+	return b.entry(family)
 }
 
 // Missing says why this kernel cannot choose by a policy that the backend has, or nil. What is a

@@ -25,7 +25,7 @@ func Look(ctx context.Context, name string, family cluster.Family, p plan.Servic
 			return nil, b.Name, err
 		}
 		if held != nil {
-			return held, b.Name, lookAround(held, family, p, b.Name == Default)
+			return held, b.Name, b.lookAround(held, family, p)
 		}
 	}
 	return nil, name, nil
@@ -35,7 +35,7 @@ func Look(ctx context.Context, name string, family cluster.Family, p plan.Servic
 const maxRouted = 100
 
 // lookAround reads what else packets to the Service meet on this machine.
-func lookAround(held *status.Kernel, family cluster.Family, p plan.Service, chainsAreOurs bool) (err error) {
+func (b Backend) lookAround(held *status.Kernel, family cluster.Family, p plan.Service) (err error) {
 	if sysctl, off := netfilter.Forwarding(family); off {
 		held.ForwardingOff = sysctl
 	}
@@ -49,11 +49,16 @@ func lookAround(held *status.Kernel, family cluster.Family, p plan.Service, chai
 			}
 		}
 	}
-	if held.Others, err = netfilter.Others(family, chainsAreOurs); err != nil {
+	if held.Others, err = netfilter.Others(family, b.Name == Default); err != nil {
 		return err
 	}
-	if held.ForwardDrops, err = netfilter.ForwardDrops(family); err != nil {
+	drops, err := netfilter.FindDrops(family)
+	if err != nil {
 		return err
+	}
+	held.ForwardDrops = drops.Forward
+	if held.Entry = b.Entry(family); held.Entry.IsValid() {
+		held.InputDrops = drops.Input
 	}
 	if held.Unrouted, err = netfilter.Unrouted(addrs); err != nil {
 		return err

@@ -14,6 +14,9 @@ var ranges = map[cluster.Family]netip.Prefix{
 	cluster.IPv6: netip.MustParsePrefix("100:0:0:1::/64"),
 }
 
+// Range is where virtual servers are in one IP family.
+func Range(family cluster.Family) netip.Prefix { return ranges[family] }
+
 // There are so many ports at each of so many addresses.
 const (
 	addresses = 256

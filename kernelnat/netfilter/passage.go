@@ -16,34 +16,44 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ForwardDrops returns the chains of nf_tables, in words, that drop by their policy what this machine
-// forwards in one family, unless one of their rules accepts it: what our rules accept does not
-// count there (nft(8), a verdict of accept ends one base chain alone). It writes nothing.
-func ForwardDrops(family cluster.Family) ([]string, error) {
+// Drops are the chains of nf_tables, in words, that drop by their policy what this machine forwards, or
+// what comes to it, unless one of their rules accepts it: what our rules accept does not count there
+// (nft(8), a verdict of accept ends one base chain alone).
+type Drops struct{ Forward, Input []string }
+
+// FindDrops looks for them in one family. It writes nothing.
+func FindDrops(family cluster.Family) (out Drops, err error) {
 	own, ip := nftables.TableFamilyIPv4, "ip"
 	if family == cluster.IPv6 {
 		own, ip = nftables.TableFamilyIPv6, "ip6"
 	}
 	conn, err := nftables.New()
 	if err != nil {
-		return nil, fmt.Errorf("open a netlink socket: %w", err)
+		return out, fmt.Errorf("open a netlink socket: %w", err)
 	}
-	var out []string
 	for of, name := range map[nftables.TableFamily]string{own: ip, nftables.TableFamilyINet: "inet"} {
 		chains, err := passed(conn, of)
 		if lacksNfTables(err) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("list the chains of nf_tables: %w", err)
+			return out, fmt.Errorf("list the chains of nf_tables: %w", err)
 		}
 		for _, c := range chains {
-			if c.Hooknum != nil && *c.Hooknum == *nftables.ChainHookForward && c.Policy != nil && *c.Policy == nftables.ChainPolicyDrop {
-				out = append(out, fmt.Sprintf("chain %s of table %s %s", c.Name, name, c.Table.Name))
+			if c.Hooknum == nil || c.Policy == nil || *c.Policy != nftables.ChainPolicyDrop {
+				continue
+			}
+			chain := fmt.Sprintf("chain %s of table %s %s", c.Name, name, c.Table.Name)
+			switch *c.Hooknum {
+			case *nftables.ChainHookForward:
+				out.Forward = append(out.Forward, chain)
+			case *nftables.ChainHookInput:
+				out.Input = append(out.Input, chain)
 			}
 		}
 	}
-	slices.Sort(out)
+	slices.Sort(out.Forward)
+	slices.Sort(out.Input)
 	return out, nil
 }
 
@@ -51,8 +61,8 @@ func ForwardDrops(family cluster.Family) ([]string, error) {
 // of a list, so that 24,000 take a fifth of a second of processor time and 120,000 fifteen seconds.
 const manyChains = 4000
 
-// passed lists the chains of a family or, where there are very many, the one in which iptables filters
-// what is forwarded: there are so many where iptables has the rules of Services.
+// passed lists the chains of a family or, where there are very many, those in which iptables filters
+// what is forwarded and what comes in: there are so many where iptables has the rules of Services.
 func passed(conn *nftables.Conn, of nftables.TableFamily) ([]*nftables.Chain, error) {
 	tables, err := conn.ListTablesOfFamily(of)
 	if err != nil {
@@ -66,15 +76,18 @@ func passed(conn *nftables.Conn, of nftables.TableFamily) ([]*nftables.Chain, er
 	if chains <= manyChains {
 		return conn.ListChainsOfTableFamily(of)
 	}
+	var out []*nftables.Chain
 	for _, t := range tables {
 		if t.Name != "filter" {
 			continue
 		}
-		if c, err := conn.ListChain(t, "FORWARD"); err == nil { // else it is not there
-			return []*nftables.Chain{c}, nil
+		for _, name := range []string{"FORWARD", "INPUT"} {
+			if c, err := conn.ListChain(t, name); err == nil { // else it is not there
+				out = append(out, c)
+			}
 		}
 	}
-	return nil, nil
+	return out, nil
 }
 
 // lacksNfTables reports whether the kernel has no nf_tables.

@@ -134,11 +134,16 @@ func rules(ctx context.Context, m *preflight.Machine, n *preflight.NAT) error {
 	}
 	slices.Sort(m.ProxyTables)
 	for _, family := range cluster.Families {
-		drops, err := netfilter.ForwardDrops(family)
-		m.ForwardDrops, errs = append(m.ForwardDrops, drops...), append(errs, err)
+		drops, err := netfilter.FindDrops(family)
+		m.ForwardDrops, errs = append(m.ForwardDrops, drops.Forward...), append(errs, err)
+		if entry := b.Entry(family); entry.IsValid() {
+			m.Entries, m.InputDrops = append(m.Entries, entry.String()), append(m.InputDrops, drops.Input...)
+		}
 	}
-	slices.Sort(m.ForwardDrops)
-	m.ForwardDrops = slices.Compact(m.ForwardDrops) // tables of inet are of both
+	for _, drops := range []*[]string{&m.ForwardDrops, &m.InputDrops} {
+		slices.Sort(*drops)
+		*drops = slices.Compact(*drops) // tables of inet are of both
+	}
 	return errors.Join(errs...)
 }
 
