@@ -287,7 +287,7 @@ func (j *joiner) noService(meant cluster.ServiceName) {
 	slices.Sort(same)
 	text, in := fmt.Sprintf("there is no Service %s in namespace %s", meant.Name, meant.Namespace), ", but one in "
 	if len(j.Namespaces) > 0 && !slices.Contains(j.Namespaces, meant.Namespace) {
-		text, in = fmt.Sprintf("there is no namespace %s", meant.Namespace), ", and a Service "+meant.Name+" in "
+		text, in = fmt.Sprintf("there is no namespace %s", meant.Namespace), ", but Service "+meant.Name+" is in "
 		if n := nearText(meant.Namespace, j.Namespaces); n != "" && len(same) == 0 {
 			text += fmt.Sprintf("; the nearest is %s", n)
 		}
