@@ -37,7 +37,8 @@ type Machine struct {
 	ForwardDrops []string
 	// InputDrops are those that drop so what comes to this machine, if the first packets of connections do, at
 	// addresses of Entries.
-	InputDrops, Entries []string
+	InputDrops []string
+	Entries    []netip.Prefix
 	// Unreached are the addresses of endpoints that no route leads to.
 	Unreached map[netip.Addr]string
 	Bridges   []string

@@ -98,11 +98,25 @@ func forwarding(n *NAT, m Machine) (all []Finding) {
 	}
 	for _, chain := range m.InputDrops {
 		all = append(all, Finding{Here, chain + " drops what comes to this machine, unless a rule there accepts it, and the first packets of connections to Services pass it",
-			"have it accept packets to " + strings.Join(m.Entries, " and "), false})
+			"have it accept packets to " + strings.Trim(fmt.Sprint(m.Entries), "[]"), false})
 	}
 	for _, chain := range m.ForwardDrops {
 		all = append(all, Finding{Here, chain + " drops what is forwarded, unless a rule there accepts it, whatever other tables say: connections of this machine reach Services, but those of pods and of other machines may not",
 			"have it accept packets to and from the endpoints", false})
+	}
+	return all
+}
+
+// entries says which ranges lie where packets come to this machine before their endpoint is chosen: what
+// is there is not reached any more.
+func entries(n *NAT, m Machine) (all []Finding) {
+	for _, e := range m.Entries {
+		for _, cidr := range slices.Concat(n.ServiceCIDRs, n.ClusterCIDRs) {
+			if e.Overlaps(cidr) {
+				all = append(all, Finding{n.Place("backend"), fmt.Sprintf("the range %s overlaps %s, where backend %s has virtual servers, so nobody else is reached there", cidr, e, n.Backend),
+					"choose another range, or another backend", true})
+			}
+		}
 	}
 	return all
 }

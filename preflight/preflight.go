@@ -76,7 +76,7 @@ func Judge(c Config, m Machine) []Finding {
 	all := append(addresses(c.Ports, m), ports(c.Ports, m)...)
 	if c.NAT != nil {
 		for _, judge := range []func(*NAT, Machine) []Finding{
-			unseen, privileges, writers, backend, variants, routes, clients, deaf, unreached, localPorts, forwarding, loopback, paths, bridges, connections,
+			unseen, privileges, writers, backend, variants, routes, clients, deaf, unreached, localPorts, forwarding, entries, loopback, paths, bridges, connections,
 		} {
 			all = append(all, judge(c.NAT, m)...)
 		}

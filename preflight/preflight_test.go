@@ -98,8 +98,9 @@ func TestJudge(t *testing.T) {
 		"no forwarding":         {sysctl(ipForward, "0"), " this machine: net.ipv4.ip_forward is 0: connections of this machine reach Services, but those of pods and of other machines are not passed on to endpoints elsewhere: set net.ipv4.ip_forward=1"},
 		"forwarding is dropped": {func(_ *Config, m *Machine) { m.ForwardDrops = []string{"chain FORWARD of table ip filter"} }, " this machine: chain FORWARD of table ip filter drops what is forwarded, unless a rule there accepts it, whatever other tables say: "},
 		"the first packets are dropped": {func(_ *Config, m *Machine) {
-			m.InputDrops, m.Entries = []string{"chain INPUT of table ip filter"}, []string{"192.88.99.0/24", "100:0:0:1::/64"}
-		}, " this machine: chain INPUT of table ip filter drops what comes to this machine, unless a rule there accepts it, and the first packets of connections to Services pass it: have it accept packets to 192.88.99.0/24 and 100:0:0:1::/64"},
+			m.InputDrops, m.Entries = []string{"chain INPUT of table ip filter"}, prefixes("192.88.99.0/24", "100:0:0:1::/64")
+		}, " this machine: chain INPUT of table ip filter drops what comes to this machine, unless a rule there accepts it, and the first packets of connections to Services pass it: have it accept packets to 192.88.99.0/24 100:0:0:1::/64"},
+		"a range of ours":       {func(c *Config, m *Machine) { c.NAT.Backend, m.Entries = "ipvs", prefixes("10.43.9.0/24") }, " Corefile:backend:: the range 10.43.0.0/16 overlaps 10.43.9.0/24, where backend ipvs has virtual servers, so nobody else is reached there: choose another range, or another backend"},
 		"no forwarding of IPv6": {sysctl(ipv6Forwarding, "0"), " this machine: net.ipv6.conf.all.forwarding is 0: "},
 		"no forwarding of what is not served": {func(c *Config, m *Machine) {
 			c.NAT.ServiceCIDRs, m.Sysctls[ipv6Forwarding] = c.NAT.ServiceCIDRs[:1], "0"

@@ -137,7 +137,7 @@ func rules(ctx context.Context, m *preflight.Machine, n *preflight.NAT) error {
 		drops, err := netfilter.FindDrops(family)
 		m.ForwardDrops, errs = append(m.ForwardDrops, drops.Forward...), append(errs, err)
 		if entry := b.Entry(family); entry.IsValid() {
-			m.Entries, m.InputDrops = append(m.Entries, entry.String()), append(m.InputDrops, drops.Input...)
+			m.Entries, m.InputDrops = append(m.Entries, entry), append(m.InputDrops, drops.Input...)
 		}
 	}
 	for _, drops := range []*[]string{&m.ForwardDrops, &m.InputDrops} {
