@@ -44,7 +44,8 @@ func newComparison(conf string, before, paths []string) (*comparison, error) {
 		return nil, err
 	}
 	if len(before) == 0 && c.serves(paths) {
-		return nil, fmt.Errorf("%s is the folder that %s serves, so it would be compared with itself: say with -before what it was, or see with coredns rules -diff what this kernel lacks", paths[0], c.block.names.Place("manifests"))
+		c.problems = append(c.problems, planProblem{Problem: manifest.Problem{File: paths[0], Severity: manifest.Notice,
+			Err: fmt.Errorf("this is the folder that %s serves, so it is compared with itself: say with -before what it was, or see with coredns rules -diff what this kernel lacks", c.block.names.Place("manifests"))}})
 	}
 	today, err := c.today(before)
 	if err != nil {

@@ -148,7 +148,7 @@ func TestVirtualServersStayTheirServices(t *testing.T) {
 		p.Pools[0].Port = name
 		return p
 	}
-	of := func(name string, ports ...plan.Service) plan.Service { return backendtest.Named(name, ports...) }
+	of := backendtest.Named
 	sync := func(k *taker, services ...plan.Service) {
 		b := newBackendFor(t, k)
 		h.do(func() error { _, err := b.Sync(t.Context(), kernelnat.State{Services: services}); return err })
