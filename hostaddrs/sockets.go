@@ -58,12 +58,3 @@ func Sockets(ports map[uint16]bool) (out []Socket, err error) {
 	}
 	return out, nil
 }
-
-// Answering returns where a socket may listen to have what comes to an address: there, or at all addresses.
-func Answering(at netip.AddrPort) []netip.AddrPort {
-	out := []netip.AddrPort{at, netip.AddrPortFrom(netip.IPv6Unspecified(), at.Port())}
-	if at.Addr().Is4() {
-		out = append(out, netip.AddrPortFrom(netip.IPv4Unspecified(), at.Port()))
-	}
-	return out
-}

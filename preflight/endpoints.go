@@ -3,8 +3,6 @@ package preflight
 import (
 	"fmt"
 	"net/netip"
-
-	"github.com/clusterip/clusterip/hostaddrs"
 )
 
 // maxTold of a kind are told; more help no one.
@@ -36,8 +34,12 @@ func deaf(n *NAT, m Machine) []Finding {
 	var all []Finding
 	for _, e := range n.Endpoints {
 		link, is := own[e.At.Addr()]
-		for _, at := range hostaddrs.Answering(e.At) {
-			is = is && !listening[socket{e.UDP, at}]
+		everywhere := []netip.Addr{e.At.Addr(), netip.IPv6Unspecified()}
+		if e.At.Addr().Is4() {
+			everywhere = append(everywhere, netip.IPv4Unspecified())
+		}
+		for _, addr := range everywhere {
+			is = is && !listening[socket{e.UDP, netip.AddrPortFrom(addr, e.At.Port())}]
 		}
 		if !is {
 			continue

@@ -117,13 +117,7 @@ type Kernel struct {
 	// Unrouted are endpoints that no route leads to, with what the kernel says.
 	Unrouted map[netip.Addr]string
 	// Silent are endpoints at addresses of this machine where nobody listens.
-	Silent []PortAt
-}
-
-// PortAt is a port at an address.
-type PortAt struct {
-	At       netip.AddrPort
-	Protocol cluster.Protocol
+	Silent []plan.Key
 }
 
 // Held is what the kernel holds of a frontend.

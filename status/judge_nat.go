@@ -150,7 +150,7 @@ func (j *joiner) judgePassage(f *FamilyFacts) {
 	}
 	var silent []string
 	for _, e := range f.Kernel.Silent {
-		silent = append(silent, fmt.Sprintf("%s/%s", e.At, e.Protocol))
+		silent = append(silent, e.String())
 	}
 	if len(silent) > 0 {
 		j.step("kernel", Wrong, fmt.Sprintf("start the process, have it listen at %s or at all addresses, or correct the port", f.Kernel.Silent[0].At.Addr()),

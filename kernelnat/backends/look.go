@@ -2,12 +2,9 @@ package backends
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
-	"slices"
 
 	"github.com/clusterip/clusterip/cluster"
-	"github.com/clusterip/clusterip/hostaddrs"
 	"github.com/clusterip/clusterip/kernelnat"
 	"github.com/clusterip/clusterip/kernelnat/netfilter"
 	"github.com/clusterip/clusterip/kernelnat/plan"
@@ -39,13 +36,13 @@ func (b Backend) lookAround(held *status.Kernel, family cluster.Family, p plan.S
 	if sysctl, off := netfilter.Forwarding(family); off {
 		held.ForwardingOff = sysctl
 	}
-	var endpoints []status.PortAt // as far as is known
+	var endpoints []plan.Key
 	var addrs []netip.Addr
 	for i := range p.Pools {
 		for _, local := range []bool{false, true} {
 			all := p.Pools[i].For(local)
 			for _, e := range all[:min(len(all), maxRouted)] {
-				endpoints, addrs = append(endpoints, status.PortAt{At: e, Protocol: p.Pools[i].Protocol}), append(addrs, e.Addr())
+				endpoints, addrs = append(endpoints, plan.Key{At: e, Protocol: p.Pools[i].Protocol}), append(addrs, e.Addr())
 			}
 		}
 	}
@@ -63,46 +60,6 @@ func (b Backend) lookAround(held *status.Kernel, family cluster.Family, p plan.S
 	if held.Unrouted, err = netfilter.Unrouted(addrs); err != nil {
 		return err
 	}
-	held.Silent, err = silent(endpoints)
+	held.Silent, err = netfilter.Silent(endpoints)
 	return err
-}
-
-// silent returns the endpoints at addresses of this machine where nobody listens, each once. Sockets of
-// SCTP are not looked at.
-func silent(endpoints []status.PortAt) (out []status.PortAt, err error) {
-	own, err := hostaddrs.List()
-	if err != nil {
-		return nil, fmt.Errorf("list the addresses of this machine: %w", err)
-	}
-	endpoints = slices.DeleteFunc(endpoints, func(e status.PortAt) bool {
-		return e.Protocol == cluster.SCTP || !slices.ContainsFunc(own, func(a netip.Prefix) bool { return a.Addr() == e.At.Addr() })
-	})
-	if len(endpoints) == 0 {
-		return nil, nil
-	}
-	ports := make(map[uint16]bool)
-	for _, e := range endpoints {
-		ports[e.At.Port()] = true
-	}
-	sockets, err := hostaddrs.Sockets(ports)
-	if err != nil {
-		return nil, err
-	}
-	listening := make(map[status.PortAt]bool)
-	for _, s := range sockets {
-		protocol := cluster.TCP
-		if s.UDP {
-			protocol = cluster.UDP
-		}
-		listening[status.PortAt{At: s.At, Protocol: protocol}] = true
-	}
-	for _, e := range endpoints {
-		heard := slices.ContainsFunc(hostaddrs.Answering(e.At), func(at netip.AddrPort) bool {
-			return listening[status.PortAt{At: at, Protocol: e.Protocol}]
-		})
-		if !heard && !slices.Contains(out, e) {
-			out = append(out, e)
-		}
-	}
-	return out, nil
 }

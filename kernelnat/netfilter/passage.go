@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"github.com/clusterip/clusterip/cluster"
+	"github.com/clusterip/clusterip/hostaddrs"
+	"github.com/clusterip/clusterip/kernelnat/plan"
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -128,4 +130,45 @@ func Unrouted(addrs []netip.Addr) (map[netip.Addr]string, error) {
 		}
 	}
 	return out, nil
+}
+
+// Silent returns the endpoints at addresses of this machine where nobody listens, each once. Sockets of
+// SCTP are not looked at.
+func Silent(endpoints []plan.Key) (out []plan.Key, err error) {
+	own, err := hostaddrs.List()
+	if err != nil {
+		return nil, fmt.Errorf("list the addresses of this machine: %w", err)
+	}
+	here := make(map[netip.Addr]bool)
+	for _, a := range own {
+		here[a.Addr()] = true
+	}
+	ports, known := make(map[uint16]bool), make(map[plan.Key]bool)
+	for _, e := range endpoints {
+		if here[e.At.Addr()] && e.Protocol != cluster.SCTP && !known[e] {
+			ports[e.At.Port()], known[e], out = true, true, append(out, e)
+		}
+	}
+	if len(out) == 0 {
+		return nil, nil // mostly, and then sockets are not looked at
+	}
+	sockets, err := hostaddrs.Sockets(ports)
+	if err != nil {
+		return nil, err
+	}
+	listening := make(map[plan.Key]bool)
+	for _, s := range sockets {
+		protocol := cluster.TCP
+		if s.UDP {
+			protocol = cluster.UDP
+		}
+		listening[plan.Key{At: s.At, Protocol: protocol}] = true
+	}
+	at := func(addr netip.Addr, e plan.Key) bool {
+		return listening[plan.Key{At: netip.AddrPortFrom(addr, e.At.Port()), Protocol: e.Protocol}]
+	}
+	hears := func(e plan.Key) bool {
+		return listening[e] || at(netip.IPv6Unspecified(), e) || e.At.Addr().Is4() && at(netip.IPv4Unspecified(), e)
+	}
+	return slices.DeleteFunc(out, hears), nil
 }

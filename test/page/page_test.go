@@ -154,7 +154,7 @@ func search(_ *testing.T, b *browser) {
 	b.do(chromedp.Click(".row a"))
 	b.says("shop/web would work: 10.43.0.10:80/TCP leads to 3 endpoints")
 	b.says("was not looked at: dry_run is set")
-	b.says("yes, to 3 endpoints")
+	b.says("planned, to 3 endpoints")
 	b.says("no: not ready")
 	b.becomes("the path is drawn", `document.querySelectorAll("svg.graph .link:not(.none)").length === 5`)
 	b.becomes("most goes where the line is thick", `[...document.querySelectorAll("svg.graph .link")].every((l) => l.getAttribute("stroke-width") >= 3)`)
