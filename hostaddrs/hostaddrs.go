@@ -1,4 +1,4 @@
-// Package hostaddrs knows the addresses of this machine.
+// Package hostaddrs knows the addresses of this machine, and the sockets that listen there.
 package hostaddrs
 
 import (

@@ -36,7 +36,7 @@ func (a apiServer) Accept(n Needs) (Needs, error) {
 func (a apiServer) key() any       { return a.options }
 func (a apiServer) hasNodes() bool { return true }
 
-// faults implements Origin. The API server has refused what has some.
+// present implements Origin. The API server has refused what has faults.
 func (a apiServer) present() []manifest.Problem { return nil }
 func (a apiServer) close()                      {}
 

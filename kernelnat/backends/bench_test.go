@@ -11,7 +11,6 @@ import (
 	"github.com/clusterip/clusterip/kernelnat/netfilter"
 	"github.com/clusterip/clusterip/kernelnat/plan"
 	"github.com/clusterip/clusterip/test/clustertest"
-	"golang.org/x/sys/unix"
 )
 
 // large is a state of so many Services with one port and so many endpoints.
@@ -51,7 +50,7 @@ func BenchmarkLook(b *testing.B) {
 			}
 			do(func() error { _, err := both[cluster.IPv4].Sync(b.Context(), state); return err })
 			b.Run("Look", func(b *testing.B) {
-				defer reportProcessor(b, processorTime())
+				defer reportProcessor(b, clustertest.ProcessorTime())
 				for i := 0; b.Loop(); i++ {
 					p := state.Services[i*997%len(state.Services)]
 					do(func() error {
@@ -64,7 +63,7 @@ func BenchmarkLook(b *testing.B) {
 				}
 			})
 			b.Run("Drift", func(b *testing.B) {
-				defer reportProcessor(b, processorTime())
+				defer reportProcessor(b, clustertest.ProcessorTime())
 				for b.Loop() {
 					do(func() error {
 						drift, err := chosen.Drift(b.Context(), map[cluster.Family]kernelnat.State{cluster.IPv4: state}, settings)
@@ -79,18 +78,7 @@ func BenchmarkLook(b *testing.B) {
 	}
 }
 
-// processorTime is what this process and its children have taken.
-func processorTime() (all time.Duration) {
-	for _, who := range []int{unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN} {
-		var used unix.Rusage
-		if unix.Getrusage(who, &used) == nil {
-			all += time.Duration(used.Utime.Nano() + used.Stime.Nano())
-		}
-	}
-	return all
-}
-
 // reportProcessor adds the processor time to what is measured: on a busy machine it says more.
 func reportProcessor(b *testing.B, before time.Duration) {
-	b.ReportMetric(float64((processorTime()-before).Microseconds())/1000/float64(b.N), "cpu-ms/op")
+	b.ReportMetric(float64((clustertest.ProcessorTime()-before).Microseconds())/1000/float64(b.N), "cpu-ms/op")
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/clusterip/clusterip/kernelnat/backendtest"
 	"github.com/clusterip/clusterip/kernelnat/netfilter"
 	"github.com/clusterip/clusterip/kernelnat/plan"
-	"golang.org/x/sys/unix"
+	"github.com/clusterip/clusterip/test/clustertest"
 )
 
 // looked returns what is wrong with some Services, besides what others would miss too.
@@ -117,7 +117,7 @@ func TestLookAtManyPorts(t *testing.T) {
 		for _, j := range jumps {
 			l.chains[chainKey{j.table, j.from}] = listedChain{nil, true}
 		}
-		began := processorTime()
+		began := clustertest.ProcessorTime()
 		l.plan(planned)
 		l.expect(planned, &p)
 		for i := range p.Frontends {
@@ -125,18 +125,11 @@ func TestLookAtManyPorts(t *testing.T) {
 				t.Fatalf("%s: %v, %q, %q", p.Frontends[i].Key, err, held.Wrong, held.Meets)
 			}
 		}
-		return processorTime() - began
+		return clustertest.ProcessorTime() - began
 	}
 	const few, times = 250, 16
 	one := min(took(few), took(few), took(few))
 	if many := took(times * few); many > 4*times*one {
 		t.Errorf("%d ports take %v, and %d times as many %v", few, one, times, many)
 	}
-}
-
-// processorTime is what this process has taken, however busy the machine is.
-func processorTime() time.Duration {
-	var used unix.Rusage
-	_ = unix.Getrusage(unix.RUSAGE_SELF, &used)
-	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }

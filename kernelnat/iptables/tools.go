@@ -14,8 +14,8 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 )
 
-// How long a tool may take. A transaction of ordinary size takes well under a second. All rules of 10,000
-// Services of ten endpoints take ten seconds to save, and more than a minute on a node that starts a hundred pods.
+// How long a tool may take. A transaction of ordinary size takes well under a second. To save all rules of
+// 10,000 Services of ten endpoints has taken more than a minute on a busy machine.
 const (
 	versionTimeout = 10 * time.Second
 	listTimeout    = time.Minute

@@ -34,16 +34,28 @@ func readHeld(within netip.Prefix) (map[id]*server, error) {
 
 // holds reports whether these are all virtual servers of a range.
 func holds(within netip.Prefix, all map[id]*server) (bool, error) {
-	same := 0
-	err := readEach(within, func(s *server) bool {
-		is := all[s.id] != nil && all[s.id].equal(s)
-		if is {
-			same++
-		}
-		return is
-	})
-	return err == nil && same == len(all), err
+	c := comparison{all: all}
+	err := readEach(within, c.see)
+	return err == nil && c.equal(), err
 }
+
+// comparison finds out whether virtual servers that are seen one by one, each once, are these.
+type comparison struct {
+	all   map[id]*server
+	same  int
+	other bool // one that is not among them, or not so
+}
+
+func (c *comparison) see(s *server) (more bool) {
+	if held := c.all[s.id]; held == nil || !held.equal(s) {
+		c.other = true
+		return false
+	}
+	c.same++
+	return true
+}
+
+func (c *comparison) equal() bool { return !c.other && c.same == len(c.all) }
 
 // readEach has a function see the virtual servers of a range one by one, until it has seen enough.
 // It is not to keep them.

@@ -62,6 +62,34 @@ func TestParseHeld(t *testing.T) {
 	}
 }
 
+// What is missing, what is more, before or after the others, and what is otherwise is noticed.
+func TestComparison(t *testing.T) {
+	const first, second = "TCP  C0586300:0001 rr\n  -> 0A2A0031:162E      Masq    1      0          0\n", "UDP  C0586300:0002 lc\n"
+	same := func(text string) bool {
+		held, err := parseHeld(first+second, ranges[cluster.IPv4])
+		if err != nil || len(held) != 2 {
+			t.Fatalf("%v, %v", held, err)
+		}
+		c := comparison{all: make(map[id]*server)}
+		for of, s := range held {
+			c.all[of] = &s
+		}
+		if err := parseEach(strings.NewReader(text), ranges[cluster.IPv4], c.see); err != nil {
+			t.Fatal(err)
+		}
+		return c.equal()
+	}
+	for text, want := range map[string]bool{
+		first + second: true, second + first: true, first: false, "": false,
+		first + second + "TCP  C0586300:0003 rr\n": false, "TCP  C0586300:0003 rr\n" + first + second: false,
+		strings.Replace(first, "Masq    1", "Masq    2", 1) + second: false, first + strings.Replace(second, "lc", "rr", 1): false,
+	} {
+		if same(text) != want {
+			t.Errorf("%q: %t, want %t", text, !want, want)
+		}
+	}
+}
+
 func TestParseHeldOfAnotherFormat(t *testing.T) {
 	_, err := parseHeld("TCP  C0586300:0001 rr\n  -> pod-a:80 Masq 1\n", ranges[cluster.IPv4])
 	if err == nil || !strings.Contains(err.Error(), "pod-a:80") {

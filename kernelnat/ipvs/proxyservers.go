@@ -19,11 +19,10 @@ const proxyLink = "kube-ipvs0"
 
 // LeaveProxy removes what kube-proxy in its IPVS mode has left in one family besides rules: virtual
 // servers at addresses of kube-ipvs0, with those addresses, and at NodePorts of Services where this
-// machine has the address. New
-// connections are translated before they come there. Of those that are older all packets go by
-// these servers: if they are to be waited for, servers that have any stay, for no new ones, and
-// LeaveProxy returns how many there are. With the last one go the sets that kube-proxy's rules
-// have looked into, which are gone.
+// machine has the address. New connections are translated before they come there. Of those that are
+// older all packets go by these servers: if they are to be waited for, servers that have any stay, for
+// no new ones, and LeaveProxy returns how many there are. With the last one go the sets that
+// kube-proxy's rules, which are gone, have looked into.
 func LeaveProxy(family cluster.Family, services []plan.Service, wait bool) (connections int, err error) {
 	if connections, err = leaveServers(family, services, wait); connections > 0 || err != nil {
 		return connections, err

@@ -13,6 +13,7 @@ import (
 	"github.com/clusterip/clusterip/cluster"
 	"github.com/clusterip/clusterip/kernelnat/netfilter"
 	"github.com/clusterip/clusterip/kernelnat/plan"
+	"github.com/clusterip/clusterip/test/clustertest"
 	"golang.org/x/sys/unix"
 )
 
@@ -312,7 +313,7 @@ func TestManyServicesAreWrittenOnce(t *testing.T) {
 func TestManyPorts(t *testing.T) {
 	took := func(ports int) time.Duration {
 		s := newServers(cluster.IPv4, newFake(), 0)
-		began := processorTime()
+		began := clustertest.ProcessorTime()
 		for range 2 {
 			s.round++
 			for i := range ports {
@@ -329,18 +330,11 @@ func TestManyPorts(t *testing.T) {
 				t.Fatal(all, err, len(s.wanted[name]))
 			}
 		}
-		return processorTime() - began
+		return clustertest.ProcessorTime() - began
 	}
 	const few, times = 500, 32
 	one := min(took(few), took(few), took(few))
 	if many := took(times * few); many > 4*times*one {
 		t.Errorf("%d ports take %v, and %d times as many %v", few, one, times, many)
 	}
-}
-
-// processorTime is what this process has taken, however busy the machine is.
-func processorTime() time.Duration {
-	var used unix.Rusage
-	_ = unix.Getrusage(unix.RUSAGE_SELF, &used)
-	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }

@@ -60,7 +60,7 @@ func FindDrops(family cluster.Family) (out Drops, err error) {
 }
 
 // manyChains is how many chains of a family are listed at most. The kernel begins anew for each packet
-// of a list, so that 24,000 take a fifth of a second of processor time and 120,000 fifteen seconds.
+// of a list, so that 22,000 take a fifth of a second of processor time and 110,000 fifteen seconds.
 const manyChains = 4000
 
 // passed lists the chains of a family or, where there are very many, those in which iptables filters

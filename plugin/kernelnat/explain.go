@@ -90,11 +90,7 @@ func (e Explained) Plan(s *cluster.Service, common *status.FamilyFacts) (p statu
 		return p, "NAT has not begun: see the log of the process"
 	}
 	limited := e.options.Plan
-	if e.options.DryRun {
-		backend.Limit(&limited)
-	} else {
-		backend.LimitHere(&limited)
-	}
+	e.options.limit(backend, &limited)
 	return status.Plan(s, common.Family, limited, common.NAT), ""
 }
 

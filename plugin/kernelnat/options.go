@@ -16,6 +16,7 @@ import (
 	"github.com/clusterip/clusterip/kernelnat/backends"
 	"github.com/clusterip/clusterip/kernelnat/conntrack"
 	"github.com/clusterip/clusterip/kernelnat/netfilter"
+	"github.com/clusterip/clusterip/kernelnat/plan"
 	"github.com/clusterip/clusterip/plugin/directive"
 	"github.com/coredns/caddy"
 )
@@ -46,6 +47,15 @@ func (o *Options) Use(name string) error {
 		o.Plan.Policy = backend.Policy
 	}
 	return err
+}
+
+// limit tells plans what a backend has and, unless nothing is written to it, what this kernel has.
+func (o *Options) limit(b backends.Backend, to *plan.Options) {
+	if o.DryRun {
+		b.Limit(to)
+		return
+	}
+	b.LimitHere(to)
 }
 
 // Node returns what is said of this node. registered says that every node has a Node

@@ -292,9 +292,8 @@ func (n *nat) controllers() (map[cluster.Family]*kernelnat.Controller, error) {
 	for family, backend := range families {
 		options := n.options.Options
 		options.Family = family
-		chosen.Limit(&options.Plan)
+		n.options.limit(chosen, &options.Plan)
 		if !n.options.DryRun {
-			chosen.LimitHere(&options.Plan)
 			options.HealthChecks = n.checks.Grant
 			options.Refused = func(service cluster.ServiceName, why string) { n.feed.Warn(service, "FrontendRefused", why) }
 			options.Overlaps = func(o plan.Overlap) {
